@@ -1,0 +1,64 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+let settings: [SwiftSetting] = [
+  .enableUpcomingFeature("ExistentialAny"),
+  .enableUpcomingFeature("InternalImportsByDefault"),
+  .enableUpcomingFeature("MemberImportVisibility"),
+  .enableUpcomingFeature("NonisolatedNonsendingByDefault"),
+]
+
+/// A target of the server. The arrows between targets are part of the design (docs/ARCHITECTURE.md):
+/// `scripts/check` builds with `--explicit-target-dependency-import-check error`, so an import that
+/// is not listed here does not build.
+func target(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
+  .target(name: name, dependencies: dependencies, swiftSettings: settings)
+}
+
+func testTarget(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
+  .testTarget(name: name, dependencies: dependencies, swiftSettings: settings)
+}
+
+/// A C library of the system: a module map and a shim header, no logic.
+func systemLibrary(_ name: String, pkgConfig: String, apt: String, brew: String) -> Target {
+  .systemLibrary(
+    name: name, path: "Sources/C/\(name)", pkgConfig: pkgConfig,
+    providers: [.apt([apt]), .brew([brew])])
+}
+
+let package = Package(
+  name: "martlet",
+  platforms: [.macOS(.v15)],
+  targets: [
+    systemLibrary("CLibUV", pkgConfig: "libuv", apt: "libuv1-dev", brew: "libuv"),
+    systemLibrary(
+      "CLibWebSockets", pkgConfig: "libwebsockets", apt: "libwebsockets-dev", brew: "libwebsockets"),
+    systemLibrary("CSQLite", pkgConfig: "sqlite3", apt: "libsqlite3-dev", brew: "sqlite"),
+    systemLibrary("CPostgres", pkgConfig: "libpq", apt: "libpq-dev", brew: "libpq"),
+    systemLibrary("CSodium", pkgConfig: "libsodium", apt: "libsodium-dev", brew: "libsodium"),
+    systemLibrary("CZlib", pkgConfig: "zlib", apt: "zlib1g-dev", brew: "zlib"),
+
+    target("Basics"),
+    target("EventLoop", ["Basics", "CLibUV"]),
+    target("Crypto", ["Basics", "CSodium"]),
+    target("Access", ["Basics"]),
+    target("Web", ["Access", "Basics", "EventLoop", "CLibUV", "CLibWebSockets", "CZlib"]),
+    target("Database", ["Basics", "EventLoop", "CSQLite", "CPostgres"]),
+    target("Accounts", ["Access", "Basics", "Crypto", "Database", "EventLoop", "Events", "Web"]),
+    target("Events", ["Access", "Basics"]),
+    target("Live", ["Basics", "EventLoop", "Events", "Web"]),
+    target("Chat", ["Access", "Accounts", "Basics", "Crypto", "Database", "Events", "Web"]),
+    target(
+      "Relay",
+      ["Access", "Basics", "Chat", "EventLoop", "Events", "Live", "Web"]),
+    target(
+      "Server",
+      [
+        "Access", "Accounts", "Basics", "Chat", "Crypto", "Database", "EventLoop", "Events", "Live",
+        "Relay", "Web",
+      ]),
+    .executableTarget(
+      name: "martlet", dependencies: ["Basics", "Server"], swiftSettings: settings),
+  ],
+  swiftLanguageModes: [.v6]
+)

@@ -1,0 +1,20 @@
+package import Basics
+
+/// What a client shows to say who it is.
+package enum Credential: Sendable {
+  /// A token: ours or another system's.
+  case bearer(Secret<String>)
+  /// The browser's session cookie.
+  case cookie(Secret<String>)
+}
+
+/// Tells who a credential belongs to. Port: accounts and tokens of another system today; OIDC later.
+package protocol Authenticator: Sendable {
+  /// The caller, with claims as of now. Throws `AppError` `invalid_token` for any credential that is
+  /// not valid, and `unavailable` where that could not be found out.
+  func authenticate(_ credential: Credential) async throws -> Caller
+
+  /// Throws `AppError` `invalid_token` where the caller's credential has expired or its session has
+  /// ended since. Touches memory only: called for every frame.
+  func check(_ caller: Caller) throws(AppError)
+}

@@ -1,0 +1,39 @@
+package import Basics
+
+/// A person who signed up here.
+package struct User: Sendable {
+  package let id: UserID
+  /// As it was given; unique in any case.
+  package let email: String
+  package let name: String
+  package let isPlatformAdmin: Bool
+}
+
+/// One log-in of a user, from log-in to its end.
+package struct Session: Sendable {
+  package let id: SessionID
+  package let userID: UserID
+  package let ip: String
+  package let userAgent: String
+  /// What the client said of itself, a JSON object.
+  package let data: String
+  package let createdAt: Timestamp
+  /// Kept to the minute.
+  package let lastSeenAt: Timestamp
+}
+
+/// Where a session comes from.
+package struct ClientDescription: Sendable {
+  package let ip: String
+  package let userAgent: String
+  package let data: String
+}
+
+/// What a successful log-in hands out.
+package struct Grant: Sendable {
+  package let user: User
+  package let accessToken: Secret<String>
+  package let expiresAt: Timestamp
+  package let refreshToken: Secret<String>
+  package let cookie: Secret<String>
+}

@@ -1,0 +1,230 @@
+internal import Access
+package import Basics
+package import Web
+
+/// CONTRACT section 3: signing up, logging in, and one's own account.
+package struct AccountRoutes: Sendable {
+  private let accounts: AccountService
+  private let isPublicURLSecure: Bool
+  private let maximumJSONDepth: Int
+
+  /// `isPublicURLSecure`: browsers reach the server over https, whatever this hop uses.
+  package init(accounts: AccountService, isPublicURLSecure: Bool, maximumJSONDepth: Int) {
+    self.accounts = accounts
+    self.isPublicURLSecure = isPublicURLSecure
+    self.maximumJSONDepth = maximumJSONDepth
+  }
+
+  package func add(to router: inout Router) {
+    router.on(.post, "/v1/auth/signup", policy: .anyone) { try await signUp($0) }
+    router.on(.post, "/v1/auth/login", policy: .anyone) { try await logIn($0) }
+    router.on(.post, "/v1/auth/refresh", policy: .anyone) { try await refresh($0) }
+    router.on(.post, "/v1/auth/logout", policy: .localUser) { try await logOut($0) }
+    router.on(.post, "/v1/auth/logout-all", policy: .localUser) { try await logOutAll($0) }
+    router.on(.get, "/v1/me", policy: .localUser) { try await me($0) }
+    router.on(.patch, "/v1/me", policy: .localUser) { try await rename($0) }
+    router.on(.get, "/v1/me/settings", policy: .localUser) { try await settings($0) }
+    router.on(.put, "/v1/me/settings", policy: .localUser) { try await setSettings($0) }
+    router.on(.get, "/v1/me/sessions", policy: .localUser) { try await sessions($0) }
+    router.on(.delete, "/v1/me/sessions/{id}", policy: .localUser) {
+      (request, id: SessionID) in
+      try await accounts.endSession(id, of: request.caller.userID)
+      return .noContent
+    }
+    router.on(.post, "/v1/me/password", policy: .localUser) { try await changePassword($0) }
+  }
+
+  private static let nameLength = 1...120
+  private static let passwordLength = 8...256
+  private static let maximumSettingsBytes = 16 * 1024
+  private static let maximumDataBytes = 4 * 1024
+
+  // MARK: Log-in
+
+  private func signUp(_ request: Request) async throws -> Response {
+    var fields = Fields(try request.json(maximumDepth: maximumJSONDepth))
+    let email = email(&fields)
+    let password = fields.secret("password", Self.passwordLength)
+    let name = fields.string("name", Self.nameLength)
+    let client = client(request, &fields)
+    try fields.finish()
+    let grant = try await accounts.signUp(
+      email: email, password: password, name: name, client, from: request.address)
+    return response(grant, status: 201, request)
+  }
+
+  private func logIn(_ request: Request) async throws -> Response {
+    var fields = Fields(try request.json(maximumDepth: maximumJSONDepth))
+    let email = fields.secret("email", 1...254)
+    let password = fields.secret("password", 1...256)
+    let client = client(request, &fields)
+    try fields.finish()
+    let grant = try await accounts.logIn(
+      email: email, password: password, client, from: request.address)
+    return response(grant, status: 200, request)
+  }
+
+  private func refresh(_ request: Request) async throws -> Response {
+    var fields = Fields(try request.json(maximumDepth: maximumJSONDepth))
+    let token = fields.secret("refresh_token", 1...512)
+    try fields.finish()
+    return response(try await accounts.refresh(token), status: 200, request)
+  }
+
+  /// One @ with something on both sides, at most 254 bytes, no blanks or control characters: the rest
+  /// is the mail server's to know.
+  private func email(_ fields: inout Fields) -> String {
+    let text = fields.string("email", 3...254)
+    let parts = text.split(separator: "@", omittingEmptySubsequences: false)
+    if parts.count != 2 || parts.contains(where: \.isEmpty) || text.contains(where: \.isWhitespace)
+      || text.utf8.count > 254
+    {
+      fields.fault("email", "must be an e-mail address")
+    }
+    return text
+  }
+
+  private func client(_ request: Request, _ fields: inout Fields) -> ClientDescription {
+    var data = "{}"
+    switch fields.value("data") {
+    case nil, .null: break
+    case .object(let object)?:
+      var writer = JSONWriter()
+      writer.value(JSON.object(object))
+      data = String(decoding: writer.bytes, as: UTF8.self)
+      if data.utf8.count > Self.maximumDataBytes || data.contains("\\u0000") {
+        fields.fault("data", "must be an object of at most \(Self.maximumDataBytes) bytes")
+      }
+    default: fields.fault("data", "must be an object")
+    }
+    let agent = String(decoding: (request.headers["user-agent"] ?? "").utf8.prefix(512), as: UTF8.self)
+    return ClientDescription(ip: request.address.description, userAgent: agent, data: data)
+  }
+
+  private func response(_ grant: Grant, status: Int, _ request: Request) -> Response {
+    var response = Response.data(status: status) {
+      $0.object {
+        $0.key("user")
+        $0.value(grant.user)
+        $0.member("access_token", grant.accessToken.reveal())
+        $0.member("expires_at", grant.expiresAt)
+        $0.member("refresh_token", grant.refreshToken.reveal())
+      }
+    }
+    response.add("set-cookie", cookie(grant.cookie.reveal(), request, seconds: 30 * 86_400))
+    return response
+  }
+
+  private func cookie(_ value: String, _ request: Request, seconds: Int) -> String {
+    let secure = isPublicURLSecure || request.isSecure ? "; Secure" : ""
+    return
+      "\(Authentication.cookieName)=\(value); Path=/; Max-Age=\(seconds); HttpOnly; SameSite=Lax\(secure)"
+  }
+
+  // MARK: Log-out
+
+  private func logOut(_ request: Request) async throws -> Response {
+    if let session = request.caller.sessionID {
+      try await accounts.endSession(session, of: request.caller.userID)
+    }
+    return loggedOut(request)
+  }
+
+  private func logOutAll(_ request: Request) async throws -> Response {
+    try await accounts.endAllSessions(of: request.caller.userID)
+    return loggedOut(request)
+  }
+
+  private func loggedOut(_ request: Request) -> Response {
+    var response = Response.noContent
+    response.add("set-cookie", cookie("", request, seconds: 0))
+    return response
+  }
+
+  // MARK: Oneself
+
+  private func me(_ request: Request) async throws -> Response {
+    let user = try await accounts.user(request.caller.userID)
+    return .data { $0.value(user) }
+  }
+
+  private func rename(_ request: Request) async throws -> Response {
+    var fields = Fields(try request.json(maximumDepth: maximumJSONDepth))
+    let name = fields.optionalString("name", Self.nameLength)
+    try fields.finish()
+    let id = request.caller.userID
+    let user =
+      if let name { try await accounts.rename(id, to: name) } else { try await accounts.user(id) }
+    return .data { $0.value(user) }
+  }
+
+  private func settings(_ request: Request) async throws -> Response {
+    let text = try await accounts.settings(of: request.caller.userID)
+    let value = try JSONParser.parse(Array(text.utf8), maximumDepth: .max)
+    return .data { $0.value(value) }
+  }
+
+  private func setSettings(_ request: Request) async throws -> Response {
+    let object = try request.json(maximumDepth: maximumJSONDepth)
+    var writer = JSONWriter()
+    writer.value(JSON.object(object))
+    let text = String(decoding: writer.bytes, as: UTF8.self)
+    guard writer.bytes.count <= Self.maximumSettingsBytes else {
+      throw AppError(.bodyTooLarge, "Settings may have \(Self.maximumSettingsBytes) bytes.")
+    }
+    try await accounts.setSettings(text, of: request.caller.userID)
+    return .data { $0.value(JSON.object(object)) }
+  }
+
+  private func sessions(_ request: Request) async throws -> Response {
+    var fields = request.query.fields
+    let page = PageRequest(&fields)
+    if let cursor = page.cursor, SessionID(cursor) == nil {
+      fields.fault("cursor", "is not one of ours")
+    }
+    try fields.finish()
+    var sessions = try await accounts.sessions(of: request.caller.userID)[...]
+    if let cursor = page.cursor, let last = sessions.firstIndex(where: { $0.id.description == cursor }) {
+      sessions = sessions[(last + 1)...]
+    }
+    let shown = sessions.prefix(page.limit)
+    let next = sessions.count > page.limit ? shown.last.map { $0.id.description } : nil
+    let current = request.caller.sessionID
+    return .data(nextCursor: next) { writer in
+      writer.array(of: shown) { writer, session in
+        writer.object {
+          $0.member("id", session.id)
+          $0.member("ip", session.ip)
+          $0.member("user_agent", session.userAgent)
+          // Written by this server; an unreadable one is shown as nothing.
+          $0.member("data", (try? JSONParser.parse(Array(session.data.utf8), maximumDepth: .max)) ?? .null)
+          $0.member("created_at", session.createdAt)
+          $0.member("last_seen_at", session.lastSeenAt)
+          $0.member("current", session.id == current)
+        }
+      }
+    }
+  }
+
+  private func changePassword(_ request: Request) async throws -> Response {
+    var fields = Fields(try request.json(maximumDepth: maximumJSONDepth))
+    let old = fields.secret("current_password", 1...256)
+    let new = fields.secret("new_password", Self.passwordLength)
+    try fields.finish()
+    let caller = request.caller
+    try await accounts.changePassword(
+      of: caller.userID, from: old, to: new, keeping: caller.sessionID, from: request.address)
+    return .noContent
+  }
+}
+
+extension JSONWriter {
+  package mutating func value(_ user: User) {
+    object {
+      $0.member("id", user.id)
+      $0.member("email", user.email)
+      $0.member("name", user.name)
+      if user.isPlatformAdmin { $0.member("platform_admin", true) }
+    }
+  }
+}

@@ -1,0 +1,291 @@
+internal import Access
+package import Basics
+internal import Crypto
+package import Database
+package import EventLoop
+package import Events
+
+/// What may be done with accounts and sessions, in which order, and with which effects.
+package final class AccountService: Sendable {
+  private let database: any Database
+  private let events: EventStream
+  private let tokens: LocalTokens
+  private let hashing: Lane
+  private let delays = LoginDelays()
+  private let signUp: Settings.SignUp
+  private let signUpsByAddress: KeyedRateLimiter<IPAddress>?
+  private let log: Log
+  /// Verified against where there is no account, so that both failures take the same time.
+  private let decoyHash: String
+
+  package init(
+    database: any Database, events: EventStream, tokens: LocalTokens, hashing: Lane,
+    settings: Settings, log: Log
+  ) {
+    self.database = database
+    self.events = events
+    self.tokens = tokens
+    self.hashing = hashing
+    signUp = settings.signUp
+    signUpsByAddress =
+      settings.rateLimits
+      ? KeyedRateLimiter(
+        Rate(burst: settings.signUpsPerHour, perSecond: Double(settings.signUpsPerHour) / 3600))
+      : nil
+    self.log = log
+    // Only its cost matters; without memory for it log-ins fail anyway.
+    decoyHash = PasswordHash.make("decoy") ?? ""
+  }
+
+  // MARK: Passwords
+
+  private func hash(_ password: String) async throws -> String {
+    let hash = try await inHashingLane { PasswordHash.make(password) }
+    guard let hash else { throw AppError(.unavailable, "The server has no memory for this now.") }
+    return hash
+  }
+
+  private func inHashingLane<Result: Sendable>(
+    _ body: @escaping @Sendable () -> Result
+  ) async throws -> Result {
+    do { return try await hashing.run { _ in body() } } catch let full as Lane.Full {
+      throw AppError(.unavailable, "Too many log-ins at once; try again.", underlying: full)
+    }
+  }
+
+  // MARK: Log-in
+
+  package func signUp(
+    email: String, password: String, name: String, _ client: ClientDescription, from address: IPAddress
+  ) async throws -> Grant {
+    switch signUp {
+    case .open: break
+    case .invited: throw AppError(.signupInvited)
+    case .closed: throw AppError(.signupClosed)
+    }
+    if let seconds = signUpsByAddress?.take(address) {
+      throw AppError(.rateLimited, retryAfter: seconds)
+    }
+    let passwordHash = try await hash(password)
+    let user = User(id: .make(), email: email, name: name, isPlatformAdmin: false)
+    let session = SessionID.make()
+    try await database.write { transaction in
+      guard
+        try await AccountStore.insert(user, passwordHash: passwordHash, at: .now, in: transaction)
+      else { throw AppError(.emailTaken) }
+      try await AccountStore.insert(session, of: user.id, client, at: .now, in: transaction)
+    }
+    log.notice("audit", ["act": "sign_up", "user_id": .init(user.id), "address": .init(address)])
+    return grant(user, session, entities: [], refreshCount: 0)
+  }
+
+  package func logIn(
+    email: String, password: String, _ client: ClientDescription, from address: IPAddress
+  ) async throws -> Grant {
+    let account = AccountStore.key(email)
+    try delays.check(account, address)
+    let found = try await database.read { try await AccountStore.user(email: email, in: $0) }
+    let expected = found?.passwordHash ?? decoyHash
+    let isRight = try await inHashingLane { PasswordHash.matches(password, hash: expected) }
+    guard let found, isRight else {
+      delays.failed(account, address)
+      throw AppError(.invalidCredentials)
+    }
+    delays.succeeded(account, address)
+    let session = SessionID.make()
+    let user = found.user
+    let entities = try await database.write { transaction in
+      try await AccountStore.insert(session, of: user.id, client, at: .now, in: transaction)
+      return try await AccountStore.organizations(of: user.id, in: transaction)
+    }
+    return grant(user, session, entities: entities, refreshCount: 0)
+  }
+
+  private func grant(
+    _ user: User, _ session: SessionID, entities: [UUID], refreshCount: Int64
+  ) -> Grant {
+    let (token, expiresAt) = tokens.makeAccessToken(
+      user: user.id, session: session, entities: entities, isPlatformAdmin: user.isPlatformAdmin,
+      now: .now)
+    return Grant(
+      user: user, accessToken: token, expiresAt: expiresAt,
+      refreshToken: tokens.makeRefreshToken(session, count: refreshCount),
+      cookie: tokens.makeCookie(session))
+  }
+
+  /// Trades a refresh token for new credentials. One that was used before ends its session: someone
+  /// else has it.
+  package func refresh(_ token: String) async throws -> Grant {
+    guard let (session, count) = tokens.readRefreshToken(token) else {
+      throw AppError(.invalidRefreshToken)
+    }
+    let found = try await database.write(.essential) {
+      transaction -> (User, [UUID])? in
+      guard let row = try await AccountStore.session(session, in: transaction),
+        let user = try await AccountStore.user(row.user, in: transaction)
+      else { return nil }
+      guard
+        try await AccountStore.countRefresh(session, from: count, at: .now, in: transaction)
+      else {
+        _ = try await self.end(session, of: row.user, in: transaction)
+        return nil
+      }
+      return (user, try await AccountStore.organizations(of: row.user, in: transaction))
+    }
+    guard let (user, entities) = found else { throw AppError(.invalidRefreshToken) }
+    return grant(user, session, entities: entities, refreshCount: count + 1)
+  }
+
+  // MARK: Ending sessions
+
+  /// Ends one session and says so to all once that is committed.
+  private func end(
+    _ session: SessionID, of user: UserID, in transaction: Transaction
+  ) async throws -> Bool {
+    guard try await AccountStore.end(session, of: user, at: .now, in: transaction) else {
+      return false
+    }
+    announceEnd([session], in: transaction)
+    return true
+  }
+
+  private func announceEnd(_ sessions: [SessionID], in transaction: Transaction) {
+    transaction.afterCommit { [events] in
+      events.publish(sessions.map { .access(.sessionEnded($0)) })
+    }
+  }
+
+  /// Throws `session_not_found` where the user has no such session.
+  package func endSession(_ session: SessionID, of user: UserID) async throws {
+    let hasEnded = try await database.write(.essential) { transaction in
+      try await self.end(session, of: user, in: transaction)
+    }
+    guard hasEnded else { throw AppError(.sessionNotFound) }
+  }
+
+  package func endAllSessions(of user: UserID, but kept: SessionID? = nil) async throws {
+    try await database.write(.essential) { transaction in
+      let ended = try await AccountStore.endAll(of: user, but: kept, at: .now, in: transaction)
+      self.announceEnd(ended, in: transaction)
+    }
+  }
+
+  // MARK: Oneself
+
+  package func user(_ id: UserID) async throws -> User {
+    let user = try await database.read { try await AccountStore.user(id, in: $0) }
+    guard let user else { throw AppError(.invalidToken) }
+    return user
+  }
+
+  package func rename(_ id: UserID, to name: String) async throws -> User {
+    let user = try await database.write { transaction in
+      try await AccountStore.setName(name, of: id, in: transaction)
+      return try await AccountStore.user(id, in: transaction)
+    }
+    guard let user else { throw AppError(.invalidToken) }
+    return user
+  }
+
+  /// The user's settings: a JSON object as text.
+  package func settings(of id: UserID) async throws -> String {
+    try await database.read { try await AccountStore.settings(id, in: $0) } ?? "{}"
+  }
+
+  package func setSettings(_ settings: String, of id: UserID) async throws {
+    try await database.write { transaction in
+      try await AccountStore.setSettings(settings, of: id, in: transaction)
+    }
+  }
+
+  package func sessions(of id: UserID) async throws -> [Session] {
+    try await database.read { try await AccountStore.sessions(of: id, in: $0) }
+  }
+
+  /// Changes the password and ends all other sessions. Throws `wrong_password`.
+  package func changePassword(
+    of id: UserID, from old: String, to new: String, keeping session: SessionID?,
+    from address: IPAddress
+  ) async throws {
+    let account = id.description
+    try delays.check(account, address)
+    let hash = try await database.read { try await AccountStore.passwordHash(id, in: $0) }
+    guard let hash else { throw AppError(.invalidToken) }
+    guard try await inHashingLane({ PasswordHash.matches(old, hash: hash) }) else {
+      delays.failed(account, address)
+      throw AppError(.wrongPassword)
+    }
+    delays.succeeded(account, address)
+    let newHash = try await self.hash(new)
+    try await database.write(.essential) { transaction in
+      try await AccountStore.setPasswordHash(newHash, of: id, in: transaction)
+      let ended = try await AccountStore.endAll(of: id, but: session, at: .now, in: transaction)
+      self.announceEnd(ended, in: transaction)
+    }
+    log.notice("audit", ["act": "change_password", "user_id": .init(id)])
+  }
+
+  // MARK: The command line's
+
+  /// False where there is no such account. Its sessions end, so that no token says otherwise.
+  package func grantPlatformAdmin(email: String) async throws -> Bool {
+    try await database.write(.essential) { transaction in
+      guard
+        try await AccountStore.setPlatformAdmin(true, email: email, in: transaction),
+        let found = try await AccountStore.user(email: email, in: transaction)
+      else { return false }
+      let ended = try await AccountStore.endAll(
+        of: found.user.id, but: nil, at: .now, in: transaction)
+      self.announceEnd(ended, in: transaction)
+      return true
+    }
+  }
+
+  /// Sets a new password and ends all sessions; returns the password, or nil where there is no such
+  /// account.
+  package func resetPassword(email: String) async throws -> Secret<String>? {
+    let password = Base64URL.encode(SecretBytes.random(15))
+    let newHash = try await hash(password)
+    let isDone = try await database.write(.essential) { transaction in
+      guard let found = try await AccountStore.user(email: email, in: transaction) else {
+        return false
+      }
+      try await AccountStore.setPasswordHash(newHash, of: found.user.id, in: transaction)
+      let ended = try await AccountStore.endAll(
+        of: found.user.id, but: nil, at: .now, in: transaction)
+      self.announceEnd(ended, in: transaction)
+      return true
+    }
+    return isDone ? Secret(password) : nil
+  }
+}
+
+/// What accounts do when the server starts and while it runs.
+package enum AccountUpkeep {
+  /// The signing keys, made at the first start. Throws where the database holds something else.
+  package static func tokens(from database: any Database) async throws -> LocalTokens {
+    let stored = try await database.write { transaction in
+      var keys = try await AccountStore.signingKeys(in: transaction)
+      if keys.isEmpty {
+        let id = Base64URL.encode(SecretBytes.random(6))
+        let seed = SecretBytes.random(32)
+        try await AccountStore.insertSigningKey(id: id, seed: seed, at: .now, in: transaction)
+        keys = [(id, seed)]
+      }
+      return keys
+    }
+    let keys = stored.compactMap { SigningKey(id: $0.id, seed: $0.seed) }
+    guard let tokens = LocalTokens(keys: keys) else {
+      throw DatabaseError(kind: .other, message: "no usable signing key")
+    }
+    return tokens
+  }
+
+  /// Sessions that the database says ended lately and that are new here; they are added.
+  package static func newlyEnded(
+    _ ended: EndedSessions, in database: any Database, since: Timestamp
+  ) async throws -> [SessionID] {
+    let rows = try await database.read { try await AccountStore.ended(since: since, in: $0) }
+    return rows.filter { ended.add($0.0, at: $0.1) }.map(\.0)
+  }
+}

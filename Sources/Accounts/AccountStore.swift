@@ -1,0 +1,193 @@
+internal import Basics
+internal import Database
+
+/// The SQL of users and sessions, nothing else. Inside a transaction of the caller's.
+enum AccountStore {
+  // MARK: Users
+
+  /// False where the address is taken, in any case.
+  static func insert(
+    _ user: User, passwordHash: String, at time: Timestamp, in transaction: Transaction
+  ) async throws -> Bool {
+    try await transaction.execute(
+      """
+      INSERT INTO users (id, email, email_key, name, password_hash, is_platform_admin, settings,
+        created_at)
+      VALUES ($1, $2, $3, $4, $5, $6, '{}', $7) ON CONFLICT (email_key) DO NOTHING
+      """,
+      [
+        .id(user.id), .text(user.email), .text(key(user.email)), .text(user.name),
+        .text(passwordHash), .bool(user.isPlatformAdmin), .time(time),
+      ]) == 1
+  }
+
+  /// Under which form an address is unique.
+  static func key(_ email: String) -> String { email.lowercased() }
+
+  static func user(
+    email: String, in transaction: Transaction
+  ) async throws -> (user: User, passwordHash: String)? {
+    try await transaction.first(
+      """
+      SELECT id, email, name, is_platform_admin, password_hash FROM users WHERE email_key = $1
+      """, [.text(key(email))]
+    ).map { (try user($0), try $0.text(4)) }
+  }
+
+  static func user(_ id: UserID, in transaction: Transaction) async throws -> User? {
+    try await transaction.first(
+      "SELECT id, email, name, is_platform_admin FROM users WHERE id = $1", [.id(id)]
+    ).map(user)
+  }
+
+  private static func user(_ row: Row) throws -> User {
+    User(
+      id: try row.id(0), email: try row.text(1), name: try row.text(2),
+      isPlatformAdmin: try row.bool(3))
+  }
+
+  static func passwordHash(_ id: UserID, in transaction: Transaction) async throws -> String? {
+    try await transaction.first(
+      "SELECT password_hash FROM users WHERE id = $1", [.id(id)])?.text(0)
+  }
+
+  static func setPasswordHash(
+    _ hash: String, of id: UserID, in transaction: Transaction
+  ) async throws {
+    try await transaction.execute(
+      "UPDATE users SET password_hash = $2 WHERE id = $1", [.id(id), .text(hash)])
+  }
+
+  static func setName(_ name: String, of id: UserID, in transaction: Transaction) async throws {
+    try await transaction.execute(
+      "UPDATE users SET name = $2 WHERE id = $1", [.id(id), .text(name)])
+  }
+
+  static func settings(_ id: UserID, in transaction: Transaction) async throws -> String? {
+    try await transaction.first("SELECT settings FROM users WHERE id = $1", [.id(id)])?.text(0)
+  }
+
+  static func setSettings(
+    _ settings: String, of id: UserID, in transaction: Transaction
+  ) async throws {
+    try await transaction.execute(
+      "UPDATE users SET settings = $2 WHERE id = $1", [.id(id), .text(settings)])
+  }
+
+  /// False where there is no such user.
+  static func setPlatformAdmin(
+    _ isAdmin: Bool, email: String, in transaction: Transaction
+  ) async throws -> Bool {
+    try await transaction.execute(
+      "UPDATE users SET is_platform_admin = $2 WHERE email_key = $1",
+      [.text(key(email)), .bool(isAdmin)]) == 1
+  }
+
+  static func organizations(of id: UserID, in transaction: Transaction) async throws -> [UUID] {
+    try await transaction.query(
+      "SELECT organization_id FROM memberships WHERE user_id = $1 ORDER BY created_at, organization_id",
+      [.id(id)]
+    ).map { try $0.uuid(0) }
+  }
+
+  // MARK: Sessions
+
+  static func insert(
+    _ id: SessionID, of user: UserID, _ client: ClientDescription, at time: Timestamp,
+    in transaction: Transaction
+  ) async throws {
+    try await transaction.execute(
+      """
+      INSERT INTO sessions (id, user_id, refresh_count, ip, user_agent, data, created_at, last_seen_at)
+      VALUES ($1, $2, 0, $3, $4, $5, $6, $6)
+      """,
+      [
+        .id(id), .id(user), .text(client.ip), .text(client.userAgent), .text(client.data),
+        .time(time),
+      ])
+  }
+
+  /// The user of a session that has not ended, and how often it was refreshed.
+  static func session(
+    _ id: SessionID, in transaction: Transaction
+  ) async throws -> (user: UserID, refreshCount: Int64)? {
+    try await transaction.first(
+      "SELECT user_id, refresh_count FROM sessions WHERE id = $1 AND ended_at IS NULL", [.id(id)]
+    ).map { (try $0.id(0), try $0.integer(1)) }
+  }
+
+  /// Counts a refresh; false where another one came first.
+  static func countRefresh(
+    _ id: SessionID, from count: Int64, at time: Timestamp, in transaction: Transaction
+  ) async throws -> Bool {
+    try await transaction.execute(
+      """
+      UPDATE sessions SET refresh_count = refresh_count + 1, last_seen_at = $3
+      WHERE id = $1 AND refresh_count = $2 AND ended_at IS NULL
+      """, [.id(id), .integer(count), .time(time)]) == 1
+  }
+
+  static func sessions(of user: UserID, in transaction: Transaction) async throws -> [Session] {
+    try await transaction.query(
+      """
+      SELECT id, user_id, ip, user_agent, data, created_at, last_seen_at FROM sessions
+      WHERE user_id = $1 AND ended_at IS NULL ORDER BY created_at DESC, id
+      """, [.id(user)]
+    ).map {
+      Session(
+        id: try $0.id(0), userID: try $0.id(1), ip: try $0.text(2), userAgent: try $0.text(3),
+        data: try $0.text(4), createdAt: try $0.time(5), lastSeenAt: try $0.time(6))
+    }
+  }
+
+  /// False where the user has no such session that has not ended.
+  static func end(
+    _ id: SessionID, of user: UserID, at time: Timestamp, in transaction: Transaction
+  ) async throws -> Bool {
+    try await transaction.execute(
+      "UPDATE sessions SET ended_at = $3 WHERE id = $1 AND user_id = $2 AND ended_at IS NULL",
+      [.id(id), .id(user), .time(time)]) == 1
+  }
+
+  /// Ends all sessions of a user but `kept`; returns those it ended.
+  static func endAll(
+    of user: UserID, but kept: SessionID?, at time: Timestamp, in transaction: Transaction
+  ) async throws -> [SessionID] {
+    let ids = try await sessions(of: user, in: transaction).map(\.id).filter { $0 != kept }
+    for id in ids { _ = try await end(id, of: user, at: time, in: transaction) }
+    return ids
+  }
+
+  static func touch(
+    _ id: SessionID, at time: Timestamp, in transaction: Transaction
+  ) async throws {
+    try await transaction.execute(
+      "UPDATE sessions SET last_seen_at = $2 WHERE id = $1 AND last_seen_at < $2",
+      [.id(id), .time(time)])
+  }
+
+  /// Sessions that ended at `since` or later.
+  static func ended(
+    since: Timestamp, in transaction: Transaction
+  ) async throws -> [(SessionID, Timestamp)] {
+    try await transaction.query(
+      "SELECT id, ended_at FROM sessions WHERE ended_at >= $1", [.time(since)]
+    ).map { (try $0.id(0), try $0.time(1)) }
+  }
+
+  // MARK: Keys
+
+  static func signingKeys(in transaction: Transaction) async throws -> [(id: String, seed: [UInt8])] {
+    try await transaction.query("SELECT id, seed FROM signing_keys ORDER BY created_at DESC, id").map {
+      (try $0.text(0), try $0.blob(1))
+    }
+  }
+
+  static func insertSigningKey(
+    id: String, seed: [UInt8], at time: Timestamp, in transaction: Transaction
+  ) async throws {
+    try await transaction.execute(
+      "INSERT INTO signing_keys (id, seed, created_at) VALUES ($1, $2, $3)",
+      [.text(id), .blob(seed), .time(time)])
+  }
+}

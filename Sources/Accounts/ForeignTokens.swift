@@ -1,0 +1,75 @@
+internal import Access
+package import Basics
+internal import Crypto
+
+/// Reads tokens of another system (seed 004, RFC 7519): HS256 with a shared secret, claims that are
+/// the truth for as long as the token is good.
+package struct ForeignTokens: Sendable {
+  private let secret: Secret<[UInt8]>
+  private let audience: String
+  private let issuer: String
+
+  private static let leewaySeconds: Int64 = 5
+
+  /// Nil unless secret, audience and issuer are all set: such tokens are then refused.
+  package init?(_ settings: Settings) {
+    guard let secret = settings.tokenSecret, let audience = settings.tokenAudience,
+      let issuer = settings.tokenIssuer
+    else { return nil }
+    self.secret = Secret(Array(secret.reveal().utf8))
+    self.audience = audience
+    self.issuer = issuer
+  }
+
+  /// The caller of such a token. Throws `JWT.Failure`; nil where a claim is missing or wrong.
+  func caller(of parts: JWT.Parts, now: Timestamp) throws(JWT.Failure) -> Caller? {
+    try JWT.verify(parts, hmacKey: secret.reveal())
+    let claims = parts.claims
+    let seconds = now.milliseconds / 1000
+    guard claims["iss"]?.string == issuer, isForUs(claims["aud"]),
+      let expires = Self.date(claims["exp"]), expires + Self.leewaySeconds > seconds,
+      let user = claims["userUUID"]?.string.flatMap({ UserID($0) })
+    else { return nil }
+    if let notBefore = claims["nbf"] {
+      guard let notBefore = Self.date(notBefore), notBefore - Self.leewaySeconds <= seconds else {
+        return nil
+      }
+    }
+    var entities: [UUID] = []
+    switch claims["entityUUID"] {
+    case nil, .null: break
+    case .string(let text):
+      guard let entity = UUID(text) else { return nil }
+      entities = [entity]
+    default: return nil
+    }
+    var level: Int64 = 0
+    switch claims["levelOnEntity"] {
+    case nil, .null: break
+    case let value?:
+      guard let number = value.wholeNumberOrNumericString, number >= 0 else { return nil }
+      level = number
+    }
+    // At most 2^53 seconds, so this does not overflow.
+    return Caller(
+      userID: user, entities: entities, level: level, origin: .foreignToken,
+      expiresAt: Timestamp(milliseconds: (expires + Self.leewaySeconds) * 1000))
+  }
+
+  private func isForUs(_ claim: JSON?) -> Bool {
+    switch claim {
+    case .string(let text): text == audience
+    case .array(let values): values.contains(.string(audience))
+    default: false
+    }
+  }
+
+  /// A NumericDate (RFC 7519, 2), which may have a fraction; up to 2^53 seconds.
+  private static func date(_ claim: JSON?) -> Int64? {
+    switch claim {
+    case .integer(let seconds): seconds.magnitude <= 1 << 53 ? seconds : nil
+    case .double(let seconds): seconds.magnitude <= 9_007_199_254_740_992 ? Int64(seconds) : nil
+    default: nil
+    }
+  }
+}

@@ -1,0 +1,146 @@
+/// Reads the members of a body or a query with their types and limits, and gathers every fault, so
+/// that one answer names them all.
+///
+///     var fields = Fields(body)
+///     let name = fields.string("name", 1...120)
+///     let level = fields.integer("level_admin", 0...Fields.largestInteger)
+///     try fields.finish()
+///
+/// A reader gives a placeholder for what is at fault; `finish` throws before anyone can use it.
+package struct Fields {
+  private let object: JSONObject
+  private var details: [AppError.Detail] = []
+
+  /// The largest whole number that every JSON reader keeps exactly.
+  package static let largestInteger: Int64 = 1 << 53
+
+  package init(_ object: JSONObject) { self.object = object }
+
+  /// Throws `validation_failed` with every fault found so far.
+  package func finish() throws(AppError) {
+    if !details.isEmpty { throw AppError(.validationFailed, details: details) }
+  }
+
+  package mutating func fault(_ field: String, _ message: String) {
+    if !details.contains(where: { $0.field == field }) {
+      details.append(AppError.Detail(field: field, message: message))
+    }
+  }
+
+  /// Whether the member is there and not null.
+  package func has(_ name: String) -> Bool {
+    guard let value = object[name] else { return false }
+    return value != .null
+  }
+
+  // MARK: Text
+
+  /// A text whose length in Unicode scalars is within `length`, without control characters.
+  package mutating func string(_ name: String, _ length: ClosedRange<Int>) -> String {
+    guard let text = text(name) else { return "" }
+    if text.unicodeScalars.contains(where: { $0.value < 0x20 || (0x7F...0x9F).contains($0.value) }) {
+      fault(name, "must not hold control characters")
+    } else if !length.contains(text.unicodeScalars.count) {
+      fault(name, "must have \(length.lowerBound) to \(length.upperBound) characters")
+    }
+    return text
+  }
+
+  package mutating func optionalString(_ name: String, _ length: ClosedRange<Int>) -> String? {
+    has(name) ? string(name, length) : nil
+  }
+
+  /// A text of any content but U+0000, within so many scalars: a password, a token.
+  package mutating func secret(_ name: String, _ length: ClosedRange<Int>) -> String {
+    guard let text = text(name) else { return "" }
+    if !length.contains(text.unicodeScalars.count) {
+      fault(name, "must have \(length.lowerBound) to \(length.upperBound) characters")
+    }
+    return text
+  }
+
+  /// One word of a list.
+  package mutating func word<Word: RawRepresentable & CaseIterable>(
+    _ name: String, as _: Word.Type = Word.self
+  ) -> Word? where Word.RawValue == String {
+    guard let text = text(name) else { return nil }
+    guard let word = Word(rawValue: text) else {
+      let words = Word.allCases.map(\.rawValue).joined(separator: ", ")
+      fault(name, "must be one of \(words)")
+      return nil
+    }
+    return word
+  }
+
+  package mutating func uuid(_ name: String) -> UUID? {
+    guard let text = text(name) else { return nil }
+    guard let uuid = UUID(text) else {
+      fault(name, "must be a UUID")
+      return nil
+    }
+    return uuid
+  }
+
+  /// A moment in RFC 3339, or nil where the member is not there.
+  package mutating func optionalTime(_ name: String) -> Timestamp? {
+    guard has(name), let text = text(name) else { return nil }
+    guard let time = Timestamp(rfc3339: text) else {
+      fault(name, "must be a time in RFC 3339")
+      return nil
+    }
+    return time
+  }
+
+  private mutating func text(_ name: String) -> String? {
+    switch object[name] {
+    case .string(let text):
+      guard text.utf8.allSatisfy({ $0 != 0 }) else {
+        fault(name, "must not hold U+0000")
+        return nil
+      }
+      return text
+    case nil, .null:
+      fault(name, "is required")
+      return nil
+    default:
+      fault(name, "must be a string")
+      return nil
+    }
+  }
+
+  // MARK: Numbers and others
+
+  /// A whole number, also as a numeric string (seed 004).
+  package mutating func integer(_ name: String, _ range: ClosedRange<Int64>) -> Int64 {
+    guard has(name), let value = object[name] else {
+      fault(name, "is required")
+      return range.lowerBound
+    }
+    guard let number = value.wholeNumberOrNumericString, range.contains(number) else {
+      fault(name, "must be a whole number from \(range.lowerBound) to \(range.upperBound)")
+      return range.lowerBound
+    }
+    return number
+  }
+
+  package mutating func optionalInteger(_ name: String, _ range: ClosedRange<Int64>) -> Int64? {
+    has(name) ? integer(name, range) : nil
+  }
+
+  package mutating func bool(_ name: String) -> Bool {
+    guard has(name), let value = object[name] else {
+      fault(name, "is required")
+      return false
+    }
+    guard case .bool(let flag) = value else {
+      fault(name, "must be true or false")
+      return false
+    }
+    return flag
+  }
+
+  package mutating func optionalBool(_ name: String) -> Bool? { has(name) ? bool(name) : nil }
+
+  /// The value as it came, or nil.
+  package func value(_ name: String) -> JSON? { object[name] }
+}

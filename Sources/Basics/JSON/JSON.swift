@@ -1,0 +1,64 @@
+/// A JSON value (RFC 8259) as it came from outside.
+package enum JSON: Sendable, Equatable {
+  case null
+  case bool(Bool)
+  /// A number without fraction or exponent that fits 64 bits.
+  case integer(Int64)
+  /// Every other number; infinite where the text exceeds a double's range.
+  case double(Double)
+  case string(String)
+  case array([JSON])
+  case object(JSONObject)
+
+  /// The members, or nil where this is not an object.
+  package var object: JSONObject? {
+    if case .object(let object) = self { object } else { nil }
+  }
+
+  /// The text, or nil where this is not a string.
+  package var string: String? {
+    if case .string(let string) = self { string } else { nil }
+  }
+
+  /// The number where it is whole and at most 2^53 in size, also written `1.0` or `1e2`; else nil.
+  package var wholeNumber: Int64? {
+    switch self {
+    case .integer(let value): value.magnitude <= 1 << 53 ? value : nil
+    case .double(let value):
+      value.magnitude <= 9_007_199_254_740_992 && value.rounded() == value ? Int64(value) : nil
+    default: nil
+    }
+  }
+
+  /// `wholeNumber`, or a string of decimal digits of the same range: seed 004 sends both.
+  package var wholeNumberOrNumericString: Int64? {
+    guard case .string(let text) = self else { return wholeNumber }
+    guard !text.isEmpty, text.utf8.count <= 17,
+      text.utf8.enumerated().allSatisfy({ index, byte in
+        (48...57).contains(byte) || (index == 0 && byte == UInt8(ascii: "-") && text.utf8.count > 1)
+      }), let value = Int64(text), value.magnitude <= 1 << 53
+    else { return nil }
+    return value
+  }
+}
+
+/// An object's members in the order they came, each key once (the parser refuses a second).
+package struct JSONObject: Sendable, Equatable {
+  package struct Member: Sendable, Equatable {
+    package let key: String
+    package let value: JSON
+  }
+
+  package private(set) var members: [Member] = []
+
+  package init() {}
+
+  /// The value of a key, or nil. Linear: frames and bodies have few keys.
+  package subscript(key: String) -> JSON? {
+    members.first { $0.key == key }?.value
+  }
+
+  package mutating func append(_ key: String, _ value: JSON) {
+    members.append(Member(key: key, value: value))
+  }
+}

@@ -1,0 +1,16 @@
+/// A value that never reaches a log, an error or a crash report: it prints as `***`.
+///
+/// Whoever needs the value says so with `reveal()`, which is easy to search for.
+package struct Secret<Value: Sendable>: Sendable, CustomStringConvertible,
+  CustomDebugStringConvertible, CustomReflectable
+{
+  private let value: Value
+
+  package init(_ value: Value) { self.value = value }
+
+  package func reveal() -> Value { value }
+
+  package var description: String { "***" }
+  package var debugDescription: String { "***" }
+  package var customMirror: Mirror { Mirror(self, children: []) }
+}

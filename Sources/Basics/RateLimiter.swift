@@ -1,0 +1,87 @@
+internal import Synchronization
+
+/// How much of something is allowed: so many at once, and so many per second after.
+package struct Rate: Sendable, Equatable {
+  package let burst: Int
+  package let perSecond: Double
+
+  package init(burst: Int, perSecond: Double) {
+    self.burst = burst
+    self.perSecond = perSecond
+  }
+}
+
+/// A token bucket: full at first, refilled continuously. "50 per second" admits 50 in any second
+/// after the burst, spread over it.
+package struct TokenBucket: Sendable {
+  private var tokens: Double
+  private var refilledAt: UInt64
+
+  package init(_ rate: Rate, now: UInt64) {
+    tokens = Double(rate.burst)
+    refilledAt = now
+  }
+
+  /// Takes one token if there is one. `now` is `Monotonic.nanoseconds`.
+  package mutating func take(_ rate: Rate, now: UInt64) -> Bool {
+    refill(rate, now: now)
+    guard tokens >= 1 else { return false }
+    tokens -= 1
+    return true
+  }
+
+  /// Seconds until the next token, rounded up, at least 1: a `Retry-After`.
+  package func secondsUntilNext(_ rate: Rate) -> Int {
+    max(1, Int(((1 - tokens) / rate.perSecond).rounded(.up)))
+  }
+
+  package mutating func isFull(_ rate: Rate, now: UInt64) -> Bool {
+    refill(rate, now: now)
+    return tokens >= Double(rate.burst)
+  }
+
+  private mutating func refill(_ rate: Rate, now: UInt64) {
+    guard now > refilledAt else { return }
+    let seconds = Double(now - refilledAt) / 1e9
+    tokens = min(Double(rate.burst), tokens + seconds * rate.perSecond)
+    refilledAt = now
+  }
+}
+
+/// One token bucket per key, shared by all threads. Full buckets are forgotten, so memory follows
+/// the keys that were active lately.
+package final class KeyedRateLimiter<Key: Hashable & Sendable>: Sendable {
+  package let rate: Rate
+  private struct State {
+    var buckets: [Key: TokenBucket] = [:]
+    var sweepAt: UInt64 = 0
+  }
+  // Sharded, since every frame of every user passes here.
+  private let shards: [Shard]
+  private final class Shard: Sendable { let state = Mutex(State()) }
+
+  package init(_ rate: Rate) {
+    self.rate = rate
+    shards = (0..<16).map { _ in Shard() }
+  }
+
+  /// Nil where it is allowed; otherwise the seconds until it is.
+  package func take(_ key: Key, now: UInt64 = Monotonic.nanoseconds) -> Int? {
+    let shard = shards[Int(truncatingIfNeeded: UInt(bitPattern: key.hashValue) % 16)]
+    return shard.state.withLock { state in
+      if now >= state.sweepAt { sweep(&state, now: now) }
+      var bucket = state.buckets[key] ?? TokenBucket(rate, now: now)
+      let isAllowed = bucket.take(rate, now: now)
+      state.buckets[key] = bucket
+      return isAllowed ? nil : bucket.secondsUntilNext(rate)
+    }
+  }
+
+  private func sweep(_ state: inout State, now: UInt64) {
+    state.buckets = state.buckets.filter { entry in
+      var bucket = entry.value
+      return !bucket.isFull(rate, now: now)
+    }
+    state.sweepAt = now + 10_000_000_000
+  }
+}

@@ -1,0 +1,226 @@
+#if canImport(Glibc)
+  internal import Glibc
+#else
+  internal import Darwin
+#endif
+
+/// What `strerror` says of an `errno`.
+package func systemErrorText(_ number: Int32) -> String {
+  // strerror gives a static text for every number, never NULL.
+  String(cString: strerror(number))
+}
+
+/// A mutual exclusion for threads that also wait: POSIX mutex and condition variable.
+///
+/// For plain critical sections use `Synchronization.Mutex`.
+package final class Monitor: @unchecked Sendable {
+  // Unchecked: both are made for use from many threads; they stay at one address until `deinit`.
+  private let mutex = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
+  private let condition = UnsafeMutablePointer<pthread_cond_t>.allocate(capacity: 1)
+
+  package init() {
+    pthread_mutex_init(mutex, nil)
+    pthread_cond_init(condition, nil)
+  }
+
+  deinit {
+    pthread_cond_destroy(condition)
+    pthread_mutex_destroy(mutex)
+    condition.deallocate()
+    mutex.deallocate()
+  }
+
+  package func locked<Result>(_ body: () throws -> Result) rethrows -> Result {
+    pthread_mutex_lock(mutex)
+    defer { pthread_mutex_unlock(mutex) }
+    return try body()
+  }
+
+  /// Waits for a signal; call inside `locked`, in a loop over the condition.
+  package func wait() { pthread_cond_wait(condition, mutex) }
+
+  /// As `wait`, for so many milliseconds at most.
+  package func wait(milliseconds: Int64) {
+    let until = Timestamp.now.adding(milliseconds: milliseconds).milliseconds
+    var time = timespec(tv_sec: Int(until / 1000), tv_nsec: Int(until % 1000) * 1_000_000)
+    pthread_cond_timedwait(condition, mutex, &time)
+  }
+
+  package func signal() { pthread_cond_signal(condition) }
+  package func broadcast() { pthread_cond_broadcast(condition) }
+}
+
+/// A thread of the operating system that runs one closure; signals are left to the main thread.
+package final class Thread: @unchecked Sendable {
+  // Unchecked: the handle is written once, before anyone else sees the object.
+  private let handle: pthread_t
+
+  /// Starts a thread. A machine that cannot start one cannot run the server: traps.
+  package init(name: String, _ body: @escaping @Sendable () -> Void) {
+    let box = Unmanaged.passRetained(Box(name: name, body: body))
+    #if canImport(Glibc)
+      var thread = pthread_t()
+    #else
+      var thread: pthread_t?
+    #endif
+    let status = pthread_create(
+      &thread, nil,
+      { argument in
+        #if canImport(Glibc)
+          guard let argument else { return nil }
+        #endif
+        let box = Unmanaged<Box>.fromOpaque(argument).takeRetainedValue()
+        box.start()
+        return nil
+      }, box.toOpaque())
+    guard status == 0 else { fatalError("pthread_create: \(systemErrorText(status))") }
+    #if canImport(Glibc)
+      handle = thread
+    #else
+      guard let thread else { fatalError("pthread_create gave no thread") }
+      handle = thread
+    #endif
+  }
+
+  package func join() { pthread_join(handle, nil) }
+
+  private final class Box {
+    let name: String
+    let body: @Sendable () -> Void
+
+    init(name: String, body: @escaping @Sendable () -> Void) {
+      self.name = name
+      self.body = body
+    }
+
+    func start() {
+      #if canImport(Glibc)
+        // The header hides pthread_setname_np from Swift; the kernel takes the name here as well.
+        // A thread without its name still does its work.
+        let descriptor = open("/proc/thread-self/comm", O_WRONLY | O_CLOEXEC)
+        if descriptor >= 0 {
+          let bytes = Array(name.utf8.prefix(15))
+          _ = write(descriptor, bytes, bytes.count)
+          close(descriptor)
+        }
+      #else
+        pthread_setname_np(name)
+      #endif
+      body()
+    }
+  }
+}
+
+/// Files, as far as the server touches them itself. Every function throws `SystemError`.
+package enum FileSystem {
+  package static func read(_ path: String) throws -> [UInt8] {
+    let descriptor = open(path, O_RDONLY | O_CLOEXEC)
+    guard descriptor >= 0 else { throw SystemError("open \(path)", errno: errno) }
+    defer { close(descriptor) }
+    var contents: [UInt8] = []
+    var chunk = [UInt8](repeating: 0, count: 64 * 1024)
+    while true {
+      let count = readSome(descriptor, &chunk, chunk.count)
+      if count == 0 { return contents }
+      guard count > 0 else {
+        if errno == EINTR { continue }
+        throw SystemError("read \(path)", errno: errno)
+      }
+      contents.append(contentsOf: chunk[..<count])
+    }
+  }
+
+  package static func makeDirectory(_ path: String) throws {
+    var built = path.hasPrefix("/") ? "/" : ""
+    for part in path.split(separator: "/") {
+      built += part
+      if mkdir(built, 0o700) != 0, errno != EEXIST {
+        throw SystemError("mkdir \(built)", errno: errno)
+      }
+      built += "/"
+    }
+  }
+
+  /// Bytes that this process may still write below `path`.
+  package static func freeBytes(_ path: String) throws -> Int64 {
+    var status = statvfs()
+    guard statvfs(path, &status) == 0 else { throw SystemError("statvfs \(path)", errno: errno) }
+    return Int64(clamping: UInt64(status.f_bavail) &* UInt64(status.f_frsize))
+  }
+
+  /// Takes the kernel's lock on a file, made if need be, until the process ends, however it ends.
+  /// False where another process holds it.
+  package static func lockForLifetime(_ path: String) throws -> Bool {
+    let descriptor = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
+    guard descriptor >= 0 else { throw SystemError("open \(path)", errno: errno) }
+    if flock(descriptor, LOCK_EX | LOCK_NB) == 0 { return true }
+    let failure = errno
+    close(descriptor)
+    if failure == EWOULDBLOCK { return false }
+    throw SystemError("flock \(path)", errno: failure)
+  }
+
+  package static func exists(_ path: String) -> Bool { access(path, F_OK) == 0 }
+}
+
+private func readSome(_ descriptor: Int32, _ buffer: inout [UInt8], _ count: Int) -> Int {
+  read(descriptor, &buffer, count)
+}
+
+/// A number that tells threads apart, equal for one thread throughout.
+package func currentThreadID() -> UInt {
+  #if canImport(Glibc)
+    UInt(pthread_self())
+  #else
+    UInt(bitPattern: pthread_self())
+  #endif
+}
+
+/// The process's limits.
+package enum ProcessLimits {
+  /// Raises the soft limit of open files to the hard one; returns what is in force.
+  package static func raiseOpenFiles() -> Int {
+    var limit = rlimit()
+    #if canImport(Glibc)
+      let resource = __rlimit_resource_t(RLIMIT_NOFILE.rawValue)
+    #else
+      let resource = RLIMIT_NOFILE
+    #endif
+    guard getrlimit(resource, &limit) == 0 else { return 1024 }
+    limit.rlim_cur = limit.rlim_max
+    _ = setrlimit(resource, &limit)
+    _ = getrlimit(resource, &limit)
+    return Int(clamping: limit.rlim_cur)
+  }
+}
+
+/// The process's environment and end.
+package enum ProcessEnvironment {
+  /// Every variable by name.
+  package static var all: [String: String] {
+    var variables: [String: String] = [:]
+    var entry = environ
+    while let text = entry.pointee {
+      let line = String(cString: text)
+      if let equals = line.firstIndex(of: "=") {
+        variables[String(line[..<equals])] = String(line[line.index(after: equals)...])
+      }
+      entry += 1
+    }
+    return variables
+  }
+
+  /// Ends the process without unwinding.
+  package static func exit(_ status: Int32) -> Never {
+    #if canImport(Glibc)
+      Glibc.exit(status)
+    #else
+      Darwin.exit(status)
+    #endif
+  }
+}
+
+extension ProcessLimits {
+  /// Processors that this process may use; at least 1.
+  package static var cores: Int { max(1, Int(sysconf(Int32(_SC_NPROCESSORS_ONLN)))) }
+}

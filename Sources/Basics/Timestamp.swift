@@ -1,0 +1,195 @@
+#if canImport(Glibc)
+  internal import Glibc
+#else
+  internal import Darwin
+#endif
+
+/// A moment in UTC, in milliseconds since 1970: what the database stores.
+package struct Timestamp: Hashable, Comparable, Sendable {
+  package let milliseconds: Int64
+
+  package init(milliseconds: Int64) { self.milliseconds = milliseconds }
+
+  /// The wall clock. It can jump; durations are measured with `Monotonic`.
+  package static var now: Timestamp {
+    var time = timespec()
+    clock_gettime(CLOCK_REALTIME, &time)
+    return Timestamp(milliseconds: Int64(time.tv_sec) * 1000 + Int64(time.tv_nsec) / 1_000_000)
+  }
+
+  package static func < (left: Self, right: Self) -> Bool { left.milliseconds < right.milliseconds }
+
+  /// This moment moved by so many milliseconds; clamps instead of overflowing.
+  package func adding(milliseconds delta: Int64) -> Timestamp {
+    let (sum, overflow) = milliseconds.addingReportingOverflow(delta)
+    return Timestamp(milliseconds: overflow ? (delta > 0 ? .max : .min) : sum)
+  }
+}
+
+/// The clock that never goes back: milliseconds and nanoseconds since some moment in the past.
+package enum Monotonic {
+  package static var nanoseconds: UInt64 {
+    var time = timespec()
+    clock_gettime(CLOCK_MONOTONIC, &time)
+    return UInt64(time.tv_sec) * 1_000_000_000 + UInt64(time.tv_nsec)
+  }
+
+  package static var milliseconds: Int64 { Int64(nanoseconds / 1_000_000) }
+}
+
+// MARK: - RFC 3339
+
+extension Timestamp: CustomStringConvertible {
+  /// The largest moment that RFC 3339 can write: 9999-12-31T23:59:59.999Z.
+  package static let latest = Timestamp(milliseconds: 253_402_300_799_999)
+  package static let earliest = Timestamp(milliseconds: -62_135_596_800_000)
+
+  /// RFC 3339 in UTC with milliseconds, `2026-01-02T03:04:05.678Z`; clamped to years 1 to 9999.
+  package var description: String {
+    var bytes: [UInt8] = []
+    bytes.reserveCapacity(24)
+    appendText(to: &bytes)
+    return String(decoding: bytes, as: UTF8.self)
+  }
+
+  /// Writes the RFC 3339 form: exactly 24 bytes.
+  package func appendText(to output: inout [UInt8]) {
+    let clamped = min(max(milliseconds, Self.earliest.milliseconds), Self.latest.milliseconds)
+    let days = clamped.flooredDivision(by: 86_400_000)
+    let inDay = clamped - days * 86_400_000
+    let (year, month, day) = civil(fromDays: days)
+    func digits(_ value: Int64, _ width: Int) {
+      var divisor: Int64 = 1
+      for _ in 1..<width { divisor *= 10 }
+      for _ in 0..<width {
+        output.append(UInt8(48 + value / divisor % 10))
+        divisor /= 10
+      }
+    }
+    digits(year, 4)
+    output.append(UInt8(ascii: "-"))
+    digits(month, 2)
+    output.append(UInt8(ascii: "-"))
+    digits(day, 2)
+    output.append(UInt8(ascii: "T"))
+    digits(inDay / 3_600_000, 2)
+    output.append(UInt8(ascii: ":"))
+    digits(inDay / 60_000 % 60, 2)
+    output.append(UInt8(ascii: ":"))
+    digits(inDay / 1000 % 60, 2)
+    output.append(UInt8(ascii: "."))
+    digits(inDay % 1000, 3)
+    output.append(UInt8(ascii: "Z"))
+  }
+
+  /// Parses RFC 3339 (section 5.6) with any offset; fractions beyond milliseconds are cut off.
+  /// A leap second counts as the second after. Nil for anything else.
+  package init?(rfc3339 text: some StringProtocol) {
+    var reader = DigitReader(bytes: Array(text.utf8))
+    guard let year = reader.number(4), reader.skip("-"), let month = reader.number(2),
+      reader.skip("-"), let day = reader.number(2), reader.skip("T", or: "t"),
+      let hour = reader.number(2), reader.skip(":"), let minute = reader.number(2),
+      reader.skip(":"), let second = reader.number(2),
+      (1...12).contains(month), day >= 1, day <= daysIn(month: month, year: year),
+      year >= 1, hour <= 23, minute <= 59, second <= 60
+    else { return nil }
+    var fraction: Int64 = 0
+    if reader.skip(".") {
+      guard let milliseconds = reader.fraction() else { return nil }
+      fraction = milliseconds
+    }
+    var offset: Int64 = 0
+    if !reader.skip("Z", or: "z") {
+      let sign: Int64
+      if reader.skip("+") { sign = 1 } else if reader.skip("-") { sign = -1 } else { return nil }
+      guard let hours = reader.number(2), reader.skip(":"), let minutes = reader.number(2),
+        hours <= 23, minutes <= 59
+      else { return nil }
+      offset = sign * (hours * 60 + minutes)
+    }
+    guard reader.isAtEnd else { return nil }
+    let days = daysFromCivil(year: year, month: month, day: day)
+    let seconds = days * 86_400 + hour * 3600 + (minute - offset) * 60 + second
+    milliseconds = seconds * 1000 + fraction
+  }
+}
+
+private struct DigitReader {
+  let bytes: [UInt8]
+  var position = 0
+
+  var isAtEnd: Bool { position == bytes.count }
+
+  mutating func number(_ width: Int) -> Int64? {
+    guard bytes.count - position >= width else { return nil }
+    var value: Int64 = 0
+    for _ in 0..<width {
+      guard (48...57).contains(bytes[position]) else { return nil }
+      value = value * 10 + Int64(bytes[position] - 48)
+      position += 1
+    }
+    return value
+  }
+
+  mutating func skip(_ first: Unicode.Scalar, or second: Unicode.Scalar? = nil) -> Bool {
+    guard position < bytes.count else { return false }
+    let byte = bytes[position]
+    guard byte == UInt8(ascii: first) || second.map({ byte == UInt8(ascii: $0) }) == true else {
+      return false
+    }
+    position += 1
+    return true
+  }
+
+  mutating func fraction() -> Int64? {
+    var value: Int64 = 0
+    var digits = 0
+    while position < bytes.count, (48...57).contains(bytes[position]) {
+      if digits < 3 { value = value * 10 + Int64(bytes[position] - 48) }
+      digits += 1
+      position += 1
+    }
+    guard digits > 0 else { return nil }
+    for _ in min(digits, 3)..<3 { value *= 10 }
+    return value
+  }
+}
+
+extension Int64 {
+  fileprivate func flooredDivision(by divisor: Int64) -> Int64 {
+    let quotient = self / divisor
+    return self % divisor < 0 ? quotient - 1 : quotient
+  }
+}
+
+/// Days since 1970-01-01 of a proleptic Gregorian date: years start in March, so that the leap day
+/// is a year's last, and 400 years are one cycle of 146,097 days.
+private func daysFromCivil(year: Int64, month: Int64, day: Int64) -> Int64 {
+  let shifted = month > 2 ? year : year - 1
+  let cycle = shifted.flooredDivision(by: 400)
+  let yearOfCycle = shifted - cycle * 400
+  let dayOfYear = (153 * (month > 2 ? month - 3 : month + 9) + 2) / 5 + day - 1
+  let dayOfCycle = yearOfCycle * 365 + yearOfCycle / 4 - yearOfCycle / 100 + dayOfYear
+  return cycle * 146_097 + dayOfCycle - 719_468
+}
+
+private func civil(fromDays days: Int64) -> (year: Int64, month: Int64, day: Int64) {
+  let shifted = days + 719_468
+  let cycle = shifted.flooredDivision(by: 146_097)
+  let dayOfCycle = shifted - cycle * 146_097
+  let yearOfCycle =
+    (dayOfCycle - dayOfCycle / 1460 + dayOfCycle / 36_524 - dayOfCycle / 146_096) / 365
+  let dayOfYear = dayOfCycle - (365 * yearOfCycle + yearOfCycle / 4 - yearOfCycle / 100)
+  let marchMonth = (5 * dayOfYear + 2) / 153
+  let month = marchMonth < 10 ? marchMonth + 3 : marchMonth - 9
+  let year = yearOfCycle + cycle * 400 + (month <= 2 ? 1 : 0)
+  return (year, month, dayOfYear - (153 * marchMonth + 2) / 5 + 1)
+}
+
+private func daysIn(month: Int64, year: Int64) -> Int64 {
+  switch month {
+  case 2: year % 4 == 0 && (year % 100 != 0 || year % 400 == 0) ? 29 : 28
+  case 4, 6, 9, 11: 30
+  default: 31
+  }
+}

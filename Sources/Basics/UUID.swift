@@ -1,0 +1,101 @@
+/// A 128-bit universally unique identifier (RFC 9562), stored as two big-endian halves.
+///
+/// Any version is accepted from outside; the server itself makes version 7 (`UUID.Generator`).
+/// Nothing sorts or pages by a UUID, and none of them is a secret.
+package struct UUID: Hashable, Sendable {
+  package let high: UInt64
+  package let low: UInt64
+
+  package init(high: UInt64, low: UInt64) {
+    self.high = high
+    self.low = low
+  }
+
+  /// Parses the canonical 8-4-4-4-12 form in either case; nil for anything else.
+  package init?(_ text: some StringProtocol) {
+    var high: UInt64 = 0
+    var low: UInt64 = 0
+    var position = 0
+    for byte in text.utf8 {
+      if position == 8 || position == 13 || position == 18 || position == 23 {
+        guard byte == UInt8(ascii: "-") else { return nil }
+      } else {
+        guard position < 36, let digit = hexDigit(byte) else { return nil }
+        if position < 18 { high = high << 4 | UInt64(digit) } else { low = low << 4 | UInt64(digit) }
+      }
+      position += 1
+    }
+    guard position == 36 else { return nil }
+    self.high = high
+    self.low = low
+  }
+
+  /// The 16 bytes as stored in the database; nil unless there are exactly 16.
+  package init?(bytes: some Collection<UInt8>) {
+    guard bytes.count == 16 else { return nil }
+    var halves: (UInt64, UInt64) = (0, 0)
+    for (index, byte) in bytes.enumerated() {
+      if index < 8 { halves.0 = halves.0 << 8 | UInt64(byte) } else { halves.1 = halves.1 << 8 | UInt64(byte) }
+    }
+    high = halves.0
+    low = halves.1
+  }
+
+  /// The 16 bytes, most significant first.
+  package var bytes: [UInt8] {
+    [UInt8](unsafeUninitializedCapacity: 16) { buffer, count in
+      for index in 0..<8 {
+        buffer[index] = UInt8(truncatingIfNeeded: high >> UInt64(56 - 8 * index))
+        buffer[index + 8] = UInt8(truncatingIfNeeded: low >> UInt64(56 - 8 * index))
+      }
+      count = 16
+    }
+  }
+
+  /// Writes the canonical lower-case form: exactly 36 bytes.
+  package func appendText(to output: inout [UInt8]) {
+    for index in 0..<32 {
+      if index == 8 || index == 12 || index == 16 || index == 20 { output.append(UInt8(ascii: "-")) }
+      let half = index < 16 ? high : low
+      let nibble = UInt8(truncatingIfNeeded: half >> UInt64(60 - 4 * (index & 15))) & 15
+      output.append(nibble < 10 ? 48 + nibble : 87 + nibble)
+    }
+  }
+}
+
+extension UUID: CustomStringConvertible {
+  package var description: String {
+    var bytes: [UInt8] = []
+    bytes.reserveCapacity(36)
+    appendText(to: &bytes)
+    return String(decoding: bytes, as: UTF8.self)
+  }
+}
+
+extension UUID {
+  /// Makes a version 7 UUID: 48 bits of milliseconds, then 74 random bits (RFC 9562, 5.7).
+  package static func version7(
+    at time: Timestamp, using random: inout some RandomNumberGenerator
+  ) -> UUID {
+    let milliseconds = UInt64(truncatingIfNeeded: time.milliseconds) & 0xFFFF_FFFF_FFFF
+    let high = milliseconds << 16 | 0x7000 | (random.next() & 0x0FFF)
+    let low = (random.next() & 0x3FFF_FFFF_FFFF_FFFF) | 0x8000_0000_0000_0000
+    return UUID(high: high, low: low)
+  }
+
+  /// A version 7 UUID of this moment from the system's random source.
+  package static func version7() -> UUID {
+    var random = SystemRandomNumberGenerator()
+    return version7(at: .now, using: &random)
+  }
+}
+
+/// The value of an ASCII hexadecimal digit in either case, or nil.
+package func hexDigit(_ byte: UInt8) -> UInt8? {
+  switch byte {
+  case 48...57: byte - 48
+  case 65...70: byte - 55
+  case 97...102: byte - 87
+  default: nil
+  }
+}

@@ -1,0 +1,14 @@
+package import Events
+
+/// Where messages enter. Port: straight to the log here; a broker between at scale.
+///
+/// Every draft ends in the stream of events, in the order of commits: as an entry, or as a receipt
+/// where there is no new entry. A draft may be handed over twice; it enters once.
+package protocol Ingest: Sendable {
+  /// Takes a turn's drafts. Returns at once, from any thread.
+  func submit(_ drafts: [Draft])
+
+  /// Drafts taken whose outcome has not been published: while there are some, more deliveries are on
+  /// their way and gathering them for one write pays.
+  var outstanding: Int { get }
+}

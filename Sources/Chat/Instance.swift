@@ -1,0 +1,28 @@
+package import Database
+internal import Basics
+
+/// What is known of this installation's log as a whole.
+package enum Instance {
+  /// The name of the log: made at the first start, and again after a backup was restored, so that no
+  /// client takes its cursor from one history into another.
+  package static func epoch(
+    from database: any Database, make: @escaping @Sendable () -> String
+  ) async throws -> String {
+    try await database.write(.essential) { transaction in
+      if let row = try await transaction.first("SELECT value FROM instance WHERE key = 'epoch'") {
+        return try row.text(0)
+      }
+      let epoch = make()
+      try await transaction.execute(
+        "INSERT INTO instance (key, value) VALUES ('epoch', $1)", [.text(epoch)])
+      return epoch
+    }
+  }
+
+  /// Lets the next start make a new epoch: for the copy that a backup is.
+  package static func forgetEpoch(in database: any Database) async throws {
+    try await database.write(.essential) { transaction in
+      _ = try await transaction.execute("DELETE FROM instance WHERE key = 'epoch'")
+    }
+  }
+}

@@ -1,0 +1,240 @@
+internal import Access
+internal import Basics
+internal import Events
+package import Web
+
+/// The paths of seed 004, under `/v1` and literally.
+package struct RoomRoutes: Sendable {
+  private let rooms: Rooms
+  private let history: MessageHistory
+  private let maximumJSONDepth: Int
+
+  package init(rooms: Rooms, history: MessageHistory, maximumJSONDepth: Int) {
+    self.rooms = rooms
+    self.history = history
+    self.maximumJSONDepth = maximumJSONDepth
+  }
+
+  package func add(to router: inout Router) {
+    for prefix in ["/v1/rooms", "/rooms"] {
+      router.on(.get, prefix, policy: .caller) { try await list($0) }
+      router.on(.post, prefix, policy: .room(.create)) { try await create($0) }
+      router.on(.get, prefix + "/{id}", policy: .room(.member)) { try await get($0, $1) }
+      router.on(.put, prefix + "/{id}", policy: .room(.manage)) { try await update($0, $1) }
+      router.on(.delete, prefix + "/{id}", policy: .room(.manage)) { try await delete($0, $1) }
+      router.on(.get, prefix + "/{id}/members", policy: .room(.read)) { try await members($0, $1) }
+      router.on(.put, prefix + "/{id}/members", policy: .room(.manage)) {
+        try await setRule($0, $1)
+      }
+      router.on(.delete, prefix + "/{id}/members/{entity_UUID}", policy: .room(.manage)) {
+        (request, id: RoomID, subject: UUID) in
+        try await rooms.removeRule(subject, from: id, by: request.caller)
+        return .noContent
+      }
+      router.on(.put, prefix + "/{id}/invitation", policy: .room(.invited)) {
+        try await answerInvitation($0, $1)
+      }
+      router.on(.get, prefix + "/{id}/messages", policy: .room(.read)) {
+        try await messages($0, $1)
+      }
+    }
+  }
+
+  private static let nameLength = 1...120
+  private static let levels: ClosedRange<Int64> = 0...Fields.largestInteger
+
+  // MARK: Rooms
+
+  private func list(_ request: Request) async throws -> Response {
+    var fields = request.query.fields
+    let page = PageRequest(&fields)
+    let after = page.cursor.map { RoomID($0) }
+    if let after, after == nil { fields.fault("cursor", "is not one of ours") }
+    try fields.finish()
+    let views = try await rooms.list(
+      for: request.caller, after: (after ?? nil) ?? RoomID(0), limit: page.limit)
+    let shown = views.prefix(page.limit)
+    let next = views.count > page.limit ? shown.last.map { $0.room.id.description } : nil
+    return .data(nextCursor: next) { writer in
+      writer.array(of: shown) { $0.value($1) }
+    }
+  }
+
+  private func create(_ request: Request) async throws -> Response {
+    var fields = Fields(try request.json(maximumDepth: maximumJSONDepth))
+    let name = fields.string("name", Self.nameLength)
+    let levelAdmin = fields.integer("level_admin", Self.levels)
+    let type = fields.word("type", as: RoomType.self)
+    let isByInvitation = fields.optionalBool("invite") ?? false
+    try fields.finish()
+    let view = try await rooms.create(
+      Rooms.NewRoom(
+        name: name, type: type ?? .group, levelAdmin: levelAdmin, isByInvitation: isByInvitation),
+      by: request.caller)
+    return .data(status: 201) { $0.value(view) }
+  }
+
+  private func get(_ request: Request, _ id: RoomID) async throws -> Response {
+    let view = try await rooms.view(id, as: request.caller, .member)
+    return .data { $0.value(view) }
+  }
+
+  private func update(_ request: Request, _ id: RoomID) async throws -> Response {
+    var fields = Fields(try request.json(maximumDepth: maximumJSONDepth))
+    let change = Rooms.RoomChange(
+      name: fields.optionalString("name", Self.nameLength),
+      levelAdmin: fields.optionalInteger("level_admin", Self.levels),
+      isByInvitation: fields.optionalBool("invite"))
+    try fields.finish()
+    let view = try await rooms.update(id, change, by: request.caller)
+    return .data { $0.value(view) }
+  }
+
+  private func delete(_ request: Request, _ id: RoomID) async throws -> Response {
+    try await rooms.delete(id, by: request.caller)
+    return .noContent
+  }
+
+  // MARK: Rules
+
+  private func members(_ request: Request, _ id: RoomID) async throws -> Response {
+    var fields = request.query.fields
+    let page = PageRequest(&fields)
+    let after = page.cursor.map { UUID($0) }
+    if let after, after == nil { fields.fault("cursor", "is not one of ours") }
+    try fields.finish()
+    let rules = try await rooms.view(id, as: request.caller, .read).room.rules
+      .map { ($0.subject.description, $0) }.sorted { $0.0 < $1.0 }
+      .filter { rule in page.cursor.map { rule.0 > $0 } ?? true }.map(\.1)
+    let shown = rules.prefix(page.limit)
+    let next = rules.count > page.limit ? shown.last.map { $0.subject.description } : nil
+    return .data(nextCursor: next) { writer in
+      writer.array(of: shown) { $0.value($1) }
+    }
+  }
+
+  private func setRule(_ request: Request, _ id: RoomID) async throws -> Response {
+    var fields = Fields(try request.json(maximumDepth: maximumJSONDepth))
+    let subject = fields.uuid("entity_UUID")
+    let permissions = permissions(&fields)
+    let level = fields.optionalInteger("level", Self.levels)
+    try fields.finish()
+    guard let subject else { throw AppError(.validationFailed) }
+    let rule = try await rooms.setRule(
+      subject, permissions: permissions, level: level, in: id, by: request.caller)
+    return .data { $0.value(rule) }
+  }
+
+  /// Letters, or nil for `false` and `""`, which delete the rule.
+  private func permissions(_ fields: inout Fields) -> Permissions? {
+    switch fields.value("permissions") {
+    case .bool(false), .string(""): return nil
+    case .string(let text):
+      guard let permissions = Permissions(letters: text) else {
+        fields.fault("permissions", "must be letters of rwba, each at most once, or false")
+        return nil
+      }
+      return permissions
+    default:
+      fields.fault("permissions", "must be letters of rwba, each at most once, or false")
+      return nil
+    }
+  }
+
+  private func answerInvitation(_ request: Request, _ id: RoomID) async throws -> Response {
+    var fields = Fields(try request.json(maximumDepth: maximumJSONDepth))
+    let isAccepted = fields.bool("accepted")
+    let forEntity = fields.optionalBool("use_parent_entity") ?? false
+    try fields.finish()
+    let rule = try await rooms.answerInvitation(
+      to: id, isAccepted: isAccepted, forEntity: forEntity, by: request.caller)
+    return .data { $0.value(rule) }
+  }
+
+  // MARK: Messages
+
+  private func messages(_ request: Request, _ id: RoomID) async throws -> Response {
+    var fields = request.query.fields
+    let page = PageRequest(&fields)
+    var selection = MessageHistory.Selection(
+      before: fields.optionalInteger("before", 0...Fields.largestInteger),
+      after: fields.optionalInteger("after", 0...Fields.largestInteger),
+      from: fields.optionalTime("from"), to: fields.optionalTime("to"), isAscending: false,
+      limit: page.limit)
+    selection.isAscending = selection.after != nil
+    if let cursor = page.cursor {
+      // The seq beyond which to go on, in the direction that the first page had.
+      guard let seq = positiveDecimal(cursor) else {
+        fields.fault("cursor", "is not one of ours")
+        try fields.finish()
+        throw AppError(.validationFailed)
+      }
+      if selection.isAscending { selection.after = seq } else { selection.before = seq }
+    }
+    try fields.finish()
+    let caller = request.caller
+    let entries = try await history.messages(in: id, as: caller, selection)
+    let shown = entries.prefix(page.limit)
+    let next = entries.count > page.limit ? shown.last.map { String($0.seq) } : nil
+    return .data(nextCursor: next) { writer in
+      writer.array(of: shown) { $0.message($1, for: caller) }
+    }
+  }
+}
+
+// MARK: - JSON of CONTRACT section 4
+
+extension JSONWriter {
+  package mutating func value(_ view: Rooms.View) {
+    let room = view.room
+    object {
+      $0.member("id", room.id.value)
+      $0.member("channel_id", room.channelID)
+      $0.member("name", room.name)
+      $0.member("type", room.type.rawValue)
+      $0.member("kind", room.type.kind)
+      $0.member("level_admin", room.levelAdmin)
+      $0.member("owner_user_id", room.ownerUser)
+      if let entity = room.ownerEntity {
+        $0.member("owner_entity_id", entity)
+      } else {
+        $0.nullMember("owner_entity_id")
+      }
+      $0.member("permissions", view.standing.permissions.letters)
+      $0.member("level", view.standing.level)
+      $0.member("last_seq", view.lastSeq)
+      $0.member("created_at", room.createdAt)
+      if room.isByInvitation { $0.member("invite", true) }
+    }
+  }
+
+  package mutating func value(_ rule: RoomRule) {
+    object {
+      $0.member("entity_UUID", rule.subject)
+      $0.member("permissions", rule.permissions.letters)
+      $0.member("level", rule.level)
+      $0.member("accepted", rule.isAccepted)
+    }
+  }
+
+  /// A message in its present state; `client_id` only to its sender.
+  mutating func message(_ entry: Entry, for caller: Caller) {
+    object {
+      $0.member("id", entry.id)
+      $0.member("room_id", entry.roomID.value)
+      $0.member("channel_id", entry.channelID)
+      $0.member("seq", entry.seq)
+      $0.member("type", entry.type.rawValue)
+      $0.member("from", entry.from)
+      $0.member("to", "*")
+      $0.member("data", entry.data)
+      $0.member("content", entry.data)
+      $0.member("emitter", entry.from)
+      $0.member("ts", entry.ts)
+      $0.member("status", "sent")
+      if let clientID = entry.clientID, entry.from == caller.userID {
+        $0.member("client_id", clientID)
+      }
+    }
+  }
+}

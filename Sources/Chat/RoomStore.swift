@@ -1,0 +1,161 @@
+internal import Access
+internal import Basics
+internal import Database
+
+/// The SQL of rooms and rules, nothing else. Inside a transaction of the caller's.
+enum RoomStore {
+  /// The room with its rules; nil where it does not exist (any more).
+  static func room(_ id: RoomID, in transaction: Transaction) async throws -> Room? {
+    let results = try await transaction.pipeline([
+      Statement(roomSQL, [.room(id)]), Statement(rulesSQL, [.room(id)]),
+    ])
+    return try make(results)
+  }
+
+  /// As `room`, and nobody else changes it until this transaction ends. Takes the lock first: the
+  /// head's row is what messages wait for, too.
+  static func roomForUpdate(_ id: RoomID, in transaction: Transaction) async throws -> Room? {
+    _ = try await transaction.query(lockSQL, [.room(id)])
+    return try await room(id, in: transaction)
+  }
+
+  private static let lockSQL = SQL(
+    sqlite: "SELECT room_id FROM room_heads WHERE room_id = $1",
+    postgres: "SELECT room_id FROM room_heads WHERE room_id = $1 FOR UPDATE")
+
+  private static let roomSQL: SQL = """
+    SELECT r.id, r.type, r.name, r.level_admin, r.owner_user, r.owner_entity, r.by_invitation,
+      r.created_at, h.access_version
+    FROM rooms r JOIN room_heads h ON h.room_id = r.id
+    WHERE r.id = $1 AND r.deleted_at IS NULL
+    """
+
+  private static let rulesSQL: SQL = """
+    SELECT subject, permissions, level, accepted FROM room_rules WHERE room_id = $1 ORDER BY subject
+    """
+
+  private static func make(_ results: [ResultSet]) throws -> Room? {
+    guard results.count == 2, let row = results[0].rows.first else { return nil }
+    guard let type = RoomType(code: try row.integer(1)) else {
+      throw DatabaseError(kind: .other, message: "unknown type of room")
+    }
+    return Room(
+      id: try row.room(0), name: try row.text(2), type: type, levelAdmin: try row.integer(3),
+      ownerUser: try row.id(4), ownerEntity: try row.optional(5, row.uuid),
+      isByInvitation: try row.bool(6), createdAt: try row.time(7),
+      rules: try results[1].rows.map(rule), accessVersion: try row.integer(8))
+  }
+
+  private static func rule(_ row: Row) throws -> RoomRule {
+    RoomRule(
+      subject: try row.uuid(0),
+      permissions: Permissions(rawValue: UInt8(truncatingIfNeeded: try row.integer(1))),
+      level: try row.integer(2), isAccepted: try row.bool(3))
+  }
+
+  // MARK: Writing
+
+  static func insert(
+    name: String, type: RoomType, levelAdmin: Int64, ownerUser: UserID, ownerEntity: UUID?,
+    isByInvitation: Bool, at time: Timestamp, in transaction: Transaction
+  ) async throws -> RoomID {
+    let row = try await transaction.first(
+      """
+      INSERT INTO rooms (type, name, level_admin, owner_user, owner_entity, by_invitation, created_at)
+      VALUES ($1, $2, $3, $4, $5, $6, $7) RETURNING id
+      """,
+      [
+        .integer(type.code), .text(name), .integer(levelAdmin), .id(ownerUser),
+        .optional(ownerEntity) { .uuid($0) }, .bool(isByInvitation), .time(time),
+      ])
+    guard let row else { throw DatabaseError(kind: .other, message: "INSERT gave no id") }
+    let id = try row.room(0)
+    try await transaction.execute(
+      """
+      INSERT INTO room_heads (room_id, last_seq, last_ts, access_version, access_changed_at)
+      VALUES ($1, 0, 0, 1, $2)
+      """, [.room(id), .time(time)])
+    return id
+  }
+
+  static func update(
+    _ id: RoomID, name: String, levelAdmin: Int64, isByInvitation: Bool,
+    in transaction: Transaction
+  ) async throws {
+    try await transaction.execute(
+      "UPDATE rooms SET name = $2, level_admin = $3, by_invitation = $4 WHERE id = $1",
+      [.room(id), .text(name), .integer(levelAdmin), .bool(isByInvitation)])
+  }
+
+  static func markDeleted(
+    _ id: RoomID, at time: Timestamp, in transaction: Transaction
+  ) async throws {
+    try await transaction.execute(
+      "UPDATE rooms SET deleted_at = $2 WHERE id = $1", [.room(id), .time(time)])
+    try await transaction.execute("DELETE FROM room_rules WHERE room_id = $1", [.room(id)])
+  }
+
+  static func put(_ rule: RoomRule, in room: RoomID, _ transaction: Transaction) async throws {
+    try await transaction.execute(
+      """
+      INSERT INTO room_rules (room_id, subject, permissions, level, accepted)
+      VALUES ($1, $2, $3, $4, $5)
+      ON CONFLICT (room_id, subject) DO UPDATE SET permissions = excluded.permissions,
+        level = excluded.level, accepted = excluded.accepted
+      """,
+      [
+        .room(room), .uuid(rule.subject), .integer(Int64(rule.permissions.rawValue)),
+        .integer(rule.level), .bool(rule.isAccepted),
+      ])
+  }
+
+  static func removeRule(
+    _ subject: UUID, from room: RoomID, _ transaction: Transaction
+  ) async throws {
+    try await transaction.execute(
+      "DELETE FROM room_rules WHERE room_id = $1 AND subject = $2", [.room(room), .uuid(subject)])
+  }
+
+  /// Raises the room's access version; no message checked under an older one enters after this.
+  static func raiseAccessVersion(
+    _ id: RoomID, at time: Timestamp, in transaction: Transaction
+  ) async throws -> Int64 {
+    let row = try await transaction.first(
+      """
+      UPDATE room_heads SET access_version = access_version + 1, access_changed_at = $2
+      WHERE room_id = $1 RETURNING access_version
+      """, [.room(id), .time(time)])
+    guard let row else { throw DatabaseError(kind: .other, message: "room \(id) has no head") }
+    return try row.integer(0)
+  }
+
+  // MARK: Finding
+
+  /// Ids above `after` of rooms with an accepted rule for the subject, or made by the user, ascending.
+  static func roomIDs(
+    subject: UUID, after: RoomID, limit: Int, in transaction: Transaction
+  ) async throws -> [RoomID] {
+    try await transaction.query(
+      """
+      SELECT room_id FROM room_rules WHERE subject = $1 AND room_id > $2 AND accepted = 1
+      ORDER BY room_id LIMIT $3
+      """, [.uuid(subject), .room(after), .integer(Int64(limit))]
+    ).map { try $0.room(0) }
+  }
+
+  /// Where the room's log ends; 0 for an empty one, nil where there is no room.
+  static func lastSeq(_ id: RoomID, in transaction: Transaction) async throws -> Int64? {
+    try await transaction.first(
+      "SELECT last_seq FROM room_heads WHERE room_id = $1", [.room(id)])?.integer(0)
+  }
+
+  /// Rooms whose access changed at `since` or later, with their versions.
+  static func changes(
+    since: Timestamp, in transaction: Transaction
+  ) async throws -> [(RoomID, Int64)] {
+    try await transaction.query(
+      "SELECT room_id, access_version FROM room_heads WHERE access_changed_at >= $1",
+      [.time(since)]
+    ).map { (try $0.room(0), try $0.integer(1)) }
+  }
+}

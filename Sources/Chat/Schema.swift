@@ -1,0 +1,63 @@
+package import Database
+
+/// The tables of rooms and their logs.
+package enum ChatSchema {
+  package static let migrations: [Migration] = [
+    Migration(
+      feature: "chat", number: 1,
+      SQL(
+        sqlite: """
+          CREATE TABLE instance (
+            key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
+          CREATE TABLE rooms (
+            id INTEGER PRIMARY KEY AUTOINCREMENT, type INTEGER NOT NULL, name TEXT NOT NULL,
+            level_admin INTEGER NOT NULL, owner_user BLOB NOT NULL, owner_entity BLOB,
+            by_invitation INTEGER NOT NULL, created_at INTEGER NOT NULL, deleted_at INTEGER) STRICT;
+          CREATE TABLE room_rules (
+            room_id INTEGER NOT NULL, subject BLOB NOT NULL, permissions INTEGER NOT NULL,
+            level INTEGER NOT NULL, accepted INTEGER NOT NULL,
+            PRIMARY KEY (room_id, subject)) STRICT, WITHOUT ROWID;
+          CREATE INDEX room_rules_by_subject ON room_rules (subject, room_id);
+          CREATE TABLE room_heads (
+            room_id INTEGER PRIMARY KEY, last_seq INTEGER NOT NULL, last_ts INTEGER NOT NULL,
+            access_version INTEGER NOT NULL, access_changed_at INTEGER NOT NULL) STRICT;
+          CREATE INDEX room_heads_by_change ON room_heads (access_changed_at);
+          CREATE TABLE entries (
+            room_id INTEGER NOT NULL, seq INTEGER NOT NULL, id BLOB NOT NULL, type INTEGER NOT NULL,
+            sender BLOB NOT NULL, ts INTEGER NOT NULL, client_id TEXT, digest BLOB,
+            PRIMARY KEY (room_id, seq)) STRICT, WITHOUT ROWID;
+          CREATE UNIQUE INDEX entries_by_id ON entries (id);
+          CREATE UNIQUE INDEX entries_by_client_id ON entries (room_id, sender, client_id)
+            WHERE client_id IS NOT NULL;
+          CREATE TABLE contents (
+            room_id INTEGER NOT NULL, seq INTEGER NOT NULL, data TEXT NOT NULL,
+            PRIMARY KEY (room_id, seq)) STRICT, WITHOUT ROWID;
+          """,
+        postgres: """
+          CREATE TABLE instance (key TEXT PRIMARY KEY, value TEXT NOT NULL);
+          CREATE TABLE rooms (
+            id BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY, type BIGINT NOT NULL,
+            name TEXT NOT NULL, level_admin BIGINT NOT NULL, owner_user BYTEA NOT NULL,
+            owner_entity BYTEA, by_invitation BIGINT NOT NULL, created_at BIGINT NOT NULL,
+            deleted_at BIGINT);
+          CREATE TABLE room_rules (
+            room_id BIGINT NOT NULL, subject BYTEA NOT NULL, permissions BIGINT NOT NULL,
+            level BIGINT NOT NULL, accepted BIGINT NOT NULL, PRIMARY KEY (room_id, subject));
+          CREATE INDEX room_rules_by_subject ON room_rules (subject, room_id);
+          CREATE TABLE room_heads (
+            room_id BIGINT PRIMARY KEY, last_seq BIGINT NOT NULL, last_ts BIGINT NOT NULL,
+            access_version BIGINT NOT NULL, access_changed_at BIGINT NOT NULL);
+          CREATE INDEX room_heads_by_change ON room_heads (access_changed_at);
+          CREATE TABLE entries (
+            room_id BIGINT NOT NULL, seq BIGINT NOT NULL, id BYTEA NOT NULL, type BIGINT NOT NULL,
+            sender BYTEA NOT NULL, ts BIGINT NOT NULL, client_id TEXT, digest BYTEA,
+            PRIMARY KEY (room_id, seq));
+          CREATE UNIQUE INDEX entries_by_id ON entries (id);
+          CREATE UNIQUE INDEX entries_by_client_id ON entries (room_id, sender, client_id)
+            WHERE client_id IS NOT NULL;
+          CREATE TABLE contents (
+            room_id BIGINT NOT NULL, seq BIGINT NOT NULL, data TEXT NOT NULL,
+            PRIMARY KEY (room_id, seq));
+          """))
+  ]
+}

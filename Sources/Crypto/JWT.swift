@@ -1,0 +1,71 @@
+package import Basics
+
+/// JSON Web Tokens in their compact form (RFC 7515, RFC 7519), with the two algorithms that this
+/// server knows. The verifier chooses the algorithm, never the token: `none`, another algorithm or a
+/// critical extension is refused before the signature is looked at.
+package enum JWT {
+  /// Why a token is not valid. For the log and for tests; clients learn only that it is not.
+  package enum Failure: Error, Equatable, Sendable {
+    case malformed, wrongAlgorithm, unknownKey, badSignature
+  }
+
+  /// Longer texts are not tokens of ours or of anyone's.
+  package static let maximumBytes = 8192
+
+  /// A token taken apart, its signature not checked yet.
+  package struct Parts: Sendable {
+    package let algorithm: String
+    package let keyID: String?
+    package let claims: JSONObject
+    let signed: [UInt8]
+    let signature: [UInt8]
+  }
+
+  /// Takes a token apart. Throws `malformed` for anything that is not a compact JWS of a JSON object.
+  package static func parse(_ token: String) throws(Failure) -> Parts {
+    guard token.utf8.count <= maximumBytes else { throw .malformed }
+    let pieces = token.split(separator: ".", omittingEmptySubsequences: false)
+    guard pieces.count == 3, let header = object(pieces[0]), let claims = object(pieces[1]),
+      let signature = Base64URL.decode(pieces[2]), let algorithm = header["alg"]?.string,
+      header["crit"] == nil
+    else { throw .malformed }
+    return Parts(
+      algorithm: algorithm, keyID: header["kid"]?.string, claims: claims,
+      signed: Array(token.utf8.prefix(pieces[0].utf8.count + 1 + pieces[1].utf8.count)),
+      signature: signature)
+  }
+
+  private static func object(_ piece: Substring) -> JSONObject? {
+    guard let bytes = Base64URL.decode(piece) else { return nil }
+    // Whatever is wrong with the JSON, the token is malformed.
+    return (try? JSONParser.parse(bytes))?.object
+  }
+
+  /// Checks an HS256 signature (RFC 7518, 3.2).
+  package static func verify(_ parts: Parts, hmacKey: [UInt8]) throws(Failure) {
+    guard parts.algorithm == "HS256" else { throw .wrongAlgorithm }
+    let code = Hash.hmacSHA256(parts.signed, key: hmacKey)
+    guard SecretBytes.areEqual(code, parts.signature) else { throw .badSignature }
+  }
+
+  /// Checks an EdDSA signature (RFC 8037, 3.1) by the key that the token names.
+  package static func verify(_ parts: Parts, keys: [SigningKey]) throws(Failure) {
+    guard parts.algorithm == "EdDSA" else { throw .wrongAlgorithm }
+    guard let key = keys.first(where: { $0.id == parts.keyID }) else { throw .unknownKey }
+    guard key.verifies(parts.signature, of: parts.signed) else { throw .badSignature }
+  }
+
+  /// Makes a token signed with EdDSA.
+  package static func make(key: SigningKey, _ claims: (inout JSONWriter) -> Void) -> String {
+    var header = JSONWriter()
+    header.object {
+      $0.member("alg", "EdDSA")
+      $0.member("typ", "JWT")
+      $0.member("kid", key.id)
+    }
+    var body = JSONWriter()
+    body.object(claims)
+    let signed = Base64URL.encode(header.bytes) + "." + Base64URL.encode(body.bytes)
+    return signed + "." + Base64URL.encode(key.sign(Array(signed.utf8)))
+  }
+}

@@ -1,0 +1,117 @@
+internal import CSodium
+
+/// libsodium, started once. Every function of this target goes through `ready` first.
+///
+/// https://doc.libsodium.org/usage
+enum Sodium {
+  /// Zero or one is success; a machine without a random source cannot run the server.
+  static let ready: Void = {
+    guard sodium_init() >= 0 else { fatalError("libsodium could not start") }
+  }()
+}
+
+/// Random bytes that nobody can guess.
+package enum SecretBytes {
+  package static func random(_ count: Int) -> [UInt8] {
+    Sodium.ready
+    var bytes = [UInt8](repeating: 0, count: count)
+    randombytes_buf(&bytes, count)
+    return bytes
+  }
+
+  /// Compares in a time that depends on the lengths only.
+  package static func areEqual(_ left: [UInt8], _ right: [UInt8]) -> Bool {
+    Sodium.ready
+    return left.count == right.count && sodium_memcmp(left, right, left.count) == 0
+  }
+}
+
+/// Digests and message authentication.
+package enum Hash {
+  /// SHA-256 (FIPS 180-4), 32 bytes.
+  package static func sha256(_ bytes: [UInt8]) -> [UInt8] {
+    Sodium.ready
+    var digest = [UInt8](repeating: 0, count: 32)
+    crypto_hash_sha256(&digest, bytes, UInt64(bytes.count))
+    return digest
+  }
+
+  /// BLAKE2b of 16 bytes (RFC 7693): tells one content from another, cheaper than SHA-256.
+  package static func blake2b128(_ bytes: [UInt8]) -> [UInt8] {
+    Sodium.ready
+    var digest = [UInt8](repeating: 0, count: 16)
+    // Fails only for lengths out of range; 16 is the smallest that the library calls safe.
+    _ = crypto_generichash(&digest, digest.count, bytes, UInt64(bytes.count), nil, 0)
+    return digest
+  }
+
+  /// HMAC-SHA-256 (RFC 2104), 32 bytes, with a key of any length.
+  package static func hmacSHA256(_ message: [UInt8], key: [UInt8]) -> [UInt8] {
+    Sodium.ready
+    var state = crypto_auth_hmacsha256_state()
+    crypto_auth_hmacsha256_init(&state, key, key.count)
+    crypto_auth_hmacsha256_update(&state, message, UInt64(message.count))
+    var code = [UInt8](repeating: 0, count: 32)
+    crypto_auth_hmacsha256_final(&state, &code)
+    return code
+  }
+}
+
+/// Hashes of passwords: argon2id, 19 MiB, two passes (OWASP's first recommendation). Slow on purpose:
+/// call it in a lane of its own.
+package enum PasswordHash {
+  private static let memoryBytes = 19 * 1024 * 1024
+  private static let passes: UInt64 = 2
+
+  /// The encoded hash with its salt and costs. Nil where 19 MiB are not to be had.
+  package static func make(_ password: String) -> String? {
+    Sodium.ready
+    var output = [CChar](repeating: 0, count: Int(crypto_pwhash_STRBYTES))
+    let bytes = Array(password.utf8).map(CChar.init(bitPattern:))
+    let status = crypto_pwhash_str_alg(
+      &output, bytes, UInt64(bytes.count), passes, memoryBytes, crypto_pwhash_ALG_ARGON2ID13)
+    guard status == 0 else { return nil }
+    return String(decoding: output.prefix { $0 != 0 }.map(UInt8.init(bitPattern:)), as: UTF8.self)
+  }
+
+  /// Whether the password is the one of the hash.
+  package static func matches(_ password: String, hash: String) -> Bool {
+    Sodium.ready
+    let bytes = Array(password.utf8).map(CChar.init(bitPattern:))
+    return crypto_pwhash_str_verify(hash, bytes, UInt64(bytes.count)) == 0
+  }
+}
+
+/// An Ed25519 key (RFC 8032) that signs our access tokens.
+package struct SigningKey: Sendable {
+  /// Names the key in a token's header.
+  package let id: String
+  /// 32 bytes from which the pair is made: what the database keeps.
+  package let seed: [UInt8]
+  private let publicKey: [UInt8]
+  private let secretKey: [UInt8]
+
+  /// Nil unless the seed has 32 bytes.
+  package init?(id: String, seed: [UInt8]) {
+    Sodium.ready
+    guard seed.count == Int(crypto_sign_SEEDBYTES) else { return nil }
+    var publicKey = [UInt8](repeating: 0, count: Int(crypto_sign_PUBLICKEYBYTES))
+    var secretKey = [UInt8](repeating: 0, count: Int(crypto_sign_SECRETKEYBYTES))
+    crypto_sign_seed_keypair(&publicKey, &secretKey, seed)
+    self.id = id
+    self.seed = seed
+    self.publicKey = publicKey
+    self.secretKey = secretKey
+  }
+
+  package func sign(_ message: [UInt8]) -> [UInt8] {
+    var signature = [UInt8](repeating: 0, count: Int(crypto_sign_BYTES))
+    crypto_sign_detached(&signature, nil, message, UInt64(message.count), secretKey)
+    return signature
+  }
+
+  package func verifies(_ signature: [UInt8], of message: [UInt8]) -> Bool {
+    signature.count == Int(crypto_sign_BYTES)
+      && crypto_sign_verify_detached(signature, message, UInt64(message.count), publicKey) == 0
+  }
+}

@@ -1,0 +1,161 @@
+package import Basics
+internal import CSQLite
+internal import EventLoop
+
+/// The embedded database: one file in WAL mode, one writer, a few readers.
+///
+/// https://www.sqlite.org/wal.html
+package final class SQLiteDatabase: Database {
+  private let writer: SQLiteWriter
+  private let readers: Lane
+  private let readConnections: ReadConnections
+  private let path: String
+
+  /// A connection and an executor per reading thread; each is used by its own thread only.
+  private final class ReadConnections: @unchecked Sendable {
+    // Unchecked: slot N is touched by thread N of the lane alone.
+    let slots: [(SQLiteConnection, BlockingExecutor)]
+
+    init(path: String, count: Int) throws {
+      slots = try (0..<count).map { _ in
+        let connection = try SQLiteConnection(path: path, isReadOnly: true)
+        return (connection, BlockingExecutor())
+      }
+    }
+  }
+
+  private static let maximumWaitingReads = 10_000
+
+  /// Opens the file, brings its schema up to date and starts the threads. Throws `DatabaseError` or
+  /// `MigrationError`.
+  package init(
+    path: String, migrations: [Migration], readers readerCount: Int, disk: DiskReserve,
+    metrics: DatabaseMetrics, log: Log
+  ) throws {
+    self.path = path
+    let connection = try SQLiteConnection(path: path, isReadOnly: false)
+    try connection.script("PRAGMA journal_mode = WAL")
+    // Each commit is on the disk before it is answered.
+    try connection.script("PRAGMA synchronous = FULL")
+    try connection.script("PRAGMA foreign_keys = ON")
+    try connection.script("PRAGMA cache_size = -16384")
+    try connection.script("PRAGMA temp_store = MEMORY")
+    try Self.migrate(connection, migrations)
+    SyncTimer.install(on: connection, histogram: metrics.syncSeconds)
+    readConnections = try ReadConnections(path: path, count: readerCount)
+    readers = Lane(name: "reader", threads: readerCount, maximumWaiting: Self.maximumWaitingReads)
+    writer = SQLiteWriter(connection: connection, disk: disk, metrics: metrics, log: log)
+  }
+
+  private static func migrate(_ connection: SQLiteConnection, _ migrations: [Migration]) throws {
+    try connection.script("BEGIN IMMEDIATE")
+    do {
+      try connection.script(
+        """
+        CREATE TABLE IF NOT EXISTS schema_migrations (
+          feature TEXT NOT NULL, number INTEGER NOT NULL, checksum INTEGER NOT NULL,
+          applied_at INTEGER NOT NULL, PRIMARY KEY (feature, number)) STRICT
+        """)
+      let rows = try connection.runNow(
+        Statement("SELECT feature, number, checksum FROM schema_migrations")
+      ).rows
+      let applied = try rows.map {
+        MigrationPlan.Applied(
+          feature: try $0.text(0), number: Int(try $0.integer(1)), checksum: try $0.integer(2))
+      }
+      let pending = try MigrationPlan.pending(migrations, applied: applied) {
+        MigrationPlan.checksum($0.sql.sqlite)
+      }
+      for step in pending {
+        try connection.script(step.sql.sqlite)
+        _ = try connection.runNow(
+          Statement(
+            "INSERT INTO schema_migrations (feature, number, checksum, applied_at) VALUES ($1, $2, $3, $4)",
+            [
+              .text("\(step.feature)"), .integer(Int64(step.number)),
+              .integer(MigrationPlan.checksum(step.sql.sqlite)), .time(.now),
+            ]))
+      }
+      try connection.script("COMMIT")
+    } catch {
+      // The error that matters is the one being thrown.
+      if !connection.isOutsideTransaction { try? connection.script("ROLLBACK") }
+      throw error
+    }
+  }
+
+  // MARK: Database
+
+  package func read<Result: Sendable>(
+    _ body: @escaping @Sendable (Transaction) async throws -> Result
+  ) async throws -> Result {
+    do {
+      return try await readers.run { [readConnections] thread in
+        let (connection, executor) = readConnections.slots[thread]
+        try connection.script("BEGIN")
+        defer {
+          // Ends a snapshot; there is nothing to lose.
+          try? connection.script("COMMIT")
+        }
+        let transaction = UncheckedTransfer(Transaction(connection))
+        return try executor.run { try await body(transaction.value) }.get()
+      }
+    } catch let full as Lane.Full {
+      throw AppError(.unavailable, underlying: full)
+    } catch {
+      throw unavailable(error)
+    }
+  }
+
+  package func write<Result: Sendable>(
+    _ urgency: WriteUrgency, _ body: @escaping @Sendable (Transaction) async throws -> Result
+  ) async throws -> Result {
+    try await withCheckedThrowingContinuation { continuation in
+      let outcome = Outcome<Result>()
+      let pending = SQLiteWriter.Pending(urgency: urgency) { connection, executor in
+        let transaction = UncheckedTransfer(Transaction(connection))
+        let result = executor.run { try await body(transaction.value) }
+        outcome.value = result
+        return result.map { _ in transaction.value.commitHooks }
+      } finish: { failure in
+        if let failure {
+          continuation.resume(throwing: failure)
+        } else {
+          continuation.resume(
+            with: (outcome.value ?? .failure(AppError(.internalError))).mapError(unavailable))
+        }
+      }
+      if !writer.submit(pending) {
+        continuation.resume(throwing: AppError(.unavailable))
+      }
+    }
+  }
+
+  private final class Outcome<Value>: @unchecked Sendable {
+    // Unchecked: written and read by the writer's thread alone.
+    var value: Swift.Result<Value, any Error>?
+  }
+
+  package func attach(_ work: any GatheredWork) { writer.attach(work) }
+  package func signalGatheredWork() { writer.signalGatheredWork() }
+
+  package func close() async {
+    readers.stop()
+    writer.stop()
+  }
+
+  /// Writes a consistent copy into a new file while everything goes on (VACUUM INTO would lock out
+  /// nobody either, but takes a string): https://www.sqlite.org/backup.html
+  package static func backup(from path: String, to target: String) throws {
+    let source = try SQLiteConnection(path: path, isReadOnly: true)
+    let copy = try SQLiteConnection(path: target, isReadOnly: false)
+    guard let backup = sqlite3_backup_init(copy.handle, "main", source.handle, "main") else {
+      throw copy.failure(sqlite3_errcode(copy.handle))
+    }
+    // All pages in one step: one snapshot, however busy the writer is.
+    let status = sqlite3_backup_step(backup, -1)
+    sqlite3_backup_finish(backup)
+    guard status == SQLITE_DONE else { throw copy.failure(status) }
+    try copy.script("PRAGMA journal_mode = DELETE")
+  }
+}

@@ -1,0 +1,216 @@
+internal import Basics
+package import CLibUV
+internal import Synchronization
+
+/// One thread with one libuv loop, which is also the Swift executor of everything pinned to it.
+///
+/// A turn of the loop is: due timers, ready sockets, then jobs, then the end-of-turn hooks, then the
+/// wait. Jobs per turn are bounded, so that a flood of tasks never starves sockets; what is left runs
+/// in the next turn, which then does not wait.
+///
+/// State that belongs to a loop is touched on its thread only; `preconditionOnLoop` says so. From
+/// elsewhere use `execute`. Do not block here: that is what `Lane` is for.
+///
+/// Libuv manual: http://docs.libuv.org/en/v1.x/design.html#the-i-o-loop
+package final class EventLoop: SerialExecutor, TaskExecutor, @unchecked Sendable {
+  // Unchecked: `inbox` is behind a lock; everything else is set before the thread starts or is
+  // touched on the thread only.
+
+  /// Jobs run in one turn before sockets have theirs.
+  private static let jobsPerTurn = 512
+
+  /// Position in its group, from 0.
+  package let index: Int
+  /// The libuv loop, for targets that put handles of their own on it, on this thread.
+  package let uv: UnsafeMutablePointer<uv_loop_t>
+
+  private enum Job {
+    case task(UnownedJob)
+    case call(@Sendable () -> Void)
+  }
+
+  private struct Inbox {
+    var jobs: [Job] = []
+    var isWakeUpSent = false
+    var isClosed = false
+  }
+
+  private let inbox = Mutex(Inbox())
+  private let threadID = Atomic<UInt>(0)
+  private let wakeUps = Atomic<Int>(0)
+
+  // On the thread only.
+  private var queue: [Job] = []
+  private var queueHead = 0
+  private var arrived: [Job] = []
+  private var turnEndHooks: [() -> Void] = []
+  private var isIdleActive = false
+  private var isStopping = false
+  private let async = UnsafeMutablePointer<uv_async_t>.allocate(capacity: 1)
+  private let check = UnsafeMutablePointer<uv_check_t>.allocate(capacity: 1)
+  private let prepare = UnsafeMutablePointer<uv_prepare_t>.allocate(capacity: 1)
+  private let idle = UnsafeMutablePointer<uv_idle_t>.allocate(capacity: 1)
+  private var thread: Thread?
+
+  /// Makes a loop and starts its thread.
+  package init(index: Int = 0, name: String = "loop") {
+    self.index = index
+    uv = .allocate(capacity: 1)
+    // Only out of memory or descriptors: there is no server without its loops.
+    guard uv_loop_init(uv) == 0 else { fatalError("uv_loop_init failed") }
+    uv_async_init(uv, async) { EventLoop.of($0?.pointee.data).takeInbox() }
+    uv_check_init(uv, check)
+    uv_prepare_init(uv, prepare)
+    uv_idle_init(uv, idle)
+    // Unretained: the thread below holds the loop until it has closed all four handles.
+    let context = Unmanaged.passUnretained(self).toOpaque()
+    async.pointee.data = context
+    check.pointee.data = context
+    prepare.pointee.data = context
+    idle.pointee.data = context
+    uv_check_start(check) { EventLoop.of($0?.pointee.data).runJobs() }
+    uv_prepare_start(prepare) { EventLoop.of($0?.pointee.data).endTurn() }
+    thread = Thread(name: "\(name)-\(index)") { self.run() }
+  }
+
+  deinit {
+    async.deallocate()
+    check.deallocate()
+    prepare.deallocate()
+    idle.deallocate()
+    uv.deallocate()
+  }
+
+  private static func of(_ data: UnsafeMutableRawPointer?) -> EventLoop {
+    guard let data else { fatalError("libuv handle without its loop") }
+    return Unmanaged<EventLoop>.fromOpaque(data).takeUnretainedValue()
+  }
+
+  // MARK: The thread
+
+  private func run() {
+    threadID.store(currentThreadID(), ordering: .releasing)
+    while !isStopping { uv_run(uv, UV_RUN_ONCE) }
+    closeHandles()
+  }
+
+  private func closeHandles() {
+    inbox.withLock { $0.isClosed = true }
+    for handle in [UnsafeMutableRawPointer(async), .init(check), .init(prepare), .init(idle)] {
+      uv_close(handle.assumingMemoryBound(to: uv_handle_t.self), nil)
+    }
+    // Handles of other targets are closed by their owners before `stop`; what a mistake left open
+    // must not hang the process at its end.
+    for _ in 0..<100 where uv_loop_alive(uv) != 0 { uv_run(uv, UV_RUN_NOWAIT) }
+    uv_loop_close(uv)
+  }
+
+  /// Ends the thread after the current turn and waits for it. Not from the loop itself.
+  package func stop() {
+    precondition(!isOnLoop, "a loop cannot wait for its own end")
+    execute { self.isStopping = true }
+    thread?.join()
+    thread = nil
+  }
+
+  private func takeInbox() {
+    // Swapped, not copied: both arrays keep their memory, and the lock is held for an instant.
+    inbox.withLock { inbox in
+      inbox.isWakeUpSent = false
+      swap(&inbox.jobs, &arrived)
+    }
+    queue.append(contentsOf: arrived)
+    arrived.removeAll(keepingCapacity: arrived.capacity <= 4096)
+  }
+
+  private func runJobs() {
+    var budget = Self.jobsPerTurn
+    while queueHead < queue.count, budget > 0 {
+      let job = queue[queueHead]
+      queueHead += 1
+      budget -= 1
+      switch job {
+      case .task(let task):
+        task.runSynchronously(
+          isolatedTo: asUnownedSerialExecutor(), taskExecutor: asUnownedTaskExecutor())
+      case .call(let body): body()
+      }
+    }
+    if queueHead == queue.count {
+      queue.removeAll(keepingCapacity: queue.capacity <= 4096)
+      queueHead = 0
+    }
+  }
+
+  /// Runs what timers and socket callbacks left over, then the hooks, and keeps the loop from
+  /// waiting while jobs remain.
+  private func endTurn() {
+    runJobs()
+    for hook in turnEndHooks { hook() }
+    let hasWork = queueHead < queue.count
+    if hasWork != isIdleActive {
+      isIdleActive = hasWork
+      // An active idle handle makes the poll return at once (libuv manual, uv_idle_t).
+      if hasWork { uv_idle_start(idle) { _ in } } else { uv_idle_stop(idle) }
+    }
+  }
+
+  // MARK: For everyone
+
+  /// Whether the caller is on this loop's thread.
+  package var isOnLoop: Bool { threadID.load(ordering: .acquiring) == currentThreadID() }
+
+  /// Traps unless the caller is on this loop's thread: touching a loop's state elsewhere is our bug.
+  package func preconditionOnLoop() {
+    precondition(isOnLoop, "not on loop \(index)")
+  }
+
+  /// Runs `body` on the loop, in the order of the calls from one thread. After `stop` it does not run.
+  ///
+  /// A burst of calls from other threads costs one `uv_async_send`.
+  package func execute(_ body: @escaping @Sendable () -> Void) { add(.call(body)) }
+
+  /// Wake-ups sent from other threads so far, for tests and metrics.
+  package var wakeUpsSent: Int { wakeUps.load(ordering: .relaxed) }
+
+  private func add(_ job: Job) {
+    if isOnLoop {
+      queue.append(job)
+      return
+    }
+    let mustWake = inbox.withLock { inbox in
+      guard !inbox.isClosed else { return false }
+      inbox.jobs.append(job)
+      defer { inbox.isWakeUpSent = true }
+      return !inbox.isWakeUpSent
+    }
+    if mustWake {
+      wakeUps.wrappingAdd(1, ordering: .relaxed)
+      uv_async_send(async)
+    }
+  }
+
+  // MARK: For the loop's own things
+
+  /// Calls `hook` at the end of every turn, before the loop waits: the place to write what the turn
+  /// gathered. On the loop only; hooks stay.
+  package func onTurnEnd(_ hook: @escaping () -> Void) {
+    preconditionOnLoop()
+    turnEndHooks.append(hook)
+  }
+
+  // MARK: Executors
+
+  package func enqueue(_ job: consuming ExecutorJob) { add(.task(UnownedJob(job))) }
+
+  package func asUnownedSerialExecutor() -> UnownedSerialExecutor {
+    UnownedSerialExecutor(ordinary: self)
+  }
+
+  package func asUnownedTaskExecutor() -> UnownedTaskExecutor {
+    UnownedTaskExecutor(ordinary: self)
+  }
+
+  package func checkIsolated() { preconditionOnLoop() }
+  package func isIsolatingCurrentContext() -> Bool? { isOnLoop }
+}

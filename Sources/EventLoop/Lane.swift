@@ -1,0 +1,87 @@
+internal import Basics
+
+/// Threads of their own for work that blocks: reading a database, hashing a password.
+///
+/// Each kind of work has a lane with bounds of its own, so that a storm of one never stops another.
+/// Beyond `maximumWaiting` work is refused at once with `Lane.Full`.
+package final class Lane: @unchecked Sendable {
+  // Unchecked: all mutable state is touched inside `monitor.locked` only.
+
+  /// So much work is waiting already that more would only get old.
+  package struct Full: Error {
+    package let lane: String
+  }
+
+  package let name: String
+  private let monitor = Monitor()
+  private let maximumWaiting: Int
+  private var waiting: [@Sendable (Int) -> Void] = []
+  private var head = 0
+  private var isStopping = false
+  private var threads: [Thread] = []
+
+  /// Starts `threads` threads. At most `maximumWaiting` pieces of work wait for one of them.
+  package init(name: String, threads count: Int, maximumWaiting: Int) {
+    self.name = name
+    self.maximumWaiting = maximumWaiting
+    threads = (0..<count).map { number in
+      Thread(name: "\(name)-\(number)") { self.work(as: number) }
+    }
+  }
+
+  /// Pieces of work that wait at this moment.
+  package var waitingCount: Int { monitor.locked { waiting.count - head } }
+
+  /// Runs `body` on one of the lane's threads, which it may block; `body` gets the thread's number,
+  /// from 0, for things of which each thread has one. Throws what `body` throws, or `Full`.
+  package func run<Result: Sendable>(
+    _ body: @escaping @Sendable (_ thread: Int) throws -> Result
+  ) async throws -> Result {
+    try await withCheckedThrowingContinuation { continuation in
+      let isAccepted = submit { thread in
+        continuation.resume(with: Swift.Result { try body(thread) })
+      }
+      if !isAccepted { continuation.resume(throwing: Full(lane: name)) }
+    }
+  }
+
+  /// Adds work without waiting for its end; false where the lane is full or stopped.
+  package func submit(_ work: @escaping @Sendable (_ thread: Int) -> Void) -> Bool {
+    monitor.locked {
+      guard !isStopping, waiting.count - head < maximumWaiting else { return false }
+      waiting.append(work)
+      monitor.signal()
+      return true
+    }
+  }
+
+  private func work(as number: Int) {
+    while let work = take() { work(number) }
+  }
+
+  private func take() -> (@Sendable (Int) -> Void)? {
+    monitor.locked {
+      while head == waiting.count {
+        if isStopping { return nil }
+        monitor.wait()
+      }
+      let work = waiting[head]
+      head += 1
+      if head == waiting.count || head > 1024 {
+        waiting.removeFirst(head)
+        head = 0
+      }
+      return work
+    }
+  }
+
+  /// Finishes what waits, then ends the threads and waits for them.
+  package func stop() {
+    monitor.locked {
+      isStopping = true
+      monitor.broadcast()
+    }
+    for thread in threads { thread.join() }
+    threads = []
+  }
+}

@@ -1,0 +1,34 @@
+/// Carries a value that belongs to a loop through code that must be `Sendable`. Reading it anywhere
+/// but on that loop traps.
+package struct LoopBound<Value>: @unchecked Sendable {
+  // Unchecked: `value` is reached on one thread only, and the precondition proves it.
+  package let loop: EventLoop
+  private let stored: Value
+
+  /// On the loop only.
+  package init(_ value: Value, on loop: EventLoop) {
+    loop.preconditionOnLoop()
+    self.loop = loop
+    stored = value
+  }
+
+  package var value: Value {
+    loop.preconditionOnLoop()
+    return stored
+  }
+}
+
+extension EventLoop {
+  /// Runs `body` on the loop with a value that belongs to it.
+  package func execute<Value>(
+    with bound: LoopBound<Value>, _ body: @escaping @Sendable (Value) -> Void
+  ) {
+    execute { body(bound.value) }
+  }
+
+  /// Starts a task whose every step runs on this loop, from synchronous code on it.
+  @discardableResult
+  package func task(_ body: @escaping @Sendable () async -> Void) -> Task<Void, Never> {
+    Task(executorPreference: self) { await body() }
+  }
+}

@@ -1,0 +1,73 @@
+internal import CLibUV
+
+/// Something that a loop does later, once or again and again. Ends with `cancel`, or with the loop.
+///
+/// On its loop only. Callbacks come no earlier than asked; libuv counts whole milliseconds.
+package final class Timer {
+  private let loop: EventLoop
+  private let handle = UnsafeMutablePointer<uv_timer_t>.allocate(capacity: 1)
+  private let action: () -> Void
+  private let repeats: Bool
+  private var isOpen = true
+
+  fileprivate init(
+    on loop: EventLoop, after milliseconds: Int, repeats: Bool, _ action: @escaping () -> Void
+  ) {
+    loop.preconditionOnLoop()
+    self.loop = loop
+    self.action = action
+    self.repeats = repeats
+    uv_timer_init(loop.uv, handle)
+    // Retained until the handle is closed; released in the close callback below.
+    handle.pointee.data = Unmanaged.passRetained(self).toOpaque()
+    let interval = UInt64(max(0, milliseconds))
+    // The loop's notion of now may be a long turn old.
+    uv_update_time(loop.uv)
+    uv_timer_start(handle, { Timer.of($0?.pointee.data)?.fire() }, interval, repeats ? max(1, interval) : 0)
+  }
+
+  private static func of(_ data: UnsafeMutableRawPointer?) -> Timer? {
+    data.map { Unmanaged<Timer>.fromOpaque($0).takeUnretainedValue() }
+  }
+
+  private func fire() {
+    action()
+    if !repeats { cancel() }
+  }
+
+  /// Ends it; harmless a second time.
+  package func cancel() {
+    loop.preconditionOnLoop()
+    guard isOpen else { return }
+    isOpen = false
+    handle.withMemoryRebound(to: uv_handle_t.self, capacity: 1) {
+      uv_close($0) { handle in
+        guard let handle, let data = handle.pointee.data else { return }
+        // The other half of passRetained in init.
+        Unmanaged<Timer>.fromOpaque(data).release()
+        handle.withMemoryRebound(to: uv_timer_t.self, capacity: 1) { $0.deallocate() }
+      }
+    }
+  }
+}
+
+extension EventLoop {
+  /// Calls `action` once, after so many milliseconds. On the loop only.
+  @discardableResult
+  package func schedule(after milliseconds: Int, _ action: @escaping () -> Void) -> Timer {
+    Timer(on: self, after: milliseconds, repeats: false, action)
+  }
+
+  /// Calls `action` every so many milliseconds until cancelled. On the loop only.
+  @discardableResult
+  package func schedule(every milliseconds: Int, _ action: @escaping () -> Void) -> Timer {
+    Timer(on: self, after: milliseconds, repeats: true, action)
+  }
+
+  /// Suspends the calling task; it goes on where it runs, after so many milliseconds.
+  nonisolated package func sleep(milliseconds: Int) async {
+    await withCheckedContinuation { (continuation: CheckedContinuation<Void, Never>) in
+      execute { self.schedule(after: milliseconds) { continuation.resume() } }
+    }
+  }
+}

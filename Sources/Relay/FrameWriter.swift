@@ -1,0 +1,108 @@
+internal import Access
+internal import Basics
+internal import Chat
+internal import Events
+internal import Web
+
+/// Writes the frames that both dialects send, each as a whole WebSocket frame.
+///
+/// One per loop: the writer's memory is kept from frame to frame.
+struct FrameWriter {
+  private var writer = JSONWriter(capacity: 1024)
+
+  /// A frame of the object that `body` writes.
+  mutating func frame(_ body: (inout JSONWriter) -> Void) -> [UInt8] {
+    writer.removeAll()
+    writer.object(body)
+    var frame: [UInt8] = []
+    frame.reserveCapacity(writer.bytes.count + 10)
+    WebSocketFrames.appendText(writer.bytes, to: &frame)
+    return frame
+  }
+
+  // MARK: Relay v1
+
+  /// A message, as all but its sender see it; with `client_id` as the sender's sockets do.
+  mutating func relayMessage(_ entry: Entry, withClientID: Bool) -> [UInt8] {
+    frame {
+      $0.member("type", entry.type.rawValue)
+      $0.member("channel_id", entry.channelID)
+      $0.member("room_id", entry.roomID.value)
+      $0.member("seq", entry.seq)
+      $0.member("id", entry.id)
+      $0.member("from", entry.from)
+      $0.member("to", "*")
+      $0.member("data", entry.data)
+      $0.member("ts", entry.ts)
+      if withClientID, let clientID = entry.clientID { $0.member("client_id", clientID) }
+    }
+  }
+
+  mutating func ack(_ entry: Entry) -> [UInt8] {
+    frame {
+      $0.member("type", "ack")
+      $0.member("client_id", entry.clientID ?? "")
+      $0.member("channel_id", entry.channelID)
+      $0.member("room_id", entry.roomID.value)
+      $0.member("id", entry.id)
+      $0.member("seq", entry.seq)
+      $0.member("ts", entry.ts)
+    }
+  }
+
+  /// `subscribed`, `resumed`, `reset` or `channel`: a room and an exact seq.
+  mutating func position(_ type: StaticString, _ room: Room, seq: Int64) -> [UInt8] {
+    frame {
+      $0.member("type", "\(type)")
+      $0.member("channel_id", room.channelID)
+      $0.member("room_id", room.id.value)
+      $0.member("seq", seq)
+    }
+  }
+
+  mutating func gone(_ roomID: RoomID, channelID: String, _ code: ErrorCode) -> [UInt8] {
+    frame {
+      $0.member("type", "gone")
+      $0.member("channel_id", channelID)
+      $0.member("room_id", roomID.value)
+      $0.member("code", code.wire)
+    }
+  }
+
+  mutating func error(
+    _ code: ErrorCode, _ message: String? = nil, clientID: String? = nil, channelID: String? = nil
+  ) -> [UInt8] {
+    frame {
+      $0.member("type", "error")
+      $0.member("code", code.wire)
+      $0.member("message", message ?? code.meaning)
+      if let clientID { $0.member("client_id", clientID) }
+      if let channelID { $0.member("channel_id", channelID) }
+    }
+  }
+
+  // MARK: Nano
+
+  mutating func nanoMessage(_ entry: Entry) -> [UInt8] {
+    frame {
+      $0.member("type", "message")
+      $0.key("data")
+      $0.object {
+        $0.member("id", entry.id)
+        $0.member("room_id", entry.roomID.value)
+        $0.member("seq", entry.seq)
+        $0.member("content", entry.data)
+        $0.member("emitter", entry.from)
+        $0.member("ts", entry.ts)
+      }
+    }
+  }
+
+  /// `{"type":"query"|"status","data":word}`.
+  mutating func nano(_ reply: NanoReply) -> [UInt8] {
+    frame {
+      $0.member("type", reply.type)
+      $0.member("data", reply.word)
+    }
+  }
+}

@@ -1,0 +1,135 @@
+internal import Basics
+
+/// The words of the nano protocol's answers (seed 004).
+enum NanoReply: Equatable {
+  case start, tokenNeeded, roomNeeded, unknownCommand
+  case ready, connected, notAuthorized, badAuth, badMessage, badJSON, unavailable
+
+  var type: String {
+    switch self {
+    case .start, .tokenNeeded, .roomNeeded, .unknownCommand: "query"
+    default: "status"
+    }
+  }
+
+  var word: String {
+    switch self {
+    case .start: "START?"
+    case .tokenNeeded: "TOKEN?"
+    case .roomNeeded: "SELECTROOM?"
+    case .unknownCommand: "COMMAND?"
+    case .ready: "READY"
+    case .connected: "CONNECTED"
+    case .notAuthorized: "NOTAUTHORIZED"
+    case .badAuth: "BADAUTH"
+    case .badMessage: "BADMESSAGE"
+    case .badJSON: "BADJSON"
+    case .unavailable: "UNAVAILABLE"
+    }
+  }
+}
+
+/// The nano protocol as a value (CONTRACT section 5): frames and outcomes in, actions out. No socket,
+/// clock or database inside.
+struct NanoDialect {
+  enum Action: Equatable {
+    case reply(NanoReply)
+    /// After everything that was replied.
+    case close(NanoClose)
+    /// Check the token, then give `tokenAccepted`, `tokenRejected` or `tokenUnchecked`.
+    case authenticate(Secret<String>)
+    /// Select the room, then give `selected` or `notSelected`.
+    case select(RoomID)
+    /// Send to the selected room.
+    case send(content: String)
+
+    static func == (left: Action, right: Action) -> Bool {
+      switch (left, right) {
+      case (.reply(let left), .reply(let right)): left == right
+      case (.close(let left), .close(let right)): left == right
+      case (.authenticate(let left), .authenticate(let right)): left.reveal() == right.reveal()
+      case (.select(let left), .select(let right)): left == right
+      case (.send(let left), .send(let right)): left == right
+      default: false
+      }
+    }
+  }
+
+  enum NanoClose: Equatable { case quit, unauthenticated, notJSON }
+
+  private(set) var isReady = false
+  private(set) var room: RoomID?
+  private var badTokens = 0
+  private let maximumContentBytes: Int
+
+  private static let maximumBadTokens = 3
+
+  /// What each frame does, as `martlet routes` prints it.
+  static let table: [(type: String, policy: String, meaning: String)] = [
+    ("token", "anyone", "shows who is there; again later it renews"),
+    ("select_room", "caller, room: r", "hears one room"),
+    ("message", "caller, room: w", "sends to the selected room"),
+    ("quit", "anyone", "closes"),
+  ]
+
+  init(maximumContentBytes: Int) { self.maximumContentBytes = maximumContentBytes }
+
+  /// A text frame; nil where it is not one JSON object.
+  mutating func receive(_ object: JSONObject?) -> [Action] {
+    guard let object else { return [.reply(.badJSON), .close(.notJSON)] }
+    let type = object["type"]?.string
+    switch type {
+    case "quit": return [.close(.quit)]
+    case "token":
+      guard let token = object["content"]?.string else { return tokenRejected() }
+      return [.authenticate(Secret(token))]
+    default: break
+    }
+    guard isReady else { return [.reply(.tokenNeeded)] }
+    switch type {
+    case "select_room":
+      guard let number = object["room_id"]?.wholeNumberOrNumericString, number > 0 else {
+        return [.reply(.notAuthorized)]
+      }
+      return [.select(RoomID(number))]
+    case "message":
+      guard room != nil else { return [.reply(.roomNeeded)] }
+      guard let content = object["content"]?.string, !content.isEmpty,
+        content.utf8.count <= maximumContentBytes, !content.utf8.contains(0)
+      else { return [.reply(.badMessage)] }
+      return [.send(content: content)]
+    default: return [.reply(.unknownCommand)]
+    }
+  }
+
+  /// The token is good; `isSameUser` is whether it names who is ready already.
+  mutating func tokenAccepted(isSameUser: Bool) -> [Action] {
+    guard !isReady || isSameUser else { return [.reply(.badAuth), .close(.unauthenticated)] }
+    isReady = true
+    return [.reply(.ready)]
+  }
+
+  mutating func tokenRejected() -> [Action] {
+    badTokens += 1
+    return badTokens >= Self.maximumBadTokens
+      ? [.reply(.badAuth), .close(.unauthenticated)] : [.reply(.tokenNeeded)]
+  }
+
+  /// It could not be found out whether the token is good.
+  func tokenUnchecked() -> [Action] { [.reply(.unavailable)] }
+
+  mutating func selected(_ id: RoomID) -> [Action] {
+    room = id
+    return [.reply(.connected)]
+  }
+
+  func notSelected(_ code: ErrorCode) -> [Action] {
+    [.reply(code == .unavailable ? .unavailable : .notAuthorized)]
+  }
+
+  /// The selected room may not be read any more.
+  mutating func roomLost() -> [Action] {
+    room = nil
+    return [.reply(.notAuthorized)]
+  }
+}

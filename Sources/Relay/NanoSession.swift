@@ -1,0 +1,233 @@
+internal import Access
+internal import Basics
+internal import Chat
+internal import EventLoop
+internal import Events
+internal import Live
+internal import Web
+
+/// One socket of `/chat`: carries out what `NanoDialect` decides. On its loop only.
+///
+/// While a token is checked or a room is selected, later frames wait their turn.
+final class NanoSession: WebSocketHandler, RoomListener {
+  let connection: Hub.Connection
+  private(set) var caller: Caller?
+  let dialect = Dialect.nano
+  let followsAllRooms = false
+  private unowned let loop: RelayLoop
+  private let services: RelayServices
+  private var machine: NanoDialect
+  private var allowance: FrameAllowance
+  private var waiting: [JSONObject?] = []
+  private var isBusy = false
+  /// The room being selected, until it is known whether it may be.
+  private var selecting: RoomID?
+  private var readyDue: Int64
+  private var isCounted = false
+  private var isEnded = false
+
+  private static let maximumWaiting = 512
+
+  init(socket: WebSocket, loop: RelayLoop) {
+    self.loop = loop
+    services = loop.services
+    connection = loop.hub.makeConnection(socket)
+    machine = NanoDialect(maximumContentBytes: loop.services.settings.maxContentBytes)
+    allowance = FrameAllowance(loop.services.settings)
+    readyDue = Monotonic.milliseconds + Int64(loop.services.settings.handshakeSeconds) * 1000
+  }
+
+  private var feeds: RoomFeeds { loop.feeds }
+
+  // MARK: WebSocketHandler
+
+  func opened() { reply(.start) }
+
+  func received(text: UnsafeRawBufferPointer) {
+    loop.metrics.framesIn.add()
+    guard !isEnded else { return }
+    guard allowance.take(for: caller?.userID, services.userFrames) else {
+      services.metrics.framesRefused.add()
+      loop.hub.close(connection, .flooding)
+      return
+    }
+    let object = parseObject(text, maximumDepth: services.settings.maxJSONDepth)
+    guard !isBusy else {
+      if waiting.count < Self.maximumWaiting { waiting.append(object) } else { loop.hub.close(connection, .flooding) }
+      return
+    }
+    serve(object)
+  }
+
+  func receivedBinary() { carryOut(machine.receive(nil)) }
+
+  private func serve(_ object: JSONObject?) {
+    if let caller {
+      do { try services.authenticator.check(caller) } catch {
+        let hasExpired = caller.expiresAt.map { $0 <= .now } ?? false
+        loop.hub.close(connection, hasExpired ? .unauthenticated : .revoked)
+        return
+      }
+    }
+    carryOut(machine.receive(object))
+  }
+
+  func closed() {
+    isEnded = true
+    waiting = []
+    if isCounted, let caller { services.closeConnection(of: caller.userID) }
+    isCounted = false
+    feeds.remove(self, from: [machine.room, selecting].compactMap(\.self))
+  }
+
+  func tick(now: Int64) {
+    if !machine.isReady, now >= readyDue {
+      loop.hub.close(connection, .unauthenticated)
+    } else if let expiresAt = caller?.expiresAt, expiresAt <= .now {
+      loop.hub.close(connection, .unauthenticated)
+    }
+  }
+
+  // MARK: Actions
+
+  private func carryOut(_ actions: [NanoDialect.Action]) {
+    for action in actions {
+      switch action {
+      case .reply(let word): reply(word)
+      case .close(.quit): loop.hub.close(connection, .normal)
+      case .close(.unauthenticated): loop.hub.close(connection, .unauthenticated)
+      case .close(.notJSON): loop.hub.close(connection, .unsupportedData)
+      case .authenticate(let token): authenticate(token)
+      case .select(let id):
+        isBusy = true
+        selecting = id
+        feeds.attach(self, to: id, .listed)
+      case .send(let content): send(content)
+      }
+    }
+  }
+
+  private func reply(_ word: NanoReply) {
+    feeds.send(feeds.frames.nano(word), to: self, after: machine.room)
+  }
+
+  /// What waited for a token or a room is over: the frames behind it have their turn.
+  private func goOn() {
+    isBusy = false
+    while !isBusy, !isEnded, !waiting.isEmpty { serve(waiting.removeFirst()) }
+  }
+
+  // MARK: Token
+
+  private func authenticate(_ token: Secret<String>) {
+    isBusy = true
+    let session = LoopBound(self, on: loop.loop)
+    loop.loop.task { [services] in
+      do {
+        session.value.accept(try await services.authenticator.authenticate(.bearer(token)))
+      } catch {
+        session.value.reject(error)
+      }
+    }
+  }
+
+  private func accept(_ new: Caller) {
+    guard !isEnded else { return }
+    if let old = caller {
+      let isSame = old.userID == new.userID
+      if isSame {
+        caller = new
+        feeds.renewed(self, from: old, in: [machine.room].compactMap(\.self))
+      }
+      carryOut(machine.tokenAccepted(isSameUser: isSame))
+    } else {
+      isCounted = services.openConnection(of: new.userID)
+      guard isCounted else {
+        loop.hub.close(connection, .tooManyConnections)
+        return
+      }
+      caller = new
+      feeds.add(self)
+      carryOut(machine.tokenAccepted(isSameUser: true))
+    }
+    goOn()
+  }
+
+  private func reject(_ error: any Error) {
+    guard !isEnded else { return }
+    let isBad = (error as? AppError)?.code.status == 401
+    carryOut(isBad ? machine.tokenRejected() : machine.tokenUnchecked())
+    goOn()
+  }
+
+  // MARK: Room
+
+  func admitted(to room: Room, _ purpose: RoomFeed.Purpose, seq: Int64) {
+    selecting = nil
+    if let old = machine.room, old != room.id { feeds.detach(self, from: old) }
+    carryOut(machine.selected(room.id))
+    loop.later { [weak self] in self?.goOn() }
+  }
+
+  func refused(_ roomID: RoomID, _ purpose: RoomFeed.Purpose, _ code: ErrorCode) {
+    selecting = nil
+    carryOut(machine.notSelected(code))
+    loop.later { [weak self] in self?.goOn() }
+  }
+
+  func revoked(_ roomID: RoomID, channelID: String, _ code: ErrorCode) {
+    if machine.room == roomID { carryOut(machine.roomLost()) }
+  }
+
+  // A nano socket never resumes.
+  func replay(_ room: Room, _ entries: [Entry], seq: Int64, later: [Entry]) {}
+  func reset(_ room: Room, seq: Int64) {}
+  func claimReplay(_ count: Int64) -> Bool { false }
+
+  // MARK: Messages
+
+  private func send(_ content: String) {
+    guard let caller, let id = machine.room, let room = feeds.room(id) else {
+      reply(.unavailable)
+      return
+    }
+    guard RuleEngine.standing(of: caller, in: room).permissions.contains(.write) else {
+      reply(.notAuthorized)
+      return
+    }
+    loop.submit(
+      Draft(
+        id: .make(), roomID: id, channelID: room.channelID, from: caller.userID, type: .text,
+        data: content, clientID: nil, access: .granted(version: room.accessVersion),
+        origin: Origin(loop: loop.loop.index, socket: connection.number)))
+  }
+
+  /// The broadcast is the answer.
+  func committed(_ entry: Entry) {}
+
+  func receive(_ receipt: Receipt) {
+    switch receipt.outcome {
+    case .known, .conflict: break
+    case .denied: reply(.notAuthorized)
+    case .unavailable: reply(.unavailable)
+    case .stale: sendAgain(receipt.draft)
+    }
+  }
+
+  private func sendAgain(_ draft: Draft) {
+    feeds.withFreshRoom(draft.roomID) { [weak self] result in
+      guard let self, let caller, !isEnded else { return }
+      switch result {
+      case .success(let room?)
+      where RuleEngine.standing(of: caller, in: room).permissions.contains(.write):
+        var again = draft
+        again.access = .granted(version: room.accessVersion)
+        loop.submit(again)
+      case .success: reply(.notAuthorized)
+      case .failure: reply(.unavailable)
+      }
+    }
+  }
+
+  func sessionEnded() { loop.hub.close(connection, .revoked) }
+}

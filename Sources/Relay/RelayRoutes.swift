@@ -1,0 +1,50 @@
+internal import Access
+internal import Basics
+package import EventLoop
+package import Web
+
+/// The two sockets: `/v1/relay` (seed 001) and `/chat` (seed 004).
+package struct RelayRoutes: Sendable {
+  private let loops: [LoopBound<RelayLoop>]
+  private let hasRoom: @Sendable () -> Bool
+  private let counter: ConnectionCounter?
+
+  /// `loops` by loop index; `hasRoom` tells whether the server can hold another socket.
+  package init(
+    loops: [LoopBound<RelayLoop>], counter: ConnectionCounter?, hasRoom: @escaping @Sendable () -> Bool
+  ) {
+    self.loops = loops
+    self.counter = counter
+    self.hasRoom = hasRoom
+  }
+
+  package func add(to router: inout Router) {
+    router.webSocket("/v1/relay", policy: .caller) { request in
+      let follows = request.query["subscribe"] != "none"
+      let caller = request.caller
+      return try upgrade(request, Authentication.chosenSubprotocol(request)) { socket, loop in
+        RelaySession(socket: socket, loop: loop, caller: caller, followsAllRooms: follows)
+      }
+    }
+    router.webSocket("/chat", policy: .anyone) { request in
+      try upgrade(request, nil) { socket, loop in NanoSession(socket: socket, loop: loop) }
+    }
+  }
+
+  /// Throws `too_many_connections` where the server or the address has its share already.
+  private func upgrade(
+    _ request: Request, _ subprotocol: String?,
+    _ make: @escaping @Sendable (WebSocket, RelayLoop) -> any WebSocketHandler
+  ) throws -> WebSocketUpgrade {
+    guard hasRoom(), request.loop.index < loops.count else { throw AppError(.tooManyConnections) }
+    let place = try counter?.take(request.address)
+    let loop = loops[request.loop.index]
+    return WebSocketUpgrade(subprotocol: subprotocol, place: place) { make($0, loop.value) }
+  }
+
+  /// Every frame of both dialects with its policy, for `martlet routes`.
+  package static var frames: [(socket: String, type: String, policy: String, meaning: String)] {
+    RelayFrame.table.map { ("/v1/relay", $0.type, $0.policy.description, $0.meaning) }
+      + NanoDialect.table.map { ("/chat", $0.type, $0.policy, $0.meaning) }
+  }
+}

@@ -1,0 +1,72 @@
+package import Access
+package import Basics
+package import Chat
+internal import Live
+internal import Synchronization
+
+/// What every socket of a node needs, shared by all loops.
+package final class RelayServices: Sendable {
+  let ingest: any Ingest
+  let authenticator: any Authenticator
+  let rooms: Rooms
+  let settings: Settings
+  /// Names this log: a restored backup gets another one, and no cursor of the old one counts.
+  let epoch: String
+  let log: Log
+  let metrics: RelayMetrics
+  /// Nil where rates are off.
+  let userFrames: KeyedRateLimiter<UserID>?
+  private let connectionsByUser = Mutex<[UserID: Int]>([:])
+
+  package init(
+    ingest: any Ingest, authenticator: any Authenticator, rooms: Rooms, settings: Settings,
+    epoch: String, log: Log, metrics: RelayMetrics
+  ) {
+    self.ingest = ingest
+    self.authenticator = authenticator
+    self.rooms = rooms
+    self.settings = settings
+    self.epoch = epoch
+    self.log = log
+    self.metrics = metrics
+    userFrames = settings.rateLimits ? KeyedRateLimiter(settings.userFrames) : nil
+  }
+
+  /// Counts a connection of the user; false where there are too many already.
+  func openConnection(of user: UserID) -> Bool {
+    connectionsByUser.withLock { counts in
+      let count = counts[user] ?? 0
+      if settings.rateLimits, count >= settings.connectionsPerUser { return false }
+      counts[user] = count + 1
+      return true
+    }
+  }
+
+  func closeConnection(of user: UserID) {
+    connectionsByUser.withLock { counts in
+      guard let count = counts[user] else { return }
+      counts[user] = count > 1 ? count - 1 : nil
+    }
+  }
+}
+
+/// A connection's share of frames: its own rate, then its user's.
+struct FrameAllowance {
+  private var bucket: TokenBucket
+  private let rate: Rate
+  private let isLimited: Bool
+
+  init(_ settings: Settings) {
+    rate = settings.connectionFrames
+    isLimited = settings.rateLimits
+    bucket = TokenBucket(rate, now: Monotonic.nanoseconds)
+  }
+
+  /// Whether another frame may be served.
+  mutating func take(for user: UserID?, _ users: KeyedRateLimiter<UserID>?) -> Bool {
+    guard isLimited else { return true }
+    guard bucket.take(rate, now: Monotonic.nanoseconds) else { return false }
+    guard let user, let users else { return true }
+    return users.take(user) == nil
+  }
+}

@@ -1,0 +1,551 @@
+internal import Access
+internal import Basics
+internal import Chat
+internal import EventLoop
+internal import Events
+internal import Live
+internal import Web
+
+/// One socket of relay v1 (CONTRACT section 6). On its loop only.
+///
+/// Frames are served in the order they came. What must wait (a room that is read, a token that is
+/// checked) holds up only what depends on it, but nothing is served before `ready` is out.
+final class RelaySession: WebSocketHandler, RoomListener {
+  let connection: Hub.Connection
+  private(set) var caller: Caller?
+  let dialect = Dialect.relay
+  let followsAllRooms: Bool
+  private unowned let loop: RelayLoop
+  private let services: RelayServices
+  private var allowance: FrameAllowance
+  private var refusals = 0
+  private var state = State.opening(frames: [])
+  /// Rooms that this socket is subscribed to, or waits for, each with the head it was last told.
+  private var heads: [RoomID: Int64] = [:]
+  /// Rooms that the client unsubscribed from: they do not come back by themselves.
+  private var left: Set<RoomID> = []
+  /// Rooms being replayed, with the acknowledgements that wait for the end of it.
+  private var replaying: [RoomID: [Entry]] = [:]
+  private var subscribeAfterReplay: Set<RoomID> = []
+  private var replayAllowance: Int64 = 0
+  private var heartbeatDue: Int64
+  private var isExpiryAnnounced = false
+  private var isCounted = false
+
+  private enum State {
+    /// `ready` is being prepared; frames that came meanwhile.
+    case opening(frames: [[UInt8]])
+    case open
+    case ended
+  }
+
+  private static let heartbeatMilliseconds: Int64 = 25_000
+  private static let expiryWarningMilliseconds: Int64 = 60_000
+  private static let maximumEarlyFrames = 512
+  private static let maximumRefusals = 1000
+  /// Entries that one `resume` replays at most over all its rooms.
+  private static let maximumReplay: Int64 = 10_000
+
+  init(socket: WebSocket, loop: RelayLoop, caller: Caller, followsAllRooms: Bool) {
+    self.loop = loop
+    services = loop.services
+    connection = loop.hub.makeConnection(socket)
+    self.caller = caller
+    self.followsAllRooms = followsAllRooms
+    allowance = FrameAllowance(loop.services.settings)
+    heartbeatDue = Monotonic.milliseconds + Self.heartbeatMilliseconds
+  }
+
+  private var feeds: RoomFeeds { loop.feeds }
+
+  // MARK: Opening
+
+  func opened() {
+    guard let caller else { return }
+    isCounted = services.openConnection(of: caller.userID)
+    guard isCounted else {
+      loop.hub.close(connection, .tooManyConnections)
+      return
+    }
+    feeds.add(self)
+    guard followsAllRooms else {
+      ready([])
+      return
+    }
+    let session = LoopBound(self, on: loop.loop)
+    loop.loop.task { [services] in
+      do {
+        let ids = try await services.rooms.readableRooms(for: caller)
+        session.value.prepare(ids)
+      } catch { session.value.openingFailed(error) }
+    }
+  }
+
+  private func openingFailed(_ error: any Error) {
+    services.log.warning("relay_not_opened", ["cause": .init("\(error)")])
+    loop.hub.close(connection, CloseCode(1001, "unavailable"))
+  }
+
+  private func prepare(_ ids: [RoomID]) {
+    guard case .opening = state else { return }
+    feeds.withRooms(ids) { [weak self] failure in
+      guard let self else { return }
+      if let failure { openingFailed(failure) } else { ready(ids) }
+    }
+  }
+
+  /// Subscribes to all rooms and says so, in one step: nothing comes between.
+  private func ready(_ ids: [RoomID]) {
+    guard case .opening(let early) = state, let caller else { return }
+    state = .open
+    for id in ids {
+      heads[id] = 0
+      feeds.attach(self, to: id, .listed)
+    }
+    let channels = heads.sorted { $0.key < $1.key }
+    let epoch = services.epoch
+    let frame = feeds.frames.frame { writer in
+      writer.member("type", "ready")
+      writer.member("user_id", caller.userID)
+      writer.member("epoch", epoch)
+      writer.member("heartbeat_s", Self.heartbeatMilliseconds / 1000)
+      writer.key("reconnect_ms")
+      writer.array {
+        $0.value(Int64(500))
+        $0.value(Int64(5000))
+      }
+      writer.expiry(of: caller)
+      writer.channels(channels)
+    }
+    loop.hub.send(frame, to: connection)
+    for frame in early {
+      guard case .open = state else { return }
+      frame.withUnsafeBytes { serve($0) }
+    }
+  }
+
+  // MARK: Frames
+
+  func received(text: UnsafeRawBufferPointer) {
+    loop.metrics.framesIn.add()
+    switch state {
+    case .opening(var frames):
+      guard frames.count < Self.maximumEarlyFrames else {
+        loop.hub.close(connection, .flooding)
+        return
+      }
+      frames.append([UInt8](text))
+      state = .opening(frames: frames)
+    case .open: serve(text)
+    case .ended: break
+    }
+  }
+
+  func receivedBinary() { loop.hub.close(connection, .unsupportedData) }
+
+  private func serve(_ text: UnsafeRawBufferPointer) {
+    guard let caller,
+      let object = parseObject(text, maximumDepth: services.settings.maxJSONDepth)
+    else {
+      loop.hub.close(connection, .notJSON)
+      return
+    }
+    guard isStillValid(caller) else { return }
+    guard allowance.take(for: caller.userID, services.userFrames) else {
+      refuse(object)
+      return
+    }
+    refusals = 0
+    do {
+      handle(
+        try RelayFrame(object, maximumContentBytes: services.settings.maxContentBytes), caller)
+    } catch {
+      send(
+        feeds.frames.error(
+          error.code, error.message, clientID: error.clientID, channelID: error.channelID))
+    }
+  }
+
+  private func refuse(_ object: JSONObject) {
+    services.metrics.framesRefused.add()
+    refusals += 1
+    if refusals >= Self.maximumRefusals {
+      loop.hub.close(connection, .flooding)
+    } else {
+      send(feeds.frames.error(.rateLimited, clientID: object["client_id"]?.string))
+    }
+  }
+
+  /// Closes the socket where the credential ended.
+  private func isStillValid(_ caller: Caller) -> Bool {
+    do {
+      try services.authenticator.check(caller)
+      return true
+    } catch {
+      let hasExpired = caller.expiresAt.map { $0 <= .now } ?? false
+      loop.hub.close(connection, hasExpired ? .unauthenticated : .revoked)
+      return false
+    }
+  }
+
+  private func handle(_ frame: RelayFrame, _ caller: Caller) {
+    switch frame {
+    case .message(let message): take(message)
+    case .subscribe(let channels): for channel in channels { subscribe(channel) }
+    case .unsubscribe(let channels): for channel in channels { unsubscribe(channel) }
+    case .resume(let epoch, let channels): resume(epoch, channels)
+    case .auth(let token): renew(token)
+    }
+  }
+
+  private func send(_ frame: [UInt8], after room: RoomID? = nil) {
+    feeds.send(frame, to: self, after: room)
+  }
+
+  private func fail(_ code: ErrorCode, clientID: String? = nil, channel: String? = nil) {
+    send(feeds.frames.error(code, clientID: clientID, channelID: channel))
+  }
+
+  // MARK: Messages
+
+  private func take(_ message: RelayMessage) {
+    guard let id = RoomID(message.channelID) else {
+      fail(.roomNotFound, clientID: message.clientID, channel: message.channelID)
+      return
+    }
+    if let room = feeds.room(id) {
+      submit(message, room)
+      return
+    }
+    feeds.withRoom(id) { [weak self] result in
+      guard let self, connection.socket.isOpen else { return }
+      switch result {
+      case .success(let room?): submit(message, room)
+      case .success(nil):
+        fail(.roomNotFound, clientID: message.clientID, channel: message.channelID)
+      case .failure(let error):
+        fail(error.code, clientID: message.clientID, channel: message.channelID)
+      }
+    }
+  }
+
+  private func submit(_ message: RelayMessage, _ room: Room) {
+    guard let caller else { return }
+    let denial = Self.denial(caller, room, message.type)
+    // Who may not write may still ask for the ack of what is in the log already.
+    if let denial, message.clientID == nil {
+      fail(denial, channel: message.channelID)
+      return
+    }
+    loop.submit(
+      Draft(
+        id: .make(), roomID: room.id, channelID: room.channelID, from: caller.userID,
+        type: message.type, data: message.data, clientID: message.clientID,
+        access: denial.map { .denied($0) } ?? .granted(version: room.accessVersion),
+        origin: Origin(loop: loop.loop.index, socket: connection.number)))
+  }
+
+  /// Why the caller may not send this to the room; nil where it may.
+  private static func denial(_ caller: Caller, _ room: Room, _ type: MessageType) -> ErrorCode? {
+    let standing = RuleEngine.standing(of: caller, in: room)
+    guard standing.isMember else { return .roomNotFound }
+    guard standing.permissions.contains(.write) else { return .forbidden }
+    return type == .text ? nil : .attachmentNotFound
+  }
+
+  func committed(_ entry: Entry) {
+    guard entry.clientID != nil else { return }
+    if replaying[entry.roomID] != nil {
+      replaying[entry.roomID]?.append(entry)
+    } else {
+      send(feeds.frames.ack(entry), after: entry.roomID)
+    }
+  }
+
+  func receive(_ receipt: Receipt) {
+    let draft = receipt.draft
+    switch receipt.outcome {
+    case .known(let entry): committed(entry)
+    case .conflict: fail(.clientIDConflict, clientID: draft.clientID, channel: draft.channelID)
+    case .denied(let code): fail(code, clientID: draft.clientID, channel: draft.channelID)
+    case .unavailable: fail(.unavailable, clientID: draft.clientID, channel: draft.channelID)
+    case .stale: submitAgain(draft)
+    }
+  }
+
+  private func submitAgain(_ draft: Draft) {
+    feeds.withFreshRoom(draft.roomID) { [weak self] result in
+      guard let self, let caller, connection.socket.isOpen else { return }
+      switch result {
+      case .success(let room?):
+        var again = draft
+        if let denial = Self.denial(caller, room, draft.type) {
+          again.access = .denied(denial)
+        } else {
+          again.access = .granted(version: room.accessVersion)
+        }
+        loop.submit(again)
+      case .success(nil): fail(.roomNotFound, clientID: draft.clientID, channel: draft.channelID)
+      case .failure(let error):
+        fail(error.code, clientID: draft.clientID, channel: draft.channelID)
+      }
+    }
+  }
+
+  // MARK: Subscriptions
+
+  private func subscribe(_ channel: String) {
+    guard let id = RoomID(channel) else {
+      fail(.roomNotFound, channel: channel)
+      return
+    }
+    left.remove(id)
+    if replaying[id] != nil {
+      subscribeAfterReplay.insert(id)
+      return
+    }
+    if heads[id] == nil { heads[id] = 0 }
+    feeds.attach(self, to: id, .subscribe)
+  }
+
+  private func unsubscribe(_ channel: String) {
+    guard let id = RoomID(channel) else {
+      fail(.roomNotFound, channel: channel)
+      return
+    }
+    guard heads[id] != nil else {
+      feeds.withRoom(id) { [weak self] result in
+        guard let self, let caller, connection.socket.isOpen else { return }
+        if case .success(let room?) = result, RuleEngine.standing(of: caller, in: room).isMember {
+          left.insert(id)
+          send(feeds.frames.position("unsubscribed", room, seq: feeds.lastSeq(id) ?? 0))
+        } else {
+          fail(.roomNotFound, channel: channel)
+        }
+      }
+      return
+    }
+    feeds.detach(self, from: id)
+    heads[id] = nil
+    left.insert(id)
+    finishReplay(id)
+    let seq = feeds.lastSeq(id) ?? 0
+    send(
+      feeds.frames.frame {
+        $0.member("type", "unsubscribed")
+        $0.member("channel_id", channel)
+        $0.member("room_id", id.value)
+        $0.member("seq", seq)
+      })
+  }
+
+  private func resume(_ epoch: String?, _ channels: [(channelID: String, last: Int64)]) {
+    let isSameLog = epoch == nil || epoch == services.epoch
+    replayAllowance = Self.maximumReplay
+    for (channel, last) in channels {
+      guard let id = RoomID(channel) else {
+        fail(.roomNotFound, channel: channel)
+        continue
+      }
+      left.remove(id)
+      if heads[id] == nil { heads[id] = 0 }
+      if replaying[id] == nil { replaying[id] = [] }
+      // No seq of another log means anything here: below zero asks for a reset.
+      feeds.attach(self, to: id, .resume(last: isSameLog ? last : -1))
+    }
+  }
+
+  func claimReplay(_ count: Int64) -> Bool {
+    guard count <= replayAllowance else { return false }
+    replayAllowance -= count
+    return true
+  }
+
+  // MARK: RoomListener
+
+  func admitted(to room: Room, _ purpose: RoomFeed.Purpose, seq: Int64) {
+    heads[room.id] = seq
+    switch purpose {
+    case .listed, .resume: break
+    case .subscribe: send(feeds.frames.position("subscribed", room, seq: seq))
+    case .became: send(feeds.frames.position("channel", room, seq: seq))
+    }
+  }
+
+  func refused(_ roomID: RoomID, _ purpose: RoomFeed.Purpose, _ code: ErrorCode) {
+    heads[roomID] = nil
+    switch purpose {
+    case .listed, .became: break
+    case .subscribe, .resume: fail(code, channel: roomID.description)
+    }
+    if case .resume = purpose { finishReplay(roomID) }
+  }
+
+  func revoked(_ roomID: RoomID, channelID: String, _ code: ErrorCode) {
+    heads[roomID] = nil
+    send(feeds.frames.gone(roomID, channelID: channelID, code))
+    finishReplay(roomID)
+  }
+
+  func replay(_ room: Room, _ entries: [Entry], seq: Int64, later: [Entry]) {
+    heads[room.id] = seq
+    for entry in entries { send(message(entry)) }
+    send(feeds.frames.position("resumed", room, seq: seq))
+    for entry in later { send(message(entry)) }
+    finishReplay(room.id)
+  }
+
+  func reset(_ room: Room, seq: Int64) {
+    heads[room.id] = seq
+    send(feeds.frames.position("reset", room, seq: seq))
+    finishReplay(room.id)
+  }
+
+  private func message(_ entry: Entry) -> [UInt8] {
+    feeds.frames.relayMessage(entry, withClientID: entry.from == caller?.userID)
+  }
+
+  /// Acknowledgements that waited go out now, after the broadcasts they follow.
+  private func finishReplay(_ id: RoomID) {
+    guard let held = replaying.removeValue(forKey: id) else { return }
+    for entry in held { send(feeds.frames.ack(entry)) }
+    if subscribeAfterReplay.remove(id) != nil { subscribe(id.description) }
+  }
+
+  // MARK: Credentials
+
+  private func renew(_ token: Secret<String>) {
+    let session = LoopBound(self, on: loop.loop)
+    loop.loop.task { [services] in
+      do {
+        let renewed = try await services.authenticator.authenticate(.bearer(token))
+        session.value.renewed(renewed)
+      } catch { session.value.notRenewed(error) }
+    }
+  }
+
+  private func renewed(_ new: Caller) {
+    guard let old = caller, connection.socket.isOpen else { return }
+    guard new.userID == old.userID else {
+      fail(.notSameUser)
+      return
+    }
+    caller = new
+    isExpiryAnnounced = false
+    send(
+      feeds.frames.frame {
+        $0.member("type", "authed")
+        $0.expiry(of: new)
+      })
+    guard new.entities != old.entities || new.level != old.level else { return }
+    feeds.renewed(self, from: old, in: Array(heads.keys))
+    if followsAllRooms { followNewRooms(new) }
+  }
+
+  private func notRenewed(_ error: any Error) {
+    guard connection.socket.isOpen else { return }
+    let code = (error as? AppError)?.code ?? .unavailable
+    fail(code == .unavailable ? .unavailable : .invalidToken)
+  }
+
+  /// Rooms that new claims opened.
+  private func followNewRooms(_ caller: Caller) {
+    let session = LoopBound(self, on: loop.loop)
+    loop.loop.task { [services] in
+      do {
+        let ids = try await services.rooms.readableRooms(for: caller)
+        session.value.follow(ids)
+      } catch {
+        services.log.warning("rooms_not_listed", ["cause": .init("\(error)")])
+      }
+    }
+  }
+
+  private func follow(_ ids: [RoomID]) {
+    guard connection.socket.isOpen else { return }
+    for id in ids where heads[id] == nil && !left.contains(id) {
+      heads[id] = 0
+      feeds.attach(self, to: id, .became)
+    }
+  }
+
+  func sessionEnded() { loop.hub.close(connection, .revoked) }
+
+  // MARK: Time
+
+  func tick(now: Int64) {
+    guard case .open = state, let caller else { return }
+    if let expiresAt = caller.expiresAt {
+      let left = expiresAt.milliseconds - Timestamp.now.milliseconds
+      if left <= 0 {
+        loop.hub.close(connection, .unauthenticated)
+        return
+      }
+      if left <= Self.expiryWarningMilliseconds, !isExpiryAnnounced {
+        isExpiryAnnounced = true
+        send(
+          feeds.frames.frame {
+            $0.member("type", "expiring")
+            $0.member("in_s", (left + 999) / 1000)
+          })
+      }
+    }
+    if now >= heartbeatDue {
+      heartbeatDue = now + Self.heartbeatMilliseconds
+      heartbeat()
+    }
+  }
+
+  private func heartbeat() {
+    var moved: [(key: RoomID, value: Int64)] = []
+    for (id, told) in heads {
+      guard replaying[id] == nil, let head = feeds.lastSeq(id), head > told else { continue }
+      moved.append((id, head))
+    }
+    for (id, head) in moved {
+      heads[id] = head
+      // What the heads speak of goes out before them.
+      send([], after: id)
+    }
+    send(
+      feeds.frames.frame {
+        $0.member("type", "heartbeat")
+        $0.channels(moved.sorted { $0.key < $1.key })
+      })
+  }
+
+  func closed() {
+    state = .ended
+    if isCounted, let caller { services.closeConnection(of: caller.userID) }
+    isCounted = false
+    feeds.remove(self, from: Array(heads.keys))
+  }
+}
+
+extension JSONWriter {
+  /// `expires_at`: RFC 3339, or null where the credential lives as long as its session.
+  fileprivate mutating func expiry(of caller: Caller) {
+    if let expiresAt = caller.expiresAt {
+      member("expires_at", expiresAt)
+    } else {
+      nullMember("expires_at")
+    }
+  }
+
+  fileprivate mutating func channels(_ heads: [(key: RoomID, value: Int64)]) {
+    key("channels")
+    array(of: heads) { writer, head in
+      writer.object {
+        $0.member("channel_id", head.key.description)
+        $0.member("room_id", head.key.value)
+        $0.member("seq", head.value)
+      }
+    }
+  }
+}
+
+/// The text as one JSON object, or nil.
+func parseObject(_ text: UnsafeRawBufferPointer, maximumDepth: Int) -> JSONObject? {
+  // Whatever is wrong with it, it is not one JSON object.
+  (try? JSONParser.parse(text.bindMemory(to: UInt8.self), maximumDepth: maximumDepth))?.object
+}

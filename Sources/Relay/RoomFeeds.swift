@@ -1,0 +1,461 @@
+internal import Access
+package import Basics
+internal import Chat
+internal import EventLoop
+internal import Events
+internal import Live
+
+/// What a socket's protocol hears of its rooms. Called on the loop.
+protocol RoomListener: AnyObject {
+  var connection: Hub.Connection { get }
+  var caller: Caller? { get }
+  /// Which of a room's two topics it is in.
+  var dialect: Dialect { get }
+  /// Whether it wants every room it may read, also those to come.
+  var followsAllRooms: Bool { get }
+
+  func admitted(to room: Room, _ purpose: RoomFeed.Purpose, seq: Int64)
+  func refused(_ roomID: RoomID, _ purpose: RoomFeed.Purpose, _ code: ErrorCode)
+  func revoked(_ roomID: RoomID, channelID: String, _ code: ErrorCode)
+  func replay(_ room: Room, _ entries: [Entry], seq: Int64, later: [Entry])
+  func reset(_ room: Room, seq: Int64)
+  /// Whether so many entries may still be replayed for the current `resume`.
+  func claimReplay(_ count: Int64) -> Bool
+  /// An entry that this socket sent is in the log.
+  func committed(_ entry: Entry)
+  func receive(_ receipt: Receipt)
+  /// The session that the caller's credential names has ended.
+  func sessionEnded()
+  func tick(now: Int64)
+}
+
+/// The two protocols that share everything behind them.
+enum Dialect { case relay, nano }
+
+/// The rooms that one event loop serves: carries out what each `RoomFeed` decides. On the loop only.
+final class RoomFeeds {
+  let loop: EventLoop
+  let hub: Hub
+  var frames = FrameWriter()
+  private let history: MessageHistory
+  private let directory: RoomDirectory
+  private let metrics: LiveMetrics
+  private let relayMetrics: RelayMetrics
+  private let log: Log
+
+  /// A feed with the topics of its two dialects.
+  private final class Served {
+    var feed = RoomFeed()
+    let relay = Hub.Topic()
+    let nano = Hub.Topic()
+    /// Version that an event named while the room was being read.
+    var wantedVersion: Int64 = 0
+    var isReloading = false
+    var unusedSince: Int64?
+    /// Acknowledgements that wait for their entry's broadcast, by seq.
+    var heldAcks: [Int64: [UInt64]] = [:]
+    var waiters: [(Result<Room?, AppError>) -> Void] = []
+
+    func topic(_ dialect: Dialect) -> Hub.Topic { dialect == .relay ? relay : nano }
+  }
+
+  private var rooms: [RoomID: Served] = [:]
+  private var listeners: [UInt64: any RoomListener] = [:]
+  private var listenersByUser: [UserID: Set<UInt64>] = [:]
+  private var listenersByEntity: [UUID: Set<UInt64>] = [:]
+
+  private static let gapMilliseconds = 20
+  private static let unusedMilliseconds: Int64 = 30_000
+  private static let maximumGapRead: Int64 = 1000
+
+  init(
+    loop: EventLoop, hub: Hub, history: MessageHistory, directory: RoomDirectory,
+    metrics: LiveMetrics, relayMetrics: RelayMetrics, log: Log
+  ) {
+    self.loop = loop
+    self.hub = hub
+    self.history = history
+    self.directory = directory
+    self.metrics = metrics
+    self.relayMetrics = relayMetrics
+    self.log = log
+  }
+
+  // MARK: Listeners
+
+  /// From here on the listener is found by its user and entities, and hears of its messages.
+  func add(_ listener: any RoomListener) {
+    guard let caller = listener.caller else { return }
+    let number = listener.connection.number
+    listeners[number] = listener
+    listenersByUser[caller.userID, default: []].insert(number)
+    for entity in caller.entities { listenersByEntity[entity, default: []].insert(number) }
+  }
+
+  /// Forgets the listener everywhere; it was in these rooms.
+  func remove(_ listener: any RoomListener, from roomIDs: some Sequence<RoomID>) {
+    let number = listener.connection.number
+    for id in roomIDs { detach(listener, from: id) }
+    guard listeners.removeValue(forKey: number) != nil, let caller = listener.caller else { return }
+    unindex(number, caller)
+  }
+
+  private func unindex(_ number: UInt64, _ caller: Caller) {
+    listenersByUser[caller.userID]?.remove(number)
+    if listenersByUser[caller.userID]?.isEmpty == true { listenersByUser[caller.userID] = nil }
+    for entity in caller.entities {
+      listenersByEntity[entity]?.remove(number)
+      if listenersByEntity[entity]?.isEmpty == true { listenersByEntity[entity] = nil }
+    }
+  }
+
+  /// The listener's claims changed from `old`: rooms that it may not read any more are revoked.
+  func renewed(_ listener: any RoomListener, from old: Caller, in roomIDs: some Sequence<RoomID>) {
+    guard let caller = listener.caller else { return }
+    unindex(listener.connection.number, old)
+    add(listener)
+    for id in roomIDs { handle(id, .renew(listener.connection.number, caller)) }
+  }
+
+  // MARK: Subscriptions
+
+  func attach(_ listener: any RoomListener, to id: RoomID, _ purpose: RoomFeed.Purpose) {
+    guard let caller = listener.caller else { return }
+    let served = served(id)
+    served.unusedSince = nil
+    // A resume starts over: what the topic still holds for the listener goes out before.
+    hub.unsubscribe(listener.connection, from: served.topic(listener.dialect))
+    handle(id, .attach(listener.connection.number, caller, purpose))
+  }
+
+  func detach(_ listener: any RoomListener, from id: RoomID) {
+    guard let served = rooms[id] else { return }
+    hub.unsubscribe(listener.connection, from: served.topic(listener.dialect))
+    handle(id, .detach(listener.connection.number))
+  }
+
+  func isSubscribed(_ listener: any RoomListener, to id: RoomID) -> Bool {
+    rooms[id]?.feed.isSubscribed(listener.connection.number) == true
+  }
+
+  /// The room where this loop serves it already.
+  func room(_ id: RoomID) -> Room? { rooms[id]?.feed.room }
+
+  /// Calls back with the room once it is served, at once where it is already; nil where it does not
+  /// exist.
+  func withRoom(_ id: RoomID, _ body: @escaping (Result<Room?, AppError>) -> Void) {
+    let served = served(id)
+    if served.feed.isLoading { served.waiters.append(body) } else { body(.success(served.feed.room)) }
+  }
+
+  /// Calls back once all of these rooms are served, or an error where they could not be read.
+  func withRooms(_ ids: [RoomID], _ body: @escaping (AppError?) -> Void) {
+    var left = 1
+    var failure: AppError?
+    func arrived(_ result: Result<Room?, AppError>) {
+      if case .failure(let error) = result { failure = error }
+      left -= 1
+      if left == 0 { body(failure) }
+    }
+    load(ids.filter { rooms[$0] == nil })
+    for id in ids {
+      left += 1
+      withRoom(id, arrived)
+    }
+    arrived(.success(nil))
+  }
+
+  /// As `withRoom`, with the room as the database has it now.
+  func withFreshRoom(_ id: RoomID, _ body: @escaping (Result<Room?, AppError>) -> Void) {
+    let feeds = LoopBound(self, on: loop)
+    let callback = LoopBound(body, on: loop)
+    loop.task { [directory] in
+      do {
+        let room = try await directory.reload(id)
+        if feeds.value.rooms[id] != nil { feeds.value.handle(id, .changed(room)) }
+        callback.value(.success(room))
+      } catch {
+        callback.value(.failure(AppError(.unavailable, underlying: error)))
+      }
+    }
+  }
+
+  private func served(_ id: RoomID) -> Served {
+    if let known = rooms[id] { return known }
+    load([id])
+    // `load` has just put it there.
+    return rooms[id] ?? Served()
+  }
+
+  // MARK: Events
+
+  /// Takes what a commit brought, in order.
+  func apply(_ events: [Event]) {
+    loop.preconditionOnLoop()
+    for event in events {
+      switch event {
+      case .entry(let entry, let origin):
+        if rooms[entry.roomID] != nil { handle(entry.roomID, .entry(entry)) }
+        if let origin, origin.loop == loop.index { acknowledge(entry, origin.socket) }
+      case .receipt(let receipt):
+        if receipt.draft.origin.loop == loop.index {
+          listeners[receipt.draft.origin.socket]?.receive(receipt)
+        }
+      case .access(.sessionEnded(let id)): end(session: id)
+      case .access(.roomChanged(let id, let version)): accessChanged(id, version)
+      case .access(.roomDeleted(let id, _)):
+        if rooms[id] != nil { handle(id, .changed(nil)) }
+      }
+    }
+  }
+
+  /// The ack of an entry follows its broadcast on the sender's socket.
+  private func acknowledge(_ entry: Entry, _ socket: UInt64) {
+    guard let listener = listeners[socket] else { return }
+    if let served = rooms[entry.roomID], let lastSeq = served.feed.lastSeq, lastSeq < entry.seq,
+      served.feed.isSubscribed(socket)
+    {
+      served.heldAcks[entry.seq, default: []].append(socket)
+    } else {
+      listener.committed(entry)
+    }
+  }
+
+  private func end(session: SessionID) {
+    // Rare, and a session has few sockets; the list of all is short enough to look through.
+    for listener in Array(listeners.values) where listener.caller?.sessionID == session {
+      listener.sessionEnded()
+    }
+  }
+
+  private func accessChanged(_ id: RoomID, _ version: Int64) {
+    if let served = rooms[id] {
+      if served.feed.isLoading {
+        served.wantedVersion = max(served.wantedVersion, version)
+      } else if served.feed.room.map({ $0.accessVersion < version }) == true {
+        reload(id, served, version)
+      }
+    }
+    guard !listeners.isEmpty else { return }
+    if let room = directory.cached(id), room.accessVersion >= version {
+      offer(room)
+    } else {
+      let feeds = LoopBound(self, on: loop)
+      loop.task { [directory] in
+        // Where it cannot be read now, the next comparison with the database brings it up again.
+        if let room = try? await directory.room(id, atLeast: version) { feeds.value.offer(room) }
+      }
+    }
+  }
+
+  private func reload(_ id: RoomID, _ served: Served, _ version: Int64) {
+    if let room = directory.cached(id), room.accessVersion >= version {
+      handle(id, .changed(room))
+      return
+    }
+    guard !served.isReloading else { return }
+    served.isReloading = true
+    let feeds = LoopBound(self, on: loop)
+    loop.task { [directory, log] in
+      do {
+        let room = try await directory.reload(id)
+        feeds.value.reloaded(id, room)
+      } catch {
+        log.warning("room_reload_failed", ["room_id": .init(id), "cause": .init("\(error)")])
+        feeds.value.rooms[id]?.isReloading = false
+      }
+    }
+  }
+
+  private func reloaded(_ id: RoomID, _ room: Room?) {
+    rooms[id]?.isReloading = false
+    if rooms[id] != nil { handle(id, .changed(room)) }
+  }
+
+  /// Subscribes those who follow all rooms and may read this one now.
+  private func offer(_ room: Room) {
+    var numbers = listenersByUser[room.ownerUser] ?? []
+    for rule in room.rules where rule.isAccepted {
+      numbers.formUnion(listenersByUser[UserID(rule.subject)] ?? [])
+      numbers.formUnion(listenersByEntity[rule.subject] ?? [])
+    }
+    for number in numbers.sorted() {
+      guard let listener = listeners[number], listener.followsAllRooms, let caller = listener.caller,
+        !isSubscribed(listener, to: room.id),
+        RuleEngine.standing(of: caller, in: room).permissions.contains(.read)
+      else { continue }
+      attach(listener, to: room.id, .became)
+    }
+  }
+
+  // MARK: Carrying out
+
+  private func handle(_ id: RoomID, _ input: RoomFeed.Input) {
+    guard let served = rooms[id] else { return }
+    let outputs = served.feed.handle(input) { [listeners] subscriber, count in
+      listeners[subscriber]?.claimReplay(count) ?? false
+    }
+    for output in outputs { carryOut(output, id, served) }
+    if served.feed.isUnused, served.unusedSince == nil { served.unusedSince = Monotonic.milliseconds }
+  }
+
+  private func carryOut(_ output: RoomFeed.Output, _ id: RoomID, _ served: Served) {
+    switch output {
+    case .load: load([id])
+    case .publish(let entry): publish(entry, served)
+    case .admit(let subscriber, let purpose, let seq):
+      guard let listener = listeners[subscriber], let room = served.feed.room else { return }
+      listener.admitted(to: room, purpose, seq: seq)
+      hub.subscribe(listener.connection, to: served.topic(listener.dialect))
+    case .refuse(let subscriber, let purpose, let code):
+      listeners[subscriber]?.refused(id, purpose, code)
+    case .replay(let subscriber, let entries, let seq, let later):
+      guard let listener = listeners[subscriber], let room = served.feed.room else { return }
+      listener.replay(room, entries, seq: seq, later: later)
+      hub.subscribe(listener.connection, to: served.topic(listener.dialect))
+    case .reset(let subscriber, let seq):
+      guard let listener = listeners[subscriber], let room = served.feed.room else { return }
+      listener.reset(room, seq: seq)
+      hub.subscribe(listener.connection, to: served.topic(listener.dialect))
+    case .revoke(let subscriber, let code):
+      guard let listener = listeners[subscriber] else { return }
+      hub.unsubscribe(listener.connection, from: served.topic(listener.dialect))
+      listener.revoked(id, channelID: id.description, code)
+    case .waitForGap:
+      loop.schedule(after: Self.gapMilliseconds) { [unowned self] in handle(id, .gapTimeout) }
+    case .readGap(let after, let through):
+      relayMetrics.headsHealed.add()
+      readLog(id, after, min(through, after + Self.maximumGapRead)) { .gapRead($0) }
+    case .readReplay(let subscriber, let after, let through):
+      readLog(id, after, through) { .replayRead(subscriber, $0) }
+    }
+  }
+
+  private func publish(_ entry: Entry, _ served: Served) {
+    metrics.deliveries.add(served.relay.count + served.nano.count)
+    if !served.relay.isEmpty {
+      let frame = frames.relayMessage(entry, withClientID: false)
+      if entry.clientID != nil, let senders = listenersByUser[entry.from] {
+        let connections = senders.sorted().compactMap { listeners[$0]?.connection }
+        hub.publish(
+          frame, to: served.relay, except: connections,
+          theirs: frames.relayMessage(entry, withClientID: true))
+      } else {
+        hub.publish(frame, to: served.relay)
+      }
+    }
+    if !served.nano.isEmpty { hub.publish(frames.nanoMessage(entry), to: served.nano) }
+    if !served.heldAcks.isEmpty, let sockets = served.heldAcks.removeValue(forKey: entry.seq) {
+      for socket in sockets { listeners[socket]?.committed(entry) }
+    }
+  }
+
+  /// A frame to one listener, after what its room's topic has for it so far.
+  func send(_ frame: [UInt8], to listener: any RoomListener, after id: RoomID?) {
+    let topic = id.flatMap { rooms[$0]?.topic(listener.dialect) }
+    hub.send(frame, to: listener.connection, after: topic)
+  }
+
+  // MARK: Reading
+
+  /// Starts to serve rooms: entries are kept from here on, then the rooms and their heads are read.
+  private func load(_ ids: [RoomID]) {
+    guard !ids.isEmpty else { return }
+    for id in ids { rooms[id] = Served() }
+    let feeds = LoopBound(self, on: loop)
+    loop.task { [history, directory, log] in
+      do {
+        let found = try await history.heads(ids)
+        for (room, _) in found { directory.put(room) }
+        feeds.value.loaded(ids, found)
+      } catch {
+        log.warning("rooms_not_loaded", ["count": .init(ids.count), "cause": .init("\(error)")])
+        feeds.value.notLoaded(ids)
+      }
+    }
+  }
+
+  private func loaded(_ ids: [RoomID], _ found: [(room: Room, lastSeq: Int64)]) {
+    let byID = Dictionary(uniqueKeysWithValues: found.map { ($0.room.id, $0) })
+    for id in ids {
+      guard let served = rooms[id] else { continue }
+      handle(id, .loaded(byID[id]))
+      if let room = served.feed.room {
+        // The room may have changed between the reading and now.
+        if let newer = directory.cached(id), newer.accessVersion > room.accessVersion {
+          handle(id, .changed(newer))
+        } else if served.wantedVersion > room.accessVersion {
+          reload(id, served, served.wantedVersion)
+        }
+      }
+      let waiters = served.waiters
+      served.waiters = []
+      for waiter in waiters { waiter(.success(served.feed.room)) }
+    }
+  }
+
+  private func notLoaded(_ ids: [RoomID]) {
+    for id in ids {
+      guard let served = rooms[id] else { continue }
+      handle(id, .loadFailed)
+      rooms[id] = nil
+      for waiter in served.waiters { waiter(.failure(AppError(.unavailable))) }
+    }
+  }
+
+  private func readLog(
+    _ id: RoomID, _ after: Int64, _ through: Int64,
+    _ input: @escaping @Sendable ([Entry]?) -> RoomFeed.Input
+  ) {
+    guard let room = rooms[id]?.feed.room else { return }
+    let feeds = LoopBound(self, on: loop)
+    loop.task { [history, log] in
+      do {
+        let entries = try await history.entries(in: room, after: after, through: through)
+        feeds.value.handle(id, input(entries))
+      } catch {
+        log.warning("log_not_read", ["room_id": .init(id), "cause": .init("\(error)")])
+        feeds.value.handle(id, input(nil))
+      }
+    }
+  }
+
+  // MARK: From time to time
+
+  /// Compares the heads of all served rooms with the database, and forgets rooms that nobody hears.
+  func compareHeads() {
+    let now = Monotonic.milliseconds
+    rooms = rooms.filter { _, served in
+      guard served.feed.isUnused, !served.feed.isLoading, let since = served.unusedSince else {
+        return true
+      }
+      return now - since < Self.unusedMilliseconds
+    }
+    let ids = rooms.filter { $0.value.feed.room != nil }.map(\.key)
+    guard !ids.isEmpty else { return }
+    let feeds = LoopBound(self, on: loop)
+    loop.task { [history, log] in
+      do {
+        for (id, seq) in try await history.lastSeqs(ids) { feeds.value.handle(id, .head(seq)) }
+      } catch {
+        log.warning("heads_not_compared", ["cause": .init("\(error)")])
+      }
+    }
+  }
+
+  /// The seqs up to which the given rooms have been delivered on this loop.
+  func lastSeq(_ id: RoomID) -> Int64? { rooms[id]?.feed.lastSeq }
+}
+
+/// What the relay tells of itself.
+package struct RelayMetrics: Sendable {
+  let headsHealed: Counter
+  let framesRefused: Counter
+
+  package init(_ metrics: Metrics) {
+    headsHealed = metrics.counter(
+      "martlet_room_heads_healed_total", "Gaps in delivery that were filled from the log.")
+    framesRefused = metrics.counter(
+      "martlet_frames_refused_total", "Frames refused because of a rate.")
+  }
+}

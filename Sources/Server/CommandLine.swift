@@ -1,0 +1,89 @@
+internal import Basics
+
+#if canImport(Glibc)
+  internal import Glibc
+#else
+  internal import Darwin
+#endif
+
+/// The command line: what `martlet` understands.
+package enum MartletCommand {
+  package static let version = "0.1.0"
+
+  /// Runs a command; returns the exit status.
+  package static func run(_ arguments: [String], environment: [String: String]) async -> Int32 {
+    var arguments = arguments
+    var file: String?
+    if let index = arguments.firstIndex(of: "--config") {
+      guard index + 1 < arguments.count else { return fail("--config needs a file.") }
+      file = arguments[index + 1]
+      arguments.removeSubrange(index...(index + 1))
+    }
+    do {
+      switch arguments.first {
+      case nil, "--help", "-h", "help":
+        say(help)
+        return 0
+      case "--version": say("martlet \(version)")
+      case "serve" where arguments.count == 1:
+        return try await serve(try settings(environment, file))
+      default:
+        return fail("martlet does not know `\(arguments.joined(separator: " "))`; try --help.")
+      }
+      return 0
+    } catch {
+      return fail("\(error)")
+    }
+  }
+
+  static let help = """
+    martlet - live communication for an organisation, on your own machine
+
+    Usage: martlet [--config FILE] COMMAND
+
+    Commands:
+      serve       run the server
+      --version   print the version
+      --help      print this
+
+    Settings come from the environment, or from a file of NAME=value lines.
+    """
+
+  private static func settings(
+    _ environment: [String: String], _ file: String?
+  ) throws -> Settings {
+    try Settings(environment: environment, file: file, cores: ProcessLimits.cores)
+  }
+
+  private static func serve(_ settings: Settings) async throws -> Int32 {
+    // Waited for below; blocked before any thread starts, so that all of them leave these alone.
+    var signals = sigset_t()
+    sigemptyset(&signals)
+    for number in [SIGTERM, SIGINT, SIGHUP] { sigaddset(&signals, number) }
+    pthread_sigmask(SIG_BLOCK, &signals, nil)
+    signal(SIGPIPE, SIG_IGN)
+    let log = Log(level: settings.logLevel, format: settings.logFormat)
+    let server = MartletServer(settings: settings, log: log)
+    let running = try await server.start()
+    say("listening on \(running.url)")
+    log.notice("listening", ["url": .string(running.url), "version": .string(version)])
+    while true {
+      var number: Int32 = 0
+      sigwait(&signals, &number)
+      if number == SIGHUP { server.reloadCertificate(running) } else { break }
+    }
+    await server.drain(running)
+    return 0
+  }
+
+  private static func say(_ text: String) {
+    let line = Array((text + "\n").utf8)
+    _ = write(1, line, line.count)
+  }
+
+  private static func fail(_ text: String) -> Int32 {
+    let line = Array("martlet: \(text)\n".utf8)
+    _ = write(2, line, line.count)
+    return 1
+  }
+}

@@ -1,0 +1,204 @@
+internal import Basics
+
+/// Reads a request's head from the bytes of a connection, strictly (RFC 9112): lines end in CR LF,
+/// nothing is folded, one Host, at most one Content-Length, no Transfer-Encoding. Whatever two
+/// parsers could read differently is refused, so that no proxy in front sees other requests than we.
+///
+/// Feed it with `scan` as bytes arrive; it keeps its place, so slow senders cost nothing extra.
+struct RequestHeadParser {
+  /// Why a head cannot be served. The connection is closed after the answer.
+  struct Failure: Error, Equatable {
+    let code: ErrorCode
+    let message: String
+  }
+
+  private let maximumBytes: Int
+  /// Bytes already looked at.
+  private var scanned = 0
+  private var lineStart = 0
+  private var start = 0
+
+  private static let maximumFields = 128
+
+  init(maximumBytes: Int) { self.maximumBytes = maximumBytes }
+
+  /// Looks for the end of the head in all bytes of this request so far. Returns the length of the
+  /// head with its empty line, or nil where more must come.
+  mutating func scan(_ bytes: [UInt8]) throws(Failure) -> Int? {
+    while scanned < bytes.count {
+      let byte = bytes[scanned]
+      if byte == 0x0A {
+        guard scanned > 0, bytes[scanned - 1] == 0x0D else {
+          throw Failure(code: .badRequest, message: "Lines of a request end in CR LF.")
+        }
+        let isEmptyLine = scanned - 1 == lineStart
+        let isLeading = lineStart == start
+        scanned += 1
+        if isEmptyLine, !isLeading { return scanned }
+        // RFC 9112, 2.2: empty lines before the request line are to be ignored.
+        if isEmptyLine { start = scanned }
+        lineStart = scanned
+      } else {
+        scanned += 1
+      }
+      guard scanned <= maximumBytes else {
+        throw Failure(code: .headersTooLarge, message: ErrorCode.headersTooLarge.meaning)
+      }
+    }
+    return nil
+  }
+
+  /// Takes the head apart that `scan` found to be `length` bytes long.
+  func parse(_ bytes: [UInt8], length: Int) throws(Failure) -> RequestHead {
+    var head = Array(bytes[start..<length])
+    guard let lineEnd = head.firstIndex(of: 0x0D), lineEnd + 1 < head.count, head[lineEnd + 1] == 0x0A
+    else { throw bad("The request line is malformed.") }
+    let line = try requestLine(head[..<lineEnd])
+    let fields = try fields(&head, from: lineEnd + 2)
+    let headers = Headers(bytes: head, fields: fields)
+    try checkHost(headers, isVersion10: line.isVersion10)
+    let contentLength = try bodyLength(headers)
+    return RequestHead(
+      method: line.method, path: line.path, query: line.query, isVersion10: line.isVersion10,
+      headers: headers, contentLength: contentLength)
+  }
+
+  private func bad(_ message: String) -> Failure { Failure(code: .badRequest, message: message) }
+
+  // MARK: Request line
+
+  private func requestLine(
+    _ line: ArraySlice<UInt8>
+  ) throws(Failure) -> (method: Method?, path: String, query: String, isVersion10: Bool) {
+    let parts = line.split(separator: 0x20, omittingEmptySubsequences: false)
+    guard parts.count == 3, !parts[0].isEmpty, parts[0].allSatisfy(isTokenByte) else {
+      throw bad("The request line is malformed.")
+    }
+    let version = parts[2]
+    guard version.count == 8, version.starts(with: "HTTP/".utf8) else {
+      throw bad("The request line is malformed.")
+    }
+    let isVersion10: Bool
+    if version.elementsEqual("HTTP/1.1".utf8) {
+      isVersion10 = false
+    } else if version.elementsEqual("HTTP/1.0".utf8) {
+      isVersion10 = true
+    } else {
+      throw Failure(code: .httpVersion, message: ErrorCode.httpVersion.meaning)
+    }
+    let method = Method(rawValue: String(decoding: parts[0], as: UTF8.self))
+    var target = parts[1]
+    guard target.allSatisfy({ $0 > 0x20 && $0 < 0x7F && $0 != UInt8(ascii: "#") }) else {
+      throw bad("The request target holds a character that it may not.")
+    }
+    if target.first != UInt8(ascii: "/") {
+      // Absolute form (RFC 9112, 3.2.2) is for proxies, but a server must take it.
+      guard let path = pathOfAbsoluteForm(target) else {
+        throw bad("The request target must start with a slash.")
+      }
+      target = path
+    }
+    let mark = target.firstIndex(of: UInt8(ascii: "?")) ?? target.endIndex
+    let query = mark == target.endIndex ? target[mark...] : target[(mark + 1)...]
+    return (
+      method, String(decoding: target[..<mark], as: UTF8.self),
+      String(decoding: query, as: UTF8.self), isVersion10
+    )
+  }
+
+  private func pathOfAbsoluteForm(_ target: ArraySlice<UInt8>) -> ArraySlice<UInt8>? {
+    for scheme in ["http://", "https://"] where target.starts(with: scheme.utf8) {
+      let rest = target.dropFirst(scheme.utf8.count)
+      return rest.firstIndex(of: UInt8(ascii: "/")).map { rest[$0...] }
+    }
+    return nil
+  }
+
+  // MARK: Fields
+
+  /// Splits the lines behind the request line and lower-cases the names in place.
+  private func fields(_ head: inout [UInt8], from begin: Int) throws(Failure) -> [Headers.Field] {
+    var fields: [Headers.Field] = []
+    fields.reserveCapacity(12)
+    var position = begin
+    while true {
+      guard position + 1 < head.count else { throw bad("The headers are malformed.") }
+      if head[position] == 0x0D, head[position + 1] == 0x0A { return fields }
+      guard fields.count < Self.maximumFields else {
+        throw Failure(code: .headersTooLarge, message: "Too many header fields.")
+      }
+      let nameStart = position
+      while position < head.count, isTokenByte(head[position]) {
+        if (65...90).contains(head[position]) { head[position] += 32 }
+        position += 1
+      }
+      // Not a colon: a blank before it, a folded line (RFC 9112, 5.2), or no field at all.
+      guard position < head.count, head[position] == UInt8(ascii: ":"), position > nameStart else {
+        throw bad("A header line is malformed.")
+      }
+      let nameEnd = position
+      position += 1
+      while position < head.count, head[position] == 0x20 || head[position] == 0x09 { position += 1 }
+      let valueStart = position
+      while position < head.count, head[position] != 0x0D {
+        let byte = head[position]
+        guard byte >= 0x20 && byte != 0x7F || byte == 0x09 else {
+          throw bad("A header holds a control character.")
+        }
+        position += 1
+      }
+      guard position + 1 < head.count, head[position + 1] == 0x0A else {
+        throw bad("A header line is malformed.")
+      }
+      var valueEnd = position
+      while valueEnd > valueStart, head[valueEnd - 1] == 0x20 || head[valueEnd - 1] == 0x09 {
+        valueEnd -= 1
+      }
+      // Lengths fit: the head is at most `maximumBytes`, a megabyte.
+      fields.append(
+        Headers.Field(
+          name: Int32(nameStart)..<Int32(nameEnd), value: Int32(valueStart)..<Int32(valueEnd)))
+      position += 2
+    }
+  }
+
+  private func checkHost(_ headers: Headers, isVersion10: Bool) throws(Failure) {
+    let count = headers.count("host")
+    guard count == 1 || (count == 0 && isVersion10) else {
+      throw bad(count == 0 ? "The Host header is missing." : "The Host header is given twice.")
+    }
+    if let host = headers["host"], host.utf8.contains(where: { $0 <= 0x20 || $0 >= 0x7F || $0 == 0x2F }) {
+      throw bad("The Host header is malformed.")
+    }
+  }
+
+  private func bodyLength(_ headers: Headers) throws(Failure) -> Int? {
+    let lengths = headers.all("content-length")
+    let encodings = headers.all("transfer-encoding")
+    if !encodings.isEmpty {
+      // With a length beside it this is the classic smuggling request; without, a coding we do not read.
+      guard lengths.isEmpty, encodings.count == 1, encodings[0].lowercased() == "chunked" else {
+        throw bad("Transfer-Encoding is not understood here.")
+      }
+      throw Failure(code: .lengthRequired, message: ErrorCode.lengthRequired.meaning)
+    }
+    guard let text = lengths.first else { return nil }
+    guard lengths.count == 1, !text.isEmpty, text.utf8.count <= 18,
+      text.utf8.allSatisfy({ (48...57).contains($0) }), let length = Int(text)
+    else { throw bad("The Content-Length is malformed.") }
+    return length
+  }
+}
+
+/// RFC 9110, 5.6.2: the bytes of which names and methods are made.
+func isTokenByte(_ byte: UInt8) -> Bool {
+  switch byte {
+  case 48...57, 65...90, 97...122: true
+  case UInt8(ascii: "!"), UInt8(ascii: "#"), UInt8(ascii: "$"), UInt8(ascii: "%"),
+    UInt8(ascii: "&"), UInt8(ascii: "'"), UInt8(ascii: "*"), UInt8(ascii: "+"),
+    UInt8(ascii: "-"), UInt8(ascii: "."), UInt8(ascii: "^"), UInt8(ascii: "_"),
+    UInt8(ascii: "`"), UInt8(ascii: "|"), UInt8(ascii: "~"):
+    true
+  default: false
+  }
+}

@@ -1,0 +1,90 @@
+package import Access
+internal import Basics
+
+/// Finds out who asks, where the route's policy wants to know, and refuses who may not.
+///
+/// A credential is a bearer token, on WebSockets also in a subprotocol, or the session cookie. What
+/// only the cookie vouches for must come from our own pages: an unsafe request or an upgrade needs an
+/// Origin that is allowed.
+package struct Authentication: Middleware {
+  package static let cookieName = "martlet_session"
+  package static let subprotocol = "martlet.v1"
+  private static let subprotocolTokenPrefix = "bearer."
+
+  private let authenticator: any Authenticator
+  private let origins: Origins
+
+  package init(_ authenticator: any Authenticator, origins: Origins) {
+    self.authenticator = authenticator
+    self.origins = origins
+  }
+
+  package func respond(
+    to request: Request, on route: MatchedRoute, next: Next
+  ) async throws -> Response {
+    guard route.policy.requirement != .anyone else { return try await next(request) }
+    var request = request
+    let credential: Credential
+    if let token = bearerToken(request) {
+      (credential, request.credentialSource) = (.bearer(Secret(token)), .bearer)
+    } else if route.kind == .webSocket, let token = subprotocolToken(request) {
+      (credential, request.credentialSource) = (.bearer(Secret(token)), .subprotocol)
+    } else if let cookie = request.cookie(Self.cookieName) {
+      (credential, request.credentialSource) = (.cookie(Secret(cookie)), .cookie)
+      if !request.method.isSafe || route.kind == .webSocket {
+        try origins.requireAllowed(request)
+      }
+    } else {
+      throw AppError(.unauthenticated)
+    }
+    let caller = try await authenticator.authenticate(credential)
+    if route.policy.requirement == .localUser, caller.sessionID == nil {
+      throw AppError(.forbidden, "Tokens of another system cannot do this.")
+    }
+    request.authenticated = caller
+    return try await next(request)
+  }
+
+  private func bearerToken(_ request: Request) -> String? {
+    guard let value = request.headers["authorization"] else { return nil }
+    let parts = value.split(separator: " ", maxSplits: 1)
+    guard parts.count == 2, parts[0].lowercased() == "bearer" else { return nil }
+    return String(parts[1].trimmingBlanks())
+  }
+
+  /// A browser cannot set headers on a WebSocket, but it can offer subprotocols.
+  private func subprotocolToken(_ request: Request) -> String? {
+    for header in request.headers.all("sec-websocket-protocol") {
+      for offer in header.split(separator: ",") {
+        let offer = offer.trimmingBlanks()
+        if offer.hasPrefix(Self.subprotocolTokenPrefix) {
+          return String(offer.dropFirst(Self.subprotocolTokenPrefix.count))
+        }
+      }
+    }
+    return nil
+  }
+
+  /// The subprotocol to answer with: ours, where it was offered.
+  package static func chosenSubprotocol(_ request: Request) -> String? {
+    request.headers.list("sec-websocket-protocol", contains: subprotocol) ? subprotocol : nil
+  }
+}
+
+/// The origins whose pages may act with a browser's cookie.
+package struct Origins: Sendable {
+  private let allowed: Set<String>
+
+  /// `own` are the server's own origins.
+  package init(own: [String], allowed: [String]) {
+    self.allowed = Set((own + allowed).map { $0.lowercased() })
+  }
+
+  package func allows(_ origin: String) -> Bool { allowed.contains(origin.lowercased()) }
+
+  func requireAllowed(_ request: Request) throws {
+    guard let origin = request.headers["origin"], allows(origin) else {
+      throw AppError(.originNotAllowed)
+    }
+  }
+}

@@ -1,0 +1,53 @@
+internal import Basics
+internal import CZlib
+
+/// gzip (RFC 1952) for text of more than 1 KB, where the client takes it.
+package struct Compression: Middleware {
+  /// Larger bodies would hold up the loop; they are rare and leave as they are.
+  private static let sizes = 1024...(512 * 1024)
+
+  package init() {}
+
+  package func respond(
+    to request: Request, on route: MatchedRoute, next: Next
+  ) async throws -> Response {
+    var response = try await next(request)
+    guard Self.sizes.contains(response.body.count), accepts(request),
+      let type = response.header("content-type"),
+      type.hasPrefix("text/") || type.hasPrefix("application/json"),
+      let compressed = gzip(response.body), compressed.count < response.body.count
+    else { return response }
+    response.body = compressed
+    response.add("content-encoding", "gzip")
+    return response
+  }
+
+  private func accepts(_ request: Request) -> Bool {
+    request.headers.all("accept-encoding").contains { value in
+      value.split(separator: ",").contains { offer in
+        let parts = offer.split(separator: ";").map { $0.trimmingBlanks().lowercased() }
+        return parts.first == "gzip" && !parts.dropFirst().contains { $0 == "q=0" || $0 == "q=0.0" }
+      }
+    }
+  }
+
+  /// Nil where zlib has no memory.
+  private func gzip(_ body: [UInt8]) -> [UInt8]? {
+    var stream = z_stream()
+    guard martlet_deflate_init_gzip(&stream, 5) == Z_OK else { return nil }
+    defer { deflateEnd(&stream) }
+    var input = body
+    var output = [UInt8](repeating: 0, count: Int(deflateBound(&stream, UInt(body.count))))
+    let status = input.withUnsafeMutableBufferPointer { source in
+      output.withUnsafeMutableBufferPointer { target in
+        stream.next_in = source.baseAddress
+        stream.avail_in = UInt32(source.count)
+        stream.next_out = target.baseAddress
+        stream.avail_out = UInt32(target.count)
+        return deflate(&stream, Z_FINISH)
+      }
+    }
+    guard status == Z_STREAM_END else { return nil }
+    return Array(output.prefix(Int(stream.total_out)))
+  }
+}

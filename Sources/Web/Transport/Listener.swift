@@ -1,0 +1,144 @@
+internal import Basics
+internal import CLibUV
+internal import EventLoop
+
+#if canImport(Glibc)
+  internal import Glibc
+#else
+  internal import Darwin
+#endif
+
+/// A listening socket on one loop. Each loop has one of its own on the same port (SO_REUSEPORT), and
+/// the kernel spreads connections over them.
+final class Listener {
+  private let loop: EventLoop
+  private let descriptor: Int32
+  private let poll = UnsafeMutablePointer<uv_poll_t>.allocate(capacity: 1)
+  private let accepted: (Int32, IPAddress) -> Void
+  private var isOpen = true
+
+  /// Connections taken in one turn, so that a storm leaves room for those already here.
+  private static let acceptsPerTurn = 64
+
+  /// Binds without listening yet. Throws `SystemError`.
+  static func makeSocket(boundTo address: Settings.ListenAddress) throws -> (descriptor: Int32, port: UInt16) {
+    let isIPv6 = address.host.contains(":")
+    let descriptor = socket(
+      isIPv6 ? AF_INET6 : AF_INET, Int32(SOCK_STREAM.rawValue), 0)
+    guard descriptor >= 0 else { throw SystemError("socket", errno: errno) }
+    do {
+      _ = fcntl(descriptor, F_SETFD, FD_CLOEXEC)
+      _ = fcntl(descriptor, F_SETFL, fcntl(descriptor, F_GETFL) | O_NONBLOCK)
+      try set(descriptor, SO_REUSEADDR)
+      try set(descriptor, SO_REUSEPORT)
+      let port =
+        isIPv6 ? try bindIPv6(descriptor, address) : try bindIPv4(descriptor, address)
+      return (descriptor, port)
+    } catch {
+      close(descriptor)
+      throw error
+    }
+  }
+
+  private static func set(_ descriptor: Int32, _ option: Int32) throws {
+    var on: Int32 = 1
+    guard setsockopt(descriptor, SOL_SOCKET, option, &on, socklen_t(MemoryLayout<Int32>.size)) == 0
+    else { throw SystemError("setsockopt", errno: errno) }
+  }
+
+  private static func bindIPv4(
+    _ descriptor: Int32, _ address: Settings.ListenAddress
+  ) throws -> UInt16 {
+    var name = sockaddr_in()
+    name.sin_family = sa_family_t(AF_INET)
+    name.sin_port = address.port.bigEndian
+    inet_pton(AF_INET, address.host, &name.sin_addr)
+    try bindAndAsk(descriptor, &name, "bind \(address)")
+    return UInt16(bigEndian: name.sin_port)
+  }
+
+  private static func bindIPv6(
+    _ descriptor: Int32, _ address: Settings.ListenAddress
+  ) throws -> UInt16 {
+    var name = sockaddr_in6()
+    name.sin6_family = sa_family_t(AF_INET6)
+    name.sin6_port = address.port.bigEndian
+    inet_pton(AF_INET6, address.host, &name.sin6_addr)
+    try bindAndAsk(descriptor, &name, "bind \(address)")
+    return UInt16(bigEndian: name.sin6_port)
+  }
+
+  /// Binds to `name` and replaces it with what the kernel chose.
+  private static func bindAndAsk<Name>(
+    _ descriptor: Int32, _ name: inout Name, _ call: String
+  ) throws {
+    var length = socklen_t(MemoryLayout<Name>.size)
+    let status = withUnsafeMutablePointer(to: &name) {
+      $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { pointer in
+        let status = bind(descriptor, pointer, length)
+        return status == 0 ? getsockname(descriptor, pointer, &length) : status
+      }
+    }
+    guard status == 0 else { throw SystemError(call, errno: errno) }
+  }
+
+  /// Starts listening on a bound descriptor, which it owns from here on. On the loop.
+  init(
+    loop: EventLoop, descriptor: Int32, accepted: @escaping (Int32, IPAddress) -> Void
+  ) throws {
+    loop.preconditionOnLoop()
+    self.loop = loop
+    self.descriptor = descriptor
+    self.accepted = accepted
+    guard listen(descriptor, 4096) == 0 else { throw SystemError("listen", errno: errno) }
+    uv_poll_init(loop.uv, poll, descriptor)
+    // Unretained: `stop` ends the handle, and the owner stops it before it lets go.
+    poll.pointee.data = Unmanaged.passUnretained(self).toOpaque()
+    uv_poll_start(poll, Int32(UV_READABLE.rawValue)) { handle, _, _ in
+      guard let data = handle?.pointee.data else { return }
+      Unmanaged<Listener>.fromOpaque(data).takeUnretainedValue().acceptSome()
+    }
+  }
+
+  private func acceptSome() {
+    for _ in 0..<Self.acceptsPerTurn {
+      var storage = sockaddr_storage()
+      var length = socklen_t(MemoryLayout<sockaddr_storage>.size)
+      let connection = withUnsafeMutablePointer(to: &storage) {
+        $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+          accept(descriptor, $0, &length)
+        }
+      }
+      guard connection >= 0 else {
+        // Nothing left, a peer that gave up, or no descriptor: the next turn tries again.
+        return
+      }
+      _ = fcntl(connection, F_SETFD, FD_CLOEXEC)
+      _ = fcntl(connection, F_SETFL, fcntl(connection, F_GETFL) | O_NONBLOCK)
+      var on: Int32 = 1
+      // Only latency is at stake.
+      _ = setsockopt(
+        connection, Int32(IPPROTO_TCP), TCP_NODELAY, &on,
+        socklen_t(MemoryLayout<Int32>.size))
+      guard let peer = IPAddress(storage) else {
+        close(connection)
+        continue
+      }
+      accepted(connection, peer)
+    }
+  }
+
+  /// Stops listening; connections stay.
+  func stop() {
+    loop.preconditionOnLoop()
+    guard isOpen else { return }
+    isOpen = false
+    uv_poll_stop(poll)
+    poll.withMemoryRebound(to: uv_handle_t.self, capacity: 1) {
+      uv_close($0) { handle in
+        handle?.withMemoryRebound(to: uv_poll_t.self, capacity: 1) { $0.deallocate() }
+      }
+    }
+    close(descriptor)
+  }
+}

@@ -1,0 +1,230 @@
+internal import Basics
+internal import CLibWebSockets
+internal import EventLoop
+
+#if canImport(Glibc)
+  internal import Glibc
+#else
+  internal import Darwin
+#endif
+
+/// What a connection's protocol does with its transport: HTTP/1.1 first, WebSocket after an upgrade.
+protocol TransportHandler: AnyObject {
+  /// Bytes arrived. They may be changed in place (unmasking) and are gone after the call.
+  func received(_ bytes: UnsafeMutableRawBufferPointer)
+  /// All that was queued has left.
+  func drained()
+  /// The connection is gone, whoever ended it. Called once.
+  func closed()
+  /// Called a few times a second, for deadlines.
+  func tick(now: Int64)
+}
+
+/// One accepted socket, with TLS where that is configured. On its loop only.
+///
+/// `write` hands bytes to the kernel at once where it can; what does not fit waits here, shared by
+/// reference where it came so, and is counted in `queuedBytes`. The bound on that is the caller's.
+final class Transport {
+  let loop: EventLoop
+  let peer: IPAddress
+  let isSecure: Bool
+  /// Strong: a transport keeps its protocol alive, which refers back without holding.
+  var handler: (any TransportHandler)?
+  private(set) var isOpen = true
+  /// Bytes accepted by `write` that the kernel has not taken.
+  var queuedBytes: Int { queuedHere + queuedInLibrary }
+  private var queuedHere = 0
+  /// At most this many bytes of the last write wait inside libwebsockets; 0 once they have left.
+  private var queuedInLibrary = 0
+
+  private let descriptor: Int32
+  private var wsi: OpaquePointer?
+  private var queue: [Chunk] = []
+  private var queueHead = 0
+  private var state = State.open
+  private var isInCallback = false
+
+  private enum State {
+    case open
+    /// Closes when the queue is empty.
+    case flushing
+    /// Our side is shut; reads and forgets until the peer closes too, so that the kernel does not
+    /// answer unread bytes with a reset that destroys our last words.
+    case lingering
+    /// Will be closed at the next occasion.
+    case dead
+  }
+
+  private struct Chunk {
+    let bytes: SharedBytes
+    var offset: Int
+  }
+
+  /// How long a closed connection may go on sending before it is cut.
+  private static let lingerSeconds: Int32 = 2
+
+  init(loop: EventLoop, peer: IPAddress, descriptor: Int32, isSecure: Bool) {
+    self.loop = loop
+    self.peer = peer
+    self.descriptor = descriptor
+    self.isSecure = isSecure
+  }
+
+  func attach(_ wsi: OpaquePointer) { if isOpen { self.wsi = wsi } }
+
+  // MARK: Writing
+
+  /// Sends bytes, after all that was sent before. Copies only what the kernel did not take.
+  @inline(__always)
+  func write(_ bytes: UnsafeRawBufferPointer) {
+    guard !bytes.isEmpty, canWrite else { return }
+    if mustQueue {
+      enqueue(SharedBytes([UInt8](bytes)), from: 0)
+    } else {
+      writeNow(bytes)
+    }
+  }
+
+  /// As `write`, but where the bytes must wait they are kept by reference, not copied.
+  func write(_ shared: SharedBytes, from offset: Int) {
+    guard offset < shared.count, canWrite else { return }
+    if mustQueue {
+      enqueue(shared, from: offset)
+    } else {
+      shared.bytes.withUnsafeBytes { writeNow(UnsafeRawBufferPointer(rebasing: $0[offset...])) }
+    }
+  }
+
+  func write(_ bytes: [UInt8]) { bytes.withUnsafeBytes { write($0) } }
+
+  private var canWrite: Bool { state == .open && wsi != nil }
+
+  private var mustQueue: Bool { queueHead < queue.count || lws_partial_buffered(wsi) != 0 }
+
+  private func writeNow(_ bytes: UnsafeRawBufferPointer) {
+    guard let wsi, let start = bytes.baseAddress else { return }
+    // lws_write takes a mutable pointer for protocols that put a header in front; raw bytes are only
+    // read (libwebsockets manual, lws_write: "RAW" needs no LWS_PRE).
+    let pointer = UnsafeMutablePointer(mutating: start.assumingMemoryBound(to: UInt8.self))
+    if lws_write(wsi, pointer, bytes.count, LWS_WRITE_HTTP) < 0 {
+      abort()
+    } else if lws_partial_buffered(wsi) != 0 {
+      queuedInLibrary = bytes.count
+    }
+  }
+
+  private func enqueue(_ bytes: SharedBytes, from offset: Int) {
+    queue.append(Chunk(bytes: bytes, offset: offset))
+    queuedHere += bytes.count - offset
+    lws_callback_on_writable(wsi)
+  }
+
+  /// Forgets what waits here, for a reader that will not get it any more. What libwebsockets has
+  /// begun to send still leaves, so the stream stays whole frames.
+  func discardQueue() {
+    queue = []
+    queueHead = 0
+    queuedHere = 0
+  }
+
+  // MARK: Reading
+
+  /// Stops or resumes reading, so that a peer that sends faster than it is served waits.
+  func setReading(_ isReading: Bool) {
+    guard let wsi, state == .open else { return }
+    lws_rx_flow_control(wsi, isReading ? 1 : 0)
+  }
+
+  // MARK: Closing
+
+  /// Closes once everything written has left; what arrives meanwhile is read and forgotten.
+  func close() {
+    guard state == .open else { return }
+    state = .flushing
+    setReadingForClose()
+    if queueHead == queue.count, wsi == nil || lws_partial_buffered(wsi) == 0 { finishFlush() }
+  }
+
+  private func setReadingForClose() {
+    guard let wsi else { return }
+    lws_rx_flow_control(wsi, 1)
+    // Whoever does not read our last bytes is cut.
+    lws_set_timeout(wsi, PENDING_TIMEOUT_USER_OK, 5)
+  }
+
+  /// Closes without waiting for anything.
+  func abort() {
+    guard state != .dead else { return }
+    state = .dead
+    queue = []
+    queueHead = 0
+    queuedHere = 0
+    // Inside a callback its result closes the connection; elsewhere a timer of libwebsockets does.
+    if let wsi, !isInCallback { lws_set_timeout(wsi, PENDING_TIMEOUT_USER_OK, -1) }
+  }
+
+  private func finishFlush() {
+    guard state == .flushing, let wsi else { return }
+    if isSecure {
+      // TLS has a farewell of its own, which libwebsockets sends while closing.
+      abort()
+      return
+    }
+    state = .lingering
+    shutdown(descriptor, Int32(SHUT_WR))
+    lws_set_timeout(wsi, PENDING_TIMEOUT_USER_OK, Self.lingerSeconds)
+  }
+
+  // MARK: From libwebsockets
+
+  func didReceive(_ bytes: UnsafeMutableRawBufferPointer) -> Int32 {
+    isInCallback = true
+    defer { isInCallback = false }
+    if state == .open { handler?.received(bytes) }
+    return state == .dead ? -1 : 0
+  }
+
+  func becameWritable() -> Int32 {
+    isInCallback = true
+    defer { isInCallback = false }
+    if lws_partial_buffered(wsi) == 0 { queuedInLibrary = 0 }
+    while queueHead < queue.count, state == .open || state == .flushing,
+      lws_partial_buffered(wsi) == 0
+    {
+      let chunk = queue[queueHead]
+      queueHead += 1
+      queuedHere -= chunk.bytes.count - chunk.offset
+      chunk.bytes.bytes.withUnsafeBytes {
+        writeNow(UnsafeRawBufferPointer(rebasing: $0[chunk.offset...]))
+      }
+    }
+    if state == .dead { return -1 }
+    if queueHead < queue.count {
+      if queueHead > 64 {
+        queue.removeFirst(queueHead)
+        queueHead = 0
+      }
+      lws_callback_on_writable(wsi)
+    } else {
+      queue = []
+      queueHead = 0
+      if lws_partial_buffered(wsi) == 0 {
+        if state == .flushing { finishFlush() } else { handler?.drained() }
+      } else if state == .flushing {
+        lws_callback_on_writable(wsi)
+      }
+    }
+    return state == .dead ? -1 : 0
+  }
+
+  func didClose() {
+    isOpen = false
+    state = .dead
+    wsi = nil
+    queue = []
+    queueHead = 0
+    queuedHere = 0
+    handler?.closed()
+    handler = nil
+  }
+}

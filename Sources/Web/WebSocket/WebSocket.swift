@@ -1,0 +1,93 @@
+package import Basics
+package import EventLoop
+
+/// The codes that this server closes WebSockets with (RFC 6455, 7.4; CONTRACT section 6).
+package struct CloseCode: Sendable, Equatable {
+  package let number: UInt16
+  package let reason: String
+
+  package init(_ number: UInt16, _ reason: String) {
+    self.number = number
+    self.reason = reason
+  }
+
+  package static let normal = CloseCode(1000, "")
+  package static let draining = CloseCode(1001, "server is going away")
+  package static let protocolError = CloseCode(1002, "protocol error")
+  package static let unsupportedData = CloseCode(1003, "not supported")
+  package static let notJSON = CloseCode(4400, "not a JSON object")
+  package static let unauthenticated = CloseCode(4401, "token missing, bad or expired")
+  package static let revoked = CloseCode(4403, "access was revoked")
+  package static let slowReader = CloseCode(4408, "reading too slowly")
+  package static let tooManyConnections = CloseCode(4409, "too many connections")
+  package static let flooding = CloseCode(4429, "sending too fast")
+}
+
+/// What a protocol on a WebSocket does: the two dialects of the relay, and later others.
+/// Everything is called on the socket's loop.
+package protocol WebSocketHandler: AnyObject {
+  /// The handshake is done; frames may be sent from here on.
+  func opened()
+  /// A whole text message, valid UTF-8; the bytes are gone after the call.
+  func received(text: UnsafeRawBufferPointer)
+  func receivedBinary()
+  /// The socket is gone or closing, whoever ended it; nothing more comes or leaves. Called once.
+  func closed()
+  /// Called about four times a second with `Monotonic.milliseconds`.
+  func tick(now: Int64)
+}
+
+/// The switch of a request to a WebSocket, as a route's handler returns it.
+package struct WebSocketUpgrade: Sendable {
+  /// The subprotocol that was chosen of those offered, or nil.
+  package let subprotocol: String?
+  /// Kept as long as the socket.
+  let place: ConnectionCounter.Place?
+  let makeHandler: @Sendable (WebSocket) -> any WebSocketHandler
+
+  /// `makeHandler` is called on the socket's loop.
+  package init(
+    subprotocol: String? = nil, place: ConnectionCounter.Place? = nil,
+    makeHandler: @escaping @Sendable (WebSocket) -> any WebSocketHandler
+  ) {
+    self.subprotocol = subprotocol
+    self.place = place
+    self.makeHandler = makeHandler
+  }
+}
+
+/// One open WebSocket as its protocol sees it. On its loop only.
+package final class WebSocket {
+  package let loop: EventLoop
+  package let address: IPAddress
+  private unowned let connection: WebSocketConnection
+
+  init(connection: WebSocketConnection, loop: EventLoop, address: IPAddress) {
+    self.connection = connection
+    self.loop = loop
+    self.address = address
+  }
+
+  /// False from the moment that either side closes.
+  package private(set) var isOpen = true
+
+  func end() { isOpen = false }
+
+  /// Sends whole frames (`WebSocketFrames`), after all that was sent before.
+  package func send(frames: UnsafeRawBufferPointer) {
+    if isOpen { connection.send(frames) }
+  }
+
+  /// As `send(frames:)`; what must wait is kept by reference.
+  package func send(frames: SharedBytes, from offset: Int) {
+    if isOpen { connection.send(frames, from: offset) }
+  }
+
+  /// Bytes that wait for the reader.
+  package var queuedBytes: Int { isOpen ? connection.queuedBytes : 0 }
+
+  /// Starts the closing handshake; what is queued leaves first, unless the reader is too slow for it.
+  package func close(_ code: CloseCode) {
+    if isOpen { connection.close(code, dropsQueue: code == .slowReader) }
+  }
+}

@@ -1,0 +1,150 @@
+internal import Basics
+internal import EventLoop
+
+/// RFC 6455 on one transport: handshake, frames, pings, the closing handshake.
+final class WebSocketConnection: TransportHandler {
+  private unowned let owner: WebLoop
+  private unowned let transport: Transport
+  private let upgrade: WebSocketUpgrade
+  private var decoder: WebSocketDecoder
+  private var socket: WebSocket?
+  private var handler: (any WebSocketHandler)?
+  private var state = State.open
+  private var lastReceived = Monotonic.milliseconds
+  private var isPingSent = false
+
+  private enum State {
+    case open
+    /// Our close frame is out; the peer's is awaited until the given moment.
+    case closing(until: Int64)
+    case ended
+  }
+
+  /// Silence after which a ping asks whether the peer lives, and after which it is given up.
+  private static let pingAfterMilliseconds: Int64 = 25_000
+  private static let deadAfterMilliseconds: Int64 = 60_000
+  private static let closeMilliseconds: Int64 = 3_000
+
+  init(owner: WebLoop, transport: Transport, upgrade: WebSocketUpgrade) {
+    self.owner = owner
+    self.transport = transport
+    self.upgrade = upgrade
+    decoder = WebSocketDecoder(maximumMessageBytes: owner.limits.frameBytes)
+  }
+
+  /// Answers the handshake and takes what the client sent right behind it.
+  func open(key: String, early: [UInt8]) {
+    var answer = "HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: Upgrade\r\n"
+    answer += "sec-websocket-accept: \(webSocketAccept(key: key))\r\n"
+    if let subprotocol = upgrade.subprotocol {
+      answer += "sec-websocket-protocol: \(subprotocol)\r\n"
+    }
+    transport.write(Array((answer + "\r\n").utf8))
+    owner.webSocketOpened(from: transport.peer)
+    let socket = WebSocket(connection: self, loop: owner.loop, address: transport.peer)
+    self.socket = socket
+    handler = upgrade.makeHandler(socket)
+    handler?.opened()
+    if !early.isEmpty {
+      var bytes = early
+      bytes.withUnsafeMutableBytes { received($0) }
+    }
+  }
+
+  // MARK: Sending
+
+  var queuedBytes: Int { transport.queuedBytes }
+
+  func send(_ frames: UnsafeRawBufferPointer) { transport.write(frames) }
+
+  func send(_ frames: SharedBytes, from offset: Int) { transport.write(frames, from: offset) }
+
+  func close(_ code: CloseCode, dropsQueue: Bool = false) {
+    guard case .open = state else { return }
+    if dropsQueue { transport.discardQueue() }
+    transport.write(WebSocketFrames.close(code: code.number, reason: code.reason))
+    state = .closing(until: Monotonic.milliseconds + Self.closeMilliseconds)
+    endProtocol()
+  }
+
+  /// Tells the protocol once that it is over.
+  private func endProtocol() {
+    socket?.end()
+    let handler = handler
+    self.handler = nil
+    handler?.closed()
+  }
+
+  // MARK: TransportHandler
+
+  func received(_ bytes: UnsafeMutableRawBufferPointer) {
+    lastReceived = Monotonic.milliseconds
+    isPingSent = false
+    guard !isEnded else { return }
+    decoder.receive(bytes) { event in
+      handle(event)
+      return !isEnded
+    }
+  }
+
+  private var isEnded: Bool { if case .ended = state { true } else { false } }
+
+  private func handle(_ event: WebSocketDecoder.Event) {
+    guard case .open = state else {
+      // After our close frame only the peer's matters.
+      if case .close = event { finish() }
+      return
+    }
+    switch event {
+    case .text(let text): handler?.received(text: text)
+    case .binary: handler?.receivedBinary()
+    case .ping(let payload): transport.write(WebSocketFrames.pong(payload))
+    case .pong: break
+    case .close(let code):
+      transport.write(
+        code.map { WebSocketFrames.close(code: $0, reason: "") }
+          ?? WebSocketFrames.control(opcode: 8, []))
+      finish()
+    case .failure(let code, let reason):
+      transport.write(WebSocketFrames.close(code: code, reason: "\(reason)"))
+      finish()
+    }
+  }
+
+  private func finish() {
+    state = .ended
+    endProtocol()
+    transport.close()
+  }
+
+  func drained() {}
+
+  func closed() {
+    state = .ended
+    endProtocol()
+    owner.webSocketClosed(from: transport.peer)
+    owner.forget(transport)
+  }
+
+  func tick(now: Int64) {
+    switch state {
+    case .ended: break
+    case .closing(let until):
+      if now >= until { finish() }
+    case .open:
+      let silence = now - lastReceived
+      if silence > Self.deadAfterMilliseconds {
+        transport.abort()
+        return
+      }
+      if silence > Self.pingAfterMilliseconds, !isPingSent {
+        isPingSent = true
+        transport.write(WebSocketFrames.ping())
+      }
+      handler?.tick(now: now)
+    }
+  }
+
+  /// For draining: 1001, once.
+  func drain() { close(.draining) }
+}

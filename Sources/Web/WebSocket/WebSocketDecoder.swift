@@ -1,0 +1,255 @@
+/// RFC 6455's framing from the server's side, as a value: bytes in, events out. No socket, no clock.
+///
+/// Checks what the RFC asks of a server: masked frames, no reserved bit, control frames whole and
+/// short, fragments in order, UTF-8 in text and in close reasons, close codes that may be sent.
+struct WebSocketDecoder {
+  enum Event: Equatable {
+    /// A whole text message, valid UTF-8. The bytes are gone after the callback.
+    case text(UnsafeRawBufferPointer)
+    case binary
+    case ping([UInt8])
+    case pong
+    /// The peer closes; nil without a code (RFC 6455, 7.1.5).
+    case close(code: UInt16?)
+    /// The peer broke a rule: close with this code, read no further.
+    case failure(code: UInt16, reason: StaticString)
+
+    static func == (left: Event, right: Event) -> Bool {
+      switch (left, right) {
+      case (.text(let left), .text(let right)): left.elementsEqual(right)
+      case (.binary, .binary), (.pong, .pong): true
+      case (.ping(let left), .ping(let right)): left == right
+      case (.close(let left), .close(let right)): left == right
+      case (.failure(let left, _), .failure(let right, _)): left == right
+      default: false
+      }
+    }
+  }
+
+  private enum Opcode: UInt8 {
+    case continuation = 0
+    case text = 1
+    case binary = 2
+    case close = 8
+    case ping = 9
+    case pong = 10
+  }
+
+  private let maximumMessageBytes: Int
+  /// A frame's beginning that has not arrived whole.
+  private var pending: [UInt8] = []
+  /// The message so far, while its fragments arrive; nil between messages.
+  private var fragments: [UInt8]?
+  private var isFragmentedText = false
+  private var hasEnded = false
+
+  init(maximumMessageBytes: Int) { self.maximumMessageBytes = maximumMessageBytes }
+
+  /// Takes what arrived and calls `emit` for each event; `emit` returns false to stop. Bytes are
+  /// unmasked in place, so that a whole frame costs no copy.
+  mutating func receive(
+    _ bytes: UnsafeMutableRawBufferPointer, emit: (Event) -> Bool
+  ) {
+    guard !hasEnded else { return }
+    if pending.isEmpty {
+      let used = consume(bytes, emit: emit)
+      if used < bytes.count, !hasEnded { pending.append(contentsOf: bytes[used...]) }
+      return
+    }
+    var joined = pending
+    pending = []
+    joined.append(contentsOf: bytes)
+    let used = joined.withUnsafeMutableBytes { consume($0, emit: emit) }
+    guard !hasEnded else { return }
+    if used == 0 { pending = joined } else { pending.append(contentsOf: joined[used...]) }
+  }
+
+  /// Decodes whole frames from the start; returns how many bytes they took.
+  private mutating func consume(
+    _ bytes: UnsafeMutableRawBufferPointer, emit: (Event) -> Bool
+  ) -> Int {
+    var position = 0
+    while !hasEnded, let header = header(UnsafeRawBufferPointer(rebasing: bytes[position...])) {
+      switch header {
+      case .failure(let code, let reason):
+        fail(code, reason, emit)
+        return position
+      case .frame(let frame):
+        let end = position + frame.headerBytes + frame.payloadBytes
+        guard end <= bytes.count else { return position }
+        let payload = UnsafeMutableRawBufferPointer(
+          rebasing: bytes[(position + frame.headerBytes)..<end])
+        unmask(payload, key: frame.maskingKey)
+        position = end
+        if !handle(frame, UnsafeRawBufferPointer(payload), emit) { hasEnded = true }
+      }
+    }
+    return position
+  }
+
+  private mutating func fail(_ code: UInt16, _ reason: StaticString, _ emit: (Event) -> Bool) {
+    hasEnded = true
+    pending = []
+    fragments = nil
+    _ = emit(.failure(code: code, reason: reason))
+  }
+
+  // MARK: Headers
+
+  private struct Frame {
+    let isFinal: Bool
+    let opcode: Opcode
+    let headerBytes: Int
+    let payloadBytes: Int
+    let maskingKey: UInt32
+  }
+
+  private enum Header {
+    case frame(Frame)
+    case failure(UInt16, StaticString)
+  }
+
+  /// The header at the start of `bytes`; nil where it is not there whole. Refuses as early as it can:
+  /// an oversized frame is refused by its length, not after its payload.
+  private func header(_ bytes: UnsafeRawBufferPointer) -> Header? {
+    guard bytes.count >= 2 else { return nil }
+    let first = bytes[0]
+    let second = bytes[1]
+    guard first & 0x70 == 0 else { return .failure(1002, "reserved bit set") }
+    guard let opcode = Opcode(rawValue: first & 0x0F) else { return .failure(1002, "unknown opcode") }
+    guard second & 0x80 != 0 else { return .failure(1002, "frame without mask") }
+    let isFinal = first & 0x80 != 0
+    let isControl = opcode.rawValue >= 8
+    var length = Int(second & 0x7F)
+    if isControl, !isFinal || length > 125 { return .failure(1002, "control frame too long or cut") }
+    switch opcode {
+    case .continuation where fragments == nil: return .failure(1002, "continuation of nothing")
+    case .text where fragments != nil, .binary where fragments != nil:
+      return .failure(1002, "message inside a message")
+    default: break
+    }
+    var headerBytes = 2
+    if length == 126 {
+      guard bytes.count >= 4 else { return nil }
+      length = Int(bytes[2]) << 8 | Int(bytes[3])
+      headerBytes = 4
+    } else if length == 127 {
+      guard bytes.count >= 10 else { return nil }
+      guard bytes[2] & 0x80 == 0 else { return .failure(1002, "length with its top bit set") }
+      // The top bit is clear, so this fits.
+      length = bytes[2..<10].reduce(0) { $0 << 8 | Int($1) }
+      headerBytes = 10
+    }
+    if !isControl, length > maximumMessageBytes - (fragments?.count ?? 0) {
+      return .failure(1009, "message too big")
+    }
+    guard bytes.count >= headerBytes + 4 else { return nil }
+    let key = bytes.loadUnaligned(fromByteOffset: headerBytes, as: UInt32.self)
+    return .frame(
+      Frame(
+        isFinal: isFinal, opcode: opcode, headerBytes: headerBytes + 4, payloadBytes: length,
+        maskingKey: key))
+  }
+
+  private func unmask(_ bytes: UnsafeMutableRawBufferPointer, key: UInt32) {
+    let wide = UInt64(key) | UInt64(key) << 32
+    var offset = 0
+    while offset + 8 <= bytes.count {
+      let word = bytes.loadUnaligned(fromByteOffset: offset, as: UInt64.self)
+      bytes.storeBytes(of: word ^ wide, toByteOffset: offset, as: UInt64.self)
+      offset += 8
+    }
+    withUnsafeBytes(of: key) { keyBytes in
+      while offset < bytes.count {
+        bytes[offset] ^= keyBytes[offset & 3]
+        offset += 1
+      }
+    }
+  }
+
+  // MARK: Frames
+
+  private mutating func handle(
+    _ frame: Frame, _ payload: UnsafeRawBufferPointer, _ emit: (Event) -> Bool
+  ) -> Bool {
+    switch frame.opcode {
+    case .ping: return emit(.ping([UInt8](payload)))
+    case .pong: return emit(.pong)
+    case .close:
+      hasEnded = true
+      return emit(closeEvent(payload))
+    case .text, .binary:
+      if frame.isFinal { return deliver(payload, isText: frame.opcode == .text, emit) }
+      fragments = [UInt8](payload)
+      isFragmentedText = frame.opcode == .text
+      return true
+    case .continuation:
+      fragments?.append(contentsOf: payload)
+      guard frame.isFinal, let message = fragments else { return true }
+      fragments = nil
+      return message.withUnsafeBytes { deliver($0, isText: isFragmentedText, emit) }
+    }
+  }
+
+  private mutating func deliver(
+    _ message: UnsafeRawBufferPointer, isText: Bool, _ emit: (Event) -> Bool
+  ) -> Bool {
+    guard isText else { return emit(.binary) }
+    guard isValidUTF8(message) else {
+      fail(1007, "text is not UTF-8", emit)
+      return false
+    }
+    return emit(.text(message))
+  }
+
+  private func closeEvent(_ payload: UnsafeRawBufferPointer) -> Event {
+    if payload.isEmpty { return .close(code: nil) }
+    guard payload.count >= 2 else { return .failure(code: 1002, reason: "close code cut") }
+    let code = UInt16(payload[0]) << 8 | UInt16(payload[1])
+    switch code {
+    case 1000...1003, 1007...1014, 3000...4999: break
+    default: return .failure(code: 1002, reason: "close code that may not be sent")
+    }
+    guard isValidUTF8(UnsafeRawBufferPointer(rebasing: payload[2...])) else {
+      return .failure(code: 1007, reason: "close reason is not UTF-8")
+    }
+    return .close(code: code)
+  }
+}
+
+/// Whether bytes are well-formed UTF-8 (Unicode 3.9, table 3-7). Plain ASCII goes eight at a time.
+func isValidUTF8(_ bytes: UnsafeRawBufferPointer) -> Bool {
+  var index = 0
+  let count = bytes.count
+  while index < count {
+    if index + 8 <= count,
+      bytes.loadUnaligned(fromByteOffset: index, as: UInt64.self) & 0x8080_8080_8080_8080 == 0
+    {
+      index += 8
+      continue
+    }
+    let first = bytes[index]
+    if first < 0x80 {
+      index += 1
+      continue
+    }
+    let length: Int
+    var second: ClosedRange<UInt8> = 0x80...0xBF
+    switch first {
+    case 0xC2...0xDF: length = 2
+    case 0xE0: (length, second) = (3, 0xA0...0xBF)
+    case 0xED: (length, second) = (3, 0x80...0x9F)
+    case 0xE1...0xEF: length = 3
+    case 0xF0: (length, second) = (4, 0x90...0xBF)
+    case 0xF1...0xF3: length = 4
+    case 0xF4: (length, second) = (4, 0x80...0x8F)
+    default: return false
+    }
+    guard index + length <= count, second.contains(bytes[index + 1]) else { return false }
+    for offset in 2..<max(2, length) where !(0x80...0xBF).contains(bytes[index + offset]) {
+      return false
+    }
+    index += length
+  }
+  return true
+}

@@ -1,0 +1,47 @@
+/// Frames as the server sends them: final, unmasked (RFC 6455, 5.1).
+package enum WebSocketFrames {
+  /// Appends the header of a text frame whose payload of `count` bytes follows.
+  @inline(__always)
+  package static func appendTextHeader(count: Int, to output: inout [UInt8]) {
+    appendHeader(opcode: 0x81, count: count, to: &output)
+  }
+
+  /// Appends a whole text frame.
+  package static func appendText(_ payload: [UInt8], to output: inout [UInt8]) {
+    appendTextHeader(count: payload.count, to: &output)
+    output.append(contentsOf: payload)
+  }
+
+  static func control(opcode: UInt8, _ payload: [UInt8]) -> [UInt8] {
+    var frame: [UInt8] = []
+    // Control frames hold 125 bytes at most; a peer's ping was checked to.
+    appendHeader(opcode: 0x80 | opcode, count: payload.count, to: &frame)
+    frame.append(contentsOf: payload)
+    return frame
+  }
+
+  static func ping() -> [UInt8] { control(opcode: 9, []) }
+  static func pong(_ payload: [UInt8]) -> [UInt8] { control(opcode: 10, payload) }
+
+  static func close(code: UInt16, reason: String) -> [UInt8] {
+    var payload = [UInt8(code >> 8), UInt8(code & 0xFF)]
+    payload.append(contentsOf: reason.utf8.prefix(123))
+    return control(opcode: 8, payload)
+  }
+
+  private static func appendHeader(opcode: UInt8, count: Int, to output: inout [UInt8]) {
+    output.append(opcode)
+    if count < 126 {
+      output.append(UInt8(count))
+    } else if count < 65_536 {
+      output.append(126)
+      output.append(UInt8(count >> 8))
+      output.append(UInt8(count & 0xFF))
+    } else {
+      output.append(127)
+      for shift in stride(from: 56, through: 0, by: -8) {
+        output.append(UInt8(truncatingIfNeeded: count >> shift))
+      }
+    }
+  }
+}
