@@ -59,6 +59,9 @@ let package = Package(
       ]),
     .executableTarget(
       name: "martlet", dependencies: ["Basics", "Server"], swiftSettings: settings),
+    .executableTarget(
+      name: "MartletBench", dependencies: ["Basics", "Crypto", "EventLoop", "CLibUV"],
+      swiftSettings: settings),
   ],
   swiftLanguageModes: [.v6]
 )

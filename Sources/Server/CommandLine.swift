@@ -11,7 +11,7 @@ package enum MartletCommand {
   package static let version = "0.1.0"
 
   /// Runs a command; returns the exit status.
-  package static func run(_ arguments: [String], environment: [String: String]) async -> Int32 {
+  package static func run(_ arguments: [String], environment: [String: String]) -> Int32 {
     var arguments = arguments
     var file: String?
     if let index = arguments.firstIndex(of: "--config") {
@@ -26,7 +26,7 @@ package enum MartletCommand {
         return 0
       case "--version": say("martlet \(version)")
       case "serve" where arguments.count == 1:
-        return try await serve(try settings(environment, file))
+        return try serve(try settings(environment, file))
       default:
         return fail("martlet does not know `\(arguments.joined(separator: " "))`; try --help.")
       }
@@ -55,7 +55,7 @@ package enum MartletCommand {
     try Settings(environment: environment, file: file, cores: ProcessLimits.cores)
   }
 
-  private static func serve(_ settings: Settings) async throws -> Int32 {
+  private static func serve(_ settings: Settings) throws -> Int32 {
     // Waited for below; blocked before any thread starts, so that all of them leave these alone.
     var signals = sigset_t()
     sigemptyset(&signals)
@@ -64,7 +64,7 @@ package enum MartletCommand {
     signal(SIGPIPE, SIG_IGN)
     let log = Log(level: settings.logLevel, format: settings.logFormat)
     let server = MartletServer(settings: settings, log: log)
-    let running = try await server.start()
+    let running = try server.startBlocking()
     say("listening on \(running.url)")
     log.notice("listening", ["url": .string(running.url), "version": .string(version)])
     while true {
@@ -72,7 +72,7 @@ package enum MartletCommand {
       sigwait(&signals, &number)
       if number == SIGHUP { server.reloadCertificate(running) } else { break }
     }
-    await server.drain(running)
+    try server.drainBlocking(running)
     return 0
   }
 

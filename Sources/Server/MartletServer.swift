@@ -38,6 +38,18 @@ package final class MartletServer: Sendable {
     fileprivate let tasks: [Task<Void, Never>]
   }
 
+  // MARK: For the main thread
+
+  /// As `start`, blocking the calling thread.
+  package func startBlocking() throws -> Running {
+    try group.loops[0].runBlocking { [self] in try await start() }
+  }
+
+  /// As `drain`, blocking the calling thread.
+  package func drainBlocking(_ running: Running) throws {
+    try group.loops[0].runBlocking { [self] in await drain(running) }
+  }
+
   // MARK: Starting
 
   /// Opens the database, binds the listeners and serves. Throws a sentence for the operator.

@@ -1,0 +1,38 @@
+internal import Basics
+
+extension EventLoop {
+  /// Runs `body` on this loop and blocks the calling thread until it is done: for the main thread,
+  /// at the start and at the end. Not from a loop.
+  package func runBlocking<Result: Sendable>(
+    _ body: @escaping @Sendable () async throws -> Result
+  ) throws -> Result {
+    precondition(!isOnLoop, "a loop cannot wait for itself")
+    let outcome = Outcome<Result>()
+    Task(executorPreference: self) {
+      do { outcome.set(.success(try await body())) } catch { outcome.set(.failure(error)) }
+    }
+    return try outcome.wait().get()
+  }
+
+  private final class Outcome<Value: Sendable>: @unchecked Sendable {
+    // Unchecked: `value` is behind the monitor.
+    private let monitor = Monitor()
+    private var value: Swift.Result<Value, any Error>?
+
+    func set(_ result: Swift.Result<Value, any Error>) {
+      monitor.locked {
+        value = result
+        monitor.signal()
+      }
+    }
+
+    func wait() -> Swift.Result<Value, any Error> {
+      monitor.locked {
+        while true {
+          if let value { return value }
+          monitor.wait()
+        }
+      }
+    }
+  }
+}

@@ -1,0 +1,57 @@
+internal import Basics
+internal import EventLoop
+
+/// The command line of the load generator.
+enum Bench {
+  static func run(_ given: [String]) -> Never {
+    var arguments = given
+    let scenarioName = arguments.isEmpty ? "" : arguments.removeFirst()
+    var options: [String: String] = [:]
+    while arguments.count >= 2 {
+      options[arguments[0]] = arguments[1]
+      arguments.removeFirst(2)
+    }
+    func number(_ name: String, _ standard: Int) -> Int {
+      options[name].flatMap { Int($0) } ?? standard
+    }
+    _ = ProcessLimits.raiseOpenFiles()
+    guard let port = UInt16(options["--port"] ?? "") else { fail("--port is missing") }
+    let target = Target(
+      kind: Target.Kind(rawValue: options["--target"] ?? "martlet") ?? .martlet, port: port,
+      secret: options["--secret"] ?? "", path: options["--path"] ?? "/")
+    let seconds = options["--seconds"].flatMap { Double($0) } ?? 5
+    let contentBytes = number("--bytes", 128)
+    let connections = number("--connections", 1000)
+    let rooms = number("--rooms", 100)
+    let inFlight = number("--in-flight", 1)
+    let rate = options["--rate"].flatMap { Double($0) }
+    let hold = number("--hold", 0)
+    let path = options["--path"] ?? "/v1/me"
+    let loop = EventLoop()
+
+    let report: @Sendable (Outcome) -> Void = { outcome in
+      let members = outcome.values.map { "\"\($0)\":\(($1 * 1000).rounded() / 1000)" }
+      print("{" + members.joined(separator: ",") + "}")
+      flushOutput()
+      // While it holds, the caller looks at the server.
+      loop.schedule(after: hold * 1000) { ProcessEnvironment.exit(0) }
+    }
+    loop.execute {
+      let scenario = Scenario(loop: loop, target: target, seconds: seconds, contentBytes: contentBytes)
+      kept = scenario
+      switch scenarioName {
+      case "fanout":
+        scenario.fanout(
+          subscribers: connections, inFlight: inFlight, ratePerSecond: rate, report)
+      case "rooms":
+        scenario.rooms(
+          rooms, members: max(1, connections / rooms), inFlight: inFlight, ratePerSecond: rate,
+          report)
+      case "idle", "connect": scenario.idle(connections, report)
+      case "http": scenario.http(path: path, connections: connections, report)
+      default: fail("unknown scenario \(scenarioName)")
+      }
+    }
+    waitForever()
+  }
+}

@@ -1,0 +1,256 @@
+internal import Basics
+internal import CLibUV
+internal import EventLoop
+
+#if canImport(Glibc)
+  internal import Glibc
+#else
+  internal import Darwin
+#endif
+
+/// One raw client connection of the load generator: HTTP or, after a handshake, WebSocket. As lean as
+/// can be, so that the server is what is measured. On its loop only.
+final class BenchClient {
+  private let loop: EventLoop
+  private let descriptor: Int32
+  private let poll = UnsafeMutablePointer<uv_poll_t>.allocate(capacity: 1)
+  private var rest: [UInt8] = []
+  private var unsent: [UInt8] = []
+  private var isConnected = false
+  private var isOpen = true
+  private var phase = Phase.connecting
+
+  /// Called once when the handshake is done, or the connection for HTTP stands.
+  var onOpen: (() -> Void)?
+  /// Called with each WebSocket payload, or each HTTP answer's body. Bytes are gone after the call.
+  var onMessage: ((UnsafeRawBufferPointer) -> Void)?
+  var onClose: (() -> Void)?
+  /// Payloads received.
+  private(set) var received = 0
+
+  private enum Phase { case connecting, handshake, frames, http }
+
+  enum Mode {
+    /// Upgrade with these bytes.
+    case webSocket(handshake: [UInt8])
+    case http
+  }
+  private let mode: Mode
+
+  /// Shared by all connections of a loop: nothing is kept in it between reads.
+  private static let bufferBytes = 1 << 20
+  private nonisolated(unsafe) static let buffer = UnsafeMutableRawBufferPointer.allocate(
+    byteCount: bufferBytes, alignment: 16)  // One loop runs all clients.
+
+  init?(loop: EventLoop, port: UInt16, mode: Mode) {
+    loop.preconditionOnLoop()
+    self.loop = loop
+    self.mode = mode
+    descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
+    guard descriptor >= 0 else { return nil }
+    _ = fcntl(descriptor, F_SETFL, fcntl(descriptor, F_GETFL) | O_NONBLOCK)
+    var on: Int32 = 1
+    setsockopt(descriptor, Int32(IPPROTO_TCP), TCP_NODELAY, &on, socklen_t(MemoryLayout<Int32>.size))
+    var name = sockaddr_in()
+    name.sin_family = sa_family_t(AF_INET)
+    name.sin_port = port.bigEndian
+    name.sin_addr.s_addr = UInt32(0x7F00_0001).bigEndian
+    let status = withUnsafePointer(to: &name) {
+      $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+        connect(descriptor, $0, socklen_t(MemoryLayout<sockaddr_in>.size))
+      }
+    }
+    guard status == 0 || errno == EINPROGRESS else {
+      Glibc.close(descriptor)
+      return nil
+    }
+    uv_poll_init(loop.uv, poll, descriptor)
+    // Unretained: the scenario holds its clients until they are closed.
+    poll.pointee.data = Unmanaged.passUnretained(self).toOpaque()
+    watch(UV_READABLE.rawValue | UV_WRITABLE.rawValue)
+  }
+
+  private func watch(_ events: UInt32) {
+    uv_poll_start(poll, Int32(events)) { handle, status, events in
+      guard let data = handle?.pointee.data else { return }
+      let client = Unmanaged<BenchClient>.fromOpaque(data).takeUnretainedValue()
+      if status < 0 { client.close() } else { client.ready(UInt32(events)) }
+    }
+  }
+
+  func close() {
+    guard isOpen else { return }
+    isOpen = false
+    uv_poll_stop(poll)
+    poll.withMemoryRebound(to: uv_handle_t.self, capacity: 1) {
+      uv_close($0) { handle in
+        handle?.withMemoryRebound(to: uv_poll_t.self, capacity: 1) { $0.deallocate() }
+      }
+    }
+    Glibc.close(descriptor)
+    onClose?()
+  }
+
+  // MARK: Sending
+
+  func send(_ bytes: [UInt8]) {
+    guard isOpen else { return }
+    guard unsent.isEmpty else {
+      unsent += bytes
+      return
+    }
+    let sent = bytes.withUnsafeBytes { Glibc.send(descriptor, $0.baseAddress, $0.count, noSignal) }
+    if sent == bytes.count { return }
+    guard sent >= 0 || errno == EAGAIN else {
+      close()
+      return
+    }
+    unsent = Array(bytes[max(0, sent)...])
+    watch(UV_READABLE.rawValue | UV_WRITABLE.rawValue)
+  }
+
+  /// A masked text frame (RFC 6455, 5.3), with a key of zeros: the server does the same work.
+  static func textFrame(_ payload: [UInt8]) -> [UInt8] {
+    var frame: [UInt8] = [0x81]
+    if payload.count < 126 {
+      frame.append(0x80 | UInt8(payload.count))
+    } else {
+      frame += [0x80 | 126, UInt8(payload.count >> 8), UInt8(payload.count & 255)]
+    }
+    return frame + [0, 0, 0, 0] + payload
+  }
+
+  // MARK: Receiving
+
+  private func ready(_ events: UInt32) {
+    if events & UV_WRITABLE.rawValue != 0 {
+      if phase == .connecting { connected() }
+      flush()
+    }
+    if events & UV_READABLE.rawValue != 0, isOpen { read() }
+  }
+
+  private func connected() {
+    switch mode {
+    case .webSocket(let handshake):
+      phase = .handshake
+      unsent = handshake + unsent
+    case .http:
+      phase = .http
+      onOpen?()
+    }
+  }
+
+  private func flush() {
+    guard isOpen else { return }
+    if !unsent.isEmpty {
+      let bytes = unsent
+      unsent = []
+      send(bytes)
+    }
+    if unsent.isEmpty, isOpen { watch(UV_READABLE.rawValue) }
+  }
+
+  private func read() {
+    let start = Self.buffer.baseAddress!  // allocated with a size above zero
+    let kept = rest.count
+    if kept > 0 { rest.withUnsafeBytes { start.copyMemory(from: $0.baseAddress!, byteCount: kept) } }
+    let count = recv(descriptor, start + kept, Self.bufferBytes - kept, 0)
+    guard count > 0 else {
+      if count == 0 || errno != EAGAIN { close() }
+      return
+    }
+    let bytes = UnsafeRawBufferPointer(start: start, count: kept + count)
+    let used = consume(bytes)
+    if used == bytes.count { if kept > 0 { rest = [] } } else { rest = Array(bytes[used...]) }
+  }
+
+  private func consume(_ bytes: UnsafeRawBufferPointer) -> Int {
+    var position = 0
+    if phase == .handshake {
+      guard let end = endOfHead(bytes) else { return 0 }
+      guard bytes[9] == UInt8(ascii: "1") else {
+        close()
+        return bytes.count
+      }
+      position = end
+      phase = .frames
+      onOpen?()
+    }
+    if phase == .http { return consumeHTTP(bytes) }
+    while position + 2 <= bytes.count {
+      var length = Int(bytes[position + 1] & 127)
+      var header = 2
+      if length == 126 {
+        guard position + 4 <= bytes.count else { break }
+        length = Int(bytes[position + 2]) << 8 | Int(bytes[position + 3])
+        header = 4
+      } else if length == 127 {
+        guard position + 10 <= bytes.count else { break }
+        length = bytes[(position + 2)..<(position + 10)].reduce(0) { $0 << 8 | Int($1) }
+        header = 10
+      }
+      let end = position + header + length
+      guard end <= bytes.count else { break }
+      if bytes[position] & 15 == 1 {
+        received += 1
+        onMessage?(UnsafeRawBufferPointer(rebasing: bytes[(position + header)..<end]))
+      } else if bytes[position] & 15 == 8 {
+        close()
+        return bytes.count
+      }
+      position = end
+    }
+    return position
+  }
+
+  private func consumeHTTP(_ bytes: UnsafeRawBufferPointer) -> Int {
+    var position = 0
+    while let head = endOfHead(UnsafeRawBufferPointer(rebasing: bytes[position...])) {
+      let length = contentLength(UnsafeRawBufferPointer(rebasing: bytes[position..<(position + head)]))
+      let end = position + head + length
+      guard end <= bytes.count else { break }
+      received += 1
+      let body = UnsafeRawBufferPointer(rebasing: bytes[(position + head)..<end])
+      position = end
+      onMessage?(body)
+    }
+    return position
+  }
+
+  private func endOfHead(_ bytes: UnsafeRawBufferPointer) -> Int? {
+    var index = 3
+    while index < bytes.count {
+      if bytes[index] == 10, bytes[index - 1] == 13, bytes[index - 2] == 10, bytes[index - 3] == 13 {
+        return index + 1
+      }
+      index += 1
+    }
+    return nil
+  }
+
+  private func contentLength(_ head: UnsafeRawBufferPointer) -> Int {
+    let name = Array("content-length:".utf8)
+    var index = 0
+    while index + name.count < head.count {
+      if (0..<name.count).allSatisfy({ head[index + $0] | 0x20 == name[$0] | 0x20 }) {
+        var value = 0
+        var digit = index + name.count
+        while digit < head.count, head[digit] == 32 { digit += 1 }
+        while digit < head.count, (48...57).contains(head[digit]) {
+          value = value * 10 + Int(head[digit] - 48)
+          digit += 1
+        }
+        return value
+      }
+      index += 1
+    }
+    return 0
+  }
+}
+
+#if canImport(Glibc)
+  private let noSignal = Int32(bitPattern: UInt32(MSG_NOSIGNAL))
+#else
+  private let noSignal: Int32 = 0
+#endif

@@ -1,0 +1,376 @@
+internal import Basics
+internal import EventLoop
+
+/// What a run found, printed as one JSON object.
+struct Outcome {
+  var values: [(String, Double)] = []
+
+  mutating func set(_ name: String, _ value: Double) { values.append((name, value)) }
+}
+
+/// Times in nanoseconds, and their percentiles in milliseconds.
+struct Latencies {
+  private var samples: [UInt64] = []
+
+  mutating func add(_ nanoseconds: UInt64) { samples.append(nanoseconds) }
+
+  func percentile(_ share: Double) -> Double {
+    guard !samples.isEmpty else { return 0 }
+    let sorted = samples.sorted()
+    return Double(sorted[min(sorted.count - 1, Int(Double(sorted.count) * share))]) / 1e6
+  }
+}
+
+/// The work that is done on a server. On one loop.
+final class Scenario {
+  let loop: EventLoop
+  let target: Target
+  let seconds: Double
+  private var clients: [BenchClient] = []
+
+  private let contentBytes: Int
+
+  init(loop: EventLoop, target: Target, seconds: Double, contentBytes: Int) {
+    self.contentBytes = contentBytes
+    self.loop = loop
+    self.target = target
+    self.seconds = seconds
+  }
+
+  // MARK: Setting up
+
+  /// Makes rooms on Martlet, in order; relays take any number as a room.
+  func makeRooms(_ count: Int, _ done: @escaping ([Int]) -> Void) {
+    guard target.kind == .martlet else {
+      done(Array(1...count))
+      return
+    }
+    var ids: [Int] = []
+    let client = connect(.http)
+    let body = #"{"name":"bench","level_admin":9999,"type":"group"}"#
+    let request = target.request("POST", "/v1/rooms", user: 0, body: body)
+    client.onOpen = { client.send(request) }
+    client.onMessage = { answer in
+      let text = String(decoding: answer, as: UTF8.self)
+      guard let start = text.firstRange(of: "\"id\":"),
+        let id = Int(text[start.upperBound...].prefix { $0.isNumber })
+      else { fail("no room: \(text)") }
+      ids.append(id)
+      if ids.count < count {
+        client.send(request)
+      } else {
+        client.close()
+        done(ids)
+      }
+    }
+  }
+
+  private func connect(_ mode: BenchClient.Mode) -> BenchClient {
+    guard let client = BenchClient(loop: loop, port: target.port, mode: mode) else { fail("no connection") }
+    clients.append(client)
+    return client
+  }
+
+  /// Opens members of rooms, some at a time; calls back when all hear their room.
+  func openMembers(_ rooms: [Int], perRoom: Int, _ done: @escaping ([Member]) -> Void) {
+    var members: [Member] = []
+    var open = 0
+    let total = rooms.count * perRoom
+    func openNext() {
+      guard members.count < total else { return }
+      let number = members.count
+      let room = rooms[number / perRoom]
+      let client = connect(.webSocket(handshake: target.handshake(user: number, room: room)))
+      let member = Member(client: client, room: room, number: number)
+      members.append(member)
+      func ready() {
+        open += 1
+        if open == total { done(members) } else { openNext() }
+      }
+      client.onClose = { fail("connection \(number) was closed") }
+      if target.kind == .martlet {
+        client.onOpen = { client.send(BenchClient.textFrame(Array(#"{"type":"subscribe","channels":["\#(room)"]}"#.utf8))) }
+        client.onMessage = { text in
+          if contains(text, "\"subscribed\"") { ready() }
+        }
+      } else {
+        client.onOpen = ready
+      }
+    }
+    for _ in 0..<min(64, total) { openNext() }
+  }
+
+  /// One connection in a room.
+  final class Member {
+    let client: BenchClient
+    let room: Int
+    let number: Int
+    var lastSeq = 0
+    var gaps = 0
+
+    init(client: BenchClient, room: Int, number: Int) {
+      self.client = client
+      self.room = room
+      self.number = number
+    }
+  }
+
+  // MARK: Messages
+
+  /// What a client sends. For Martlet a frame of relay v1; for a relay a frame of the length that
+  /// Martlet's subscribers get, with the seq in it.
+  func message(room: Int, seq: Int, clientID: String?) -> [UInt8] {
+    let data = String(repeating: "x", count: contentBytes)
+    switch target.kind {
+    case .martlet:
+      let id = clientID.map { #","client_id":"\#($0)""# } ?? ""
+      return BenchClient.textFrame(
+        Array(#"{"channel_id":"\#(room)","to":"*","type":"text","data":"\#(data)"\#(id)}"#.utf8))
+    case .relay:
+      let padding = String(repeating: "0", count: 36)
+      return BenchClient.textFrame(
+        Array(
+          #"{"type":"text","channel_id":"\#(room)","room_id":\#(room),"seq":\#(seq),"id":"\#(padding)","from":"\#(padding)","to":"*","data":"\#(data)","ts":"2026-01-01T00:00:00.000Z"}"#
+            .utf8))
+    }
+  }
+
+  /// The number behind `"seq":`, or nil where this is no message.
+  static func seq(_ text: UnsafeRawBufferPointer) -> Int? {
+    // {"type":"text","channel_id":"1","room_id":1,"seq":
+    guard text.count > 50, text[9] == UInt8(ascii: "t"), text[10] == UInt8(ascii: "e") else { return nil }
+    var index = 40
+    while index + 6 < text.count, text[index] != UInt8(ascii: "q") || text[index + 1] != UInt8(ascii: "\"") {
+      index += 1
+      if index > 90 { return nil }
+    }
+    index += 3
+    var value = 0
+    while index < text.count, (48...57).contains(text[index]) {
+      value = value * 10 + Int(text[index] - 48)
+      index += 1
+    }
+    return value
+  }
+
+  // MARK: fanout
+
+  /// One room, one writer among many listeners, so many messages in flight.
+  func fanout(subscribers: Int, inFlight: Int, ratePerSecond: Double?, _ done: @escaping (Outcome) -> Void) {
+    makeRooms(1) { [self] rooms in
+      openMembers(rooms, perRoom: subscribers) { [self] members in
+        runFanout(members, inFlight, ratePerSecond, done)
+      }
+    }
+  }
+
+  private func runFanout(
+    _ members: [Member], _ inFlight: Int, _ rate: Double?, _ done: @escaping (Outcome) -> Void
+  ) {
+    let writer = members[0]
+    var isMeasuring = false
+    var deliveries = 0
+    var sent = 0
+    var back = 0
+    var sentAt: [UInt64] = []
+    var latencies = Latencies()
+    func sendOne() {
+      sent += 1
+      sentAt.append(Monotonic.nanoseconds)
+      writer.client.send(message(room: writer.room, seq: sent, clientID: nil))
+    }
+    for member in members {
+      let isWriter = member === writer
+      member.client.onMessage = { text in
+        guard let seq = Self.seq(text) else { return }
+        if member.lastSeq != 0, seq != member.lastSeq + 1 { member.gaps += 1 }
+        member.lastSeq = seq
+        if isMeasuring { deliveries += 1 }
+        if rate != nil, isMeasuring, seq <= sentAt.count, seq > 0 {
+          latencies.add(Monotonic.nanoseconds - sentAt[seq - 1])
+        }
+        if isWriter {
+          back += 1
+          if rate == nil { sendOne() }
+        }
+      }
+    }
+    if let rate {
+      let start = Monotonic.nanoseconds
+      loop.schedule(every: 1) {
+        let due = Int(Double(Monotonic.nanoseconds - start) / 1e9 * rate)
+        while sent < due { sendOne() }
+      }
+    } else {
+      for _ in 0..<inFlight { sendOne() }
+    }
+    loop.schedule(after: 500) { [self] in
+      isMeasuring = true
+      let start = Monotonic.nanoseconds
+      loop.schedule(after: Int(seconds * 1000)) {
+        let elapsed = Double(Monotonic.nanoseconds - start) / 1e9
+        isMeasuring = false
+        var outcome = Outcome()
+        outcome.set("deliveries_per_s", Double(deliveries) / elapsed)
+        outcome.set("gaps", Double(members.reduce(0) { $0 + $1.gaps }))
+        if rate != nil {
+          outcome.set("p50_ms", latencies.percentile(0.5))
+          outcome.set("p99_ms", latencies.percentile(0.99))
+          outcome.set("p999_ms", latencies.percentile(0.999))
+        }
+        done(outcome)
+      }
+    }
+  }
+
+  // MARK: rooms, ingest
+
+  /// Many rooms whose members all write, in turn, so many messages in flight a room.
+  func rooms(
+    _ count: Int, members perRoom: Int, inFlight: Int, ratePerSecond: Double?,
+    _ done: @escaping (Outcome) -> Void
+  ) {
+    makeRooms(count) { [self] rooms in
+      openMembers(rooms, perRoom: perRoom) { [self] members in
+        runRooms(members, perRoom, inFlight, ratePerSecond, done)
+      }
+    }
+  }
+
+  private func runRooms(
+    _ members: [Member], _ perRoom: Int, _ inFlight: Int, _ rate: Double?,
+    _ done: @escaping (Outcome) -> Void
+  ) {
+    let groups = stride(from: 0, to: members.count, by: perRoom).map {
+      Array(members[$0..<($0 + perRoom)])
+    }
+    var isMeasuring = false
+    var acks = 0
+    var deliveries = 0
+    var latencies = Latencies()
+    var turns = Array(repeating: 0, count: groups.count)
+    var sent = Array(repeating: 0, count: groups.count)
+    // By room, the moments of messages whose answer is awaited: answers come in the order of sends
+    // per member, and each member waits in a queue of its own.
+    var waiting = Array(repeating: [UInt64](), count: members.count)
+    func sendOne(_ group: Int) {
+      let member = groups[group][turns[group] % perRoom]
+      turns[group] += 1
+      sent[group] += 1
+      waiting[member.number].append(Monotonic.nanoseconds)
+      member.client.send(
+        message(
+          // A relay sends back what it got: the seq says whose it is.
+          room: member.room, seq: target.kind == .relay ? member.number : sent[group],
+          clientID: "\(member.number)-\(turns[group])-\(runID)"))
+    }
+    for (index, group) in groups.enumerated() {
+      for member in group {
+        member.client.onMessage = { [self] text in
+          if let seq = Self.seq(text) {
+            if target.kind == .martlet {
+              if member.lastSeq != 0, seq != member.lastSeq + 1 { member.gaps += 1 }
+              member.lastSeq = seq
+            }
+            if isMeasuring { deliveries += 1 }
+          }
+          let isAnswer =
+            target.kind == .martlet ? isAck(text) : Self.seq(text) == member.number
+          guard isAnswer, !waiting[member.number].isEmpty else { return }
+          let start = waiting[member.number].removeFirst()
+          if isMeasuring {
+            acks += 1
+            latencies.add(Monotonic.nanoseconds - start)
+          }
+          if rate == nil { sendOne(index) }
+        }
+      }
+    }
+    if let rate {
+      let start = Monotonic.nanoseconds
+      var total = 0
+      loop.schedule(every: 1) {
+        let due = Int(Double(Monotonic.nanoseconds - start) / 1e9 * rate)
+        while total < due {
+          sendOne(total % groups.count)
+          total += 1
+        }
+      }
+    } else {
+      for index in groups.indices { for _ in 0..<inFlight { sendOne(index) } }
+    }
+    loop.schedule(after: 500) { [self] in
+      isMeasuring = true
+      let start = Monotonic.nanoseconds
+      loop.schedule(after: Int(seconds * 1000)) {
+        let elapsed = Double(Monotonic.nanoseconds - start) / 1e9
+        isMeasuring = false
+        var outcome = Outcome()
+        outcome.set("messages_per_s", Double(acks) / elapsed)
+        outcome.set("deliveries_per_s", Double(deliveries) / elapsed)
+        outcome.set("p50_ms", latencies.percentile(0.5))
+        outcome.set("p99_ms", latencies.percentile(0.99))
+        outcome.set("gaps", Double(members.reduce(0) { $0 + $1.gaps }))
+        done(outcome)
+      }
+    }
+  }
+
+  private let runID = String(Monotonic.nanoseconds, radix: 36)
+
+  private func isAck(_ text: UnsafeRawBufferPointer) -> Bool {
+    text.count > 12 && text[9] == UInt8(ascii: "a") && text[10] == UInt8(ascii: "c")
+  }
+
+  // MARK: idle, connect
+
+  /// Opens so many connections and leaves them; reports the time that took.
+  func idle(_ count: Int, _ done: @escaping (Outcome) -> Void) {
+    makeRooms(1) { [self] rooms in
+      let start = Monotonic.nanoseconds
+      openMembers(rooms, perRoom: count) { _ in
+        let elapsed = Double(Monotonic.nanoseconds - start) / 1e9
+        var outcome = Outcome()
+        outcome.set("connections", Double(count))
+        outcome.set("connects_per_s", Double(count) / elapsed)
+        done(outcome)
+      }
+    }
+  }
+
+  // MARK: http
+
+  /// So many connections, each asking again as soon as it is answered.
+  func http(path: String, connections: Int, _ done: @escaping (Outcome) -> Void) {
+    let request = target.request("GET", path, user: 0)
+    var answers = 0
+    var isMeasuring = false
+    for _ in 0..<connections {
+      let client = connect(.http)
+      client.onOpen = { client.send(request) }
+      client.onMessage = { _ in
+        if isMeasuring { answers += 1 }
+        client.send(request)
+      }
+    }
+    loop.schedule(after: 500) { [self] in
+      isMeasuring = true
+      let start = Monotonic.nanoseconds
+      loop.schedule(after: Int(seconds * 1000)) {
+        let elapsed = Double(Monotonic.nanoseconds - start) / 1e9
+        var outcome = Outcome()
+        outcome.set("requests_per_s", Double(answers) / elapsed)
+        done(outcome)
+      }
+    }
+  }
+}
+
+func contains(_ text: UnsafeRawBufferPointer, _ part: String) -> Bool {
+  String(decoding: text, as: UTF8.self).contains(part)
+}
+
+func fail(_ message: String) -> Never {
+  print("{\"error\":\"\(message)\"}")
+  ProcessEnvironment.exit(1)
+}
