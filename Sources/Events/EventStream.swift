@@ -8,7 +8,10 @@ package final class EventStream: Sendable {
   package typealias Listener = @Sendable ([Event]) -> Void
 
   private let fanout: any Fanout
-  private let listeners = Mutex<[Listener]>([])
+  private struct Registered {
+    let listen: Listener
+  }
+  private let listeners = Mutex<[Registered]>([])
 
   package init(fanout: any Fanout) {
     self.fanout = fanout
@@ -17,7 +20,7 @@ package final class EventStream: Sendable {
 
   /// Adds a listener for all events from now on. Before the first publication.
   package func listen(_ listener: @escaping Listener) {
-    listeners.withLock { $0.append(listener) }
+    listeners.withLock { $0.append(Registered(listen: listener)) }
   }
 
   /// Publishes what one commit brought. Calls of different threads do not mix.
@@ -33,7 +36,7 @@ package final class EventStream: Sendable {
   private func deliver(_ events: [Event]) {
     // Held while listeners run, so that every one of them sees the same order.
     listeners.withLock { listeners in
-      for listener in listeners { listener(events) }
+      for listener in listeners { listener.listen(events) }
     }
   }
 }
@@ -51,15 +54,20 @@ package protocol Fanout: Sendable {
 
 /// The fanout of a node that is alone: straight back to itself.
 package final class InProcessFanout: Fanout {
-  private let receive = Mutex<(@Sendable ([Event]) -> Void)?>(nil)
+  // In a struct: a bare closure in a Mutex is wrapped once more by every access.
+  private struct Receiver {
+    let receive: @Sendable ([Event]) -> Void
+  }
+  private let receiver = Mutex<Receiver?>(nil)
 
   package init() {}
 
   package func start(_ receive: @escaping @Sendable ([Event]) -> Void) {
-    self.receive.withLock { $0 = receive }
+    receiver.withLock { $0 = Receiver(receive: receive) }
   }
 
   package func publish(_ events: [Event]) {
-    receive.withLock { $0 }?(events)
+    let receiver = receiver.withLock { $0 }
+    receiver?.receive(events)
   }
 }

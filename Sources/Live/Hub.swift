@@ -52,7 +52,7 @@ package final class Hub {
     package let number: UInt64
     /// Frames of this turn that are for this connection alone, with what of its topics goes before.
     fileprivate var out: [UInt8] = []
-    fileprivate var isDirty = false
+    fileprivate var isDirty: Bool { socket.outlet.blockers.contains(.ownFrames) }
 
     fileprivate init(socket: WebSocket, number: UInt64) {
       self.socket = socket
@@ -75,9 +75,11 @@ package final class Hub {
 
     fileprivate struct Subscriber {
       let connection: Connection
+      /// The connection's; it lives as long as the connection above.
+      let outlet: Unmanaged<Outlet>
       /// Where in the batch of turn `turn` this subscriber's part begins; in other turns at 0.
-      var from = 0
-      var turn: UInt64 = 0
+      var from: Int
+      var turn: UInt64
     }
   }
 
@@ -92,7 +94,9 @@ package final class Hub {
     guard topic.positions[connection.number] == nil else { return }
     topic.positions[connection.number] = topic.subscribers.count
     topic.subscribers.append(
-      Topic.Subscriber(connection: connection, from: topic.batch.count, turn: turn))
+      Topic.Subscriber(
+        connection: connection, outlet: .passUnretained(connection.socket.outlet),
+        from: topic.batch.count, turn: turn))
   }
 
   /// The connection hears what was published until now, and nothing after.
@@ -167,7 +171,7 @@ package final class Hub {
 
   private func markDirty(_ connection: Connection) {
     if connection.isDirty { return }
-    connection.isDirty = true
+    connection.socket.outlet.blockers.insert(.ownFrames)
     dirtyConnections.append(connection)
     if firstPending == 0 { firstPending = Monotonic.nanoseconds }
   }
@@ -198,36 +202,50 @@ package final class Hub {
 
   /// Writes everything now. Connections whose queue is over the limit are closed with 4408.
   package func flush() {
-    var deliveries = 0
-    for topic in dirtyTopics {
-      let batch = SharedBytes(topic.batch)
-      topic.isDirty = false
-      topic.batch.removeAll(keepingCapacity: topic.batch.count <= Self.keptBytes)
-      for subscriber in topic.subscribers {
-        let from = subscriber.turn == turn ? subscriber.from : 0
-        guard from < batch.count else { continue }
-        deliveries += 1
-        let connection = subscriber.connection
-        if connection.isDirty {
-          connection.out.append(contentsOf: batch.bytes[from...])
-        } else {
-          connection.socket.send(frames: batch, from: from)
-          checkQueue(connection)
-        }
-      }
-    }
+    for topic in dirtyTopics { flush(topic) }
+    dirtyTopics.removeAll(keepingCapacity: true)
     for connection in dirtyConnections {
       connection.out.withUnsafeBytes { connection.socket.send(frames: $0) }
       connection.out = []
-      connection.isDirty = false
+      connection.socket.outlet.blockers.remove(.ownFrames)
       checkQueue(connection)
     }
-    dirtyTopics.removeAll(keepingCapacity: true)
     dirtyConnections.removeAll(keepingCapacity: true)
     firstPending = 0
     turn += 1
-    metrics.writes.add(deliveries)
     closeSlow()
+  }
+
+  /// The loop that everything else is for. The common case is one `send` on a plain socket, and
+  /// touches the subscriber and its outlet only.
+  private func flush(_ topic: Topic) {
+    let batch = SharedBytes(topic.batch)
+    topic.isDirty = false
+    topic.batch.removeAll(keepingCapacity: topic.batch.count <= Self.keptBytes)
+    let turn = turn
+    batch.bytes.withUnsafeBytes { bytes in
+      topic.subscribers.withUnsafeBufferPointer { subscribers in
+        for index in subscribers.indices {
+          let from = subscribers[index].turn == turn ? subscribers[index].from : 0
+          guard from < bytes.count else { continue }
+          let rest = UnsafeRawBufferPointer(rebasing: bytes[from...])
+          let sent = subscribers[index].outlet._withUnsafeGuaranteedRef { outlet in
+            outlet.blockers.isEmpty ? outlet.sendDirect(rest) : 0
+          }
+          if sent < rest.count { sendRest(batch, from: from + sent, to: subscribers[index].connection) }
+        }
+      }
+    }
+    metrics.writes.add(topic.subscribers.count)
+  }
+
+  private func sendRest(_ batch: SharedBytes, from offset: Int, to connection: Connection) {
+    if connection.isDirty {
+      connection.out.append(contentsOf: batch.bytes[offset...])
+    } else {
+      connection.socket.send(frames: batch, from: offset)
+      checkQueue(connection)
+    }
   }
 
   private func checkQueue(_ connection: Connection) {

@@ -27,6 +27,7 @@ enum Bench {
     let rate = options["--rate"].flatMap { Double($0) }
     let hold = number("--hold", 0)
     let path = options["--path"] ?? "/v1/me"
+    let spins = options["--spin"] != nil
     let loop = EventLoop()
 
     let report: @Sendable (Outcome) -> Void = { outcome in
@@ -37,6 +38,7 @@ enum Bench {
       loop.schedule(after: hold * 1000) { ProcessEnvironment.exit(0) }
     }
     loop.execute {
+      if spins { neverSleep(loop) }
       let scenario = Scenario(loop: loop, target: target, seconds: seconds, contentBytes: contentBytes)
       kept = scenario
       switch scenarioName {

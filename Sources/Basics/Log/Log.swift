@@ -96,11 +96,15 @@ package struct Log: Sendable {
 
   private final class Sink: Sendable {
     private let format: Format
-    private let output: Mutex<@Sendable (ContiguousArray<UInt8>) -> Void>
+    // In a struct: a bare closure in a Mutex is wrapped once more by every access.
+    private struct Output {
+      let write: @Sendable (ContiguousArray<UInt8>) -> Void
+    }
+    private let output: Mutex<Output>
 
     init(format: Format, output: @escaping @Sendable (ContiguousArray<UInt8>) -> Void) {
       self.format = format
-      self.output = Mutex(output)
+      self.output = Mutex(Output(write: output))
     }
 
     func write(
@@ -133,7 +137,7 @@ package struct Log: Sendable {
         }
       }
       line.append(UInt8(ascii: "\n"))
-      output.withLock { $0(line) }
+      output.withLock { $0.write(line) }
     }
 
     /// Bare words stay bare; everything else is quoted as JSON, so that a line stays one line.

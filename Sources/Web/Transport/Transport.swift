@@ -24,6 +24,9 @@ protocol TransportHandler: AnyObject {
 ///
 /// `write` hands bytes to the kernel at once where it can; what does not fit waits here, shared by
 /// reference where it came so, and is counted in `queuedBytes`. The bound on that is the caller's.
+///
+/// Hot path: a plain socket is written with `send` itself, without libwebsockets' checks and copies
+/// (`fanout` benchmark); only TLS goes through `lws_write`, which may keep the rest of one write.
 final class Transport {
   let loop: EventLoop
   let peer: IPAddress
@@ -36,6 +39,9 @@ final class Transport {
   private var queuedHere = 0
   /// At most this many bytes of the last write wait inside libwebsockets; 0 once they have left.
   private var queuedInLibrary = 0
+
+  /// For those who send the same to many.
+  let outlet: Outlet
 
   private let descriptor: Int32
   private var wsi: OpaquePointer?
@@ -68,6 +74,7 @@ final class Transport {
     self.peer = peer
     self.descriptor = descriptor
     self.isSecure = isSecure
+    outlet = Outlet(descriptor: descriptor, isSecure: isSecure)
   }
 
   func attach(_ wsi: OpaquePointer) { if isOpen { self.wsi = wsi } }
@@ -81,17 +88,24 @@ final class Transport {
     if mustQueue {
       enqueue(SharedBytes([UInt8](bytes)), from: 0)
     } else {
-      writeNow(bytes)
+      writeNow(bytes) { sent in
+        enqueue(SharedBytes([UInt8](UnsafeRawBufferPointer(rebasing: bytes[sent...]))), from: 0)
+      }
     }
   }
 
   /// As `write`, but where the bytes must wait they are kept by reference, not copied.
+  @inline(__always)
   func write(_ shared: SharedBytes, from offset: Int) {
     guard offset < shared.count, canWrite else { return }
     if mustQueue {
       enqueue(shared, from: offset)
     } else {
-      shared.bytes.withUnsafeBytes { writeNow(UnsafeRawBufferPointer(rebasing: $0[offset...])) }
+      shared.bytes.withUnsafeBytes {
+        writeNow(UnsafeRawBufferPointer(rebasing: $0[offset...])) { sent in
+            enqueue(shared, from: offset + sent)
+        }
+      }
     }
   }
 
@@ -99,9 +113,23 @@ final class Transport {
 
   private var canWrite: Bool { state == .open && wsi != nil }
 
-  private var mustQueue: Bool { queueHead < queue.count || lws_partial_buffered(wsi) != 0 }
+  private var mustQueue: Bool { queueHead < queue.count || isLibraryBusy }
 
-  private func writeNow(_ bytes: UnsafeRawBufferPointer) {
+  private var isLibraryBusy: Bool { isSecure && lws_partial_buffered(wsi) != 0 }
+
+  /// Hands bytes to the kernel, or to TLS; what a plain socket does not take is left to `leftOver`.
+  @inline(__always)
+  private func writeNow(_ bytes: UnsafeRawBufferPointer, leftOver: (Int) -> Void) {
+    if isSecure {
+      writeTLS(bytes)
+      return
+    }
+    let sent = send(descriptor, bytes.baseAddress, bytes.count, sendFlags)
+    if sent == bytes.count { return }
+    if sent >= 0 || errno == EAGAIN || errno == EINTR { leftOver(max(0, sent)) } else { abort() }
+  }
+
+  private func writeTLS(_ bytes: UnsafeRawBufferPointer) {
     guard let wsi, let start = bytes.baseAddress else { return }
     // lws_write takes a mutable pointer for protocols that put a header in front; raw bytes are only
     // read (libwebsockets manual, lws_write: "RAW" needs no LWS_PRE).
@@ -114,17 +142,20 @@ final class Transport {
   }
 
   private func enqueue(_ bytes: SharedBytes, from offset: Int) {
+    outlet.blockers.insert(.queued)
     queue.append(Chunk(bytes: bytes, offset: offset))
     queuedHere += bytes.count - offset
     lws_callback_on_writable(wsi)
   }
 
-  /// Forgets what waits here, for a reader that will not get it any more. What libwebsockets has
-  /// begun to send still leaves, so the stream stays whole frames.
+  /// Forgets what waits here, for a reader that will not get it any more. The first chunk stays,
+  /// since its beginning may have left: the stream remains whole frames.
   func discardQueue() {
-    queue = []
+    guard queueHead < queue.count else { return }
+    let first = queue[queueHead]
+    queue = [first]
     queueHead = 0
-    queuedHere = 0
+    queuedHere = first.bytes.count - first.offset
   }
 
   // MARK: Reading
@@ -141,8 +172,9 @@ final class Transport {
   func close() {
     guard state == .open else { return }
     state = .flushing
+    outlet.blockers.insert(.closed)
     setReadingForClose()
-    if queueHead == queue.count, wsi == nil || lws_partial_buffered(wsi) == 0 { finishFlush() }
+    if !mustQueue { finishFlush() }
   }
 
   private func setReadingForClose() {
@@ -156,6 +188,7 @@ final class Transport {
   func abort() {
     guard state != .dead else { return }
     state = .dead
+    outlet.blockers.insert(.closed)
     queue = []
     queueHead = 0
     queuedHere = 0
@@ -187,19 +220,24 @@ final class Transport {
   func becameWritable() -> Int32 {
     isInCallback = true
     defer { isInCallback = false }
-    if lws_partial_buffered(wsi) == 0 { queuedInLibrary = 0 }
-    while queueHead < queue.count, state == .open || state == .flushing,
-      lws_partial_buffered(wsi) == 0
-    {
+    if !isLibraryBusy { queuedInLibrary = 0 }
+    var isBlocked = isLibraryBusy
+    while queueHead < queue.count, state == .open || state == .flushing, !isBlocked {
       let chunk = queue[queueHead]
       queueHead += 1
       queuedHere -= chunk.bytes.count - chunk.offset
       chunk.bytes.bytes.withUnsafeBytes {
-        writeNow(UnsafeRawBufferPointer(rebasing: $0[chunk.offset...]))
+        writeNow(UnsafeRawBufferPointer(rebasing: $0[chunk.offset...])) { sent in
+          isBlocked = true
+          queueHead -= 1
+          queue[queueHead].offset = chunk.offset + sent
+          queuedHere += chunk.bytes.count - chunk.offset - sent
+        }
       }
+      if isLibraryBusy { isBlocked = true }
     }
     if state == .dead { return -1 }
-    if queueHead < queue.count {
+    if queueHead < queue.count || isLibraryBusy {
       if queueHead > 64 {
         queue.removeFirst(queueHead)
         queueHead = 0
@@ -208,11 +246,8 @@ final class Transport {
     } else {
       queue = []
       queueHead = 0
-      if lws_partial_buffered(wsi) == 0 {
-        if state == .flushing { finishFlush() } else { handler?.drained() }
-      } else if state == .flushing {
-        lws_callback_on_writable(wsi)
-      }
+      outlet.blockers.remove(.queued)
+      if state == .flushing { finishFlush() } else { handler?.drained() }
     }
     return state == .dead ? -1 : 0
   }
@@ -220,6 +255,7 @@ final class Transport {
   func didClose() {
     isOpen = false
     state = .dead
+    outlet.blockers.insert(.closed)
     wsi = nil
     queue = []
     queueHead = 0

@@ -61,30 +61,42 @@ package final class WebSocket {
   package let loop: EventLoop
   package let address: IPAddress
   private unowned let connection: WebSocketConnection
+  /// Direct, for the hot path. The transport lets go of its protocol when it closes, which ends the
+  /// circle of references.
+  private let transport: Transport
 
-  init(connection: WebSocketConnection, loop: EventLoop, address: IPAddress) {
+  init(connection: WebSocketConnection, transport: Transport) {
     self.connection = connection
-    self.loop = loop
-    self.address = address
+    self.transport = transport
+    loop = transport.loop
+    address = transport.peer
   }
 
   /// False from the moment that either side closes.
   package private(set) var isOpen = true
 
-  func end() { isOpen = false }
+  /// For those who send the same to many.
+  package var outlet: Outlet { transport.outlet }
+
+  func begin() { outlet.blockers.remove(.closed) }
+
+  func end() {
+    isOpen = false
+    outlet.blockers.insert(.closed)
+  }
 
   /// Sends whole frames (`WebSocketFrames`), after all that was sent before.
   package func send(frames: UnsafeRawBufferPointer) {
-    if isOpen { connection.send(frames) }
+    if isOpen { transport.write(frames) }
   }
 
   /// As `send(frames:)`; what must wait is kept by reference.
   package func send(frames: SharedBytes, from offset: Int) {
-    if isOpen { connection.send(frames, from: offset) }
+    if isOpen { transport.write(frames, from: offset) }
   }
 
   /// Bytes that wait for the reader.
-  package var queuedBytes: Int { isOpen ? connection.queuedBytes : 0 }
+  package var queuedBytes: Int { isOpen ? transport.queuedBytes : 0 }
 
   /// Starts the closing handshake; what is queued leaves first, unless the reader is too slow for it.
   package func close(_ code: CloseCode) {

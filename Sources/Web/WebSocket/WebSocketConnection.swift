@@ -41,8 +41,9 @@ final class WebSocketConnection: TransportHandler {
     }
     transport.write(Array((answer + "\r\n").utf8))
     owner.webSocketOpened(from: transport.peer)
-    let socket = WebSocket(connection: self, loop: owner.loop, address: transport.peer)
+    let socket = WebSocket(connection: self, transport: transport)
     self.socket = socket
+    socket.begin()
     handler = upgrade.makeHandler(socket)
     handler?.opened()
     if !early.isEmpty {
@@ -51,13 +52,7 @@ final class WebSocketConnection: TransportHandler {
     }
   }
 
-  // MARK: Sending
-
-  var queuedBytes: Int { transport.queuedBytes }
-
-  func send(_ frames: UnsafeRawBufferPointer) { transport.write(frames) }
-
-  func send(_ frames: SharedBytes, from offset: Int) { transport.write(frames, from: offset) }
+  // MARK: Closing
 
   func close(_ code: CloseCode, dropsQueue: Bool = false) {
     guard case .open = state else { return }
