@@ -97,7 +97,8 @@ package struct AccountRoutes: Sendable {
       }
     default: fields.fault("data", "must be an object")
     }
-    let agent = String(decoding: (request.headers["user-agent"] ?? "").utf8.prefix(512), as: UTF8.self)
+    let agent = String(
+      decoding: (request.headers["user-agent"] ?? "").utf8.prefix(512), as: UTF8.self)
     return ClientDescription(ip: request.address.description, userAgent: agent, data: data)
   }
 
@@ -184,7 +185,9 @@ package struct AccountRoutes: Sendable {
     }
     try fields.finish()
     var sessions = try await accounts.sessions(of: request.caller.userID)[...]
-    if let cursor = page.cursor, let last = sessions.firstIndex(where: { $0.id.description == cursor }) {
+    if let cursor = page.cursor,
+      let last = sessions.firstIndex(where: { $0.id.description == cursor })
+    {
       sessions = sessions[(last + 1)...]
     }
     let shown = sessions.prefix(page.limit)
@@ -197,7 +200,8 @@ package struct AccountRoutes: Sendable {
           $0.member("ip", session.ip)
           $0.member("user_agent", session.userAgent)
           // Written by this server; an unreadable one is shown as nothing.
-          $0.member("data", (try? JSONParser.parse(Array(session.data.utf8), maximumDepth: .max)) ?? .null)
+          $0.member(
+            "data", (try? JSONParser.parse(Array(session.data.utf8), maximumDepth: .max)) ?? .null)
           $0.member("created_at", session.createdAt)
           $0.member("last_seen_at", session.lastSeenAt)
           $0.member("current", session.id == current)

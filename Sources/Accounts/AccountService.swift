@@ -56,7 +56,8 @@ package final class AccountService: Sendable {
   // MARK: Log-in
 
   package func signUp(
-    email: String, password: String, name: String, _ client: ClientDescription, from address: IPAddress
+    email: String, password: String, name: String, _ client: ClientDescription,
+    from address: IPAddress
   ) async throws -> Grant {
     switch signUp {
     case .open: break

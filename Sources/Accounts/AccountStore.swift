@@ -177,10 +177,12 @@ enum AccountStore {
 
   // MARK: Keys
 
-  static func signingKeys(in transaction: Transaction) async throws -> [(id: String, seed: [UInt8])] {
-    try await transaction.query("SELECT id, seed FROM signing_keys ORDER BY created_at DESC, id").map {
-      (try $0.text(0), try $0.blob(1))
-    }
+  static func signingKeys(in transaction: Transaction) async throws -> [(id: String, seed: [UInt8])]
+  {
+    try await transaction.query("SELECT id, seed FROM signing_keys ORDER BY created_at DESC, id")
+      .map {
+        (try $0.text(0), try $0.blob(1))
+      }
   }
 
   static func insertSigningKey(

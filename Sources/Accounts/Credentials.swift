@@ -35,7 +35,9 @@ package final class Credentials: Authenticator {
     case .bearer(let token):
       caller = try await remember("t" + token.reveal()) { try await self.read(token.reveal()) }
     case .cookie(let cookie):
-      caller = try await remember("c" + cookie.reveal()) { try await self.readCookie(cookie.reveal()) }
+      caller = try await remember("c" + cookie.reveal()) {
+        try await self.readCookie(cookie.reveal())
+      }
     }
     try check(caller)
     if let session = caller.sessionID { seen.touch(session) }
@@ -69,7 +71,9 @@ package final class Credentials: Authenticator {
       if parts.algorithm == "EdDSA", let caller = try local.caller(of: parts, now: .now) {
         return caller
       }
-      if parts.algorithm == "HS256", let foreign, let caller = try foreign.caller(of: parts, now: .now) {
+      if parts.algorithm == "HS256", let foreign,
+        let caller = try foreign.caller(of: parts, now: .now)
+      {
         try await refuseLocalUser(caller.userID)
         return caller
       }

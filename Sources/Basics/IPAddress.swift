@@ -114,7 +114,9 @@ package struct IPAddress: Hashable, Sendable, CustomStringConvertible {
     }
 
     package func contains(_ address: IPAddress) -> Bool {
-      func mask(_ bits: Int) -> UInt64 { bits <= 0 ? 0 : bits >= 64 ? .max : .max << UInt64(64 - bits) }
+      func mask(_ bits: Int) -> UInt64 {
+        bits <= 0 ? 0 : bits >= 64 ? .max : .max << UInt64(64 - bits)
+      }
       return (address.high ^ first.high) & mask(prefix) == 0
         && (address.low ^ first.low) & mask(prefix - 64) == 0
     }

@@ -93,13 +93,17 @@ package final class Metrics: Sendable {
 
   /// The counter of this name and these labels, made at first use.
   package func counter(_ name: String, _ help: String, labels: Labels = [:]) -> Counter {
-    register(name, help, labels) { .counter(Counter()) } match: {
+    register(name, help, labels) {
+      .counter(Counter())
+    } match: {
       if case .counter(let counter) = $0 { counter } else { nil }
     }
   }
 
   package func gauge(_ name: String, _ help: String, labels: Labels = [:]) -> Gauge {
-    register(name, help, labels) { .gauge(Gauge()) } match: {
+    register(name, help, labels) {
+      .gauge(Gauge())
+    } match: {
       if case .gauge(let gauge) = $0 { gauge } else { nil }
     }
   }
@@ -107,7 +111,9 @@ package final class Metrics: Sendable {
   package func histogram(
     _ name: String, _ help: String, labels: Labels = [:], _ make: () -> Histogram
   ) -> Histogram {
-    register(name, help, labels) { .histogram(make()) } match: {
+    register(name, help, labels) {
+      .histogram(make())
+    } match: {
       if case .histogram(let histogram) = $0 { histogram } else { nil }
     }
   }
@@ -116,7 +122,11 @@ package final class Metrics: Sendable {
   package func reading(
     _ name: String, _ help: String, labels: Labels = [:], _ read: @escaping @Sendable () -> Double
   ) {
-    _ = register(name, help, labels) { .reading(read) } match: { $0 }
+    _ = register(name, help, labels) {
+      .reading(read)
+    } match: {
+      $0
+    }
   }
 
   private func register<Kind>(
@@ -135,7 +145,9 @@ package final class Metrics: Sendable {
       let made = make()
       family.series.append((text, made))
       families[name] = family
-      guard let instrument = match(made) else { preconditionFailure("metric \(name) has two types") }
+      guard let instrument = match(made) else {
+        preconditionFailure("metric \(name) has two types")
+      }
       return instrument
     }
   }

@@ -104,10 +104,14 @@ extension Settings {
       "HS256 secret shared with the system whose tokens are accepted; unset: such tokens are refused.",
       isSecret: true
     ) { $1.tokenSecret = $0.isEmpty ? nil : Secret($0) },
-    entry("TOKEN_AUDIENCE", "-", "`aud` that those tokens must carry; unset: such tokens are refused.") {
+    entry(
+      "TOKEN_AUDIENCE", "-", "`aud` that those tokens must carry; unset: such tokens are refused."
+    ) {
       $1.tokenAudience = $0.isEmpty ? nil : $0
     },
-    entry("TOKEN_ISSUER", "-", "`iss` that those tokens must carry; unset: such tokens are refused.") {
+    entry(
+      "TOKEN_ISSUER", "-", "`iss` that those tokens must carry; unset: such tokens are refused."
+    ) {
       $1.tokenIssuer = $0.isEmpty ? nil : $0
     },
     entry(
@@ -138,7 +142,9 @@ extension Settings {
       "Comma-separated CIDR list; only from these are `X-Forwarded-For` and `-Proto` believed."
     ) { text, settings in
       settings.trustedProxies = try list(text).map { part in
-        guard let range = IPAddress.Range(part) else { throw SettingsError("has no address range `\(part)`") }
+        guard let range = IPAddress.Range(part) else {
+          throw SettingsError("has no address range `\(part)`")
+        }
         return range
       }
     },
@@ -151,7 +157,9 @@ extension Settings {
         return part
       }
     },
-    entry("ROOM_RULES", "10", "Rules a room can hold.") { $1.roomRules = try integer($0, 2...10_000) },
+    entry("ROOM_RULES", "10", "Rules a room can hold.") {
+      $1.roomRules = try integer($0, 2...10_000)
+    },
     entry("ROOM_CREATE_LEVEL", "100", "`levelOnEntity` that creating a room needs.") {
       $1.roomCreateLevel = Int64(try integer($0, 0...1 << 53))
     },
@@ -181,7 +189,9 @@ extension Settings {
     entry("MAX_FRAME_BYTES", "131072", "Largest WebSocket text message; beyond it close 1009.") {
       $1.maxFrameBytes = try integer($0, 1024...16_777_216)
     },
-    entry("MAX_CONTENT_BYTES", "65536", "Largest `data` or `content` of a message, in bytes of UTF-8.") {
+    entry(
+      "MAX_CONTENT_BYTES", "65536", "Largest `data` or `content` of a message, in bytes of UTF-8."
+    ) {
       $1.maxContentBytes = try integer($0, 1...8_388_608)
     },
     entry("MAX_HEADER_BYTES", "16384", "Largest request line with headers; beyond it 431.") {
@@ -193,13 +203,20 @@ extension Settings {
     entry("MAX_JSON_DEPTH", "16", "Deepest nesting of a JSON text.") {
       $1.maxJSONDepth = try integer($0, 2...128)
     },
-    entry("CONNECTION_FRAMES", "200,50", "Frames a connection may send: at once, and per second after.") {
+    entry(
+      "CONNECTION_FRAMES", "200,50", "Frames a connection may send: at once, and per second after."
+    ) {
       $1.connectionFrames = try rate($0)
     },
-    entry("USER_FRAMES", "400,100", "Frames a user may send on all connections: at once, and per second after.") {
+    entry(
+      "USER_FRAMES", "400,100",
+      "Frames a user may send on all connections: at once, and per second after."
+    ) {
       $1.userFrames = try rate($0)
     },
-    entry("ADDRESS_REQUESTS", "400,100", "Requests an address may send: at once, and per second after.") {
+    entry(
+      "ADDRESS_REQUESTS", "400,100", "Requests an address may send: at once, and per second after."
+    ) {
       $1.addressRequests = try rate($0)
     },
     entry("SIGNUPS_PER_HOUR", "20", "Sign-ups per hour and address.") {
@@ -218,7 +235,9 @@ extension Settings {
     entry("HANDSHAKE_SECONDS", "10", "Time for a request's headers, and on `/chat` for READY.") {
       $1.handshakeSeconds = try integer($0, 1...300)
     },
-    entry("REQUEST_SECONDS", "10", "Time for a request; beyond it 503 (408 while its body arrives).") {
+    entry(
+      "REQUEST_SECONDS", "10", "Time for a request; beyond it 503 (408 while its body arrives)."
+    ) {
       $1.requestSeconds = try integer($0, 1...300)
     },
     entry(
@@ -228,7 +247,8 @@ extension Settings {
     entry("READERS", "2", "Threads that read the embedded database.") {
       $1.readers = try integer($0, 1...64)
     },
-    entry("PASSWORD_HASHERS", "2", "Threads that hash passwords; each hash takes 19 MiB meanwhile.") {
+    entry("PASSWORD_HASHERS", "2", "Threads that hash passwords; each hash takes 19 MiB meanwhile.")
+    {
       $1.passwordHashers = try integer($0, 1...64)
     },
     entry("POSTGRES_CONNECTIONS", "10", "Connections to Postgres.") {
@@ -336,7 +356,8 @@ extension Settings {
       throw SettingsError("The file of settings \(path) is not UTF-8.")
     }
     var values: [String: String] = [:]
-    for (index, line) in text.split(separator: "\n", omittingEmptySubsequences: false).enumerated() {
+    for (index, line) in text.split(separator: "\n", omittingEmptySubsequences: false).enumerated()
+    {
       let trimmed = line.trimmingBlanks()
       if trimmed.isEmpty || trimmed.hasPrefix("#") { continue }
       guard let equals = trimmed.firstIndex(of: "=") else {
@@ -352,7 +373,9 @@ extension Settings {
   // MARK: Kinds of values
 
   private static func address(_ text: String) throws(SettingsError) -> ListenAddress {
-    guard let address = ListenAddress(text) else { throw SettingsError("is not of the form address:port") }
+    guard let address = ListenAddress(text) else {
+      throw SettingsError("is not of the form address:port")
+    }
     return address
   }
 

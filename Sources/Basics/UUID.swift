@@ -21,7 +21,11 @@ package struct UUID: Hashable, Sendable {
         guard byte == UInt8(ascii: "-") else { return nil }
       } else {
         guard position < 36, let digit = hexDigit(byte) else { return nil }
-        if position < 18 { high = high << 4 | UInt64(digit) } else { low = low << 4 | UInt64(digit) }
+        if position < 18 {
+          high = high << 4 | UInt64(digit)
+        } else {
+          low = low << 4 | UInt64(digit)
+        }
       }
       position += 1
     }
@@ -35,7 +39,11 @@ package struct UUID: Hashable, Sendable {
     guard bytes.count == 16 else { return nil }
     var halves: (UInt64, UInt64) = (0, 0)
     for (index, byte) in bytes.enumerated() {
-      if index < 8 { halves.0 = halves.0 << 8 | UInt64(byte) } else { halves.1 = halves.1 << 8 | UInt64(byte) }
+      if index < 8 {
+        halves.0 = halves.0 << 8 | UInt64(byte)
+      } else {
+        halves.1 = halves.1 << 8 | UInt64(byte)
+      }
     }
     high = halves.0
     low = halves.1
@@ -55,7 +63,9 @@ package struct UUID: Hashable, Sendable {
   /// Writes the canonical lower-case form: exactly 36 bytes.
   package func appendText(to output: inout [UInt8]) {
     for index in 0..<32 {
-      if index == 8 || index == 12 || index == 16 || index == 20 { output.append(UInt8(ascii: "-")) }
+      if index == 8 || index == 12 || index == 16 || index == 20 {
+        output.append(UInt8(ascii: "-"))
+      }
       let half = index < 16 ? high : low
       let nibble = UInt8(truncatingIfNeeded: half >> UInt64(60 - 4 * (index & 15))) & 15
       output.append(nibble < 10 ? 48 + nibble : 87 + nibble)

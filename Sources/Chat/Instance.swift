@@ -1,5 +1,5 @@
-package import Database
 internal import Basics
+package import Database
 
 /// What is known of this installation's log as a whole.
 package enum Instance {

@@ -1,4 +1,3 @@
-
 package import Basics
 internal import Crypto
 package import Database
@@ -131,9 +130,11 @@ package final class MessageLog: Ingest, GatheredWork {
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
     """
 
-  private static let contentSQL: SQL = "INSERT INTO contents (room_id, seq, data) VALUES ($1, $2, $3)"
+  private static let contentSQL: SQL =
+    "INSERT INTO contents (room_id, seq, data) VALUES ($1, $2, $3)"
 
-  private static let moveSQL: SQL = "UPDATE room_heads SET last_seq = $2, last_ts = $3 WHERE room_id = $1"
+  private static let moveSQL: SQL =
+    "UPDATE room_heads SET last_seq = $2, last_ts = $3 WHERE room_id = $1"
 
   /// Appends drafts in order; returns what to publish, one event per draft, in order.
   private func append(
@@ -246,8 +247,9 @@ package struct ChatMetrics: Sendable {
 
   package init(_ metrics: Metrics) {
     messageBatches = metrics.histogram(
-      "martlet_message_batch", "Messages that one commit took into the log.") {
-        Histogram(bounds: [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048])
-      }
+      "martlet_message_batch", "Messages that one commit took into the log."
+    ) {
+      Histogram(bounds: [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048])
+    }
   }
 }

@@ -49,7 +49,8 @@ package final class Rooms: Sendable {
   }
 
   /// The room, where the caller has this right in it, and where its log ends, in one snapshot.
-  package func view(_ id: RoomID, as caller: Caller, _ right: Policy.RoomRight) async throws -> View {
+  package func view(_ id: RoomID, as caller: Caller, _ right: Policy.RoomRight) async throws -> View
+  {
     let (room, lastSeq) = try await database.read { transaction in
       (
         try await RoomStore.room(id, in: transaction),

@@ -58,7 +58,8 @@ package enum RuleEngine {
   }
 
   /// Whether a standing suffices for what an operation needs in the room.
-  package static func allows(_ right: Policy.RoomRight, _ standing: Standing, _ room: Room) -> Bool {
+  package static func allows(_ right: Policy.RoomRight, _ standing: Standing, _ room: Room) -> Bool
+  {
     switch right {
     case .read: standing.permissions.contains(.read)
     case .write: standing.permissions.contains(.write)

@@ -99,15 +99,18 @@ package struct DatabaseMetrics: Sendable {
 
   package init(_ metrics: Metrics) {
     commitSeconds = metrics.histogram(
-      "martlet_commit_seconds", "Time of a commit, from its begin to its end.") { .durations() }
+      "martlet_commit_seconds", "Time of a commit, from its begin to its end."
+    ) { .durations() }
     batchSizes = metrics.histogram(
-      "martlet_commit_batch", "Messages and transactions in one commit.") {
-        Histogram(bounds: [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 4096])
-      }
+      "martlet_commit_batch", "Messages and transactions in one commit."
+    ) {
+      Histogram(bounds: [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 4096])
+    }
     syncSeconds = metrics.histogram(
-      "martlet_fdatasync_seconds", "Time of the write-ahead log's fdatasync (SQLite).") {
-        .durations()
-      }
+      "martlet_fdatasync_seconds", "Time of the write-ahead log's fdatasync (SQLite)."
+    ) {
+      .durations()
+    }
     walBytes = metrics.gauge("martlet_wal_bytes", "Size of the write-ahead log (SQLite).")
   }
 }

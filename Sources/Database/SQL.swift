@@ -29,7 +29,9 @@ package enum SQLValue: Sendable, Equatable {
   case blob([UInt8])
 
   package static func uuid(_ value: UUID) -> SQLValue { .blob(value.bytes) }
-  package static func id<Entity>(_ value: Identifier<Entity>) -> SQLValue { .blob(value.uuid.bytes) }
+  package static func id<Entity>(_ value: Identifier<Entity>) -> SQLValue {
+    .blob(value.uuid.bytes)
+  }
   package static func room(_ value: RoomID) -> SQLValue { .integer(value.value) }
   package static func time(_ value: Timestamp) -> SQLValue { .integer(value.milliseconds) }
   package static func bool(_ value: Bool) -> SQLValue { .integer(value ? 1 : 0) }
@@ -54,7 +56,9 @@ package struct Row: Sendable {
   }
 
   package func integer(_ column: Int) throws -> Int64 {
-    guard column < values.count, case .integer(let value) = values[column] else { throw wrong(column) }
+    guard column < values.count, case .integer(let value) = values[column] else {
+      throw wrong(column)
+    }
     return value
   }
 

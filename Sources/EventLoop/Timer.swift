@@ -23,7 +23,8 @@ package final class Timer {
     let interval = UInt64(max(0, milliseconds))
     // The loop's notion of now may be a long turn old.
     uv_update_time(loop.uv)
-    uv_timer_start(handle, { Timer.of($0?.pointee.data)?.fire() }, interval, repeats ? max(1, interval) : 0)
+    uv_timer_start(
+      handle, { Timer.of($0?.pointee.data)?.fire() }, interval, repeats ? max(1, interval) : 0)
   }
 
   private static func of(_ data: UnsafeMutableRawPointer?) -> Timer? {

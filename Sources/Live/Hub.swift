@@ -232,7 +232,9 @@ package final class Hub {
           let sent = subscribers[index].outlet._withUnsafeGuaranteedRef { outlet in
             outlet.blockers.isEmpty ? outlet.sendDirect(rest) : 0
           }
-          if sent < rest.count { sendRest(batch, from: from + sent, to: subscribers[index].connection) }
+          if sent < rest.count {
+            sendRest(batch, from: from + sent, to: subscribers[index].connection)
+          }
         }
       }
     }

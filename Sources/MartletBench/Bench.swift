@@ -39,7 +39,8 @@ enum Bench {
     }
     loop.execute {
       if spins { neverSleep(loop) }
-      let scenario = Scenario(loop: loop, target: target, seconds: seconds, contentBytes: contentBytes)
+      let scenario = Scenario(
+        loop: loop, target: target, seconds: seconds, contentBytes: contentBytes)
       kept = scenario
       switch scenarioName {
       case "fanout":

@@ -50,7 +50,8 @@ final class BenchClient {
     guard descriptor >= 0 else { return nil }
     _ = fcntl(descriptor, F_SETFL, fcntl(descriptor, F_GETFL) | O_NONBLOCK)
     var on: Int32 = 1
-    setsockopt(descriptor, Int32(IPPROTO_TCP), TCP_NODELAY, &on, socklen_t(MemoryLayout<Int32>.size))
+    setsockopt(
+      descriptor, Int32(IPPROTO_TCP), TCP_NODELAY, &on, socklen_t(MemoryLayout<Int32>.size))
     var name = sockaddr_in()
     name.sin_family = sa_family_t(AF_INET)
     name.sin_port = port.bigEndian
@@ -154,7 +155,9 @@ final class BenchClient {
   private func read() {
     let start = Self.buffer.baseAddress!  // allocated with a size above zero
     let kept = rest.count
-    if kept > 0 { rest.withUnsafeBytes { start.copyMemory(from: $0.baseAddress!, byteCount: kept) } }
+    if kept > 0 {
+      rest.withUnsafeBytes { start.copyMemory(from: $0.baseAddress!, byteCount: kept) }
+    }
     let count = recv(descriptor, start + kept, Self.bufferBytes - kept, 0)
     guard count > 0 else {
       if count == 0 || errno != EAGAIN { close() }
@@ -207,7 +210,8 @@ final class BenchClient {
   private func consumeHTTP(_ bytes: UnsafeRawBufferPointer) -> Int {
     var position = 0
     while let head = endOfHead(UnsafeRawBufferPointer(rebasing: bytes[position...])) {
-      let length = contentLength(UnsafeRawBufferPointer(rebasing: bytes[position..<(position + head)]))
+      let length = contentLength(
+        UnsafeRawBufferPointer(rebasing: bytes[position..<(position + head)]))
       let end = position + head + length
       guard end <= bytes.count else { break }
       received += 1
@@ -221,7 +225,8 @@ final class BenchClient {
   private func endOfHead(_ bytes: UnsafeRawBufferPointer) -> Int? {
     var index = 3
     while index < bytes.count {
-      if bytes[index] == 10, bytes[index - 1] == 13, bytes[index - 2] == 10, bytes[index - 3] == 13 {
+      if bytes[index] == 10, bytes[index - 1] == 13, bytes[index - 2] == 10, bytes[index - 3] == 13
+      {
         return index + 1
       }
       index += 1

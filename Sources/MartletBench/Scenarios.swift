@@ -66,7 +66,9 @@ final class Scenario {
   }
 
   private func connect(_ mode: BenchClient.Mode) -> BenchClient {
-    guard let client = BenchClient(loop: loop, port: target.port, mode: mode) else { fail("no connection") }
+    guard let client = BenchClient(loop: loop, port: target.port, mode: mode) else {
+      fail("no connection")
+    }
     clients.append(client)
     return client
   }
@@ -89,7 +91,10 @@ final class Scenario {
       }
       client.onClose = { fail("connection \(number) was closed") }
       if target.kind == .martlet {
-        client.onOpen = { client.send(BenchClient.textFrame(Array(#"{"type":"subscribe","channels":["\#(room)"]}"#.utf8))) }
+        client.onOpen = {
+          client.send(
+            BenchClient.textFrame(Array(#"{"type":"subscribe","channels":["\#(room)"]}"#.utf8)))
+        }
         client.onMessage = { text in
           if contains(text, "\"subscribed\"") { ready() }
         }
@@ -138,9 +143,13 @@ final class Scenario {
   /// The number behind `"seq":`, or nil where this is no message.
   static func seq(_ text: UnsafeRawBufferPointer) -> Int? {
     // {"type":"text","channel_id":"1","room_id":1,"seq":
-    guard text.count > 50, text[9] == UInt8(ascii: "t"), text[10] == UInt8(ascii: "e") else { return nil }
+    guard text.count > 50, text[9] == UInt8(ascii: "t"), text[10] == UInt8(ascii: "e") else {
+      return nil
+    }
     var index = 40
-    while index + 6 < text.count, text[index] != UInt8(ascii: "q") || text[index + 1] != UInt8(ascii: "\"") {
+    while index + 6 < text.count,
+      text[index] != UInt8(ascii: "q") || text[index + 1] != UInt8(ascii: "\"")
+    {
       index += 1
       if index > 90 { return nil }
     }
@@ -156,7 +165,9 @@ final class Scenario {
   // MARK: fanout
 
   /// One room, one writer among many listeners, so many messages in flight.
-  func fanout(subscribers: Int, inFlight: Int, ratePerSecond: Double?, _ done: @escaping (Outcome) -> Void) {
+  func fanout(
+    subscribers: Int, inFlight: Int, ratePerSecond: Double?, _ done: @escaping (Outcome) -> Void
+  ) {
     makeRooms(1) { [self] rooms in
       openMembers(rooms, perRoom: subscribers) { [self] members in
         runFanout(members, inFlight, ratePerSecond, done)

@@ -42,7 +42,8 @@ struct Target {
   }
 
   func handshake(user: Int, room: Int) -> [UInt8] {
-    let path = kind == .martlet ? "/v1/relay?subscribe=none" : self.path.replacing("{room}", with: "\(room)")
+    let path =
+      kind == .martlet ? "/v1/relay?subscribe=none" : self.path.replacing("{room}", with: "\(room)")
     var text = "GET \(path) HTTP/1.1\r\nHost: 127.0.0.1:\(port)\r\nUpgrade: websocket\r\n"
     text += "Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
     text += "Sec-WebSocket-Version: 13\r\n"
@@ -53,7 +54,9 @@ struct Target {
   func request(_ method: String, _ path: String, user: Int, body: String = "") -> [UInt8] {
     var text = "\(method) \(path) HTTP/1.1\r\nHost: 127.0.0.1:\(port)\r\n"
     if kind == .martlet { text += "Authorization: Bearer \(token(user: user))\r\n" }
-    if !body.isEmpty { text += "Content-Type: application/json\r\nContent-Length: \(body.utf8.count)\r\n" }
+    if !body.isEmpty {
+      text += "Content-Type: application/json\r\nContent-Length: \(body.utf8.count)\r\n"
+    }
     return Array((text + "\r\n" + body).utf8)
   }
 }

@@ -13,7 +13,6 @@ final class NanoSession: WebSocketHandler, RoomListener {
   let connection: Hub.Connection
   private(set) var caller: Caller?
   let dialect = Dialect.nano
-  let followsAllRooms = false
   private unowned let loop: RelayLoop
   private let services: RelayServices
   private var machine: NanoDialect
@@ -53,7 +52,11 @@ final class NanoSession: WebSocketHandler, RoomListener {
     }
     let object = parseObject(text, maximumDepth: services.settings.maxJSONDepth)
     guard !isBusy else {
-      if waiting.count < Self.maximumWaiting { waiting.append(object) } else { loop.hub.close(connection, .flooding) }
+      if waiting.count < Self.maximumWaiting {
+        waiting.append(object)
+      } else {
+        loop.hub.close(connection, .flooding)
+      }
       return
     }
     serve(object)
@@ -228,6 +231,9 @@ final class NanoSession: WebSocketHandler, RoomListener {
       }
     }
   }
+
+  /// A nano socket hears the one room that it selected.
+  func follows(_ roomID: RoomID) -> Bool { false }
 
   func sessionEnded() { loop.hub.close(connection, .revoked) }
 }

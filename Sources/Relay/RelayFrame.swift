@@ -17,7 +17,9 @@ enum RelayFrame {
     let clientID: String?
     let channelID: String?
 
-    init(_ code: ErrorCode, _ message: String? = nil, clientID: String? = nil, channelID: String? = nil) {
+    init(
+      _ code: ErrorCode, _ message: String? = nil, clientID: String? = nil, channelID: String? = nil
+    ) {
       self.code = code
       self.message = message ?? code.meaning
       self.clientID = clientID

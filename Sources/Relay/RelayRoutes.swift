@@ -11,7 +11,8 @@ package struct RelayRoutes: Sendable {
 
   /// `loops` by loop index; `hasRoom` tells whether the server can hold another socket.
   package init(
-    loops: [LoopBound<RelayLoop>], counter: ConnectionCounter?, hasRoom: @escaping @Sendable () -> Bool
+    loops: [LoopBound<RelayLoop>], counter: ConnectionCounter?,
+    hasRoom: @escaping @Sendable () -> Bool
   ) {
     self.loops = loops
     self.counter = counter

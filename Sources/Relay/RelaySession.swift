@@ -14,7 +14,8 @@ final class RelaySession: WebSocketHandler, RoomListener {
   let connection: Hub.Connection
   private(set) var caller: Caller?
   let dialect = Dialect.relay
-  let followsAllRooms: Bool
+  /// False for `?subscribe=none`: only what is asked for.
+  private let followsAllRooms: Bool
   private unowned let loop: RelayLoop
   private let services: RelayServices
   private var allowance: FrameAllowance
@@ -468,6 +469,8 @@ final class RelaySession: WebSocketHandler, RoomListener {
       feeds.attach(self, to: id, .became)
     }
   }
+
+  func follows(_ roomID: RoomID) -> Bool { followsAllRooms && !left.contains(roomID) }
 
   func sessionEnded() { loop.hub.close(connection, .revoked) }
 

@@ -154,7 +154,8 @@ struct RoomFeed {
   private mutating func admit(
     _ id: SubscriberID, _ room: Room, _ lastSeq: Int64, _ claim: (SubscriberID, Int64) -> Bool
   ) -> [Output] {
-    guard let subscriber = subscribers[id], case .waiting(let purpose) = subscriber.membership else {
+    guard let subscriber = subscribers[id], case .waiting(let purpose) = subscriber.membership
+    else {
       return []
     }
     let standing = RuleEngine.standing(of: subscriber.caller, in: room)

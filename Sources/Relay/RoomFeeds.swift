@@ -11,8 +11,8 @@ protocol RoomListener: AnyObject {
   var caller: Caller? { get }
   /// Which of a room's two topics it is in.
   var dialect: Dialect { get }
-  /// Whether it wants every room it may read, also those to come.
-  var followsAllRooms: Bool { get }
+  /// Whether it wants this room if it may read it, without having asked for it.
+  func follows(_ roomID: RoomID) -> Bool
 
   func admitted(to room: Room, _ purpose: RoomFeed.Purpose, seq: Int64)
   func refused(_ roomID: RoomID, _ purpose: RoomFeed.Purpose, _ code: ErrorCode)
@@ -145,7 +145,11 @@ final class RoomFeeds {
   /// exist.
   func withRoom(_ id: RoomID, _ body: @escaping (Result<Room?, AppError>) -> Void) {
     let served = served(id)
-    if served.feed.isLoading { served.waiters.append(body) } else { body(.success(served.feed.room)) }
+    if served.feed.isLoading {
+      served.waiters.append(body)
+    } else {
+      body(.success(served.feed.room))
+    }
   }
 
   /// Calls back once all of these rooms are served, or an error where they could not be read.
@@ -280,7 +284,8 @@ final class RoomFeeds {
       numbers.formUnion(listenersByEntity[rule.subject] ?? [])
     }
     for number in numbers.sorted() {
-      guard let listener = listeners[number], listener.followsAllRooms, let caller = listener.caller,
+      guard let listener = listeners[number], listener.follows(room.id),
+        let caller = listener.caller,
         !isSubscribed(listener, to: room.id),
         RuleEngine.standing(of: caller, in: room).permissions.contains(.read)
       else { continue }
@@ -296,7 +301,9 @@ final class RoomFeeds {
       listeners[subscriber]?.claimReplay(count) ?? false
     }
     for output in outputs { carryOut(output, id, served) }
-    if served.feed.isUnused, served.unusedSince == nil { served.unusedSince = Monotonic.milliseconds }
+    if served.feed.isUnused, served.unusedSince == nil {
+      served.unusedSince = Monotonic.milliseconds
+    }
   }
 
   private func carryOut(_ output: RoomFeed.Output, _ id: RoomID, _ served: Served) {

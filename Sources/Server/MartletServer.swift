@@ -222,7 +222,9 @@ extension Settings {
 
   /// Our own origins: the public URL, or what the listener is called.
   func ownOrigins(_ address: ListenAddress) -> [String] {
-    if let publicURL { return [publicURL.hasSuffix("/") ? String(publicURL.dropLast()) : publicURL] }
+    if let publicURL {
+      return [publicURL.hasSuffix("/") ? String(publicURL.dropLast()) : publicURL]
+    }
     let scheme = tlsCertificate == nil ? "http" : "https"
     var origins = ["\(scheme)://\(address)"]
     if address.isLoopback { origins.append("\(scheme)://localhost:\(address.port)") }

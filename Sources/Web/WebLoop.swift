@@ -66,7 +66,9 @@ final class WebLoop {
   }
 
   func forget(_ transport: Transport) {
-    if connections.removeValue(forKey: ObjectIdentifier(transport)) != nil { server.connectionClosed() }
+    if connections.removeValue(forKey: ObjectIdentifier(transport)) != nil {
+      server.connectionClosed()
+    }
   }
 
   func webSocketOpened(from address: IPAddress) { server.webSocketOpened() }

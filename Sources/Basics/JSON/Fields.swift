@@ -38,7 +38,8 @@ package struct Fields {
   /// A text whose length in Unicode scalars is within `length`, without control characters.
   package mutating func string(_ name: String, _ length: ClosedRange<Int>) -> String {
     guard let text = text(name) else { return "" }
-    if text.unicodeScalars.contains(where: { $0.value < 0x20 || (0x7F...0x9F).contains($0.value) }) {
+    if text.unicodeScalars.contains(where: { $0.value < 0x20 || (0x7F...0x9F).contains($0.value) })
+    {
       fault(name, "must not hold control characters")
     } else if !length.contains(text.unicodeScalars.count) {
       fault(name, "must have \(length.lowerBound) to \(length.upperBound) characters")

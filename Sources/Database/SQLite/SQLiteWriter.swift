@@ -12,7 +12,9 @@ final class SQLiteWriter: @unchecked Sendable {
   struct Pending: Sendable {
     let urgency: WriteUrgency
     /// Runs the body; returns the hooks for after the commit, or what it threw.
-    let run: @Sendable (SQLiteConnection, BlockingExecutor) -> Swift.Result<[@Sendable () -> Void], any Error>
+    let run:
+      @Sendable (SQLiteConnection, BlockingExecutor) ->
+        Swift.Result<[@Sendable () -> Void], any Error>
     /// Called once: nil where the body's own outcome stands, else why nothing was kept.
     let finish: @Sendable ((any Error)?) -> Void
   }
@@ -130,7 +132,11 @@ final class SQLiteWriter: @unchecked Sendable {
     let isDiskLow = disk.isLow
     var accepted: [Pending] = []
     for pending in batch.transactions {
-      if isDiskLow, pending.urgency == .ordinary { pending.finish(diskFull) } else { accepted.append(pending) }
+      if isDiskLow, pending.urgency == .ordinary {
+        pending.finish(diskFull)
+      } else {
+        accepted.append(pending)
+      }
     }
     var messages = batch.gathered
     if isDiskLow {

@@ -27,13 +27,16 @@ package struct Request: Sendable {
 
   /// Who asks. Only for routes whose policy asks for a caller; elsewhere this is our bug, and traps.
   package var caller: Caller {
-    guard let authenticated else { preconditionFailure("\(path) has no caller: its policy is anyone") }
+    guard let authenticated else {
+      preconditionFailure("\(path) has no caller: its policy is anyone")
+    }
     return authenticated
   }
 
   /// Whether this asks for a WebSocket (RFC 6455, 4.2.1).
   package var isWebSocketUpgrade: Bool {
-    headers.list("upgrade", contains: "websocket") && headers.list("connection", contains: "upgrade")
+    headers.list("upgrade", contains: "websocket")
+      && headers.list("connection", contains: "upgrade")
   }
 
   /// The value of a cookie, or nil (RFC 6265, 5.4).
@@ -96,7 +99,8 @@ func percentDecoded(_ text: Substring, plusIsSpace: Bool = false) -> String? {
   while let byte = iterator.next() {
     switch byte {
     case UInt8(ascii: "%"):
-      guard let high = iterator.next().flatMap(hexDigit), let low = iterator.next().flatMap(hexDigit)
+      guard let high = iterator.next().flatMap(hexDigit),
+        let low = iterator.next().flatMap(hexDigit)
       else { return nil }
       guard high != 0 || low != 0 else { return nil }
       bytes.append(high << 4 | low)
@@ -111,7 +115,9 @@ extension Query {
   /// The parameters as fields, to be read with types and limits.
   package var fields: Fields {
     var object = JSONObject()
-    for item in items where object[item.name] == nil { object.append(item.name, .string(item.value)) }
+    for item in items where object[item.name] == nil {
+      object.append(item.name, .string(item.value))
+    }
     return Fields(object)
   }
 }

@@ -51,7 +51,8 @@ struct RequestHeadParser {
   /// Takes the head apart that `scan` found to be `length` bytes long.
   func parse(_ bytes: [UInt8], length: Int) throws(Failure) -> RequestHead {
     var head = Array(bytes[start..<length])
-    guard let lineEnd = head.firstIndex(of: 0x0D), lineEnd + 1 < head.count, head[lineEnd + 1] == 0x0A
+    guard let lineEnd = head.firstIndex(of: 0x0D), lineEnd + 1 < head.count,
+      head[lineEnd + 1] == 0x0A
     else { throw bad("The request line is malformed.") }
     let line = try requestLine(head[..<lineEnd])
     let fields = try fields(&head, from: lineEnd + 2)
@@ -138,7 +139,9 @@ struct RequestHeadParser {
       }
       let nameEnd = position
       position += 1
-      while position < head.count, head[position] == 0x20 || head[position] == 0x09 { position += 1 }
+      while position < head.count, head[position] == 0x20 || head[position] == 0x09 {
+        position += 1
+      }
       let valueStart = position
       while position < head.count, head[position] != 0x0D {
         let byte = head[position]
@@ -167,7 +170,9 @@ struct RequestHeadParser {
     guard count == 1 || (count == 0 && isVersion10) else {
       throw bad(count == 0 ? "The Host header is missing." : "The Host header is given twice.")
     }
-    if let host = headers["host"], host.utf8.contains(where: { $0 <= 0x20 || $0 >= 0x7F || $0 == 0x2F }) {
+    if let host = headers["host"],
+      host.utf8.contains(where: { $0 <= 0x20 || $0 >= 0x7F || $0 == 0x2F })
+    {
       throw bad("The Host header is malformed.")
     }
   }

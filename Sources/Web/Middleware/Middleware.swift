@@ -46,7 +46,8 @@ package struct Application: Sendable {
   /// Answers a request; never throws, since `ErrorMapping` stands in front.
   package func respond(to request: Request) async -> Response {
     let match = router.match(request.method, request.path)
-    let route: MatchedRoute = if case .found(let found, _) = match { MatchedRoute(found) } else { .none }
+    let route: MatchedRoute =
+      if case .found(let found, _) = match { MatchedRoute(found) } else { .none }
     do {
       return try await run(0, request, route) { request in
         switch match {

@@ -50,10 +50,15 @@ package struct RequestLog: Middleware {
     let microseconds = Int((Monotonic.nanoseconds - start) / 1000)
     metrics.counter(
       "martlet_http_requests_total", "HTTP requests by route and status.",
-      labels: ["method": request.method.rawValue, "route": route.pattern, "status": String(response.status)]
+      labels: [
+        "method": request.method.rawValue, "route": route.pattern,
+        "status": String(response.status),
+      ]
     ).add()
-    metrics.histogram("martlet_http_request_seconds", "Time to answer HTTP requests.") { .durations() }
-      .observe(microseconds)
+    metrics.histogram("martlet_http_request_seconds", "Time to answer HTTP requests.") {
+      .durations()
+    }
+    .observe(microseconds)
     if mayWrite() {
       log.info(
         "request",

@@ -21,7 +21,9 @@ final class Listener {
   private static let acceptsPerTurn = 64
 
   /// Binds without listening yet. Throws `SystemError`.
-  static func makeSocket(boundTo address: Settings.ListenAddress) throws -> (descriptor: Int32, port: UInt16) {
+  static func makeSocket(boundTo address: Settings.ListenAddress) throws -> (
+    descriptor: Int32, port: UInt16
+  ) {
     let isIPv6 = address.host.contains(":")
     let descriptor = socket(
       isIPv6 ? AF_INET6 : AF_INET, Int32(SOCK_STREAM.rawValue), 0)

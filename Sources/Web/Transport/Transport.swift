@@ -103,7 +103,7 @@ final class Transport {
     } else {
       shared.bytes.withUnsafeBytes {
         writeNow(UnsafeRawBufferPointer(rebasing: $0[offset...])) { sent in
-            enqueue(shared, from: offset + sent)
+          enqueue(shared, from: offset + sent)
         }
       }
     }

@@ -116,12 +116,16 @@ struct WebSocketDecoder {
     let first = bytes[0]
     let second = bytes[1]
     guard first & 0x70 == 0 else { return .failure(1002, "reserved bit set") }
-    guard let opcode = Opcode(rawValue: first & 0x0F) else { return .failure(1002, "unknown opcode") }
+    guard let opcode = Opcode(rawValue: first & 0x0F) else {
+      return .failure(1002, "unknown opcode")
+    }
     guard second & 0x80 != 0 else { return .failure(1002, "frame without mask") }
     let isFinal = first & 0x80 != 0
     let isControl = opcode.rawValue >= 8
     var length = Int(second & 0x7F)
-    if isControl, !isFinal || length > 125 { return .failure(1002, "control frame too long or cut") }
+    if isControl, !isFinal || length > 125 {
+      return .failure(1002, "control frame too long or cut")
+    }
     switch opcode {
     case .continuation where fragments == nil: return .failure(1002, "continuation of nothing")
     case .text where fragments != nil, .binary where fragments != nil:

@@ -1,0 +1,267 @@
+"""Starts the real binary and speaks to it. Shared by all acceptance tests."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import time
+import uuid
+from pathlib import Path
+
+import httpx
+import jwt
+from websockets.sync.client import connect
+
+ROOT = Path(__file__).resolve().parents[2]
+BINARY = os.environ.get("MARTLET_BINARY", str(ROOT / ".build/release/martlet"))
+SECRET = "an-acceptance-test-secret-of-some-length"
+AUDIENCE = "chat.nano-messaging.net"
+ISSUER = "api.nano-messaging.net"
+
+
+def token(user, entity=None, level="100", secret=SECRET, algorithm="HS256", **claims):
+    """A token of another system, as seed 004 shows it."""
+    payload = {
+        "aud": AUDIENCE,
+        "iss": ISSUER,
+        "exp": 999999999999,
+        "userUUID": str(user),
+        "levelOnEntity": level,
+    }
+    if entity:
+        payload["entityUUID"] = str(entity)
+    payload.update(claims)
+    payload = {name: value for name, value in payload.items() if value is not None}
+    return jwt.encode(payload, secret, algorithm=algorithm)
+
+
+class Server:
+    """One running martlet with a data directory of its own."""
+
+    def __init__(self, data, port=0, **settings):
+        self.data = Path(data)
+        self.environment = {
+            "PATH": os.environ["PATH"],
+            "MARTLET_LISTEN": f"127.0.0.1:{port}",
+            "MARTLET_DATA": str(data),
+            "MARTLET_TOKEN_SECRET": SECRET,
+            "MARTLET_TOKEN_AUDIENCE": AUDIENCE,
+            "MARTLET_TOKEN_ISSUER": ISSUER,
+            "MARTLET_RATE_LIMITS": "off",
+            "MARTLET_LOOPS": os.environ.get("MARTLET_TEST_LOOPS", "2"),
+        }
+        for name, value in settings.items():
+            if value is None:
+                self.environment.pop(name, None)
+            else:
+                self.environment[name] = str(value)
+        self.process = None
+        self.url = None
+
+    def start(self):
+        self.log_path = self.data.parent / (self.data.name + ".log")
+        self.log = open(self.log_path, "ab")
+        self.process = subprocess.Popen(
+            [BINARY, "serve"], env=self.environment, stdout=subprocess.PIPE, stderr=self.log
+        )
+        line = self.process.stdout.readline().decode()
+        match = re.fullmatch(r"listening on (https?)://(127\.0\.0\.1|localhost):(\d+)\n", line)
+        if not match:
+            self.process.wait(5)
+            raise RuntimeError(f"no start: {line!r} {self.log_text()[-2000:]}")
+        self.scheme = match[1]
+        self.port = int(match[3])
+        self.url = f"{match[1]}://127.0.0.1:{self.port}"
+        return self
+
+    def log_text(self):
+        return self.log_path.read_text(errors="replace")
+
+    def stop(self, how=signal.SIGTERM, timeout=12):
+        if self.process and self.process.poll() is None:
+            self.process.send_signal(how)
+            self.process.wait(timeout)
+        if self.process:
+            self.process.stdout.close()
+            self.log.close()
+        return self.process.returncode if self.process else None
+
+    def kill(self):
+        return self.stop(signal.SIGKILL)
+
+    def __enter__(self):
+        return self.start()
+
+    def __exit__(self, *_):
+        self.stop()
+
+    # Clients
+
+    def http(self, bearer=None, **options):
+        headers = dict(options.pop("headers", {}))
+        if bearer:
+            headers["authorization"] = f"Bearer {bearer}"
+        return httpx.Client(base_url=self.url, headers=headers, timeout=15, **options)
+
+    def websocket(self, path, bearer=None, **options):
+        headers = dict(options.pop("headers", {}))
+        if bearer:
+            headers["authorization"] = f"Bearer {bearer}"
+        return connect(
+            self.url.replace("http", "ws", 1) + path,
+            additional_headers=headers,
+            open_timeout=10,
+            close_timeout=3,
+            compression=None,
+            max_size=None,
+            **options,
+        )
+
+    def relay(self, bearer, query="", **options):
+        return Relay(self.websocket("/v1/relay" + query, bearer, **options))
+
+    def chat(self, bearer=None):
+        """A nano socket; with a token it is READY."""
+        socket = Frames(self.websocket("/chat"))
+        assert socket.receive() == {"type": "query", "data": "START?"}
+        if bearer:
+            socket.send(type="token", content=bearer)
+            assert socket.receive() == {"type": "status", "data": "READY"}
+        return socket
+
+    def raw(self):
+        return socket.create_connection(("127.0.0.1", self.port), timeout=15)
+
+    def exchange(self, data, wait=3):
+        """Sends bytes, returns all that comes until the server closes or is silent."""
+        with self.raw() as connection:
+            connection.settimeout(wait)
+            connection.sendall(data)
+            received = b""
+            closed = False
+            try:
+                while chunk := connection.recv(65536):
+                    received += chunk
+                closed = True
+            except TimeoutError:
+                pass
+            except ConnectionResetError:
+                closed = True
+            return received, closed
+
+    # Things
+
+    def person(self, entity=None, level="100", **claims):
+        return Person(self, uuid.uuid4(), entity, level, **claims)
+
+    def sign_up(self, name="Ada"):
+        with self.http() as http:
+            answer = http.post(
+                "/v1/auth/signup",
+                json={"email": f"{uuid.uuid4()}@example.org", "password": "correct horse", "name": name},
+            )
+        assert answer.status_code == 201, answer.text
+        return answer.json()["data"]
+
+
+class Person:
+    """A user of another system, with a token and an HTTP client."""
+
+    def __init__(self, server, user, entity=None, level="100", **claims):
+        self.server = server
+        self.id = str(user)
+        self.entity = str(entity) if entity else None
+        self.token = token(user, entity, level, **claims)
+        self.http = server.http(self.token)
+
+    def room(self, type="group", level_admin=9999, **more):
+        answer = self.http.post(
+            "/rooms", json={"name": "a room", "level_admin": level_admin, "type": type, **more}
+        )
+        assert answer.status_code == 201, answer.text
+        return answer.json()["data"]["id"]
+
+    def rule(self, room, subject, permissions="rw", level=0):
+        subject = subject.id if isinstance(subject, Person) else str(subject)
+        return self.http.put(
+            f"/rooms/{room}/members",
+            json={"entity_UUID": subject, "permissions": permissions, "level": level},
+        )
+
+    def messages(self, room, **query):
+        answer = self.http.get(f"/rooms/{room}/messages", params=query)
+        assert answer.status_code == 200, answer.text
+        return answer.json()["data"]
+
+    def relay(self, query=""):
+        return self.server.relay(self.token, query)
+
+    def chat(self):
+        return self.server.chat(self.token)
+
+
+class Frames:
+    """A WebSocket that speaks JSON objects."""
+
+    def __init__(self, socket):
+        self.socket = socket
+
+    def send(self, **frame):
+        self.socket.send(json.dumps(frame, ensure_ascii=False))
+
+    def receive(self, timeout=5):
+        return json.loads(self.socket.recv(timeout=timeout))
+
+    def silent(self, seconds=0.3):
+        """Whether nothing comes for so long."""
+        try:
+            frame = self.socket.recv(timeout=seconds)
+        except TimeoutError:
+            return True
+        raise AssertionError(f"not silent: {frame}")
+
+    def close_code(self, timeout=5):
+        """Reads until the server closes; the code it closed with."""
+        from websockets.exceptions import ConnectionClosed
+
+        end = time.monotonic() + timeout
+        try:
+            while time.monotonic() < end:
+                self.socket.recv(timeout=max(0.01, end - time.monotonic()))
+        except ConnectionClosed as closed:
+            return closed.rcvd.code if closed.rcvd else 1006
+        raise AssertionError("the server did not close")
+
+    def close(self):
+        self.socket.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+
+class Relay(Frames):
+    """A socket of relay v1, after its `ready`."""
+
+    def __init__(self, socket):
+        super().__init__(socket)
+        self.ready = self.receive()
+        assert self.ready["type"] == "ready", self.ready
+
+    def say(self, room, data, client_id=None, **more):
+        frame = {"channel_id": str(room), "to": "*", "type": "text", "data": data, **more}
+        if client_id is not None:
+            frame["client_id"] = client_id
+        self.send(**frame)
+
+    def until(self, type, timeout=5):
+        """The next frame of a type; heartbeats apart, nothing else may come before."""
+        while True:
+            frame = self.receive(timeout)
+            if frame["type"] == type:
+                return frame
+            assert frame["type"] == "heartbeat", frame
