@@ -1,0 +1,176 @@
+"""CONTRACT section 3."""
+
+import time
+import uuid
+
+import jwt
+import pytest
+
+
+def sign_up(http, **changes):
+    fields = {"email": f"{uuid.uuid4()}@example.org", "password": "correct horse", "name": "Ada"}
+    return http.post("/v1/auth/signup", json={**fields, **changes})
+
+
+def test_sign_up_and_log_in(server):
+    with server.http() as http:
+        email = f"Ada.{uuid.uuid4()}@Example.org"
+        answer = sign_up(http, email=email)
+        assert answer.status_code == 201
+        data = answer.json()["data"]
+        assert set(data) == {"user", "access_token", "expires_at", "refresh_token"}
+        assert data["user"]["email"] == email and data["user"]["name"] == "Ada"
+        again = sign_up(http, email=email.upper())
+        assert (again.status_code, again.json()["error"]["code"]) == (409, "email_taken")
+        answer = http.post("/v1/auth/login", json={"email": email.lower(), "password": "correct horse"})
+        assert answer.status_code == 200 and answer.json()["data"]["user"] == data["user"]
+        for wrong in ({"email": email, "password": "wrong"}, {"email": "no@one.org", "password": "correct horse"}):
+            answer = http.post("/v1/auth/login", json=wrong)
+            assert (answer.status_code, answer.json()["error"]["code"]) == (401, "invalid_credentials")
+
+
+@pytest.mark.parametrize(
+    "change, good",
+    [
+        ({"password": "x" * 7}, False), ({"password": "x" * 8}, True), ({"password": "ä" * 8}, True),
+        ({"password": "x" * 256}, True), ({"password": "x" * 257}, False),
+        ({"name": ""}, False), ({"name": "n" * 120}, True), ({"name": "n" * 121}, False), ({"name": "a\nb"}, False),
+        ({"email": "x"}, False), ({"email": "@x.org"}, False), ({"email": "a@"}, False), ({"email": "a b@x.org"}, False),
+        ({"email": "a@b@c"}, False), ({"email": 5}, False), ({"name": None}, False),
+    ],
+)
+def test_limits_of_sign_up(server, change, good):
+    with server.http() as http:
+        answer = sign_up(http, **change)
+        assert answer.status_code == (201 if good else 422), answer.text
+        if not good:
+            assert [d["field"] for d in answer.json()["error"]["details"]] == list(change)
+
+
+def test_access_token_is_ours(server):
+    account = server.sign_up()
+    header = jwt.get_unverified_header(account["access_token"])
+    claims = jwt.decode(account["access_token"], options={"verify_signature": False})
+    assert header["alg"] == "EdDSA" and header["kid"]
+    assert claims["iss"] == "martlet" and claims["exp"] - time.time() <= 15 * 60
+
+
+def test_refresh_rotates_and_reuse_ends_the_session(server):
+    account = server.sign_up()
+    with server.http() as http:
+        second = http.post("/v1/auth/refresh", json={"refresh_token": account["refresh_token"]})
+        assert second.status_code == 200
+        renewed = second.json()["data"]
+        assert renewed["refresh_token"] != account["refresh_token"]
+        with server.relay(renewed["access_token"]) as socket:
+            reuse = http.post("/v1/auth/refresh", json={"refresh_token": account["refresh_token"]})
+            assert (reuse.status_code, reuse.json()["error"]["code"]) == (401, "invalid_refresh_token")
+            assert socket.close_code(2) == 4403
+        for token in (account["access_token"], renewed["access_token"]):
+            assert http.get("/v1/me", headers={"authorization": f"Bearer {token}"}).status_code == 401
+        dead = http.post("/v1/auth/refresh", json={"refresh_token": renewed["refresh_token"]})
+        assert dead.status_code == 401
+        for junk in ("", "x", "A" * 75, account["access_token"]):
+            assert http.post("/v1/auth/refresh", json={"refresh_token": junk}).status_code in (401, 422)
+
+
+def test_log_out_is_at_once(server):
+    account = server.sign_up()
+    with server.http(account["access_token"]) as http, server.relay(account["access_token"]) as socket:
+        with server.chat(account["access_token"]) as nano:
+            assert http.post("/v1/auth/logout").status_code == 204
+            assert socket.close_code(2) == 4403
+            assert nano.close_code(2) == 4403
+        assert http.get("/v1/me").status_code == 401
+        assert http.get("/rooms").status_code == 401
+
+
+def test_sessions(server):
+    with server.http() as http:
+        email = f"{uuid.uuid4()}@example.org"
+        first = sign_up(http, email=email, data={"device": "phone"}).json()["data"]
+        second = http.post(
+            "/v1/auth/login", json={"email": email, "password": "correct horse"}, headers={"user-agent": "tests"}
+        ).json()["data"]
+    with server.http(first["access_token"]) as http, server.http(second["access_token"]) as other:
+        sessions = http.get("/v1/me/sessions").json()["data"]
+        assert len(sessions) == 2
+        for session in sessions:
+            assert set(session) == {"id", "ip", "user_agent", "data", "created_at", "last_seen_at", "current"}
+        current = next(s for s in sessions if s["current"])
+        theirs = next(s for s in sessions if not s["current"])
+        assert current["data"] == {"device": "phone"} and theirs["user_agent"] == "tests"
+        page = http.get("/v1/me/sessions", params={"limit": 1}).json()
+        rest = http.get("/v1/me/sessions", params={"limit": 1, "cursor": page["meta"]["next_cursor"]}).json()
+        assert {page["data"][0]["id"], rest["data"][0]["id"]} == {s["id"] for s in sessions} and "meta" not in rest
+        assert http.delete(f"/v1/me/sessions/{theirs['id']}").status_code == 204
+        assert http.delete(f"/v1/me/sessions/{theirs['id']}").status_code == 404
+        assert other.get("/v1/me").status_code == 401
+        # Nobody ends another's.
+        stranger = server.sign_up()
+        with server.http(stranger["access_token"]) as third:
+            assert third.delete(f"/v1/me/sessions/{current['id']}").status_code == 404
+        assert http.post("/v1/auth/logout-all").status_code == 204
+        assert http.get("/v1/me").status_code == 401
+
+
+def test_me(server):
+    account = server.sign_up()
+    with server.http(account["access_token"]) as http:
+        assert http.get("/v1/me").json()["data"] == account["user"]
+        assert http.patch("/v1/me", json={"name": "Countess"}).json()["data"]["name"] == "Countess"
+        assert http.patch("/v1/me", json={"name": ""}).status_code == 422
+        assert http.get("/v1/me/settings").json()["data"] == {}
+        settings = {"theme": "dark", "nested": {"a": [1, 2.5, None, True, "x"]}}
+        assert http.put("/v1/me/settings", json=settings).json()["data"] == settings
+        assert http.get("/v1/me/settings").json()["data"] == settings
+        assert http.put("/v1/me/settings", json={"a": "x" * 16384}).status_code == 413
+        assert http.put("/v1/me/settings", content=b"[]").status_code == 400
+
+
+def test_password_change_ends_other_sessions(server):
+    with server.http() as http:
+        email = f"{uuid.uuid4()}@example.org"
+        first = sign_up(http, email=email).json()["data"]
+        second = http.post("/v1/auth/login", json={"email": email, "password": "correct horse"}).json()["data"]
+    with server.http(first["access_token"]) as http, server.http(second["access_token"]) as other:
+        wrong = http.post("/v1/me/password", json={"current_password": "nope", "new_password": "another one"})
+        assert (wrong.status_code, wrong.json()["error"]["code"]) == (403, "wrong_password")
+        done = http.post("/v1/me/password", json={"current_password": "correct horse", "new_password": "another one"})
+        assert done.status_code == 204
+        assert http.get("/v1/me").status_code == 200 and other.get("/v1/me").status_code == 401
+        assert http.post("/v1/auth/login", json={"email": email, "password": "correct horse"}).status_code == 401
+        assert http.post("/v1/auth/login", json={"email": email, "password": "another one"}).status_code == 200
+
+
+def test_foreign_tokens_have_no_account(server):
+    person = server.person()
+    for method, path in (("GET", "/v1/me"), ("POST", "/v1/auth/logout"), ("GET", "/v1/me/sessions"), ("PUT", "/v1/me/settings")):
+        assert person.http.request(method, path).status_code == 403
+
+
+def test_foreign_token_may_not_speak_for_a_local_account(server):
+    from martlet import token
+
+    account = server.sign_up()
+    with server.http(token(account["user"]["id"])) as http:
+        assert http.get("/rooms").status_code == 401
+
+
+def test_guessing_is_slowed_down(server):
+    with server.http() as http:
+        email = f"{uuid.uuid4()}@example.org"
+        sign_up(http, email=email)
+        wrong = {"email": email, "password": "wrong"}
+        assert [http.post("/v1/auth/login", json=wrong).status_code for _ in range(5)] == [401] * 5
+        slowed = http.post("/v1/auth/login", json={"email": email, "password": "correct horse"})
+        assert slowed.status_code == 429 and int(slowed.headers["retry-after"]) >= 1
+        time.sleep(1.1)
+        assert http.post("/v1/auth/login", json={"email": email, "password": "correct horse"}).status_code == 200
+
+
+@pytest.mark.parametrize("mode, code", [("closed", "signup_closed"), ("invited", "signup_by_invitation")])
+def test_sign_up_can_be_closed(fresh, mode, code):
+    with fresh(MARTLET_SIGNUP=mode).http() as http:
+        answer = sign_up(http)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (403, code)

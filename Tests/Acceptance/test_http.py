@@ -1,0 +1,248 @@
+"""HTTP/1.1 at its edges (CONTRACT sections 1 and 2, RFC 9112)."""
+
+import json
+import socket
+import time
+
+import pytest
+
+HEAD = b"GET /healthz HTTP/1.1\r\nHost: x\r\n"
+
+
+def status(answer):
+    return int(answer.split(b" ", 2)[1]) if answer else None
+
+
+def body(answer):
+    return json.loads(answer.split(b"\r\n\r\n", 1)[1])
+
+
+@pytest.mark.parametrize(
+    "request_bytes, expected",
+    [
+        (b"GET /healthz HTTP/1.1\nHost: x\n\n", 400),
+        (b"GET /healthz HTTP/1.1\r\nHost: x\n\r\n", 400),
+        (HEAD + b"X-A: b\r\n folded\r\n\r\n", 400),
+        (HEAD + b"\tX-A: b\r\n\r\n", 400),
+        (HEAD + b"X-A : b\r\n\r\n", 400),
+        (HEAD + b": b\r\n\r\n", 400),
+        (HEAD + b"X-A\r\n\r\n", 400),
+        (HEAD + b"X-A: a\0b\r\n\r\n", 400),
+        (HEAD + b"X-A: a\rb\r\n\r\n", 400),
+        (HEAD + b"X(A): b\r\n\r\n", 400),
+        (HEAD + b"Host: y\r\n\r\n", 400),
+        (b"GET /healthz HTTP/1.1\r\n\r\n", 400),
+        (b"GET /healthz HTTP/1.1\r\nHost: a b\r\n\r\n", 400),
+        (b"GET /healthz\r\n\r\n", 400),
+        (b"GET  /healthz HTTP/1.1\r\nHost: x\r\n\r\n", 400),
+        (b"GET healthz HTTP/1.1\r\nHost: x\r\n\r\n", 400),
+        (b"GET /healthz#a HTTP/1.1\r\nHost: x\r\n\r\n", 400),
+        (b"GET /\xc3\xa4 HTTP/1.1\r\nHost: x\r\n\r\n", 400),
+        (b"G@T /healthz HTTP/1.1\r\nHost: x\r\n\r\n", 400),
+        (b"GET /healthz HTTP/2.0\r\nHost: x\r\n\r\n", 505),
+        (b"GET /healthz HTTP/1.2\r\nHost: x\r\n\r\n", 505),
+        (b"GET /healthz http/1.1\r\nHost: x\r\n\r\n", 400),
+        (b"POST /rooms HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello", 400),
+        (b"POST /rooms HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\nhello", 400),
+        (b"POST /rooms HTTP/1.1\r\nHost: x\r\nContent-Length: 5, 5\r\n\r\nhello", 400),
+        (b"POST /rooms HTTP/1.1\r\nHost: x\r\nContent-Length: +5\r\n\r\nhello", 400),
+        (b"POST /rooms HTTP/1.1\r\nHost: x\r\nContent-Length: -5\r\n\r\nhello", 400),
+        (b"POST /rooms HTTP/1.1\r\nHost: x\r\nContent-Length: 0x5\r\n\r\nhello", 400),
+        (b"POST /rooms HTTP/1.1\r\nHost: x\r\nContent-Length: 5 5\r\n\r\nhello", 400),
+        (b"POST /rooms HTTP/1.1\r\nHost: x\r\nContent-Length: \r\n\r\n", 400),
+        (b"POST /rooms HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999999999999\r\n\r\n", 400),
+        (b"POST /rooms HTTP/1.1\r\nHost: x\r\nContent-Length: 1048577\r\n\r\n", 413),
+        (b"POST /rooms HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 411),
+        (b"POST /rooms HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: Chunked\r\n\r\n0\r\n\r\n", 411),
+        (b"POST /rooms HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n", 400),
+        (b"POST /rooms HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: identity, chunked\r\n\r\n", 400),
+        (b"POST /rooms HTTP/1.1\r\nHost: x\r\nTransfer-Encoding : chunked\r\n\r\n0\r\n\r\n", 400),
+        (b"POST /rooms HTTP/1.1\r\nHost: x\r\nTransfer-Encoding\t: chunked\r\n\r\n0\r\n\r\n", 400),
+        (b"POST /rooms HTTP/1.1\r\nHost: x\r\nTransfer-Encoding:\x0bchunked\r\n\r\n0\r\n\r\n", 400),
+        (b"POST /rooms HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n", 400),
+        (b"POST /rooms HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
+        (b"GET /" + b"a" * 20000 + b" HTTP/1.1\r\nHost: x\r\n\r\n", 431),
+        (HEAD + b"X-A: " + b"a" * 20000 + b"\r\n\r\n", 431),
+        (HEAD + b"X-A: b\r\n" * 3000 + b"\r\n", 431),
+        (b"BREW /healthz HTTP/1.1\r\nHost: x\r\n\r\n", 405),
+    ],
+)
+def test_refused_and_closed(server, request_bytes, expected):
+    smuggled = b"GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n"
+    answer, closed = server.exchange(request_bytes + smuggled)
+    assert status(answer) == expected, answer
+    assert closed, "the connection must end: what follows cannot be trusted"
+    assert answer.count(b"HTTP/1.1 ") == 1, "nothing behind it may be read as a request"
+    error = body(answer)["error"]
+    assert error["code"] and error["message"] and error["request_id"]
+
+
+def test_pipelining_keeps_order(server):
+    answer, closed = server.exchange((HEAD + b"\r\n") + b"GET /nothing HTTP/1.1\r\nHost: x\r\n\r\n" + HEAD + b"Connection: close\r\n\r\n")
+    assert [part[:3] for part in answer.split(b"HTTP/1.1 ")[1:]] == [b"200", b"404", b"200"]
+    assert closed
+
+
+def test_keep_alive_and_close(server):
+    with server.raw() as connection:
+        for _ in range(3):
+            connection.sendall(HEAD + b"\r\n")
+            assert b'"ok"' in connection.recv(65536)
+    answer, closed = server.exchange(b"GET /healthz HTTP/1.0\r\n\r\n")
+    assert status(answer) == 200 and closed
+    answer, closed = server.exchange(b"\r\n\r\nGET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    assert status(answer) == 200 and closed
+
+
+def test_head_in_pieces(server):
+    with server.raw() as connection:
+        for byte in HEAD + b"\r\n":
+            connection.send(bytes([byte]))
+        assert b"200 OK" in connection.recv(65536)
+
+
+def test_head_method_and_expect_continue(server):
+    answer, _ = server.exchange(b"HEAD /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    assert status(answer) == 200 and answer.endswith(b"\r\n\r\n") and b"content-length: 24" in answer
+    with server.raw() as connection:
+        connection.sendall(
+            b"POST /v1/auth/login HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n"
+        )
+        assert connection.recv(65536) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        connection.sendall(b"{}")
+        assert b" 422 " in connection.recv(65536)
+
+
+def test_slow_head_and_slow_body(fresh):
+    server = fresh(MARTLET_HANDSHAKE_SECONDS=1, MARTLET_REQUEST_SECONDS=1)
+    answer, closed = server.exchange(b"GET /heal")
+    assert status(answer) == 408 and closed
+    answer, closed = server.exchange(
+        b"POST /v1/auth/login HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{"
+    )
+    assert status(answer) == 408 and closed
+    # A dripping sender gains nothing by each byte.
+    with server.raw() as connection:
+        connection.settimeout(5)
+        start = time.monotonic()
+        try:
+            for byte in b"GET /healthz HTTP/1.1\r\nX: " + b"a" * 1000:
+                connection.send(bytes([byte]))
+                time.sleep(0.05)
+        except (BrokenPipeError, ConnectionResetError):
+            pass
+        assert time.monotonic() - start < 5
+
+
+def test_errors_have_one_form(server):
+    with server.http() as http:
+        for method, path, code, word in (
+            ("GET", "/nothing", 404, "not_found"),
+            ("DELETE", "/healthz", 405, "method_not_allowed"),
+            ("GET", "/v1/me", 401, "unauthenticated"),
+            ("GET", "/rooms", 401, "unauthenticated"),
+            ("GET", "/v1/relay", 401, "unauthenticated"),
+            ("GET", "/chat", 426, "upgrade_required"),
+        ):
+            answer = http.request(method, path)
+            assert answer.status_code == code, (path, answer.text)
+            error = answer.json()["error"]
+            assert error["code"] == word
+            assert error["request_id"] == answer.headers["x-request-id"]
+        assert http.delete("/healthz").headers["allow"] == "GET"
+
+
+@pytest.mark.parametrize(
+    "content, expected",
+    [
+        (b"", 400), (b"nope", 400), (b"[]", 400), (b'"x"', 400), (b"{", 400), (b'{"a":1}x', 400),
+        (b'{"a":1,"a":1}', 400), (b'{"a":"\\ud800"}', 400), (b'{"a":"\xff"}', 400), (b"{'a':1}", 400),
+        (b'{"a":' + b"[" * 16 + b"]" * 16 + b"}", 400), (b'{"a":01}', 400), (b'{"a":1e}', 400),
+        (b'{"a":"\x01"}', 400), (b"{}", 422), (b'{"email":"a@b.c","password":"x\\u0000xxxxxxx","name":"n"}', 422),
+    ],
+)
+def test_bodies(server, content, expected):
+    with server.http() as http:
+        answer = http.post("/v1/auth/signup", content=content, headers={"content-type": "application/json"})
+    assert answer.status_code == expected, answer.text
+
+
+def test_all_fields_at_fault_at_once(server):
+    with server.http() as http:
+        answer = http.post("/v1/auth/signup", json={"email": "nobody", "password": "short", "name": ""})
+        assert answer.status_code == 422
+        assert {d["field"] for d in answer.json()["error"]["details"]} == {"email", "password", "name"}
+        answer = http.post("/v1/auth/login", content=b"{}", headers={"content-type": "text/plain"})
+        assert answer.status_code == 415
+
+
+def test_request_ids(server):
+    with server.http() as http:
+        assert http.get("/healthz", headers={"x-request-id": "mine-1"}).headers["x-request-id"] == "mine-1"
+        for bad in ("a b", "x" * 129):
+            given = http.get("/healthz", headers={"x-request-id": bad}).headers["x-request-id"]
+            assert given != bad and len(given) == 36
+
+
+def test_security_headers_and_gzip(server):
+    ada = server.person()
+    for _ in range(12):
+        ada.room()
+    answer = ada.http.get("/rooms", headers={"accept-encoding": "gzip"})
+    assert answer.headers["content-encoding"] == "gzip"
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert len(answer.json()["data"]) == 12
+    assert "content-encoding" not in ada.http.get("/rooms", headers={"accept-encoding": "gzip;q=0"}).headers
+
+
+def test_cors_for_allowed_origins_only(fresh):
+    server = fresh(MARTLET_ALLOWED_ORIGINS="https://app.example.org")
+    with server.http() as http:
+        preflight = {"access-control-request-method": "POST"}
+        answer = http.options("/v1/rooms", headers={"origin": "https://app.example.org", **preflight})
+        assert answer.status_code == 204
+        assert answer.headers["access-control-allow-origin"] == "https://app.example.org"
+        answer = http.options("/v1/rooms", headers={"origin": "https://evil.example", **preflight})
+        assert "access-control-allow-origin" not in answer.headers
+
+
+def test_tls(fresh, tmp_path):
+    import ssl
+    import subprocess
+
+    import httpx
+
+    def certificate(name):
+        subprocess.run(
+            ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", f"/CN={name}",
+             "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", tmp_path / "key.pem", "-out", tmp_path / "cert.pem"],
+            check=True, capture_output=True,
+        )
+
+    certificate("first")
+    server = fresh(MARTLET_TLS_CERTIFICATE=tmp_path / "cert.pem", MARTLET_TLS_KEY=tmp_path / "key.pem")
+    assert server.scheme == "https"
+    context = ssl.create_default_context(cafile=tmp_path / "cert.pem")
+    with httpx.Client(verify=context) as http:
+        answer = http.get(server.url + "/healthz")
+        assert answer.status_code == 200
+        assert "max-age" in answer.headers["strict-transport-security"]
+    from websockets.sync.client import connect
+
+    with connect(server.url.replace("https", "wss") + "/chat", ssl=context) as websocket:
+        assert "START?" in websocket.recv(timeout=3)
+
+    def subject():
+        plain = ssl._create_unverified_context()
+        with socket.create_connection(("127.0.0.1", server.port)) as raw, plain.wrap_socket(raw) as tls:
+            return tls.getpeercert(binary_form=True)
+
+    import signal
+
+    before = subject()
+    certificate("second")
+    server.process.send_signal(signal.SIGHUP)
+    deadline = time.monotonic() + 5
+    while subject() == before:
+        assert time.monotonic() < deadline, "the new certificate is not used"
+        time.sleep(0.05)
