@@ -42,7 +42,7 @@ let package = Package(
     target("EventLoop", ["Basics", "CLibUV"]),
     target("Crypto", ["Basics", "CSodium"]),
     target("Access", ["Basics"]),
-    target("Web", ["Access", "Basics", "EventLoop", "CLibUV", "CLibWebSockets", "CZlib"]),
+    target("Web", ["Access", "Basics", "EventLoop", "CLibWebSockets", "CZlib"]),
     target("Database", ["Basics", "EventLoop", "CSQLite", "CPostgres"]),
     target("Accounts", ["Access", "Basics", "Crypto", "Database", "EventLoop", "Events", "Web"]),
     target("Events", ["Access", "Basics"]),
@@ -60,7 +60,7 @@ let package = Package(
     .executableTarget(
       name: "martlet", dependencies: ["Basics", "Server"], swiftSettings: settings),
     .executableTarget(
-      name: "MartletBench", dependencies: ["Basics", "Crypto", "EventLoop", "CLibUV"],
+      name: "MartletBench", dependencies: ["Basics", "Crypto", "EventLoop"],
       swiftSettings: settings),
   ],
   swiftLanguageModes: [.v6]

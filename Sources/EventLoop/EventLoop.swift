@@ -1,5 +1,5 @@
 internal import Basics
-package import CLibUV
+internal import CLibUV
 internal import Synchronization
 
 /// One thread with one libuv loop, which is also the Swift executor of everything pinned to it.
@@ -21,8 +21,9 @@ package final class EventLoop: SerialExecutor, TaskExecutor, @unchecked Sendable
 
   /// Position in its group, from 0.
   package let index: Int
-  /// The libuv loop, for targets that put handles of their own on it, on this thread.
-  package let uv: UnsafeMutablePointer<uv_loop_t>
+  let uv: UnsafeMutablePointer<uv_loop_t>
+  /// The `uv_loop_t`, for C libraries that put handles of their own on it, on this thread.
+  package var foreignLoop: UnsafeMutableRawPointer { UnsafeMutableRawPointer(uv) }
 
   private enum Job {
     case task(UnownedJob)
@@ -46,6 +47,7 @@ package final class EventLoop: SerialExecutor, TaskExecutor, @unchecked Sendable
   private var turnEndHooks: [() -> Void] = []
   private var isIdleActive = false
   private var isStopping = false
+  private var neverWaits = false
   private let async = UnsafeMutablePointer<uv_async_t>.allocate(capacity: 1)
   private let check = UnsafeMutablePointer<uv_check_t>.allocate(capacity: 1)
   private let prepare = UnsafeMutablePointer<uv_prepare_t>.allocate(capacity: 1)
@@ -147,7 +149,7 @@ package final class EventLoop: SerialExecutor, TaskExecutor, @unchecked Sendable
   private func endTurn() {
     runJobs()
     for hook in turnEndHooks { hook() }
-    let hasWork = queueHead < queue.count
+    let hasWork = queueHead < queue.count || neverWaits
     if hasWork != isIdleActive {
       isIdleActive = hasWork
       // An active idle handle makes the poll return at once (libuv manual, uv_idle_t).
@@ -197,6 +199,13 @@ package final class EventLoop: SerialExecutor, TaskExecutor, @unchecked Sendable
   package func onTurnEnd(_ hook: @escaping () -> Void) {
     preconditionOnLoop()
     turnEndHooks.append(hook)
+  }
+
+  /// Keeps the loop turning without ever waiting: for load generators, which must not make a server
+  /// pay for waking them.
+  package func turnWithoutWaiting() {
+    preconditionOnLoop()
+    neverWaits = true
   }
 
   // MARK: Executors

@@ -38,7 +38,7 @@ enum Bench {
       loop.schedule(after: hold * 1000) { ProcessEnvironment.exit(0) }
     }
     loop.execute {
-      if spins { neverSleep(loop) }
+      if spins { loop.turnWithoutWaiting() }
       let scenario = Scenario(
         loop: loop, target: target, seconds: seconds, contentBytes: contentBytes)
       kept = scenario

@@ -1,5 +1,4 @@
 internal import Basics
-internal import CLibUV
 internal import EventLoop
 
 #if canImport(Glibc)
@@ -13,7 +12,7 @@ internal import EventLoop
 final class BenchClient {
   private let loop: EventLoop
   private let descriptor: Int32
-  private let poll = UnsafeMutablePointer<uv_poll_t>.allocate(capacity: 1)
+  private var watch: DescriptorWatch?
   private var rest: [UInt8] = []
   private var unsent: [UInt8] = []
   private var isConnected = false
@@ -65,29 +64,15 @@ final class BenchClient {
       Glibc.close(descriptor)
       return nil
     }
-    uv_poll_init(loop.uv, poll, descriptor)
-    // Unretained: the scenario holds its clients until they are closed.
-    poll.pointee.data = Unmanaged.passUnretained(self).toOpaque()
-    watch(UV_READABLE.rawValue | UV_WRITABLE.rawValue)
-  }
-
-  private func watch(_ events: UInt32) {
-    uv_poll_start(poll, Int32(events)) { handle, status, events in
-      guard let data = handle?.pointee.data else { return }
-      let client = Unmanaged<BenchClient>.fromOpaque(data).takeUnretainedValue()
-      if status < 0 { client.close() } else { client.ready(UInt32(events)) }
-    }
+    let watch = DescriptorWatch(loop: loop, descriptor: descriptor) { [unowned self] in ready($0) }
+    watch.watch([.readable, .writable])
+    self.watch = watch
   }
 
   func close() {
     guard isOpen else { return }
     isOpen = false
-    uv_poll_stop(poll)
-    poll.withMemoryRebound(to: uv_handle_t.self, capacity: 1) {
-      uv_close($0) { handle in
-        handle?.withMemoryRebound(to: uv_poll_t.self, capacity: 1) { $0.deallocate() }
-      }
-    }
+    watch?.close()
     Glibc.close(descriptor)
     onClose?()
   }
@@ -107,7 +92,7 @@ final class BenchClient {
       return
     }
     unsent = Array(bytes[max(0, sent)...])
-    watch(UV_READABLE.rawValue | UV_WRITABLE.rawValue)
+    watch?.watch([.readable, .writable])
   }
 
   /// A masked text frame (RFC 6455, 5.3), with a key of zeros: the server does the same work.
@@ -123,12 +108,16 @@ final class BenchClient {
 
   // MARK: Receiving
 
-  private func ready(_ events: UInt32) {
-    if events & UV_WRITABLE.rawValue != 0 {
+  private func ready(_ events: DescriptorWatch.Readiness) {
+    if events.contains(.failed) {
+      close()
+      return
+    }
+    if events.contains(.writable) {
       if phase == .connecting { connected() }
       flush()
     }
-    if events & UV_READABLE.rawValue != 0, isOpen { read() }
+    if events.contains(.readable), isOpen { read() }
   }
 
   private func connected() {
@@ -149,7 +138,7 @@ final class BenchClient {
       unsent = []
       send(bytes)
     }
-    if unsent.isEmpty, isOpen { watch(UV_READABLE.rawValue) }
+    if unsent.isEmpty, isOpen { watch?.watch(.readable) }
   }
 
   private func read() {

@@ -22,6 +22,11 @@ enum Storage {
     guard try FileSystem.lockForLifetime("\(settings.data)/\(lockName)") else {
       throw SettingsError("Another Martlet is using the data directory \(settings.data).")
     }
+    if !settings.database.reveal().isEmpty {
+      return try PostgresDatabase(
+        url: settings.database, migrations: migrations, connections: settings.postgresConnections,
+        loops: loops, metrics: metrics, log: log)
+    }
     return try SQLiteDatabase(
       path: databasePath(settings), migrations: migrations, readers: settings.readers,
       disk: DiskReserve(path: settings.data, reserve: Int64(settings.diskReserveBytes)),

@@ -1,12 +1,24 @@
 import pytest
 
 from martlet import Server
+from postgres import Postgres
 
 
-@pytest.fixture(scope="session", params=["1", "4"], ids=["1 loop", "4 loops"])
+@pytest.fixture(scope="session")
+def postgres():
+    server = Postgres().start()
+    yield server
+    server.remove()
+
+
+@pytest.fixture(scope="session", params=["sqlite, 1 loop", "sqlite, 4 loops", "postgres, 2 loops"])
 def server(request, tmp_path_factory):
-    """A server without rates, shared by the tests of one session, on 1 and on 4 loops."""
-    with Server(tmp_path_factory.mktemp("data") / "shared", MARTLET_LOOPS=request.param) as running:
+    """A server without rates, shared by the tests of one session: both databases, 1 and more loops."""
+    database, loops = request.param.split(", ")
+    settings = {"MARTLET_LOOPS": loops.split()[0]}
+    if database == "postgres":
+        settings["MARTLET_DATABASE"] = request.getfixturevalue("postgres").database()
+    with Server(tmp_path_factory.mktemp("data") / "shared", **settings) as running:
         yield running
         assert running.process.poll() is None, running.log_text()[-3000:]
 

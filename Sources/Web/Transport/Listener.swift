@@ -1,5 +1,4 @@
 internal import Basics
-internal import CLibUV
 internal import EventLoop
 
 #if canImport(Glibc)
@@ -13,7 +12,7 @@ internal import EventLoop
 final class Listener {
   private let loop: EventLoop
   private let descriptor: Int32
-  private let poll = UnsafeMutablePointer<uv_poll_t>.allocate(capacity: 1)
+  private var watch: DescriptorWatch?
   private let accepted: (Int32, IPAddress) -> Void
   private var isOpen = true
 
@@ -93,13 +92,11 @@ final class Listener {
     self.descriptor = descriptor
     self.accepted = accepted
     guard listen(descriptor, 4096) == 0 else { throw SystemError("listen", errno: errno) }
-    uv_poll_init(loop.uv, poll, descriptor)
-    // Unretained: `stop` ends the handle, and the owner stops it before it lets go.
-    poll.pointee.data = Unmanaged.passUnretained(self).toOpaque()
-    uv_poll_start(poll, Int32(UV_READABLE.rawValue)) { handle, _, _ in
-      guard let data = handle?.pointee.data else { return }
-      Unmanaged<Listener>.fromOpaque(data).takeUnretainedValue().acceptSome()
+    let watch = DescriptorWatch(loop: loop, descriptor: descriptor) { [unowned self] _ in
+      acceptSome()
     }
+    watch.watch(.readable)
+    self.watch = watch
   }
 
   private func acceptSome() {
@@ -135,12 +132,8 @@ final class Listener {
     loop.preconditionOnLoop()
     guard isOpen else { return }
     isOpen = false
-    uv_poll_stop(poll)
-    poll.withMemoryRebound(to: uv_handle_t.self, capacity: 1) {
-      uv_close($0) { handle in
-        handle?.withMemoryRebound(to: uv_poll_t.self, capacity: 1) { $0.deallocate() }
-      }
-    }
+    watch?.close()
+    watch = nil
     close(descriptor)
   }
 }

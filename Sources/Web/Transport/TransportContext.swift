@@ -39,7 +39,7 @@ final class TransportContext {
     protocols[0].rx_buffer_size = Int(Self.readBufferBytes)
     protocols[0].tx_packet_size = Self.largestWriteBytes
     loops = .allocate(capacity: 1)
-    loops.initialize(to: UnsafeMutableRawPointer(loop.uv))
+    loops.initialize(to: loop.foreignLoop)
     // Errors of single connections are the clients'; ours come back as return values.
     lws_set_log_level(0, nil)
     var info = martlet_lws_info()

@@ -1,0 +1,298 @@
+internal import Basics
+internal import CPostgres
+internal import EventLoop
+
+/// One connection to Postgres, non-blocking, in pipeline mode. On its loop only, for one transaction
+/// at a time.
+///
+/// https://www.postgresql.org/docs/15/libpq-async.html, libpq-pipeline-mode.html
+final class PostgresConnection: SQLConnection {
+  let loop: EventLoop
+  private let handle: OpaquePointer
+  private var watch: DescriptorWatch?
+  private var prepared: [UnsafeRawPointer: String] = [:]
+  private var waiter: CheckedContinuation<DescriptorWatch.Readiness, Never>?
+  private(set) var isBroken = false
+
+  private static let connectMilliseconds = 5000
+  /// No answer for so long means that the server is gone, whatever the network says.
+  private static let answerMilliseconds = 15_000
+
+  /// Connects. Throws `DatabaseError` `unavailable`.
+  static func connect(to url: Secret<String>, on loop: EventLoop) async throws -> PostgresConnection {
+    loop.preconditionOnLoop()
+    guard let handle = PQconnectStart(url.reveal()) else {
+      throw DatabaseError(kind: .unavailable, message: "libpq has no memory")
+    }
+    let connection = PostgresConnection(handle: handle, loop: loop)
+    do { try await connection.finishConnecting() } catch {
+      connection.close()
+      throw error
+    }
+    return connection
+  }
+
+  private init(handle: OpaquePointer, loop: EventLoop) {
+    self.handle = handle
+    self.loop = loop
+  }
+
+  private func finishConnecting() async throws {
+    guard PQstatus(handle) != CONNECTION_BAD else { throw failure() }
+    let end = Monotonic.milliseconds + Int64(Self.connectMilliseconds)
+    var interest = DescriptorWatch.Readiness.writable
+    while true {
+      // libpq may change sockets while it tries addresses.
+      watch?.close()
+      watch = makeWatch()
+      _ = try await ready(interest, until: end)
+      switch PQconnectPoll(handle) {
+      case PGRES_POLLING_READING: interest = .readable
+      case PGRES_POLLING_WRITING: interest = .writable
+      case PGRES_POLLING_OK:
+        guard PQsetnonblocking(handle, 1) == 0, PQenterPipelineMode(handle) == 1 else {
+          throw failure()
+        }
+        _ = try await run([
+          Statement("SET statement_timeout = '9s'"), Statement("SET lock_timeout = '5s'"),
+          Statement("SET idle_in_transaction_session_timeout = '30s'"),
+        ])
+        return
+      default: throw failure()
+      }
+    }
+  }
+
+  private func makeWatch() -> DescriptorWatch {
+    DescriptorWatch(loop: loop, descriptor: PQsocket(handle)) { [unowned self] readiness in
+      watch?.watch([])
+      let waiter = waiter
+      self.waiter = nil
+      waiter?.resume(returning: readiness)
+    }
+  }
+
+  /// Waits for the socket. Throws where it is broken or `until` has passed.
+  private func ready(
+    _ interest: DescriptorWatch.Readiness, until: Int64
+  ) async throws -> DescriptorWatch.Readiness {
+    let left = until - Monotonic.milliseconds
+    guard left > 0 else { throw gone("no answer in time") }
+    let timer = loop.schedule(after: Int(left)) { [unowned self] in
+      let waiter = waiter
+      self.waiter = nil
+      watch?.watch([])
+      waiter?.resume(returning: [])
+    }
+    let readiness = await withCheckedContinuation { continuation in
+      waiter = continuation
+      watch?.watch(interest)
+    }
+    timer.cancel()
+    guard !readiness.contains(.failed) else { throw gone("the socket failed") }
+    guard !readiness.isEmpty else { throw gone("no answer in time") }
+    return readiness
+  }
+
+  /// Ends the connection; harmless a second time.
+  func close() {
+    guard !isClosed else { return }
+    isClosed = true
+    isBroken = true
+    watch?.close()
+    watch = nil
+    PQfinish(handle)
+  }
+  private var isClosed = false
+
+  // MARK: Statements
+
+  func run(_ statement: Statement) async throws -> ResultSet {
+    let results = try await run([statement])
+    guard let result = results.first else { throw gone("no result") }
+    return result
+  }
+
+  /// Sends all statements, then reads all results. Where one fails, those behind it are not run and
+  /// the first failure is thrown; the transaction is then to be rolled back.
+  func run(_ statements: [Statement]) async throws -> [ResultSet] {
+    loop.preconditionOnLoop()
+    guard !isBroken else { throw gone("the connection is broken") }
+    if statements.isEmpty { return [] }
+    let end = Monotonic.milliseconds + Int64(Self.answerMilliseconds)
+    var expected: [Bool] = []
+    for statement in statements { try send(statement, &expected) }
+    guard PQpipelineSync(handle) == 1 else { throw gone("PQpipelineSync") }
+    try await flush(until: end)
+    return try await readResults(expected, until: end)
+  }
+
+  /// Queues a statement, prepared first where it is new; `expected` gets, per result to come, whether
+  /// it is the statement's own.
+  private func send(_ statement: Statement, _ expected: inout [Bool]) throws {
+    let text = statement.sql.postgres
+    let key = UnsafeRawPointer(text.utf8Start)
+    let name: String
+    if let known = prepared[key] {
+      name = known
+    } else {
+      name = "s\(prepared.count)"
+      prepared[key] = name
+      let status = text.utf8Start.withMemoryRebound(to: CChar.self, capacity: 1) {
+        PQsendPrepare(handle, name, $0, 0, nil)
+      }
+      guard status == 1 else { throw gone("PQsendPrepare") }
+      expected.append(false)
+    }
+    let parameters = Parameters(statement.values)
+    guard parameters.send(handle, name) == 1 else { throw gone("PQsendQueryPrepared") }
+    expected.append(true)
+  }
+
+  private func flush(until end: Int64) async throws {
+    while true {
+      switch PQflush(handle) {
+      case 0: return
+      case 1:
+        let readiness = try await ready([.readable, .writable], until: end)
+        if readiness.contains(.readable), PQconsumeInput(handle) == 0 { throw gone("PQconsumeInput") }
+      default: throw gone("PQflush")
+      }
+    }
+  }
+
+  /// In pipeline mode each command's results end with a null one, and the sync has one of its own.
+  private func readResults(_ expected: [Bool], until end: Int64) async throws -> [ResultSet] {
+    var sets: [ResultSet] = []
+    var error: DatabaseError?
+    for isOwn in expected {
+      while let result = try await nextResult(until: end) {
+        defer { PQclear(result) }
+        switch PQresultStatus(result) {
+        case PGRES_TUPLES_OK, PGRES_COMMAND_OK:
+          if isOwn { sets.append(try Self.resultSet(result)) }
+        case PGRES_PIPELINE_ABORTED: break
+        default: if error == nil { error = failure(result) }
+        }
+      }
+    }
+    guard let sync = try await nextResult(until: end) else { throw gone("no end of the pipeline") }
+    let status = PQresultStatus(sync)
+    PQclear(sync)
+    guard status == PGRES_PIPELINE_SYNC else { throw gone("no end of the pipeline") }
+    if let error {
+      // Statements behind the failed one were not prepared, though `prepared` says so.
+      isBroken = true
+      throw error
+    }
+    return sets
+  }
+
+  private func nextResult(until end: Int64) async throws -> OpaquePointer? {
+    while PQisBusy(handle) == 1 {
+      _ = try await ready(.readable, until: end)
+      guard PQconsumeInput(handle) == 1 else { throw gone("PQconsumeInput") }
+    }
+    return PQgetResult(handle)
+  }
+
+  // MARK: Results
+
+  private static func resultSet(_ result: OpaquePointer) throws -> ResultSet {
+    let rowCount = PQntuples(result)
+    let columns = PQnfields(result)
+    var rows: [Row] = []
+    rows.reserveCapacity(Int(rowCount))
+    for row in 0..<rowCount {
+      rows.append(Row(try (0..<columns).map { try value(result, row, $0) }))
+    }
+    let affected = PQcmdTuples(result).map { String(cString: $0) } ?? ""
+    return ResultSet(rows: rows, changes: Int(affected) ?? 0)
+  }
+
+  /// Binary values by their type's OID (pg_type.dat).
+  private static func value(_ result: OpaquePointer, _ row: Int32, _ column: Int32) throws -> SQLValue {
+    if PQgetisnull(result, row, column) == 1 { return .null }
+    let count = Int(PQgetlength(result, row, column))
+    let bytes = UnsafeRawBufferPointer(start: PQgetvalue(result, row, column), count: count)
+    switch PQftype(result, column) {
+    case 20, 21, 23:
+      // Two's complement, big-endian, of 2, 4 or 8 bytes.
+      guard let first = bytes.first else { break }
+      let start: Int64 = first >= 0x80 ? -1 : 0
+      return .integer(bytes.reduce(start) { $0 << 8 | Int64($1) })
+    case 16: return .integer(bytes.first == 1 ? 1 : 0)
+    case 17: return .blob([UInt8](bytes))
+    case 18, 19, 25, 1043: return .text(String(decoding: bytes, as: UTF8.self))
+    default: break
+    }
+    throw DatabaseError(kind: .other, message: "type \(PQftype(result, column)) is not read")
+  }
+
+  // MARK: Failures
+
+  private func gone(_ what: String) -> DatabaseError {
+    isBroken = true
+    let message = String(cString: PQerrorMessage(handle)).trimmingNewlines()
+    return DatabaseError(kind: .unavailable, message: "postgres: \(what): \(message)")
+  }
+
+  private func failure() -> DatabaseError { gone("connect") }
+
+  /// By the class of the SQLSTATE (Postgres manual, appendix A).
+  private func failure(_ result: OpaquePointer) -> DatabaseError {
+    let state = PQresultErrorField(result, 67).map { String(cString: $0) } ?? ""  // PG_DIAG_SQLSTATE
+    let message = String(cString: PQresultErrorMessage(result)).trimmingNewlines()
+    let kind: DatabaseError.Kind =
+      switch state.prefix(2) {
+      case "23": .constraint
+      // Connection, resources, operator's intervention, locks, conflicts of transactions.
+      case "", "08", "53", "55", "57", "58", "40": .unavailable
+      default: .other
+      }
+    return DatabaseError(kind: kind, message: "postgres \(state): \(message)")
+  }
+}
+
+/// A statement's values in libpq's form, binary.
+private struct Parameters {
+  private var storage: [UInt8] = []
+  private var offsets: [Int?] = []
+  private var lengths: [Int32] = []
+  private var formats: [Int32] = []
+
+  init(_ values: [SQLValue]) {
+    for value in values {
+      formats.append(1)
+      let start = storage.count
+      switch value {
+      case .null: break
+      case .integer(let number):
+        withUnsafeBytes(of: number.bigEndian) { storage.append(contentsOf: $0) }
+      case .text(let text): storage.append(contentsOf: text.utf8)
+      case .blob(let bytes): storage.append(contentsOf: bytes)
+      }
+      offsets.append(value == .null ? nil : start)
+      lengths.append(Int32(storage.count - start))
+    }
+    // So that an empty value at the end still has an address inside.
+    storage.append(0)
+  }
+
+  func send(_ handle: OpaquePointer, _ name: String) -> Int32 {
+    storage.withUnsafeBytes { bytes in
+      let base = bytes.baseAddress?.assumingMemoryBound(to: CChar.self)
+      let pointers = offsets.map { offset -> UnsafePointer<CChar>? in
+        offset.flatMap { offset in base.map { $0 + offset } }
+      }
+      return PQsendQueryPrepared(
+        handle, name, Int32(offsets.count), pointers, lengths, formats, 1)
+    }
+  }
+}
+
+extension String {
+  fileprivate func trimmingNewlines() -> String {
+    String(self.split(separator: "\n").joined(separator: " "))
+  }
+}

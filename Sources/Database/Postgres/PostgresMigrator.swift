@@ -1,0 +1,97 @@
+internal import Basics
+internal import CPostgres
+
+/// Brings a Postgres schema up to date, before the server serves: blocking, on a connection of its
+/// own, under a lock that makes nodes that start together wait for each other.
+enum PostgresMigrator {
+  /// Any number, the same on all nodes.
+  private static let lockSQL: StaticString = "SELECT pg_advisory_xact_lock(7237955317801)"
+
+  static func migrate(_ url: Secret<String>, _ migrations: [Migration]) throws {
+    guard let handle = PQconnectdb(url.reveal()) else {
+      throw DatabaseError(kind: .unavailable, message: "libpq has no memory")
+    }
+    defer { PQfinish(handle) }
+    guard PQstatus(handle) == CONNECTION_OK else {
+      throw DatabaseError(
+        kind: .unavailable,
+        message: "Postgres cannot be reached: \(String(cString: PQerrorMessage(handle)))")
+    }
+    try run(handle, "SET client_min_messages = warning")
+    try run(handle, "BEGIN")
+    try run(handle, lockSQL)
+    try run(
+      handle,
+      """
+      CREATE TABLE IF NOT EXISTS schema_migrations (
+        feature TEXT NOT NULL, number BIGINT NOT NULL, checksum BIGINT NOT NULL,
+        applied_at BIGINT NOT NULL, PRIMARY KEY (feature, number))
+      """)
+    let applied = try rows(handle, "SELECT feature, number, checksum FROM schema_migrations").map {
+      guard $0.count == 3, let number = Int($0[1]), let checksum = Int64($0[2]) else {
+        throw DatabaseError(kind: .other, message: "schema_migrations is not ours")
+      }
+      return MigrationPlan.Applied(feature: $0[0], number: number, checksum: checksum)
+    }
+    let pending = try MigrationPlan.pending(migrations, applied: applied) {
+      MigrationPlan.checksum($0.sql.postgres)
+    }
+    for step in pending {
+      try run(handle, step.sql.postgres)
+      try insert(handle, step)
+    }
+    try run(handle, "COMMIT")
+  }
+
+  private static func insert(_ handle: OpaquePointer, _ step: Migration) throws {
+    let values = [
+      "\(step.feature)", String(step.number), String(MigrationPlan.checksum(step.sql.postgres)),
+      String(Timestamp.now.milliseconds),
+    ]
+    try withCStrings(values) { pointers in
+      try check(
+        handle,
+        PQexecParams(
+          handle,
+          "INSERT INTO schema_migrations (feature, number, checksum, applied_at) VALUES ($1, $2, $3, $4)",
+          4, nil, pointers, nil, nil, 0))
+    }
+  }
+
+  private static func withCStrings(
+    _ texts: [String], _ body: ([UnsafePointer<CChar>?]) throws -> Void
+  ) throws {
+    func next(_ index: Int, _ pointers: [UnsafePointer<CChar>?]) throws {
+      guard index < texts.count else { return try body(pointers) }
+      try texts[index].withCString { try next(index + 1, pointers + [$0]) }
+    }
+    try next(0, [])
+  }
+
+  private static func run(_ handle: OpaquePointer, _ text: StaticString) throws {
+    try check(handle, exec(handle, text))
+  }
+
+  private static func rows(_ handle: OpaquePointer, _ text: StaticString) throws -> [[String]] {
+    guard let result = exec(handle, text) else { throw failure(handle) }
+    defer { PQclear(result) }
+    guard PQresultStatus(result) == PGRES_TUPLES_OK else { throw failure(handle) }
+    return (0..<PQntuples(result)).map { row in
+      (0..<PQnfields(result)).map { String(cString: PQgetvalue(result, row, $0)) }
+    }
+  }
+
+  private static func exec(_ handle: OpaquePointer, _ text: StaticString) -> OpaquePointer? {
+    text.utf8Start.withMemoryRebound(to: CChar.self, capacity: 1) { PQexec(handle, $0) }
+  }
+
+  private static func check(_ handle: OpaquePointer, _ result: OpaquePointer?) throws {
+    defer { PQclear(result) }
+    let status = PQresultStatus(result)
+    guard status == PGRES_COMMAND_OK || status == PGRES_TUPLES_OK else { throw failure(handle) }
+  }
+
+  private static func failure(_ handle: OpaquePointer) -> DatabaseError {
+    DatabaseError(kind: .other, message: "postgres: \(String(cString: PQerrorMessage(handle)))")
+  }
+}
