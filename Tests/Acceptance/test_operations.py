@@ -1,0 +1,244 @@
+"""Starting, stopping, settings, metrics (CONTRACT section 1)."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import time
+import uuid
+
+import pytest
+from websockets.exceptions import ConnectionClosed
+
+from martlet import BINARY, Server, token
+
+
+def run(*arguments, **environment):
+    return subprocess.run(
+        [BINARY, *arguments], env={"PATH": os.environ["PATH"], **environment}, capture_output=True, text=True, timeout=20
+    )
+
+
+def test_standard_output_is_one_line(fresh):
+    server = fresh(MARTLET_LOOPS=4)
+    assert server.stop() == 0
+    # Closed by stop(); what was written before it is in the pipe no more, so ask again.
+    process = subprocess.Popen([BINARY, "serve"], env=server.environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    line = process.stdout.readline().decode()
+    assert re.fullmatch(r"listening on http://127\.0\.0\.1:\d+\n", line)
+    process.send_signal(signal.SIGTERM)
+    assert process.stdout.read() == b""
+    assert process.wait(12) == 0
+
+
+def test_second_server_on_the_same_data_refuses(fresh):
+    server = fresh()
+    second = run("serve", **server.environment)
+    assert second.returncode != 0 and "data directory" in second.stderr and second.stdout == ""
+    server.kill()
+    # A killed one leaves nothing that blocks the next.
+    server.start()
+    with server.http() as http:
+        assert http.get("/readyz").status_code == 200
+
+
+def test_files_of_others_are_left_alone(tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "notes.txt").write_text("mine")
+    with Server(tmp_path / "data"):
+        pass
+    assert (tmp_path / "data" / "notes.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    "environment, words",
+    [
+        ({"MARTLET_NONSENSE": "1"}, "MARTLET_NONSENSE"),
+        ({"MARTLET_LOOPS": "0"}, "MARTLET_LOOPS"),
+        ({"MARTLET_LISTEN": "somewhere"}, "MARTLET_LISTEN"),
+        ({"MARTLET_RATE_LIMITS": "off", "MARTLET_LISTEN": "0.0.0.0:0"}, "MARTLET_RATE_LIMITS"),
+        ({"MARTLET_RATE_LIMITS": "off", "MARTLET_METRICS_LISTEN": "0.0.0.0:0"}, "MARTLET_RATE_LIMITS"),
+        ({"MARTLET_SIGNUP": "maybe"}, "MARTLET_SIGNUP"),
+        ({"MARTLET_TRUSTED_PROXIES": "10.0.0.0/33"}, "MARTLET_TRUSTED_PROXIES"),
+        ({"MARTLET_TLS_CERTIFICATE": "x.pem"}, "MARTLET_TLS_KEY"),
+        ({"MARTLET_DATABASE": "mysql://secret@x"}, "MARTLET_DATABASE"),
+    ],
+)
+def test_wrong_settings_stop_the_start_with_a_sentence(tmp_path, environment, words):
+    result = run("serve", MARTLET_DATA=str(tmp_path / "d"), **{"MARTLET_LISTEN": "127.0.0.1:0", **environment})
+    assert result.returncode != 0 and result.stdout == ""
+    assert words in result.stderr and len(result.stderr.splitlines()) == 1
+    assert "secret" not in result.stderr
+
+
+def test_settings_from_a_file_and_the_environment_wins(tmp_path):
+    file = tmp_path / "martlet.conf"
+    file.write_text(f"# ours\nMARTLET_LISTEN=127.0.0.1:1\nMARTLET_DATA={tmp_path}/d\n\nMARTLET_LOG_LEVEL = error\n")
+    process = subprocess.Popen(
+        [BINARY, "--config", str(file), "serve"],
+        env={"PATH": os.environ["PATH"], "MARTLET_LISTEN": "127.0.0.1:0"}, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )
+    assert process.stdout.readline().startswith(b"listening on http://127.0.0.1:")
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(12) == 0
+    assert process.stderr.read() == b""
+    file.write_text("MARTLET_NO_SUCH=1\n")
+    assert "MARTLET_NO_SUCH" in run("--config", str(file), "serve").stderr
+
+
+def test_sigterm_drains(fresh):
+    server = fresh()
+    ada = server.person()
+    with ada.relay() as relay, ada.chat() as chat, server.raw() as idle, server.http() as http:
+        http.get("/healthz")
+        start = time.monotonic()
+        server.process.send_signal(signal.SIGTERM)
+        statuses = set()
+        while time.monotonic() - start < 0.2:
+            statuses.add(http.get("/readyz").status_code)
+            assert http.get("/healthz").status_code == 200
+        assert 503 in statuses, "/readyz fails first"
+        assert relay.close_code(8) == 1001
+        assert chat.close_code(8) == 1001
+        assert server.process.wait(10) == 0
+        assert time.monotonic() - start < 10
+        with pytest.raises(OSError):
+            socket.create_connection(("127.0.0.1", server.port), timeout=1)
+
+
+def test_metrics(fresh):
+    server = fresh(MARTLET_METRICS_LISTEN="127.0.0.1:0")
+    address = re.search(r'"address":"(http://[^"]+)"', server.log_text())[1]
+    import httpx
+
+    ada = server.person()
+    room = ada.room()
+    with ada.relay() as socket:
+        socket.say(room, "x", "1")
+        socket.until("text")
+        page = httpx.get(address).text
+    for name in (
+        "martlet_connections", "martlet_websockets", "martlet_frames_received_total", "martlet_deliveries_total",
+        "martlet_commit_seconds_count", "martlet_commit_batch_count", "martlet_fdatasync_seconds_count",
+        "martlet_wal_bytes", "martlet_room_heads_healed_total", "martlet_password_queue", "martlet_dropped_total",
+    ):
+        assert re.search(rf"^{name}(\{{.*\}})? \S+$", page, re.M), name
+    assert re.search(r'^martlet_http_requests_total\{method="POST",route="/rooms",status="201"\} 1$', page, re.M)
+    with server.http() as http:
+        assert http.get("/metrics").status_code == 404, "not on the public listener"
+
+
+def test_secrets_are_not_in_the_log(fresh):
+    server = fresh(MARTLET_LOG_LEVEL="debug")
+    account = server.sign_up()
+    secret = token(uuid.uuid4(), secret="wrong-secret-wrong-secret-wrong-secret")
+    with server.http(secret) as http:
+        http.get("/rooms?token=hidden")
+    with server.http() as http:
+        http.post("/v1/auth/login", json={"email": "a@b.c", "password": "hunter2hunter2"})
+        http.post("/v1/auth/refresh", json={"refresh_token": account["refresh_token"]})
+    server.stop()
+    log = server.log_text()
+    for word in (account["access_token"], account["refresh_token"], secret, "hunter2", "hidden", "correct horse"):
+        assert word not in log
+    from martlet import SECRET
+
+    assert SECRET not in log
+
+
+def test_slow_reader_is_closed_and_others_go_on(fresh):
+    server = fresh(MARTLET_SEND_QUEUE_BYTES=65536, MARTLET_LOOPS=1)
+    entity = uuid.uuid4()
+    ada, bob = server.person(entity), server.person(entity)
+    room = ada.room()
+    raw = server.raw()
+    raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    raw.sendall(
+        b"GET /v1/relay HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+        b"Authorization: Bearer " + bob.token.encode() + b"\r\n\r\n"
+    )
+    with ada.relay() as socket_:
+        for number in range(200):
+            socket_.say(room, "x" * 60000, str(number))
+            assert socket_.receive()["seq"] == number + 1
+            socket_.until("ack")
+    raw.settimeout(10)
+    received = b""
+    try:
+        while chunk := raw.recv(1 << 20):
+            received += chunk
+    except ConnectionResetError:
+        pass
+    raw.close()
+    assert b"\x88" in received[-40:] and (4408).to_bytes(2, "big") in received[-40:]
+    assert len(received) < 200 * 60000
+
+
+def test_postgres_goes_away_and_comes_back(tmp_path):
+    from postgres import Postgres
+
+    postgres = Postgres().start()
+    try:
+        with Server(tmp_path / "data", MARTLET_DATABASE=postgres.database()) as server:
+            ada = server.person()
+            room = ada.room()
+            with ada.relay() as relay:
+                relay.say(room, "before", "1")
+                relay.until("text")
+                relay.until("ack")
+                postgres.stop()
+                assert ada.http.get("/rooms").status_code == 503
+                assert ada.http.get("/readyz").status_code == 503
+                assert ada.http.get("/healthz").status_code == 200
+                relay.say(room, "during", "2")
+                assert relay.until("error")["code"] == "unavailable"
+                postgres.start()
+                deadline = time.monotonic() + 10
+                while ada.http.get("/readyz").status_code != 200:
+                    assert time.monotonic() < deadline
+                    time.sleep(0.05)
+                relay.say(room, "during", "2")
+                assert relay.until("text")["seq"] == 2
+                assert relay.until("ack")["seq"] == 2
+    finally:
+        postgres.remove()
+
+
+def test_locked_database_is_503_and_recovers(fresh):
+    import sqlite3
+
+    server = fresh()
+    ada = server.person()
+    room = ada.room()
+    with ada.relay() as relay:
+        other = sqlite3.connect(server.data / "martlet.db", isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        relay.say(room, "locked out", "1")
+        assert relay.until("error")["code"] == "unavailable"
+        assert ada.http.post("/rooms", json={"name": "n", "level_admin": 1, "type": "group"}).status_code == 503
+        other.execute("ROLLBACK")
+        relay.say(room, "locked out", "1")
+        assert relay.until("text")["seq"] == 1
+        other.close()
+
+
+def test_nearly_full_disk_refuses_growth_but_not_log_out(fresh):
+    server = fresh()
+    account = server.sign_up()
+    server.stop()
+    server.environment["MARTLET_DISK_RESERVE_BYTES"] = str(1 << 49)
+    server.start()
+    ada = server.person()
+    answer = ada.http.post("/rooms", json={"name": "n", "level_admin": 1, "type": "group"})
+    assert answer.status_code == 503 and answer.headers["retry-after"]
+    with server.http(account["access_token"]) as http:
+        assert http.get("/v1/me").status_code == 200
+        assert http.post("/v1/auth/logout").status_code == 204
+
+
+def test_start_is_quick_and_lean(fresh):
+    server = fresh()
+    rss = int(re.search(r"VmRSS:\s+(\d+)", open(f"/proc/{server.process.pid}/status").read())[1])
+    assert rss < 60_000
