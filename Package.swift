@@ -62,6 +62,14 @@ let package = Package(
     .executableTarget(
       name: "MartletBench", dependencies: ["Basics", "Crypto", "EventLoop"],
       swiftSettings: settings),
+
+    testTarget("BasicsTests", ["Basics"]),
+    testTarget("EventLoopTests", ["Basics", "EventLoop"]),
+    testTarget("CryptoTests", ["Basics", "Crypto"]),
+    testTarget("WebTests", ["Access", "Basics", "Web"]),
+    testTarget("DatabaseTests", ["Basics", "Database", "EventLoop"]),
+    testTarget("ChatTests", ["Access", "Basics", "Chat"]),
+    testTarget("RelayTests", ["Access", "Basics", "Chat", "Events", "Relay"]),
   ],
   swiftLanguageModes: [.v6]
 )

@@ -265,7 +265,7 @@ package final class AccountService: Sendable {
 package enum AccountUpkeep {
   /// The signing keys, made at the first start. Throws where the database holds something else.
   package static func tokens(from database: any Database) async throws -> LocalTokens {
-    let stored = try await database.write { transaction in
+    let stored = try await database.write(.essential) { transaction in
       var keys = try await AccountStore.signingKeys(in: transaction)
       if keys.isEmpty {
         let id = Base64URL.encode(SecretBytes.random(6))

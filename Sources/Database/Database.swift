@@ -12,6 +12,7 @@ package protocol Database: Sendable {
 
   /// Runs `body` in a transaction and returns once it is committed, durably. Where `body` throws,
   /// nothing of it is kept. SQLite puts all waiting transactions into one commit.
+  @discardableResult
   func write<Result: Sendable>(
     _ urgency: WriteUrgency, _ body: @escaping @Sendable (Transaction) async throws -> Result
   ) async throws -> Result
@@ -27,6 +28,7 @@ package protocol Database: Sendable {
 }
 
 extension Database {
+  @discardableResult
   package func write<Result: Sendable>(
     _ body: @escaping @Sendable (Transaction) async throws -> Result
   ) async throws -> Result { try await write(.ordinary, body) }

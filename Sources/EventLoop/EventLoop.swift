@@ -149,7 +149,7 @@ package final class EventLoop: SerialExecutor, TaskExecutor, @unchecked Sendable
   private func endTurn() {
     runJobs()
     for hook in turnEndHooks { hook() }
-    let hasWork = queueHead < queue.count || neverWaits
+    let hasWork = queueHead < queue.count || neverWaits || isStopping
     if hasWork != isIdleActive {
       isIdleActive = hasWork
       // An active idle handle makes the poll return at once (libuv manual, uv_idle_t).

@@ -27,14 +27,29 @@ package enum MartletCommand {
       case "--version": say("martlet \(version)")
       case "serve" where arguments.count == 1:
         return try serve(try settings(environment, file))
+      case "settings" where arguments.count == 1: say(AdminCommands.settingsPage())
+      case "routes" where arguments.count == 1: say(try admin(environment, file).routes())
+      case "migrate" where arguments.count == 1: say(try admin(environment, file).migrate())
+      case "backup" where arguments.count == 2:
+        say(try admin(environment, file).backup(to: arguments[1]))
+      case "admin" where arguments.count == 3 && arguments[1] == "grant":
+        say(try admin(environment, file).grant(email: arguments[2]))
+      case "admin" where arguments.count == 3 && arguments[1] == "reset-password":
+        say(try admin(environment, file).resetPassword(email: arguments[2]))
       default:
         return fail("martlet does not know `\(arguments.joined(separator: " "))`; try --help.")
       }
       return 0
+    } catch let error as AppError {
+      return fail(error.underlying.map { "\(error.message) (\($0))" } ?? error.message)
     } catch {
       return fail("\(error)")
     }
   }
+
+  private static func admin(
+    _ environment: [String: String], _ file: String?
+  ) throws -> AdminCommands { AdminCommands(try settings(environment, file)) }
 
   static let help = """
     martlet - live communication for an organisation, on your own machine
@@ -42,11 +57,18 @@ package enum MartletCommand {
     Usage: martlet [--config FILE] COMMAND
 
     Commands:
-      serve       run the server
-      --version   print the version
-      --help      print this
+      serve                         run the server
+      migrate                       bring the database's schema up to date
+      admin grant EMAIL             make an account a platform admin
+      admin reset-password EMAIL    set a new password and print it
+      backup FILE                   save a consistent copy of the embedded database, online
+      routes                        print every route and frame with its policy
+      settings                      print every setting (docs/CONFIGURATION.md)
+      --version                     print the version
+      --help                        print this
 
-    Settings come from the environment, or from a file of NAME=value lines.
+    Settings come from the environment, or from a file of NAME=value lines; the environment wins.
+    The server listens on http://127.0.0.1:8080 and keeps its data in ./data unless told otherwise.
     """
 
   private static func settings(

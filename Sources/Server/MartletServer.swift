@@ -8,7 +8,7 @@ internal import EventLoop
 internal import Events
 internal import Live
 internal import Relay
-internal import Web
+package import Web
 
 /// The whole server: made from settings, started, drained. The only place that knows all parts.
 package final class MartletServer: Sendable {
@@ -54,7 +54,8 @@ package final class MartletServer: Sendable {
 
   /// Opens the database, binds the listeners and serves. Throws a sentence for the operator.
   package func start() async throws -> Running {
-    let database = try await Storage.open(
+    try Storage.lock(settings)
+    let database = try Storage.open(
       settings, metrics: DatabaseMetrics(metrics), log: log, loops: group.loops)
     let tokens = try await AccountUpkeep.tokens(from: database)
     let epoch = try await Instance.epoch(from: database) {
@@ -90,20 +91,9 @@ package final class MartletServer: Sendable {
 
     let web = WebServer(
       settings: settings, group: group, openFileLimit: openFileLimit, log: log, metrics: metrics)
-    var router = Router()
-    OperationsRoutes(health: health, database: database).add(to: &router)
-    AccountRoutes(
-      accounts: accounts, isPublicURLSecure: settings.isPublicURLSecure,
-      maximumJSONDepth: settings.maxJSONDepth
-    ).add(to: &router)
-    RoomRoutes(rooms: rooms, history: history, maximumJSONDepth: settings.maxJSONDepth)
-      .add(to: &router)
-    RelayRoutes(
-      loops: relayLoops,
-      counter: settings.rateLimits
-        ? ConnectionCounter(maximumPerAddress: settings.connectionsPerAddress) : nil,
-      hasRoom: { web.hasRoomForWebSocket }
-    ).add(to: &router)
+    let router = Self.router(
+      settings: settings, health: health, database: database, accounts: accounts, rooms: rooms,
+      history: history, relayLoops: relayLoops, hasRoomForWebSocket: { web.hasRoomForWebSocket })
 
     let address = try await web.start { [self] address in
       Application(router: router, middleware: middleware(credentials, address))
@@ -117,6 +107,49 @@ package final class MartletServer: Sendable {
     return Running(
       url: "\(scheme)://\(address)", web: web, metricsWeb: metricsWeb, database: database,
       tasks: tasks)
+  }
+
+  /// Every route of the public listener.
+  private static func router(
+    settings: Settings, health: Health, database: any Database, accounts: AccountService,
+    rooms: Rooms, history: MessageHistory, relayLoops: [LoopBound<RelayLoop>],
+    hasRoomForWebSocket: @escaping @Sendable () -> Bool
+  ) -> Router {
+    var router = Router()
+    OperationsRoutes(health: health, database: database).add(to: &router)
+    AccountRoutes(
+      accounts: accounts, isPublicURLSecure: settings.isPublicURLSecure,
+      maximumJSONDepth: settings.maxJSONDepth
+    ).add(to: &router)
+    RoomRoutes(rooms: rooms, history: history, maximumJSONDepth: settings.maxJSONDepth)
+      .add(to: &router)
+    RelayRoutes(
+      loops: relayLoops,
+      counter: settings.rateLimits
+        ? ConnectionCounter(maximumPerAddress: settings.connectionsPerAddress) : nil,
+      hasRoom: hasRoomForWebSocket
+    ).add(to: &router)
+    return router
+  }
+
+  /// The table of routes without a server behind it, for `martlet routes`.
+  package static func describeRoutes(_ settings: Settings) throws -> [Route] {
+    let database = DescribedDatabase()
+    let events = EventStream(fanout: InProcessFanout())
+    guard let key = SigningKey(id: "none", seed: SecretBytes.random(32)),
+      let tokens = LocalTokens(keys: [key])
+    else { throw SettingsError("no key could be made") }
+    let lane = Lane(name: "none", threads: 0, maximumWaiting: 0)
+    return router(
+      settings: settings, health: Health(), database: database,
+      accounts: AccountService(
+        database: database, events: events, tokens: tokens, hashing: lane, settings: settings,
+        log: .none),
+      rooms: Rooms(
+        database: database, events: events, directory: RoomDirectory(database: database),
+        maximumRules: settings.roomRules, levelToCreate: settings.roomCreateLevel),
+      history: MessageHistory(database: database), relayLoops: [], hasRoomForWebSocket: { false }
+    ).routes
   }
 
   private func middleware(
@@ -230,4 +263,19 @@ extension Settings {
     if address.isLoopback { origins.append("\(scheme)://localhost:\(address.port)") }
     return origins
   }
+}
+
+/// Stands where a database would, while routes are only described. Answers nothing.
+private struct DescribedDatabase: Database {
+  func read<Result: Sendable>(
+    _ body: @escaping @Sendable (Transaction) async throws -> Result
+  ) async throws -> Result { throw AppError(.unavailable) }
+
+  func write<Result: Sendable>(
+    _ urgency: WriteUrgency, _ body: @escaping @Sendable (Transaction) async throws -> Result
+  ) async throws -> Result { throw AppError(.unavailable) }
+
+  func attach(_ work: any GatheredWork) {}
+  func signalGatheredWork() {}
+  func close() async {}
 }

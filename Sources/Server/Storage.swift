@@ -14,14 +14,21 @@ enum Storage {
 
   static func databasePath(_ settings: Settings) -> String { "\(settings.data)/\(fileName)" }
 
-  /// Throws a sentence for the operator where the directory is held by another server.
-  static func open(
-    _ settings: Settings, metrics: DatabaseMetrics, log: Log, loops: [EventLoop]
-  ) async throws -> any Database {
+  /// Takes the data directory for the life of this process. Throws a sentence for the operator where
+  /// another server holds it.
+  static func lock(_ settings: Settings) throws {
     try FileSystem.makeDirectory(settings.data)
     guard try FileSystem.lockForLifetime("\(settings.data)/\(lockName)") else {
       throw SettingsError("Another Martlet is using the data directory \(settings.data).")
     }
+  }
+
+  /// Opens the database and brings its schema up to date. Without `lock` only beside a server that
+  /// runs: its writer and this one take turns.
+  static func open(
+    _ settings: Settings, metrics: DatabaseMetrics, log: Log, loops: [EventLoop]
+  ) throws -> any Database {
+    try FileSystem.makeDirectory(settings.data)
     if !settings.database.reveal().isEmpty {
       return try PostgresDatabase(
         url: settings.database, migrations: migrations, connections: settings.postgresConnections,

@@ -19,7 +19,8 @@ final class PostgresConnection: SQLConnection {
   private static let answerMilliseconds = 15_000
 
   /// Connects. Throws `DatabaseError` `unavailable`.
-  static func connect(to url: Secret<String>, on loop: EventLoop) async throws -> PostgresConnection {
+  static func connect(to url: Secret<String>, on loop: EventLoop) async throws -> PostgresConnection
+  {
     loop.preconditionOnLoop()
     guard let handle = PQconnectStart(url.reveal()) else {
       throw DatabaseError(kind: .unavailable, message: "libpq has no memory")
@@ -155,7 +156,9 @@ final class PostgresConnection: SQLConnection {
       case 0: return
       case 1:
         let readiness = try await ready([.readable, .writable], until: end)
-        if readiness.contains(.readable), PQconsumeInput(handle) == 0 { throw gone("PQconsumeInput") }
+        if readiness.contains(.readable), PQconsumeInput(handle) == 0 {
+          throw gone("PQconsumeInput")
+        }
       default: throw gone("PQflush")
       }
     }
@@ -211,7 +214,9 @@ final class PostgresConnection: SQLConnection {
   }
 
   /// Binary values by their type's OID (pg_type.dat).
-  private static func value(_ result: OpaquePointer, _ row: Int32, _ column: Int32) throws -> SQLValue {
+  private static func value(_ result: OpaquePointer, _ row: Int32, _ column: Int32) throws
+    -> SQLValue
+  {
     if PQgetisnull(result, row, column) == 1 { return .null }
     let count = Int(PQgetlength(result, row, column))
     let bytes = UnsafeRawBufferPointer(start: PQgetvalue(result, row, column), count: count)

@@ -48,6 +48,7 @@ package final class PostgresDatabase: Database {
     try await pool.use { try await Self.run($0, Self.beginRead, body).0 }
   }
 
+  @discardableResult
   package func write<Result: Sendable>(
     _ urgency: WriteUrgency, _ body: @escaping @Sendable (Transaction) async throws -> Result
   ) async throws -> Result {
@@ -259,7 +260,8 @@ final class PostgresPool: Sendable {
       lose()
       return
     }
-    let next = state.withLock { state -> CheckedContinuation<LoopBound<PostgresConnection>?, Never>? in
+    let next = state.withLock {
+      state -> CheckedContinuation<LoopBound<PostgresConnection>?, Never>? in
       if !state.waiting.isEmpty { return state.waiting.removeFirst() }
       state.idle.append(bound)
       return nil
@@ -269,7 +271,8 @@ final class PostgresPool: Sendable {
 
   /// A place is free, but its connection is gone.
   private func lose() {
-    let next = state.withLock { state -> CheckedContinuation<LoopBound<PostgresConnection>?, Never>? in
+    let next = state.withLock {
+      state -> CheckedContinuation<LoopBound<PostgresConnection>?, Never>? in
       state.open -= 1
       return state.waiting.isEmpty ? nil : state.waiting.removeFirst()
     }

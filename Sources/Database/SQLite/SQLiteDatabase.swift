@@ -107,6 +107,7 @@ package final class SQLiteDatabase: Database {
     }
   }
 
+  @discardableResult
   package func write<Result: Sendable>(
     _ urgency: WriteUrgency, _ body: @escaping @Sendable (Transaction) async throws -> Result
   ) async throws -> Result {
@@ -157,5 +158,10 @@ package final class SQLiteDatabase: Database {
     sqlite3_backup_finish(backup)
     guard status == SQLITE_DONE else { throw copy.failure(status) }
     try copy.script("PRAGMA journal_mode = DELETE")
+  }
+
+  /// Folds the write-ahead log of a database that nobody has open, so that one file holds it all.
+  package static func makeSingleFile(_ path: String) throws {
+    try SQLiteConnection(path: path, isReadOnly: false).script("PRAGMA journal_mode = DELETE")
   }
 }

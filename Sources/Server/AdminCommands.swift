@@ -1,0 +1,134 @@
+internal import Access
+internal import Accounts
+internal import Basics
+internal import Chat
+internal import Crypto
+internal import Database
+internal import EventLoop
+internal import Events
+internal import Relay
+internal import Web
+
+/// What an operator does from the command line, also beside a server that runs: both write to the same
+/// database, and the server sees the change within a second.
+struct AdminCommands {
+  private let settings: Settings
+  private let log: Log
+  private let loop = EventLoop(name: "admin")
+
+  init(_ settings: Settings) {
+    self.settings = settings
+    log = Log(level: .warning, format: .text)
+  }
+
+  private func withDatabase<Result: Sendable>(
+    _ body: @escaping @Sendable (any Database) async throws -> Result
+  ) throws -> Result {
+    let database = try Storage.open(
+      settings, metrics: DatabaseMetrics(Metrics()), log: log, loops: [loop])
+    return try loop.runBlocking {
+      let outcome: Swift.Result<Result, any Error>
+      do { outcome = .success(try await body(database)) } catch { outcome = .failure(error) }
+      await database.close()
+      return try outcome.get()
+    }
+  }
+
+  private func withAccounts<Result: Sendable>(
+    _ body: @escaping @Sendable (AccountService) async throws -> Result
+  ) throws -> Result {
+    try withDatabase { [settings, log] database in
+      let lane = Lane(name: "password", threads: 1, maximumWaiting: 1)
+      let accounts = AccountService(
+        database: database, events: EventStream(fanout: InProcessFanout()),
+        tokens: try await AccountUpkeep.tokens(from: database), hashing: lane, settings: settings,
+        log: log)
+      return try await body(accounts)
+    }
+  }
+
+  /// Brings the schema up to date.
+  func migrate() throws -> String {
+    try withDatabase { _ in }
+    return "The schema is up to date."
+  }
+
+  func grant(email: String) throws -> String {
+    guard try withAccounts({ try await $0.grantPlatformAdmin(email: email) }) else {
+      throw SettingsError("There is no account with the address \(email).")
+    }
+    Log(level: .notice, format: settings.logFormat).notice(
+      "audit", ["act": "grant_platform_admin", "email": .string(email), "by": "command line"])
+    return "\(email) is a platform admin from the next log-in on; open sessions have ended."
+  }
+
+  func resetPassword(email: String) throws -> String {
+    guard let password = try withAccounts({ try await $0.resetPassword(email: email) }) else {
+      throw SettingsError("There is no account with the address \(email).")
+    }
+    Log(level: .notice, format: settings.logFormat).notice(
+      "audit", ["act": "reset_password", "email": .string(email), "by": "command line"])
+    return "The new password of \(email) is \(password.reveal())\nOpen sessions have ended."
+  }
+
+  /// A consistent copy of the embedded database, while the server runs.
+  func backup(to file: String) throws -> String {
+    guard settings.database.reveal().isEmpty else {
+      throw SettingsError("`backup` is for the embedded database; use pg_dump for Postgres.")
+    }
+    guard !FileSystem.exists(file) else {
+      throw SettingsError("\(file) exists; a backup never overwrites.")
+    }
+    let source = Storage.databasePath(settings)
+    guard FileSystem.exists(source) else {
+      throw SettingsError("There is no database at \(source).")
+    }
+    try SQLiteDatabase.backup(from: source, to: file)
+    let copy = try SQLiteDatabase(
+      path: file, migrations: Storage.migrations, readers: 1,
+      disk: DiskReserve(path: settings.data, reserve: 0), metrics: DatabaseMetrics(Metrics()),
+      log: log)
+    try loop.runBlocking {
+      // A server that starts on the copy is another history: its clients must reload.
+      try await Instance.forgetEpoch(in: copy)
+      await copy.close()
+    }
+    try SQLiteDatabase.makeSingleFile(file)
+    return "Saved to \(file). To restore, put it at \(source) while no server runs."
+  }
+
+  /// Every route and every frame with its policy, one a line.
+  func routes() throws -> String {
+    var lines = try MartletServer.describeRoutes(settings).map { route in
+      let method = route.kind == .webSocket ? "WS" : route.method.rawValue
+      return "\(pad(method, 7)) \(pad(route.pattern, 44)) \(route.policy.description)"
+    }
+    lines += RelayRoutes.frames.map { frame in
+      "\(pad("FRAME", 7)) \(pad("\(frame.socket) \(frame.type)", 44)) \(frame.policy)"
+    }
+    return lines.joined(separator: "\n")
+  }
+
+  private func pad(_ text: String, _ width: Int) -> String {
+    text + String(repeating: " ", count: max(0, width - text.count))
+  }
+
+  /// docs/CONFIGURATION.md, from the table of settings.
+  static func settingsPage() -> String {
+    var page = """
+      # Configuration
+
+      Settings come from the environment, or from a file of `NAME=value` lines named by `--config`; the
+      environment wins. An unknown `MARTLET_` name stops the start. This page is what `martlet settings`
+      prints; a test compares them.
+
+      | Setting | Default | Meaning |
+      |---|---|---|
+      """
+    for entry in Settings.table {
+      let standard = entry.defaultText == "-" ? "unset" : "`\(entry.defaultText)`"
+      page += "\n| `\(entry.name)` | \(standard) | \(entry.meaning) |"
+    }
+    return page
+  }
+}

@@ -1,0 +1,80 @@
+import Synchronization
+import Testing
+
+@testable import EventLoop
+
+@Suite struct EventLoopTests {
+  @Test func `calls run on the loop, in order`() throws {
+    let loop = EventLoop()
+    let seen = Mutex<[Int]>([])
+    for number in 0..<1000 {
+      loop.execute {
+        loop.preconditionOnLoop()
+        seen.withLock { $0.append(number) }
+      }
+    }
+    let result = try loop.runBlocking { seen.withLock { $0 } }
+    #expect(result == Array(0..<1000))
+    loop.stop()
+  }
+
+  @Test func `a burst from another thread costs one wake-up`() throws {
+    let loop = EventLoop()
+    try loop.runBlocking {}
+    let gate = Mutex(false)
+    let before = loop.wakeUpsSent
+    // The loop is busy, so nothing of the burst is taken before all of it is there.
+    loop.execute { while !gate.withLock({ $0 }) {} }
+    while loop.wakeUpsSent == before {}
+    let busy = loop.wakeUpsSent
+    // The busy call may or may not have been taken before the burst; either way one more is enough.
+    for _ in 0..<1000 { loop.execute {} }
+    #expect(loop.wakeUpsSent - busy <= 1)
+    gate.withLock { $0 = true }
+    loop.stop()
+  }
+
+  @Test func `tasks stay on their loop`() throws {
+    let loop = EventLoop()
+    let isOnLoop = try loop.runBlocking {
+      var all = loop.isOnLoop
+      for _ in 0..<10 {
+        await Task.yield()
+        all = all && loop.isOnLoop
+      }
+      await loop.sleep(milliseconds: 1)
+      return all && loop.isOnLoop && loop.isIsolatingCurrentContext() == true
+    }
+    #expect(isOnLoop)
+    #expect(loop.isIsolatingCurrentContext() == false)
+    loop.stop()
+  }
+
+  @Test func `a flood of jobs leaves room for timers`() throws {
+    let loop = EventLoop()
+    let fired = Mutex(false)
+    @Sendable func flood() { loop.execute { if !fired.withLock({ $0 }) { flood() } } }
+    loop.execute {
+      loop.schedule(after: 5) { fired.withLock { $0 = true } }
+      for _ in 0..<2000 { flood() }
+    }
+    try loop.runBlocking { while !fired.withLock({ $0 }) { await Task.yield() } }
+    #expect(fired.withLock { $0 })
+    loop.stop()
+  }
+
+  @Test func `a lane refuses beyond its bound and finishes what it took`() async throws {
+    let lane = Lane(name: "test", threads: 1, maximumWaiting: 2)
+    let gate = Mutex(false)
+    #expect(lane.submit { _ in while !gate.withLock({ $0 }) {} })
+    while lane.waitingCount > 0 {}
+    let done = Mutex(0)
+    #expect(lane.submit { _ in done.withLock { $0 += 1 } })
+    #expect(lane.submit { _ in done.withLock { $0 += 1 } })
+    #expect(!lane.submit { _ in })
+    await #expect(throws: Lane.Full.self) { try await lane.run { _ in } }
+    gate.withLock { $0 = true }
+    lane.stop()
+    #expect(done.withLock { $0 } == 2)
+  }
+}

@@ -1,0 +1,185 @@
+import Access
+import Basics
+import Testing
+
+@testable import Web
+
+@Suite struct RequestHeadParserTests {
+  private func parse(_ text: String) throws(RequestHeadParser.Failure) -> RequestHead? {
+    var parser = RequestHeadParser(maximumBytes: 16_384)
+    let bytes = Array(text.utf8)
+    guard let length = try parser.scan(bytes) else { return nil }
+    return try parser.parse(bytes, length: length)
+  }
+
+  @Test func `a head is taken apart`() throws {
+    let head = try #require(
+      try parse(
+        "POST /a%20b?c=d&e HTTP/1.1\r\nHost: x\r\nX-Two:  a \t\r\nContent-Length: 12\r\n\r\n"))
+    #expect(head.method == .post && head.path == "/a%20b" && head.query == "c=d&e")
+    #expect(head.headers["x-two"] == "a" && head.contentLength == 12 && head.keepsAlive)
+    #expect(try parse("GET http://x/y?z HTTP/1.1\r\nHost: x\r\n\r\n")?.path == "/y")
+    #expect(try parse("BREW / HTTP/1.1\r\nHost: x\r\n\r\n")?.method == nil)
+    #expect(
+      try parse("GET / HTTP/1.1\r\nHost: x\r\nConnection: a, Close\r\n\r\n")?.keepsAlive == false)
+    #expect(try parse("GET / HTTP/1.0\r\n\r\n")?.keepsAlive == false)
+    #expect(try parse("GET / HTTP/1.1\r\nHost: x\r\n") == nil)
+  }
+
+  @Test func `no bytes make the parser trap`() {
+    var random = SystemRandomNumberGenerator()
+    let good = Array(
+      "POST /v1/rooms?x=%41 HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nConnection: upgrade\r\n\r\n"
+        .utf8)
+    for _ in 0..<100_000 {
+      var bytes = good
+      for _ in 0..<Int.random(in: 1...4, using: &random) {
+        let position = Int.random(in: 0..<bytes.count, using: &random)
+        switch Int.random(in: 0..<3, using: &random) {
+        case 0: bytes[position] = UInt8.random(in: 0...255, using: &random)
+        case 1:
+          bytes.insert([0x0D, 0x0A, 0x20, 0x3A].randomElement(using: &random) ?? 0, at: position)
+        default: bytes.remove(at: position)
+        }
+      }
+      var parser = RequestHeadParser(maximumBytes: 200)
+      if let length = try? parser.scan(bytes) { _ = try? parser.parse(bytes, length: length) }
+    }
+  }
+}
+
+@Suite struct WebSocketDecoderTests {
+  /// A client's frame.
+  private func frame(_ first: UInt8, _ payload: [UInt8], masked: Bool = true) -> [UInt8] {
+    var bytes: [UInt8] = [first]
+    let mask: UInt8 = masked ? 0x80 : 0
+    if payload.count < 126 {
+      bytes.append(mask | UInt8(payload.count))
+    } else {
+      bytes += [mask | 126, UInt8(payload.count >> 8), UInt8(payload.count & 255)]
+    }
+    guard masked else { return bytes + payload }
+    let key: [UInt8] = [1, 2, 3, 4]
+    return bytes + key + payload.enumerated().map { $1 ^ key[$0 & 3] }
+  }
+
+  private enum Seen: Equatable {
+    case text(String)
+    case binary
+    case ping([UInt8])
+    case pong
+    case close(UInt16?)
+    case failure(UInt16)
+  }
+
+  private func decode(_ bytes: [UInt8], chunk: Int, limit: Int = 1000) -> [Seen] {
+    var decoder = WebSocketDecoder(maximumMessageBytes: limit)
+    var seen: [Seen] = []
+    for start in stride(from: 0, to: bytes.count, by: chunk) {
+      var part = Array(bytes[start..<min(start + chunk, bytes.count)])
+      part.withUnsafeMutableBytes { buffer in
+        decoder.receive(buffer) { event in
+          switch event {
+          case .text(let text): seen.append(.text(String(decoding: text, as: UTF8.self)))
+          case .binary: seen.append(.binary)
+          case .ping(let payload): seen.append(.ping(payload))
+          case .pong: seen.append(.pong)
+          case .close(let code): seen.append(.close(code))
+          case .failure(let code, _): seen.append(.failure(code))
+          }
+          return true
+        }
+      }
+    }
+    return seen
+  }
+
+  @Test(arguments: [1, 2, 3, 7, 100_000])
+  func `messages come whole, however they are cut`(chunk: Int) {
+    let long = Array(repeating: UInt8(ascii: "x"), count: 300)
+    let bytes =
+      frame(0x81, Array("hé😀".utf8)) + frame(0x01, Array("fr".utf8)) + frame(0x89, [1, 2])
+      + frame(0x00, Array("ag".utf8)) + frame(0x80, Array("ment".utf8)) + frame(0x81, long)
+      + frame(0x82, [0]) + frame(0x8A, []) + frame(0x81, []) + frame(0x88, [0x03, 0xE8])
+    #expect(
+      decode(bytes, chunk: chunk) == [
+        .text("hé😀"), .ping([1, 2]), .text("fragment"), .text(String(repeating: "x", count: 300)),
+        .binary, .pong, .text(""), .close(1000),
+      ])
+  }
+
+  @Test func `what breaks the rules fails with its code`() {
+    let cases: [([UInt8], UInt16)] = [
+      (frame(0x81, [1], masked: false), 1002), (frame(0xC1, [1]), 1002), (frame(0x83, []), 1002),
+      (frame(0x8B, []), 1002), (frame(0x09, []), 1002),
+      (frame(0x89, Array(repeating: 0, count: 126)), 1002),
+      (frame(0x80, []), 1002), (frame(0x01, [65]) + frame(0x81, [65]), 1002),
+      (frame(0x88, [3]), 1002),
+      (frame(0x88, [0x03, 0xED]), 1002), (frame(0x88, [0x00, 0x00]), 1002),
+      (frame(0x88, [0x03, 0xF7]), 1002),
+      (frame(0x88, [0x03, 0xE8, 0xFF]), 1007), (frame(0x81, [0xFF]), 1007),
+      (frame(0x81, [0xED, 0xA0, 0x80]), 1007),
+      (frame(0x01, [0xC3]) + frame(0x80, [0x28]), 1007),
+      (frame(0x81, Array(repeating: 65, count: 1001)), 1009),
+      (
+        frame(0x01, Array(repeating: 65, count: 600))
+          + frame(0x80, Array(repeating: 65, count: 600)), 1009
+      ),
+      ([0x81, 0xFF, 0xFF, 0, 0, 0, 0, 0, 0, 0], 1002),
+      ([0x81, 0xFF, 0x7F, 255, 255, 255, 255, 255, 255, 255], 1009),
+    ]
+    for (bytes, code) in cases {
+      for chunk in [1, 1000] { #expect(decode(bytes, chunk: chunk).last == .failure(code)) }
+    }
+    // A character split over fragments is whole in the message.
+    #expect(decode(frame(0x01, [0xC3]) + frame(0x80, [0xA9]), chunk: 1) == [.text("é")])
+  }
+
+  @Test func `no bytes make the decoder trap`() {
+    var random = SystemRandomNumberGenerator()
+    for _ in 0..<50_000 {
+      let bytes = (0..<Int.random(in: 1...40, using: &random)).map { _ in
+        UInt8.random(in: 0...255, using: &random)
+      }
+      _ = decode(
+        [[0x81, 0x82, 0x88, 0x01, 0x80].randomElement(using: &random) ?? 0] + bytes,
+        chunk: Int.random(in: 1...5, using: &random))
+    }
+  }
+}
+
+@Suite struct RouterTests {
+  private func router() -> Router {
+    var router = Router()
+    router.on(.get, "/v1/rooms", policy: .caller) { _ in .noContent }
+    router.on(.get, "/v1/rooms/{id}", policy: .caller) { (_, _: RoomID) in .noContent }
+    router.on(.delete, "/v1/rooms/{id}/members/{subject}", policy: .caller) {
+      (_, _: RoomID, _: UUID) in .noContent
+    }
+    return router
+  }
+
+  private func outcome(_ method: Web.Method, _ path: String) -> String {
+    switch router().match(method, path) {
+    case .found(let route, let values): "\(route.pattern) \(values)"
+    case .methodNotAllowed(let methods): "not \(methods.map(\.rawValue))"
+    case .none: "none"
+    }
+  }
+
+  @Test func `paths find their route`() {
+    #expect(outcome(.get, "/v1/rooms") == "/v1/rooms []")
+    #expect(outcome(.head, "/v1/rooms") == "/v1/rooms []")
+    #expect(outcome(.get, "/v1/rooms/5") == #"/v1/rooms/{id} ["5"]"#)
+    #expect(outcome(.get, "/v1/rooms/a%2Fb") == #"/v1/rooms/{id} ["a/b"]"#)
+    #expect(
+      outcome(.delete, "/v1/rooms/5/members/x") == #"/v1/rooms/{id}/members/{subject} ["5", "x"]"#)
+    #expect(outcome(.post, "/v1/rooms") == #"not ["GET"]"#)
+    for path in [
+      "/", "", "/v1/rooms/", "/v1//rooms", "/v1/rooms/%", "/v1/rooms/%zz", "/v1/rooms/%00",
+      "/v1/rooms/%ff", "/V1/rooms",
+    ] {
+      #expect(outcome(.get, path) == "none", "\(path)")
+    }
+  }
+}
