@@ -20,9 +20,5 @@ package enum Instance {
   }
 
   /// Lets the next start make a new epoch: for the copy that a backup is.
-  package static func forgetEpoch(in database: any Database) async throws {
-    try await database.write(.essential) { transaction in
-      try await transaction.execute("DELETE FROM instance WHERE key = 'epoch'")
-    }
-  }
+  package static let forgetEpoch = Statement("DELETE FROM instance WHERE key = 'epoch'")
 }

@@ -83,17 +83,8 @@ struct AdminCommands {
     guard FileSystem.exists(source) else {
       throw SettingsError("There is no database at \(source).")
     }
-    try SQLiteDatabase.backup(from: source, to: file)
-    let copy = try SQLiteDatabase(
-      path: file, migrations: Storage.migrations, readers: 1,
-      disk: DiskReserve(path: settings.data, reserve: 0), metrics: DatabaseMetrics(Metrics()),
-      log: log)
-    try loop.runBlocking {
-      // A server that starts on the copy is another history: its clients must reload.
-      try await Instance.forgetEpoch(in: copy)
-      await copy.close()
-    }
-    try SQLiteDatabase.makeSingleFile(file)
+    // A server that starts on the copy is another history: its clients must reload.
+    try SQLiteDatabase.backup(from: source, to: file, changes: [Instance.forgetEpoch])
     return "Saved to \(file). To restore, put it at \(source) while no server runs."
   }
 

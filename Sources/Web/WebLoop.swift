@@ -81,7 +81,7 @@ final class WebLoop {
   private func tick() {
     let now = Monotonic.milliseconds
     // A tick may close connections, which changes the dictionary: walk over a copy.
-    for transport in Array(connections.values) { transport.handler?.tick(now: now) }
+    for transport in Array(connections.values) { transport.tick(now: now) }
   }
 
   /// The Date header's value (RFC 9110, 5.6.7), made once a second.

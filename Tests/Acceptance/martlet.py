@@ -212,12 +212,18 @@ class Frames:
         self.socket.send(json.dumps(frame, ensure_ascii=False))
 
     def receive(self, timeout=5):
-        return json.loads(self.socket.recv(timeout=timeout))
+        """The next frame; heartbeats come when they come, and are passed over."""
+        while True:
+            frame = json.loads(self.socket.recv(timeout=timeout))
+            if frame["type"] != "heartbeat":
+                return frame
 
     def silent(self, seconds=0.3):
-        """Whether nothing comes for so long."""
+        """Whether nothing but heartbeats comes for so long."""
         try:
             frame = self.socket.recv(timeout=seconds)
+            if json.loads(frame)["type"] == "heartbeat":
+                return self.silent(seconds)
         except TimeoutError:
             return True
         raise AssertionError(f"not silent: {frame}")
@@ -259,9 +265,7 @@ class Relay(Frames):
         self.send(**frame)
 
     def until(self, type, timeout=5):
-        """The next frame of a type; heartbeats apart, nothing else may come before."""
-        while True:
-            frame = self.receive(timeout)
-            if frame["type"] == type:
-                return frame
-            assert frame["type"] == "heartbeat", frame
+        """The next frame, which must be of this type."""
+        frame = self.receive(timeout)
+        assert frame["type"] == type, frame
+        return frame

@@ -246,7 +246,8 @@ final class PostgresConnection: SQLConnection {
 
   /// By the class of the SQLSTATE (Postgres manual, appendix A).
   private func failure(_ result: OpaquePointer) -> DatabaseError {
-    let state = PQresultErrorField(result, 67).map { String(cString: $0) } ?? ""  // PG_DIAG_SQLSTATE
+    // 67 is PG_DIAG_SQLSTATE, a character's code that Swift does not see.
+    let state = PQresultErrorField(result, 67).map { String(cString: $0) } ?? ""
     let message = String(cString: PQresultErrorMessage(result)).trimmingNewlines()
     let kind: DatabaseError.Kind =
       switch state.prefix(2) {

@@ -145,9 +145,11 @@ package final class SQLiteDatabase: Database {
     writer.stop()
   }
 
-  /// Writes a consistent copy into a new file while everything goes on (VACUUM INTO would lock out
-  /// nobody either, but takes a string): https://www.sqlite.org/backup.html
-  package static func backup(from path: String, to target: String) throws {
+  /// Writes a consistent copy into a new file, while everything goes on, and runs `changes` on the
+  /// copy. One file is all of it: https://www.sqlite.org/backup.html
+  package static func backup(
+    from path: String, to target: String, changes: [Statement]
+  ) throws {
     let source = try SQLiteConnection(path: path, isReadOnly: true)
     let copy = try SQLiteConnection(path: target, isReadOnly: false)
     guard let backup = sqlite3_backup_init(copy.handle, "main", source.handle, "main") else {
@@ -158,10 +160,6 @@ package final class SQLiteDatabase: Database {
     sqlite3_backup_finish(backup)
     guard status == SQLITE_DONE else { throw copy.failure(status) }
     try copy.script("PRAGMA journal_mode = DELETE")
-  }
-
-  /// Folds the write-ahead log of a database that nobody has open, so that one file holds it all.
-  package static func makeSingleFile(_ path: String) throws {
-    try SQLiteConnection(path: path, isReadOnly: false).script("PRAGMA journal_mode = DELETE")
+    for change in changes { _ = try copy.runNow(change) }
   }
 }

@@ -66,8 +66,12 @@ final class Transport {
     var offset: Int
   }
 
-  /// How long a closed connection may go on sending before it is cut.
-  private static let lingerSeconds: Int32 = 2
+  /// How long a peer may take to read our last bytes, and then to close, before it is cut.
+  private static let flushMilliseconds: Int64 = 5_000
+  private static let lingerMilliseconds: Int64 = 2_000
+  /// When that time is over; nil while the connection is open. Not libwebsockets' own timeouts: those
+  /// are armed by its traffic only.
+  private var cutAt: Int64?
 
   init(loop: EventLoop, peer: IPAddress, descriptor: Int32, isSecure: Bool) {
     self.loop = loop
@@ -180,8 +184,7 @@ final class Transport {
   private func setReadingForClose() {
     guard let wsi else { return }
     lws_rx_flow_control(wsi, 1)
-    // Whoever does not read our last bytes is cut.
-    lws_set_timeout(wsi, PENDING_TIMEOUT_USER_OK, 5)
+    cutAt = Monotonic.milliseconds + Self.flushMilliseconds
   }
 
   /// Closes without waiting for anything.
@@ -192,12 +195,27 @@ final class Transport {
     queue = []
     queueHead = 0
     queuedHere = 0
-    // Inside a callback its result closes the connection; elsewhere a timer of libwebsockets does.
-    if let wsi, !isInCallback { lws_set_timeout(wsi, PENDING_TIMEOUT_USER_OK, -1) }
+    // Inside a callback its result closes the connection. Elsewhere it must wait until whoever is
+    // calling is done: closing calls the protocol, which changes what the caller may be walking over.
+    guard !isInCallback, wsi != nil else { return }
+    let transport = LoopBound(self, on: loop)
+    loop.execute { transport.value.cut() }
+  }
+
+  /// Closes at once, with the callbacks of closing inside. Not from a callback.
+  private func cut() {
+    guard let wsi, !isInCallback else { return }
+    state = .dead
+    lws_set_timeout(wsi, PENDING_TIMEOUT_USER_OK, -2)  // LWS_TO_KILL_SYNC
+  }
+
+  /// Called a few times a second: cuts peers that take too long over the end.
+  func tick(now: Int64) {
+    if let cutAt, now >= cutAt { cut() } else { handler?.tick(now: now) }
   }
 
   private func finishFlush() {
-    guard state == .flushing, let wsi else { return }
+    guard state == .flushing, wsi != nil else { return }
     if isSecure {
       // TLS has a farewell of its own, which libwebsockets sends while closing.
       abort()
@@ -205,7 +223,7 @@ final class Transport {
     }
     state = .lingering
     shutdown(descriptor, Int32(SHUT_WR))
-    lws_set_timeout(wsi, PENDING_TIMEOUT_USER_OK, Self.lingerSeconds)
+    cutAt = Monotonic.milliseconds + Self.lingerMilliseconds
   }
 
   // MARK: From libwebsockets

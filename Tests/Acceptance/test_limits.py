@@ -1,0 +1,167 @@
+"""Rates and counts of CONTRACT section 1, with their defaults."""
+
+import json
+import time
+import uuid
+
+import pytest
+from websockets.exceptions import InvalidStatus
+
+from martlet import token
+
+
+def test_a_connection_gets_its_burst_and_then_fifty_a_second(fresh):
+    server = fresh(MARTLET_RATE_LIMITS="on")
+    ada = server.person()
+    room = ada.room()
+    with ada.relay("?subscribe=none") as socket:
+        start = time.monotonic()
+        sent = 0
+
+        def send():
+            nonlocal sent
+            sent += 1
+            socket.say(room, "x", str(sent))
+
+        for _ in range(200):
+            send()
+        begin = time.monotonic()
+        while (elapsed := time.monotonic() - begin) < 10:
+            while sent < 200 + elapsed * 60:
+                send()
+            time.sleep(0.002)
+        acks = refused = 0
+        try:
+            while True:
+                frame = socket.receive(1)
+                if frame["type"] == "ack":
+                    acks += 1
+                elif frame["type"] == "error":
+                    assert frame["code"] == "rate_limited" and frame["client_id"]
+                    refused += 1
+        except TimeoutError:
+            pass
+        assert acks + refused == sent
+        assert 490 <= acks - 200 <= 510, acks - 200
+        assert begin - start < 2
+
+
+def test_a_thousand_refusals_in_a_row_close(fresh):
+    server = fresh(MARTLET_RATE_LIMITS="on")
+    with server.person().relay() as socket:
+        from websockets.exceptions import ConnectionClosed
+
+        try:
+            for _ in range(1400):
+                socket.send(type="dance")
+        except ConnectionClosed:
+            pass
+        assert socket.close_code() == 4429
+
+
+def test_chat_closes_at_once(fresh):
+    server = fresh(MARTLET_RATE_LIMITS="on")
+    with server.chat() as socket:
+        from websockets.exceptions import ConnectionClosed
+
+        try:
+            for _ in range(260):
+                socket.send(type="dance")
+        except ConnectionClosed:
+            pass
+        assert socket.close_code() == 4429
+
+
+def test_an_address_gets_429(fresh):
+    server = fresh(MARTLET_RATE_LIMITS="on", MARTLET_ADDRESS_REQUESTS="20,5")
+    with server.http() as http:
+        answers = [http.get("/healthz") for _ in range(30)]
+    assert [a.status_code for a in answers[:20]] == [200] * 20
+    refused = [a for a in answers if a.status_code == 429]
+    assert refused and all(int(a.headers["retry-after"]) >= 1 for a in refused)
+    assert refused[0].json()["error"]["code"] == "rate_limited"
+
+
+def test_twenty_sign_ups_an_hour(fresh):
+    server = fresh(MARTLET_RATE_LIMITS="on")
+    with server.http() as http:
+        codes = [
+            http.post(
+                "/v1/auth/signup",
+                json={"email": f"{uuid.uuid4()}@x.org", "password": "12345678", "name": "n"},
+            ).status_code
+            for _ in range(21)
+        ]
+    assert codes == [201] * 20 + [429]
+
+
+def test_twenty_connections_a_user(fresh):
+    server = fresh(MARTLET_RATE_LIMITS="on")
+    ada = server.person()
+    sockets = [ada.relay() for _ in range(10)] + [ada.chat() for _ in range(10)]
+    refused = server.websocket("/v1/relay", ada.token)
+    from martlet import Frames
+
+    assert Frames(refused).close_code() == 4409
+    with server.chat() as nano:
+        nano.send(type="token", content=ada.token)
+        assert nano.close_code() == 4409
+    sockets.pop(0).close()
+    deadline = time.monotonic() + 3
+    while True:
+        with server.websocket("/v1/relay", ada.token) as socket:
+            try:
+                if json.loads(socket.recv(timeout=2))["type"] == "ready":
+                    break
+            except Exception:
+                assert time.monotonic() < deadline
+        time.sleep(0.05)
+    for socket in sockets:
+        socket.close()
+
+
+def test_connections_an_address(fresh):
+    server = fresh(MARTLET_RATE_LIMITS="on", MARTLET_CONNECTIONS_PER_ADDRESS=3)
+    sockets = [server.chat() for _ in range(3)]
+    with pytest.raises(InvalidStatus) as failure:
+        server.websocket("/chat")
+    assert failure.value.response.status_code == 503
+    sockets[0].close()
+    deadline = time.monotonic() + 3
+    while True:
+        try:
+            server.websocket("/chat").close()
+            break
+        except InvalidStatus:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+
+def test_a_bad_bearer_token_costs_nothing_but_the_request(fresh):
+    server = fresh(MARTLET_RATE_LIMITS="on")
+    with server.http("nonsense") as http:
+        assert [http.get("/v1/me").status_code for _ in range(50)] == [401] * 50
+    account = server.sign_up()
+    with server.http(account["access_token"]) as http:
+        assert http.get("/v1/me").status_code == 200
+
+
+def test_oversized_frame_is_1009(fresh):
+    server = fresh()
+    with server.person().relay() as socket:
+        socket.socket.send('{"a":"' + "x" * (128 * 1024) + '"}')
+        assert socket.close_code() == 1009
+
+
+def test_addresses_behind_a_trusted_proxy_only(fresh):
+    server = fresh(MARTLET_RATE_LIMITS="on", MARTLET_ADDRESS_REQUESTS="5,0.1", MARTLET_TRUSTED_PROXIES="127.0.0.0/8")
+    with server.http() as http:
+        for number in range(20):
+            headers = {"x-forwarded-for": f"198.51.100.{number}, 127.0.0.9"}
+            assert http.get("/healthz", headers=headers).status_code == 200
+        codes = [http.get("/healthz", headers={"x-forwarded-for": "1.1.1.1, 203.0.113.7"}).status_code for _ in range(6)]
+        assert codes == [200] * 5 + [429]
+    untrusting = fresh("other", MARTLET_RATE_LIMITS="on", MARTLET_ADDRESS_REQUESTS="5,0.1")
+    with untrusting.http() as http:
+        codes = [http.get("/healthz", headers={"x-forwarded-for": f"198.51.100.{n}"}).status_code for n in range(6)]
+        assert codes == [200] * 5 + [429]

@@ -1,0 +1,173 @@
+"""Access that is taken stops delivery on live sockets within a second, with the signal and without."""
+
+import os
+import time
+import uuid
+
+import pytest
+from websockets.exceptions import ConnectionClosed
+
+from martlet import Server, token
+
+LIMIT = 1.0
+
+
+def wait_closed(frames, code):
+    start = time.monotonic()
+    assert frames.close_code(3) == code
+    return time.monotonic() - start
+
+
+def revoke_log_out(acting, serving, count):
+    """Log-outs at one node, sockets at another (or the same)."""
+    slowest = 0
+    for _ in range(count):
+        account = acting.sign_up()
+        with serving.relay(account["access_token"]) as socket, acting.http(account["access_token"]) as http:
+            assert http.post("/v1/auth/logout").status_code == 204
+            slowest = max(slowest, wait_closed(socket, 4403))
+        with serving.http(account["access_token"]) as http:
+            assert http.get("/v1/me").status_code == 401
+    return slowest
+
+
+def revoke_rule(acting, serving, count):
+    slowest = 0
+    ada, bob = acting.person(), acting.person()
+    room = ada.room()
+    with serving.relay(bob.token, "?subscribe=none") as socket, serving.relay(ada.token, "?subscribe=none") as writer:
+        for number in range(count):
+            ada.rule(room, bob, "r")
+            # Until the node has heard of it, the room is not there.
+            deadline = time.monotonic() + 3
+            while True:
+                socket.send(type="subscribe", channels=[str(room)])
+                frame = socket.receive()
+                if frame["type"] == "subscribed":
+                    break
+                assert time.monotonic() < deadline, frame
+                time.sleep(0.05)
+            start = time.monotonic()
+            assert ada.rule(room, bob, "b" if number % 2 else False).status_code == 200
+            frame = socket.receive()
+            slowest = max(slowest, time.monotonic() - start)
+            assert frame["type"] == "gone" and frame["code"] == "revoked"
+            # What is said after the answer and the second does not come.
+            writer.say(room, f"secret {number}", str(number))
+            while writer.receive()["type"] != "ack":
+                pass
+        assert socket.silent()
+    return slowest
+
+
+def revoke_deletion(acting, serving, count):
+    slowest = 0
+    for _ in range(count):
+        ada = acting.person()
+        room = ada.room()
+        with serving.relay(ada.token) as socket:
+            assert [c["room_id"] for c in socket.ready["channels"]] == [room]
+            start = time.monotonic()
+            assert ada.http.delete(f"/rooms/{room}").status_code == 204
+            frame = socket.receive()
+            slowest = max(slowest, time.monotonic() - start)
+            assert (frame["type"], frame["code"]) == ("gone", "deleted")
+    return slowest
+
+
+def expire(serving, count):
+    """Tokens that end at a known moment; the leeway of 5 s counts."""
+    slowest = 0
+    end = int(time.time()) - 3
+    sockets = [serving.relay(token(uuid.uuid4(), exp=end)) for _ in range(count)]
+    for socket in sockets:
+        assert socket.close_code(5) == 4401
+        slowest = max(slowest, time.time() - (end + 5))
+        socket.close()
+    return slowest
+
+
+def report(name, slowest):
+    print(f"{name}: slowest {slowest * 1000:.0f} ms")
+    assert slowest < LIMIT, f"{name} took {slowest:.3f} s"
+
+
+def test_with_the_signal(fresh):
+    server = fresh()
+    report("log-outs with the signal", revoke_log_out(server, server, 100))
+    report("rule changes with the signal", revoke_rule(server, server, 100))
+    report("deletions with the signal", revoke_deletion(server, server, 10))
+    report("expiries", expire(server, 20))
+
+
+def test_without_the_signal(tmp_path, postgres):
+    """Two nodes on one Postgres and nothing between them: every signal is lost."""
+    url = postgres.database()
+    with Server(tmp_path / "one", MARTLET_DATABASE=url) as one, Server(tmp_path / "two", MARTLET_DATABASE=url) as two:
+        report("log-outs without the signal", revoke_log_out(one, two, 100))
+        report("rule changes without the signal", revoke_rule(one, two, 100))
+        report("deletions without the signal", revoke_deletion(one, two, 10))
+        report("expiries", expire(two, 20))
+
+
+def test_command_line_ends_sessions_of_a_running_server(fresh):
+    import subprocess
+
+    from martlet import BINARY
+
+    server = fresh()
+    with server.http() as http:
+        email = f"{uuid.uuid4()}@example.org"
+        answer = http.post("/v1/auth/signup", json={"email": email, "password": "correct horse", "name": "A"})
+        account = answer.json()["data"]
+        with server.relay(account["access_token"]) as socket:
+            result = subprocess.run(
+                [BINARY, "admin", "reset-password", email], env=server.environment, capture_output=True, text=True
+            )
+            assert result.returncode == 0, result.stderr
+            assert wait_closed(socket, 4403) < LIMIT
+        password = result.stdout.split(" is ")[1].split()[0]
+        assert http.post("/v1/auth/login", json={"email": email, "password": "correct horse"}).status_code == 401
+        assert http.post("/v1/auth/login", json={"email": email, "password": password}).status_code == 200
+        result = subprocess.run([BINARY, "admin", "grant", email], env=server.environment, capture_output=True, text=True)
+        assert result.returncode == 0, result.stderr
+        again = http.post("/v1/auth/login", json={"email": email, "password": password}).json()["data"]
+        assert again["user"]["platform_admin"] is True
+        missing = subprocess.run([BINARY, "admin", "grant", "no@one"], env=server.environment, capture_output=True, text=True)
+        assert missing.returncode == 1 and "no@one" in missing.stderr
+
+
+def test_backup_is_a_copy_with_another_epoch(fresh, tmp_path):
+    import shutil
+    import subprocess
+
+    from martlet import BINARY
+
+    server = fresh()
+    ada = server.person()
+    room = ada.room()
+    with ada.relay() as socket:
+        epoch = socket.ready["epoch"]
+        for number in range(20):
+            socket.say(room, f"m{number}", str(number))
+            socket.until("text")
+            socket.until("ack")
+        saved = subprocess.run(
+            [BINARY, "backup", str(tmp_path / "copy.db")], env=server.environment, capture_output=True, text=True
+        )
+        assert saved.returncode == 0, saved.stderr
+        socket.say(room, "after the backup", "x")
+        socket.until("text")
+    again = subprocess.run([BINARY, "backup", str(tmp_path / "copy.db")], env=server.environment, capture_output=True, text=True)
+    assert again.returncode == 1
+    (tmp_path / "restored").mkdir()
+    shutil.move(tmp_path / "copy.db", tmp_path / "restored" / "martlet.db")
+    restored = fresh("restored")
+    with restored.relay(ada.token) as socket:
+        assert socket.ready["epoch"] != epoch
+        assert socket.ready["channels"][0]["seq"] == 20
+        socket.send(type="resume", epoch=epoch, channels={str(room): 20})
+        assert socket.receive()["type"] == "reset"
+    # The running one keeps its own.
+    with server.relay(ada.token) as socket:
+        assert socket.ready["epoch"] == epoch

@@ -1,0 +1,247 @@
+"""CONTRACT section 4."""
+
+import uuid
+
+import pytest
+
+from martlet import token
+
+
+def test_making_and_reading_a_room(server):
+    entity = uuid.uuid4()
+    ada, bob = server.person(entity, level="300"), server.person(entity, level="5")
+    answer = ada.http.post("/v1/rooms", json={"name": "n", "level_admin": "9999", "type": "group"})
+    room = answer.json()["data"]
+    assert answer.status_code == 201 and isinstance(room["id"], int)
+    assert room == {
+        "id": room["id"], "channel_id": str(room["id"]), "name": "n", "type": "group", "kind": "group",
+        "level_admin": 9999, "owner_user_id": ada.id, "owner_entity_id": str(entity), "permissions": "rwa",
+        "level": 300, "last_seq": 0, "created_at": room["created_at"],
+    }
+    theirs = bob.http.get(f"/rooms/{room['id']}").json()["data"]
+    assert (theirs["permissions"], theirs["level"]) == ("rw", 5)
+    rules = {rule["entity_UUID"]: rule for rule in ada.http.get(f"/rooms/{room['id']}/members").json()["data"]}
+    assert rules[ada.id]["permissions"] == "rwa" and rules[str(entity)]["permissions"] == "rw"
+    assert all(rule["accepted"] is True for rule in rules.values())
+
+
+@pytest.mark.parametrize("level, status", [("99", 403), (99, 403), ("100", 201), (100, 201), (None, 403)])
+def test_level_to_create(server, level, status):
+    person = server.person(level=level)
+    answer = person.http.post("/rooms", json={"name": "n", "level_admin": 1, "type": "group"})
+    assert answer.status_code == status
+
+
+@pytest.mark.parametrize(
+    "body, fields",
+    [
+        ({}, {"name", "level_admin", "type"}),
+        ({"name": "", "level_admin": -1, "type": "club"}, {"name", "level_admin", "type"}),
+        ({"name": "n" * 121, "level_admin": 1.5, "type": 5}, {"name", "level_admin", "type"}),
+        ({"name": "a\u0007", "level_admin": "x", "type": "group"}, {"name", "level_admin"}),
+        ({"name": "n", "level_admin": 2**53 + 1, "type": "group"}, {"level_admin"}),
+        ({"name": "n", "level_admin": True, "type": "group"}, {"level_admin"}),
+    ],
+)
+def test_rooms_that_are_not_valid(server, body, fields):
+    answer = server.person().http.post("/rooms", json=body)
+    assert answer.status_code == 422
+    assert {detail["field"] for detail in answer.json()["error"]["details"]} == fields
+
+
+def test_strangers_and_the_banned_see_nothing(server):
+    ada, eve = server.person(uuid.uuid4()), server.person()
+    room = ada.room()
+    requests = [
+        ("GET", "", None), ("PUT", "", {"name": "x"}), ("DELETE", "", None), ("GET", "/members", None),
+        ("PUT", "/members", {"entity_UUID": eve.id, "permissions": "rwa", "level": 1}),
+        ("DELETE", f"/members/{ada.id}", None), ("GET", "/messages", None), ("PUT", "/invitation", {"accepted": True}),
+    ]
+    for banned in (False, True):
+        if banned:
+            assert ada.rule(room, eve, "b").status_code == 200
+        for method, path, body in requests:
+            answer = eve.http.request(method, f"/rooms/{room}{path}", json=body)
+            assert (answer.status_code, answer.json()["error"]["code"]) == (404, "room_not_found"), (method, path)
+        assert eve.http.get("/rooms").json()["data"] == []
+    for id in ("0", "01", "-1", "x", "99999999999999999999", "1%2F2"):
+        assert eve.http.get(f"/rooms/{id}").status_code == 404
+
+
+def test_letters_decide(server):
+    ada, bob = server.person(), server.person()
+    room = ada.room()
+    for letters, expected in (
+        ("r", {"get": 200, "members": 200, "messages": 200, "put": 403, "delete": 403}),
+        ("w", {"get": 200, "members": 403, "messages": 403, "put": 403, "delete": 403}),
+        ("a", {"get": 200, "members": 403, "messages": 403, "put": 200}),
+    ):
+        assert ada.rule(room, bob, letters).status_code == 200
+        assert bob.http.get(f"/rooms/{room}").status_code == expected["get"]
+        assert bob.http.get(f"/rooms/{room}/members").status_code == expected["members"]
+        assert bob.http.get(f"/rooms/{room}/messages").status_code == expected["messages"]
+        assert bob.http.put(f"/rooms/{room}", json={"name": "renamed"}).status_code == expected["put"]
+    assert ada.http.get(f"/rooms/{room}").json()["data"]["name"] == "renamed"
+    assert bob.http.delete(f"/rooms/{room}").status_code == 204
+    assert ada.http.get(f"/rooms/{room}").status_code == 404
+
+
+def test_level_admin_manages(server):
+    entity = uuid.uuid4()
+    ada = server.person(entity)
+    room = ada.room(level_admin=50)
+    low, high = server.person(entity, level="49"), server.person(entity, level="50")
+    assert low.http.put(f"/rooms/{room}", json={"name": "x"}).status_code == 403
+    assert high.http.put(f"/rooms/{room}", json={"name": "x", "level_admin": "60"}).json()["data"]["level_admin"] == 60
+    assert high.http.put(f"/rooms/{room}", json={"name": "y"}).status_code == 403
+
+
+def test_rules_can_be_changed_and_deleted(server):
+    ada, bob = server.person(), server.person()
+    room = ada.room()
+    answer = ada.rule(room, bob.id.upper(), "wr", "7")
+    assert answer.json()["data"] == {"entity_UUID": bob.id, "permissions": "rw", "level": 7, "accepted": True}
+    for nothing in (False, ""):
+        ada.rule(room, bob, "r")
+        assert bob.http.get(f"/rooms/{room}").status_code == 200
+        assert ada.rule(room, bob, nothing).status_code == 200
+        assert bob.http.get(f"/rooms/{room}").status_code == 404
+    assert ada.http.delete(f"/rooms/{room}/members/{bob.id}").json()["error"]["code"] == "rule_not_found"
+    ada.rule(room, bob, "r")
+    assert ada.http.delete(f"/rooms/{room}/members/{bob.id}").status_code == 204
+    for bad in ("x", "rr", "R", True, 5, None, ["r"]):
+        assert ada.rule(room, bob, bad).status_code == 422
+    assert ada.http.put(f"/rooms/{room}/members", json={"entity_UUID": "x", "permissions": "r"}).status_code == 422
+
+
+def test_nobody_grants_beyond_their_own(server):
+    ada, bob, eve = server.person(), server.person(), server.person()
+    room = ada.room()
+    ada.rule(room, bob, "ra", 10)
+    assert bob.rule(room, eve, "rw", 1).status_code == 403
+    assert bob.rule(room, eve, "r", 11).status_code == 403
+    assert bob.rule(room, eve, "ra", 10).status_code == 200
+    ada.rule(room, eve, "r", 11)
+    assert bob.rule(room, eve, "r", 1).status_code == 403
+    assert bob.rule(room, eve, "b", 0).status_code == 403
+    assert bob.http.delete(f"/rooms/{room}/members/{eve.id}").status_code == 403
+    ada.rule(room, eve, "r", 3)
+    assert bob.rule(room, eve, "b", 0).status_code == 200
+    assert bob.rule(room, ada, "b", 0).status_code == 403
+    assert ada.rule(room, ada, "b", 0).status_code == 403
+    assert bob.http.delete(f"/rooms/{room}/members/{ada.id}").status_code == 403
+
+
+def test_ten_rules(server):
+    ada = server.person(uuid.uuid4())
+    room = ada.room()
+    subjects = [uuid.uuid4() for _ in range(9)]
+    answers = [ada.rule(room, subject, "r").status_code for subject in subjects]
+    assert answers == [200] * 8 + [403]
+    assert ada.rule(room, uuid.uuid4(), "b").json()["error"]["code"] == "too_many_rules"
+    assert ada.rule(room, subjects[0], "rw").status_code == 200
+    ada.rule(room, subjects[0], False)
+    assert ada.rule(room, subjects[8], "r").status_code == 200
+
+
+def test_a_conversation_of_two(server):
+    entity = uuid.uuid4()
+    ada, bob, eve = server.person(entity), server.person(entity), server.person(entity)
+    room = ada.room("user2user")
+    data = ada.http.get(f"/rooms/{room}").json()["data"]
+    assert (data["type"], data["kind"]) == ("user2user", "dialog")
+    assert len(ada.http.get(f"/rooms/{room}/members").json()["data"]) == 1
+    assert bob.http.get(f"/rooms/{room}").status_code == 404
+    assert ada.rule(room, bob, "rw").status_code == 200
+    full = ada.rule(room, eve, "rw")
+    assert (full.status_code, full.json()["error"]["code"]) == (422, "room_full")
+    # An entity may take the second place, but nobody matches by it.
+    other = ada.room("user2user")
+    assert ada.rule(other, entity, "rw").status_code == 200
+    assert bob.http.get(f"/rooms/{other}").status_code == 404
+
+
+def test_invitations(server):
+    entity = uuid.uuid4()
+    ada, bob = server.person(), server.person()
+    low, high = server.person(entity, level="99"), server.person(entity, level="100")
+    room = ada.room(invite=True)
+    assert ada.rule(room, bob, "rw").json()["data"]["accepted"] is False
+    assert bob.http.get(f"/rooms/{room}").status_code == 404
+    with bob.relay() as socket:
+        assert socket.ready["channels"] == []
+        answer = bob.http.put(f"/rooms/{room}/invitation", json={"accepted": True})
+        assert answer.status_code == 200 and answer.json()["data"]["accepted"] is True
+        assert socket.receive()["type"] == "channel"
+    assert bob.http.put(f"/rooms/{room}/invitation", json={"accepted": True}).json()["error"]["code"] == "invitation_not_found"
+    ada.rule(room, entity, "r")
+    body = {"accepted": True, "use_parent_entity": True}
+    assert low.http.put(f"/rooms/{room}/invitation", json=body).status_code == 403
+    assert high.http.put(f"/rooms/{room}/invitation", json=body).status_code == 200
+    assert low.http.get(f"/rooms/{room}").status_code == 200
+    eve = server.person()
+    ada.rule(room, eve, "r")
+    assert eve.http.put(f"/rooms/{room}/invitation", json={"accepted": False}).status_code == 200
+    assert eve.http.put(f"/rooms/{room}/invitation", json={"accepted": True}).status_code == 404
+    assert bob.http.put(f"/rooms/{room}/invitation", json={"accepted": "yes"}).status_code == 422
+
+
+def test_list_pages(server):
+    ada = server.person()
+    rooms = [ada.room() for _ in range(7)]
+    seen, cursor = [], None
+    while True:
+        page = ada.http.get("/rooms", params={"limit": 3} | ({"cursor": cursor} if cursor else {})).json()
+        seen += [room["id"] for room in page["data"]]
+        cursor = page.get("meta", {}).get("next_cursor")
+        if not cursor:
+            break
+    assert seen == rooms
+    for bad in ({"limit": 0}, {"limit": 201}, {"limit": "x"}, {"cursor": "x"}):
+        assert ada.http.get("/rooms", params=bad).status_code == 422
+
+
+def test_history(server):
+    ada, bob = server.person(), server.person()
+    room = ada.room()
+    ada.rule(room, bob, "rw")
+    with ada.relay() as socket:
+        for number in range(1, 8):
+            socket.say(room, f"m{number}", f"c{number}")
+            socket.until("text")
+            socket.until("ack")
+    newest = ada.messages(room)
+    assert [m["seq"] for m in newest] == [7, 6, 5, 4, 3, 2, 1]
+    first = newest[-1]
+    assert set(first) == {
+        "id", "room_id", "channel_id", "seq", "type", "from", "to", "data", "content", "emitter", "ts", "status", "client_id",
+    }
+    assert (first["data"], first["content"], first["from"], first["emitter"], first["status"]) == ("m1", "m1", ada.id, ada.id, "sent")
+    assert all("client_id" not in m for m in bob.messages(room))
+    assert [m["seq"] for m in ada.messages(room, before=4)] == [3, 2, 1]
+    assert [m["seq"] for m in ada.messages(room, after="4")] == [5, 6, 7]
+    assert [m["seq"] for m in ada.messages(room, after=2, before=5)] == [3, 4]
+    by_time = {m["seq"]: m["ts"] for m in newest}
+    assert 3 in [m["seq"] for m in ada.messages(room, **{"from": by_time[3]})]
+    assert all(m["ts"] < by_time[5] for m in ada.messages(room, to=by_time[5]))
+    assert ada.messages(room, to="2000-01-01T00:00:00Z") == [] == ada.messages(room, **{"from": "2999-01-01T00:00:00Z"})
+    for start in ({}, {"after": 0}):
+        seen, cursor = [], None
+        while True:
+            page = ada.http.get(f"/rooms/{room}/messages", params={**start, "limit": 3} | ({"cursor": cursor} if cursor else {})).json()
+            seen += [m["seq"] for m in page["data"]]
+            cursor = page.get("meta", {}).get("next_cursor")
+            if not cursor:
+                break
+        assert seen == ([1, 2, 3, 4, 5, 6, 7] if start else [7, 6, 5, 4, 3, 2, 1])
+    for bad in ({"before": "x"}, {"after": -1}, {"from": "yesterday"}, {"limit": 0}):
+        assert ada.http.get(f"/rooms/{room}/messages", params=bad).status_code == 422
+
+
+def test_upper_case_ids_of_a_token_are_the_same_person(server):
+    user = uuid.uuid4()
+    ada = server.person()
+    room = ada.room()
+    ada.rule(room, user, "r")
+    with server.http(token(str(user).upper())) as http:
+        assert http.get(f"/rooms/{room}").status_code == 200
