@@ -24,13 +24,13 @@ package struct MessageHistory: Sendable {
 
   private static let descendingSQL: SQL = """
     SELECT e.seq, e.id, e.type, e.sender, e.ts, e.client_id, c.data
-    FROM entries e JOIN contents c ON c.room_id = e.room_id AND c.seq = e.seq
+    FROM entries e JOIN contents c ON c.id = e.id
     WHERE e.room_id = $1 AND e.seq > $2 AND e.seq < $3 ORDER BY e.seq DESC LIMIT $4
     """
 
   private static let ascendingSQL: SQL = """
     SELECT e.seq, e.id, e.type, e.sender, e.ts, e.client_id, c.data
-    FROM entries e JOIN contents c ON c.room_id = e.room_id AND c.seq = e.seq
+    FROM entries e JOIN contents c ON c.id = e.id
     WHERE e.room_id = $1 AND e.seq > $2 AND e.seq < $3 ORDER BY e.seq LIMIT $4
     """
 

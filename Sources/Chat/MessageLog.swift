@@ -131,7 +131,7 @@ package final class MessageLog: Ingest, GatheredWork {
     """
 
   private static let contentSQL: SQL =
-    "INSERT INTO contents (room_id, seq, data) VALUES ($1, $2, $3)"
+    "INSERT INTO contents (id, data) VALUES ($1, $2)"
 
   private static let moveSQL: SQL =
     "UPDATE room_heads SET last_seq = $2, last_ts = $3 WHERE room_id = $1"
@@ -181,7 +181,7 @@ package final class MessageLog: Ingest, GatheredWork {
             .optional(digest) { .blob($0) },
           ]))
       statements.append(
-        Statement(Self.contentSQL, [.room(entry.roomID), .integer(entry.seq), .text(entry.data)]))
+        Statement(Self.contentSQL, [.id(entry.id), .text(entry.data)]))
       events.append(.entry(entry, origin: draft.origin))
     }
     for (roomID, head) in heads where head.hasMoved {

@@ -1,6 +1,10 @@
 package import Database
 
 /// The tables of rooms and their logs.
+///
+/// What a message says stands in `contents`, under the message's id: destroying it leaves entry, seq
+/// and key. Ids are made in the order of time, so contents of all rooms fill one page after the
+/// other, where a key by room would touch a page per room in every commit.
 package enum ChatSchema {
   package static let migrations: [Migration] = [
     Migration(
@@ -30,8 +34,7 @@ package enum ChatSchema {
           CREATE UNIQUE INDEX entries_by_client_id ON entries (room_id, sender, client_id)
             WHERE client_id IS NOT NULL;
           CREATE TABLE contents (
-            room_id INTEGER NOT NULL, seq INTEGER NOT NULL, data TEXT NOT NULL,
-            PRIMARY KEY (room_id, seq)) STRICT, WITHOUT ROWID;
+            id BLOB PRIMARY KEY, data TEXT NOT NULL) STRICT, WITHOUT ROWID;
           """,
         postgres: """
           CREATE TABLE instance (key TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -55,9 +58,7 @@ package enum ChatSchema {
           CREATE UNIQUE INDEX entries_by_id ON entries (id);
           CREATE UNIQUE INDEX entries_by_client_id ON entries (room_id, sender, client_id)
             WHERE client_id IS NOT NULL;
-          CREATE TABLE contents (
-            room_id BIGINT NOT NULL, seq BIGINT NOT NULL, data TEXT NOT NULL,
-            PRIMARY KEY (room_id, seq));
+          CREATE TABLE contents (id BYTEA PRIMARY KEY, data TEXT NOT NULL);
           """))
   ]
 }

@@ -45,7 +45,8 @@ package final class WebServer: Sendable {
     var address = settings.listen
     var descriptors: [Int32] = []
     for _ in group.loops {
-      let (descriptor, port) = try Listener.makeSocket(boundTo: address)
+      let (descriptor, port) = try Listener.makeSocket(
+        boundTo: address, isFirst: descriptors.isEmpty)
       address.port = port
       descriptors.append(descriptor)
     }

@@ -43,6 +43,13 @@ def test_second_server_on_the_same_data_refuses(fresh):
         assert http.get("/readyz").status_code == 200
 
 
+def test_a_port_in_use_is_said_and_not_shared(fresh, tmp_path):
+    server = fresh()
+    other = {**server.environment, "MARTLET_DATA": str(tmp_path / "elsewhere"), "MARTLET_LISTEN": f"127.0.0.1:{server.port}"}
+    second = run("serve", **other)
+    assert second.returncode != 0 and "in use" in second.stderr and second.stdout == ""
+
+
 def test_files_of_others_are_left_alone(tmp_path):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "notes.txt").write_text("mine")
@@ -153,7 +160,7 @@ def test_slow_reader_is_closed_and_others_go_on(fresh):
     ada, bob = server.person(entity), server.person(entity)
     room = ada.room()
     raw = server.raw()
-    raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 256 * 1024)
     raw.sendall(
         b"GET /v1/relay HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
@@ -164,8 +171,6 @@ def test_slow_reader_is_closed_and_others_go_on(fresh):
             socket_.say(room, "x" * 60000, str(number))
             assert socket_.receive()["seq"] == number + 1
             socket_.until("ack")
-    # Reads on with a large window: what the kernel holds is to come quickly now.
-    raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
     raw.settimeout(10)
     received = b""
     try:

@@ -20,9 +20,24 @@ final class Listener {
   private static let acceptsPerTurn = 64
 
   /// Binds without listening yet. Throws `SystemError`.
-  static func makeSocket(boundTo address: Settings.ListenAddress) throws -> (
-    descriptor: Int32, port: UInt16
-  ) {
+  ///
+  /// `isFirst`: the address must be nobody else's. Sockets that share a port (SO_REUSEPORT) would
+  /// share it with another server of the same user as well, and neither would notice.
+  static func makeSocket(
+    boundTo address: Settings.ListenAddress, isFirst: Bool
+  ) throws -> (descriptor: Int32, port: UInt16) {
+    var address = address
+    if isFirst {
+      let (probe, port) = try makeSocket(boundTo: address, sharesPort: false)
+      close(probe)
+      address.port = port
+    }
+    return try makeSocket(boundTo: address, sharesPort: true)
+  }
+
+  private static func makeSocket(
+    boundTo address: Settings.ListenAddress, sharesPort: Bool
+  ) throws -> (descriptor: Int32, port: UInt16) {
     let isIPv6 = address.host.contains(":")
     let descriptor = socket(
       isIPv6 ? AF_INET6 : AF_INET, Int32(SOCK_STREAM.rawValue), 0)
@@ -31,7 +46,7 @@ final class Listener {
       _ = fcntl(descriptor, F_SETFD, FD_CLOEXEC)
       _ = fcntl(descriptor, F_SETFL, fcntl(descriptor, F_GETFL) | O_NONBLOCK)
       try set(descriptor, SO_REUSEADDR)
-      try set(descriptor, SO_REUSEPORT)
+      if sharesPort { try set(descriptor, SO_REUSEPORT) }
       let port =
         isIPv6 ? try bindIPv6(descriptor, address) : try bindIPv4(descriptor, address)
       return (descriptor, port)
