@@ -57,6 +57,8 @@ package final class Credentials: Authenticator {
   private func remember(_ key: String, _ read: () async throws -> Caller) async throws -> Caller {
     if let caller = remembered.withLock({ $0[key] }) { return caller }
     let caller = try await read()
+    // Its session may have ended while it was read.
+    if let session = caller.sessionID, ended.contains(session) { return caller }
     remembered.withLock { remembered in
       if remembered.count >= Self.maximumRemembered { remembered.removeAll(keepingCapacity: true) }
       remembered[key] = caller

@@ -67,14 +67,18 @@ package final class MartletServer: Sendable {
       since: Timestamp.now.adding(milliseconds: -EndedSessions.keptMilliseconds))
 
     let events = EventStream(fanout: InProcessFanout())
-    // First of the listeners: whoever hears of an ended session after this finds it ended.
-    events.listen { events in
-      for event in events { if case .access(.sessionEnded(let id)) = event { ended.add(id) } }
-    }
     let activity = SessionActivity()
     let credentials = Credentials(
       database: database, local: tokens, foreign: ForeignTokens(settings), ended: ended,
       seen: activity)
+    // First of the listeners: whoever hears of an ended session after this finds it ended.
+    events.listen { events in
+      for event in events {
+        guard case .access(.sessionEnded(let id)) = event else { continue }
+        ended.add(id)
+        credentials.forget(id)
+      }
+    }
     let messageLog = MessageLog(database: database, events: events, metrics: ChatMetrics(metrics))
     let directory = RoomDirectory(database: database)
     let history = MessageHistory(database: database)

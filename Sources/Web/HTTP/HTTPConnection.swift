@@ -21,6 +21,8 @@ final class HTTPConnection: TransportHandler {
     case head(RequestHeadParser, since: Int64)
     case body(RequestHead, length: Int, since: Int64)
     case answering(Answering)
+    /// Answers wait for the client to read them, since the given moment; no more requests are read.
+    case blocked(since: Int64)
     case upgraded
     case closing
   }
@@ -36,6 +38,8 @@ final class HTTPConnection: TransportHandler {
 
   /// Bytes of later requests that are read while one is answered.
   private static let readAheadBytes = 64 * 1024
+  /// Bytes of answers that may wait for the client before its next request is looked at.
+  private static let queuedAnswerBytes = 256 * 1024
   /// How long an idle connection is kept for another request.
   private static let keepAliveMilliseconds: Int64 = 60_000
 
@@ -62,7 +66,9 @@ final class HTTPConnection: TransportHandler {
     }
   }
 
-  func drained() {}
+  func drained() {
+    if case .blocked = state { readNext() }
+  }
 
   func closed() {
     if case .answering(let answering) = state { answering.task.cancel() }
@@ -87,6 +93,8 @@ final class HTTPConnection: TransportHandler {
         answering.task.cancel()
         refuse(AppError(.timedOut))
       }
+    case .blocked(let since):
+      if now - since > owner.limits.requestMilliseconds { transport.abort() }
     case .upgraded, .closing: break
     }
   }
@@ -115,7 +123,7 @@ final class HTTPConnection: TransportHandler {
         buffer.removeFirst(length)
         answer(head, body: body)
         return
-      case .answering, .upgraded, .closing: return
+      case .answering, .blocked, .upgraded, .closing: return
       }
     }
   }
@@ -176,6 +184,16 @@ final class HTTPConnection: TransportHandler {
       close()
       return
     }
+    if transport.queuedBytes > Self.queuedAnswerBytes {
+      state = .blocked(since: Monotonic.milliseconds)
+      isReadingPaused = true
+      transport.setReading(false)
+    } else {
+      readNext()
+    }
+  }
+
+  private func readNext() {
     state = .head(
       RequestHeadParser(maximumBytes: owner.limits.headerBytes), since: Monotonic.milliseconds)
     if isReadingPaused {

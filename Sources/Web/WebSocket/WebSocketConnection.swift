@@ -24,6 +24,7 @@ final class WebSocketConnection: TransportHandler {
   private static let pingAfterMilliseconds: Int64 = 25_000
   private static let deadAfterMilliseconds: Int64 = 60_000
   private static let closeMilliseconds: Int64 = 3_000
+  private static let queuedPongBytes = 16 * 1024
 
   init(owner: WebLoop, transport: Transport, upgrade: WebSocketUpgrade) {
     self.owner = owner
@@ -93,7 +94,11 @@ final class WebSocketConnection: TransportHandler {
     switch event {
     case .text(let text): handler?.received(text: text)
     case .binary: handler?.receivedBinary()
-    case .ping(let payload): transport.write(WebSocketFrames.pong(payload))
+    case .ping(let payload):
+      // Whoever pings without reading gets no more answers (RFC 6455, 5.5.3 asks for the latest only).
+      if transport.queuedBytes < Self.queuedPongBytes {
+        transport.write(WebSocketFrames.pong(payload))
+      }
     case .pong: break
     case .close(let code):
       transport.write(
