@@ -112,7 +112,8 @@ package final class MessageLog: Ingest, GatheredWork {
   private struct Key: Hashable {
     let roomID: RoomID
     let from: UserID
-    let clientID: String
+    /// Bytes: texts that only look alike are different keys, as they are to the database.
+    let clientID: [UInt8]
   }
 
   private static let headSQL = SQL(
@@ -148,7 +149,9 @@ package final class MessageLog: Ingest, GatheredWork {
     statements.reserveCapacity(drafts.count * 2 + heads.count)
     for draft in drafts {
       let digest = draft.clientID == nil ? nil : Self.digest(draft)
-      let key = draft.clientID.map { Key(roomID: draft.roomID, from: draft.from, clientID: $0) }
+      let key = draft.clientID.map {
+        Key(roomID: draft.roomID, from: draft.from, clientID: Array($0.utf8))
+      }
       if let key, let digest, let earlier = known[key] {
         events.append(receipt(draft, earlier.digest == digest ? .known(earlier.entry) : .conflict))
         continue
@@ -215,12 +218,15 @@ package final class MessageLog: Ingest, GatheredWork {
     var keyed: [(Key, Draft)] = []
     for draft in drafts {
       guard let clientID = draft.clientID else { continue }
-      keyed.append((Key(roomID: draft.roomID, from: draft.from, clientID: clientID), draft))
+      keyed.append(
+        (Key(roomID: draft.roomID, from: draft.from, clientID: Array(clientID.utf8)), draft))
     }
     if keyed.isEmpty { return [:] }
     let results = try await transaction.pipeline(
       keyed.map { key, _ in
-        Statement(Self.knownSQL, [.room(key.roomID), .id(key.from), .text(key.clientID)])
+        Statement(
+          Self.knownSQL,
+          [.room(key.roomID), .id(key.from), .text(String(decoding: key.clientID, as: UTF8.self))])
       })
     var known: [Key: Known] = [:]
     for ((key, draft), result) in zip(keyed, results) {
@@ -229,7 +235,7 @@ package final class MessageLog: Ingest, GatheredWork {
       let entry = Entry(
         roomID: key.roomID, seq: try row.integer(0), id: try row.id(1), type: draft.type,
         from: key.from, channelID: draft.channelID, data: draft.data, ts: try row.time(3),
-        clientID: key.clientID)
+        clientID: draft.clientID)
       known[key] = Known(entry: entry, digest: try row.blob(4))
     }
     return known

@@ -25,6 +25,8 @@ final class RelaySession: WebSocketHandler, RoomListener {
   private var heads: [RoomID: Int64] = [:]
   /// Rooms that the client unsubscribed from: they do not come back by themselves.
   private var left: Set<RoomID> = []
+  /// Rooms that became readable while `ready` was being prepared.
+  private var becameReadable: Set<RoomID> = []
   /// Rooms being replayed, with the acknowledgements that wait for the end of it.
   private var replaying: [RoomID: [Entry]] = [:]
   private var subscribeAfterReplay: Set<RoomID> = []
@@ -91,7 +93,14 @@ final class RelaySession: WebSocketHandler, RoomListener {
     guard case .opening = state else { return }
     feeds.withRooms(ids) { [weak self] failure in
       guard let self else { return }
-      if let failure { openingFailed(failure) } else { ready(ids) }
+      if let failure {
+        openingFailed(failure)
+      } else if !becameReadable.isSubset(of: ids) {
+        let all = Set(ids).union(becameReadable)
+        prepare(all.sorted())
+      } else {
+        ready(ids)
+      }
     }
   }
 
@@ -99,7 +108,7 @@ final class RelaySession: WebSocketHandler, RoomListener {
   private func ready(_ ids: [RoomID]) {
     guard case .opening(let early) = state, let caller else { return }
     state = .open
-    for id in ids {
+    for id in ids where feeds.room(id) != nil {
       heads[id] = 0
       feeds.attach(self, to: id, .listed)
     }
@@ -470,7 +479,15 @@ final class RelaySession: WebSocketHandler, RoomListener {
     }
   }
 
-  func follows(_ roomID: RoomID) -> Bool { followsAllRooms && !left.contains(roomID) }
+  func follows(_ roomID: RoomID) -> Bool {
+    guard followsAllRooms else { return false }
+    if case .opening = state {
+      // `ready` comes first; it lists the room.
+      becameReadable.insert(roomID)
+      return false
+    }
+    return !left.contains(roomID)
+  }
 
   func sessionEnded() { loop.hub.close(connection, .revoked) }
 

@@ -106,6 +106,7 @@ struct RoomFeed {
   /// The seq up to which this loop has delivered.
   var lastSeq: Int64? { if case .live(_, let lastSeq) = state { lastSeq } else { nil } }
   var isLoading: Bool { if case .loading = state { true } else { false } }
+  var isGone: Bool { if case .gone = state { true } else { false } }
   var isUnused: Bool { subscribers.isEmpty }
 
   func isSubscribed(_ id: SubscriberID) -> Bool { subscribers[id] != nil }

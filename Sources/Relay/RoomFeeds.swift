@@ -301,6 +301,8 @@ final class RoomFeeds {
       listeners[subscriber]?.claimReplay(count) ?? false
     }
     for output in outputs { carryOut(output, id, served) }
+    // Not there now does not mean never: the next who asks finds out anew.
+    if served.feed.isGone, rooms[id] === served { rooms[id] = nil }
     if served.feed.isUnused, served.unusedSince == nil {
       served.unusedSince = Monotonic.milliseconds
     }
