@@ -30,6 +30,12 @@ package struct TokenBucket: Sendable {
     return true
   }
 
+  /// Takes tokens that may not be there yet: whoever comes next waits until they are.
+  package mutating func charge(_ count: Int) { tokens -= Double(count) }
+
+  /// Tokens left by the last `take`; below zero after a `charge`.
+  package var available: Double { tokens }
+
   /// Seconds until the next token, rounded up, at least 1: a `Retry-After`.
   package func secondsUntilNext(_ rate: Rate) -> Int {
     max(1, Int(((1 - tokens) / rate.perSecond).rounded(.up)))

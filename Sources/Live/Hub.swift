@@ -150,6 +150,17 @@ package final class Hub {
     markDirty(connection)
   }
 
+  /// Writes what was sent to this connection alone, now: its socket then tells what must wait.
+  package func flush(_ connection: Connection) {
+    guard connection.isDirty, !connection.out.isEmpty else { return }
+    connection.out.withUnsafeBytes { connection.socket.send(frames: $0) }
+    // It stays among the dirty ones until the end of the turn, with nothing left to write.
+    connection.out = []
+  }
+
+  /// Bytes that wait for the connection's reader; frames of this turn count once they are written.
+  package func queuedBytes(of connection: Connection) -> Int { connection.socket.queuedBytes }
+
   /// Moves what the topic has for the connection so far into the connection's own frames.
   private func catchUp(_ connection: Connection, _ topic: Topic) {
     guard topic.isDirty, let position = topic.positions[connection.number] else { return }

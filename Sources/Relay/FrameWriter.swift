@@ -50,12 +50,12 @@ struct FrameWriter {
     }
   }
 
-  /// `subscribed`, `resumed`, `reset` or `channel`: a room and an exact seq.
-  mutating func position(_ type: StaticString, _ room: Room, seq: Int64) -> [UInt8] {
+  /// `subscribed`, `unsubscribed`, `resumed`, `reset` or `channel`: a room and an exact seq.
+  mutating func position(_ type: StaticString, _ room: RoomID, seq: Int64) -> [UInt8] {
     frame {
       $0.member("type", "\(type)")
-      $0.member("channel_id", room.channelID)
-      $0.member("room_id", room.id.value)
+      $0.member("channel_id", room.description)
+      $0.member("room_id", room.value)
       $0.member("seq", seq)
     }
   }

@@ -52,15 +52,15 @@ final class NanoSession: WebSocketHandler, RoomListener {
     }
     let object = parseObject(text, maximumDepth: services.settings.maxJSONDepth)
     guard !isBusy else {
-      if waiting.count < Self.maximumWaiting {
-        waiting.append(object)
-      } else {
-        loop.hub.close(connection, .flooding)
-      }
+      waiting.append(object)
+      // What was read already still comes; the rest waits in the kernel.
+      if waiting.count == Self.maximumWaiting { connection.socket.setReading(false) }
       return
     }
     serve(object)
   }
+
+  func drained() {}
 
   func receivedBinary() { carryOut(machine.receive(nil)) }
 
@@ -117,7 +117,9 @@ final class NanoSession: WebSocketHandler, RoomListener {
   /// What waited for a token or a room is over: the frames behind it have their turn.
   private func goOn() {
     isBusy = false
+    let isReadingPaused = waiting.count >= Self.maximumWaiting
     while !isBusy, !isEnded, !waiting.isEmpty { serve(waiting.removeFirst()) }
+    if isReadingPaused, waiting.count < Self.maximumWaiting { connection.socket.setReading(true) }
   }
 
   // MARK: Token
@@ -182,8 +184,11 @@ final class NanoSession: WebSocketHandler, RoomListener {
     if machine.room == roomID { carryOut(machine.roomLost()) }
   }
 
-  // A nano socket never resumes.
-  func replay(_ room: Room, _ entries: [Entry], seq: Int64, later: [Entry]) {}
+  // A nano socket never resumes, and leaves by selecting another room.
+  func left(_ roomID: RoomID, seq: Int64, clientID: String?) {}
+  func replay(_ entries: [Entry]) {}
+  func resumed(_ room: Room, seq: Int64) {}
+  func joined(_ room: Room) {}
   func reset(_ room: Room, seq: Int64) {}
   func claimReplay(_ count: Int64) -> Bool { false }
 

@@ -3,12 +3,20 @@ internal import Basics
 internal import Events
 
 /// A frame of relay v1 as the client sent it, checked for form (CONTRACT section 6, seed 001).
-enum RelayFrame {
-  case message(RelayMessage)
-  case subscribe([String])
-  case unsubscribe([String])
-  case resume(epoch: String?, channels: [(channelID: String, last: Int64)])
-  case auth(token: Secret<String>)
+struct RelayFrame {
+  enum Action {
+    case message(RelayMessage)
+    case subscribe([String])
+    case unsubscribe([String])
+    case resume(epoch: String?, channels: [(channelID: String, last: Int64)])
+    case auth(token: Secret<String>)
+  }
+
+  let action: Action
+  /// The frame's `client_id` where that is a string: every error about the frame carries it.
+  let clientID: String?
+  /// What is wrong with single channels; the others go on.
+  let faults: [Failure]
 
   /// A frame that cannot be served: what the error frame says.
   struct Failure: Error {
@@ -38,67 +46,94 @@ enum RelayFrame {
 
   private static let maximumChannels = 10_000
 
-  /// Reads an object as a frame. Throws `Failure` with the stable code for what is wrong.
-  init(_ object: JSONObject, maximumContentBytes: Int) throws(Failure) {
-    let clientID = object["client_id"]?.string
-    guard case .string(let type)? = object["type"] else {
-      throw Failure(.invalidFrame, "A frame needs a type.", clientID: clientID)
-    }
-    if let kind = MessageType(rawValue: type) {
-      self = .message(
-        try RelayMessage(object, type: kind, maximumContentBytes: maximumContentBytes))
-      return
-    }
-    switch type {
-    case "subscribe": self = .subscribe(try Self.channels(object, clientID))
-    case "unsubscribe": self = .unsubscribe(try Self.channels(object, clientID))
-    case "resume": self = try Self.resume(object, clientID)
-    case "auth":
-      guard case .string(let token)? = object["token"] else {
-        throw Failure(.invalidFrame, "auth needs a token.", clientID: clientID)
-      }
-      self = .auth(token: Secret(token))
-    default: throw Failure(.unknownType, clientID: clientID)
+  /// How many channels the frame names.
+  var channelCount: Int {
+    switch action {
+    case .message, .auth: 1
+    case .subscribe(let channels), .unsubscribe(let channels): channels.count
+    case .resume(_, let channels): channels.count
     }
   }
 
+  /// Reads an object as a frame. Throws `Failure` with the stable code for what is wrong.
+  init(_ object: JSONObject, maximumContentBytes: Int) throws(Failure) {
+    let clientID = object["client_id"]?.string
+    self.clientID = clientID
+    var faults: [Failure] = []
+    let type = try Self.text(object, "type", clientID)
+    if let kind = MessageType(rawValue: type) {
+      action = .message(
+        try RelayMessage(object, type: kind, maximumContentBytes: maximumContentBytes))
+    } else {
+      switch type {
+      case "subscribe": action = .subscribe(try Self.channels(object, clientID, &faults))
+      case "unsubscribe": action = .unsubscribe(try Self.channels(object, clientID, &faults))
+      case "resume": action = try Self.resume(object, clientID, &faults)
+      case "auth": action = .auth(token: Secret(try Self.text(object, "token", clientID)))
+      default: throw Failure(.unknownType, clientID: clientID)
+      }
+    }
+    self.faults = faults
+  }
+
+  /// A member that must be a string without U+0000.
+  fileprivate static func text(
+    _ object: JSONObject, _ name: String, _ clientID: String?, channelID: String? = nil
+  ) throws(Failure) -> String {
+    guard case .string(let text)? = object[name], !text.utf8.contains(0) else {
+      throw Failure(
+        .invalidFrame, "\(name) must be a string without U+0000.", clientID: clientID,
+        channelID: channelID)
+    }
+    return text
+  }
+
   private static func channels(
-    _ object: JSONObject, _ clientID: String?
+    _ object: JSONObject, _ clientID: String?, _ faults: inout [Failure]
   ) throws(Failure) -> [String] {
     guard case .array(let values)? = object["channels"], values.count <= maximumChannels else {
-      throw Failure(.invalidFrame, "channels must be a list of channel ids.", clientID: clientID)
+      throw Failure(
+        .invalidFrame, "channels must be a list of at most \(maximumChannels) channel ids.",
+        clientID: clientID)
     }
     var channels: [String] = []
     for value in values {
-      guard case .string(let channel) = value else {
-        throw Failure(.invalidFrame, "channels must be a list of channel ids.", clientID: clientID)
+      if case .string(let channel) = value, !channel.utf8.contains(0) {
+        channels.append(channel)
+      } else {
+        faults.append(
+          Failure(
+            .invalidFrame, "A channel id is a string without U+0000.", clientID: clientID,
+            channelID: value.string))
       }
-      channels.append(channel)
     }
     return channels
   }
 
   private static func resume(
-    _ object: JSONObject, _ clientID: String?
-  ) throws(Failure) -> RelayFrame {
+    _ object: JSONObject, _ clientID: String?, _ faults: inout [Failure]
+  ) throws(Failure) -> Action {
     var epoch: String?
     switch object["epoch"] {
     case nil, .null: break
-    case .string(let text): epoch = text
-    default: throw Failure(.invalidFrame, "epoch must be a string.", clientID: clientID)
+    default: epoch = try text(object, "epoch", clientID)
     }
     guard case .object(let members)? = object["channels"], members.members.count <= maximumChannels
     else {
-      throw Failure(.invalidFrame, "channels must map channel ids to seqs.", clientID: clientID)
+      throw Failure(
+        .invalidFrame, "channels must map at most \(maximumChannels) channel ids to seqs.",
+        clientID: clientID)
     }
     var channels: [(String, Int64)] = []
     for member in members.members {
-      guard let last = member.value.wholeNumber, last >= 0 else {
-        throw Failure(
-          .invalidFrame, "A seq is a whole number, 0 or more.", clientID: clientID,
-          channelID: member.key)
+      if let last = member.value.wholeNumber, last >= 0, !member.key.utf8.contains(0) {
+        channels.append((member.key, last))
+      } else {
+        faults.append(
+          Failure(
+            .invalidFrame, "A seq is a whole number, 0 or more.", clientID: clientID,
+            channelID: member.key))
       }
-      channels.append((member.key, last))
     }
     return .resume(epoch: epoch, channels: channels)
   }
@@ -115,15 +150,12 @@ struct RelayMessage {
     _ object: JSONObject, type: MessageType, maximumContentBytes: Int
   ) throws(RelayFrame.Failure) {
     let givenID = object["client_id"]?.string
+    let givenChannel = object["channel_id"]?.string
     func failure(_ code: ErrorCode, _ message: String? = nil) -> RelayFrame.Failure {
-      RelayFrame.Failure(code, message, clientID: givenID, channelID: object["channel_id"]?.string)
+      RelayFrame.Failure(code, message, clientID: givenID, channelID: givenChannel)
     }
-    guard case .string(let channelID)? = object["channel_id"] else {
-      throw failure(.invalidFrame, "channel_id must be a string.")
-    }
-    guard case .string(let recipient)? = object["to"] else {
-      throw failure(.invalidFrame, "to must be * or a user's id.")
-    }
+    let channelID = try RelayFrame.text(object, "channel_id", givenID, channelID: givenChannel)
+    let recipient = try RelayFrame.text(object, "to", givenID, channelID: givenChannel)
     switch object["client_id"] {
     case nil, .null: clientID = nil
     case .string(let id):

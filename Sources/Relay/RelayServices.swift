@@ -55,6 +55,13 @@ struct FrameAllowance {
   private var bucket: TokenBucket
   private let rate: Rate
   private let isLimited: Bool
+  /// Refusals in a row. A frame that only got the token which had just come does not end the row: who
+  /// floods gets those too.
+  private var refusals = 0
+
+  private static let maximumRefusals = 1000
+  /// The part of a second's share that must be there again for the row to have ended.
+  private static let recoveredShare = 0.2
 
   init(_ settings: Settings) {
     rate = settings.connectionFrames
@@ -65,8 +72,19 @@ struct FrameAllowance {
   /// Whether another frame may be served.
   mutating func take(for user: UserID?, _ users: KeyedRateLimiter<UserID>?) -> Bool {
     guard isLimited else { return true }
-    guard bucket.take(rate, now: Monotonic.nanoseconds) else { return false }
-    guard let user, let users else { return true }
-    return users.take(user) == nil
+    guard bucket.take(rate, now: Monotonic.nanoseconds), user.flatMap({ users?.take($0) }) == nil
+    else {
+      refusals += 1
+      return false
+    }
+    refusals =
+      bucket.available >= rate.perSecond * Self.recoveredShare ? 0 : max(0, refusals - 1)
+    return true
   }
+
+  /// Takes more for a frame that was served already; the next ones wait for it.
+  mutating func charge(_ frames: Int) { if isLimited { bucket.charge(frames) } }
+
+  /// Whether the client goes on sending though it is refused again and again.
+  var isFlooding: Bool { refusals >= Self.maximumRefusals }
 }

@@ -19,7 +19,6 @@ final class RelaySession: WebSocketHandler, RoomListener {
   private unowned let loop: RelayLoop
   private let services: RelayServices
   private var allowance: FrameAllowance
-  private var refusals = 0
   private var state = State.opening(frames: [])
   /// Rooms that this socket is subscribed to, or waits for, each with the head it was last told.
   private var heads: [RoomID: Int64] = [:]
@@ -27,9 +26,8 @@ final class RelaySession: WebSocketHandler, RoomListener {
   private var left: Set<RoomID> = []
   /// Rooms that became readable while `ready` was being prepared.
   private var becameReadable: Set<RoomID> = []
-  /// Rooms being replayed, with the acknowledgements that wait for the end of it.
-  private var replaying: [RoomID: [Entry]] = [:]
-  private var subscribeAfterReplay: Set<RoomID> = []
+  /// Acknowledgements that wait until this socket has been sent their entries.
+  private var heldAcks: [RoomID: [Entry]] = [:]
   private var replayAllowance: Int64 = 0
   private var heartbeatDue: Int64
   private var isExpiryAnnounced = false
@@ -45,7 +43,8 @@ final class RelaySession: WebSocketHandler, RoomListener {
   private static let heartbeatMilliseconds: Int64 = 25_000
   private static let expiryWarningMilliseconds: Int64 = 60_000
   private static let maximumEarlyFrames = 512
-  private static let maximumRefusals = 1000
+  /// Channels of one frame that cost no more than the frame itself.
+  private static let channelsPerFrame = 100
   /// Entries that one `resume` replays at most over all its rooms.
   private static let maximumReplay: Int64 = 10_000
 
@@ -132,6 +131,7 @@ final class RelaySession: WebSocketHandler, RoomListener {
       guard case .open = state else { return }
       frame.withUnsafeBytes { serve($0) }
     }
+    if early.count >= Self.maximumEarlyFrames { connection.socket.setReading(true) }
   }
 
   // MARK: Frames
@@ -140,11 +140,9 @@ final class RelaySession: WebSocketHandler, RoomListener {
     loop.metrics.framesIn.add()
     switch state {
     case .opening(var frames):
-      guard frames.count < Self.maximumEarlyFrames else {
-        loop.hub.close(connection, .flooding)
-        return
-      }
       frames.append([UInt8](text))
+      // What was read already still comes; the rest waits in the kernel.
+      if frames.count == Self.maximumEarlyFrames { connection.socket.setReading(false) }
       state = .opening(frames: frames)
     case .open: serve(text)
     case .ended: break
@@ -165,24 +163,24 @@ final class RelaySession: WebSocketHandler, RoomListener {
       refuse(object)
       return
     }
-    refusals = 0
     do {
-      handle(
-        try RelayFrame(object, maximumContentBytes: services.settings.maxContentBytes), caller)
+      let frame = try RelayFrame(
+        object, maximumContentBytes: services.settings.maxContentBytes)
+      // Who names thousands of channels has sent more than one frame's worth.
+      allowance.charge(frame.channelCount / Self.channelsPerFrame)
+      for fault in frame.faults { fail(fault) }
+      handle(frame)
     } catch {
-      send(
-        feeds.frames.error(
-          error.code, error.message, clientID: error.clientID, channelID: error.channelID))
+      fail(error)
     }
   }
 
   private func refuse(_ object: JSONObject) {
     services.metrics.framesRefused.add()
-    refusals += 1
-    if refusals >= Self.maximumRefusals {
+    if allowance.isFlooding {
       loop.hub.close(connection, .flooding)
     } else {
-      send(feeds.frames.error(.rateLimited, clientID: object["client_id"]?.string))
+      fail(.rateLimited, clientID: object["client_id"]?.string)
     }
   }
 
@@ -198,13 +196,13 @@ final class RelaySession: WebSocketHandler, RoomListener {
     }
   }
 
-  private func handle(_ frame: RelayFrame, _ caller: Caller) {
-    switch frame {
+  private func handle(_ frame: RelayFrame) {
+    switch frame.action {
     case .message(let message): take(message)
-    case .subscribe(let channels): for channel in channels { subscribe(channel) }
-    case .unsubscribe(let channels): for channel in channels { unsubscribe(channel) }
-    case .resume(let epoch, let channels): resume(epoch, channels)
-    case .auth(let token): renew(token)
+    case .subscribe(let channels): subscribe(channels, frame.clientID)
+    case .unsubscribe(let channels): unsubscribe(channels, frame.clientID)
+    case .resume(let epoch, let channels): resume(epoch, channels, frame.clientID)
+    case .auth(let token): renew(token, frame.clientID)
     }
   }
 
@@ -212,8 +210,14 @@ final class RelaySession: WebSocketHandler, RoomListener {
     feeds.send(frame, to: self, after: room)
   }
 
-  private func fail(_ code: ErrorCode, clientID: String? = nil, channel: String? = nil) {
+  private func fail(_ code: ErrorCode, clientID: String?, channel: String? = nil) {
     send(feeds.frames.error(code, clientID: clientID, channelID: channel))
+  }
+
+  private func fail(_ failure: RelayFrame.Failure) {
+    send(
+      feeds.frames.error(
+        failure.code, failure.message, clientID: failure.clientID, channelID: failure.channelID))
   }
 
   // MARK: Messages
@@ -244,7 +248,7 @@ final class RelaySession: WebSocketHandler, RoomListener {
     let denial = Self.denial(caller, room, message.type)
     // Who may not write may still ask for the ack of what is in the log already.
     if let denial, message.clientID == nil {
-      fail(denial, channel: message.channelID)
+      fail(denial, clientID: nil, channel: message.channelID)
       return
     }
     loop.submit(
@@ -265,11 +269,19 @@ final class RelaySession: WebSocketHandler, RoomListener {
 
   func committed(_ entry: Entry) {
     guard entry.clientID != nil else { return }
-    if replaying[entry.roomID] != nil {
-      replaying[entry.roomID]?.append(entry)
+    if feeds.isBehind(self, in: entry.roomID) {
+      heldAcks[entry.roomID, default: []].append(entry)
     } else {
       send(feeds.frames.ack(entry), after: entry.roomID)
     }
+  }
+
+  /// Sends the acknowledgements that waited, if their entries are out now.
+  private func releaseAcks(_ id: RoomID) {
+    guard !heldAcks.isEmpty, !feeds.isBehind(self, in: id),
+      let entries = heldAcks.removeValue(forKey: id)
+    else { return }
+    for entry in entries { send(feeds.frames.ack(entry), after: id) }
   }
 
   func receive(_ receipt: Receipt) {
@@ -304,64 +316,57 @@ final class RelaySession: WebSocketHandler, RoomListener {
 
   // MARK: Subscriptions
 
-  private func subscribe(_ channel: String) {
-    guard let id = RoomID(channel) else {
-      fail(.roomNotFound, channel: channel)
-      return
+  /// The rooms that channels name, each of which is about to be asked for; the others are answered.
+  private func rooms<Element>(
+    _ channels: [Element], _ name: (Element) -> String, _ clientID: String?
+  ) -> [(id: RoomID, element: Element)] {
+    let rooms = channels.compactMap { element -> (RoomID, Element)? in
+      if let id = RoomID(name(element)) { return (id, element) }
+      fail(.roomNotFound, clientID: clientID, channel: name(element))
+      return nil
     }
-    left.remove(id)
-    if replaying[id] != nil {
-      subscribeAfterReplay.insert(id)
-      return
-    }
-    if heads[id] == nil { heads[id] = 0 }
-    feeds.attach(self, to: id, .subscribe)
+    feeds.prepare(rooms.map(\.0))
+    return rooms
   }
 
-  private func unsubscribe(_ channel: String) {
-    guard let id = RoomID(channel) else {
-      fail(.roomNotFound, channel: channel)
-      return
+  private func subscribe(_ channels: [String], _ clientID: String?) {
+    for (id, _) in rooms(channels, \.self, clientID) {
+      left.remove(id)
+      if heads[id] == nil { heads[id] = 0 }
+      feeds.attach(self, to: id, .subscribe(clientID: clientID))
     }
-    guard heads[id] != nil else {
+  }
+
+  private func unsubscribe(_ channels: [String], _ clientID: String?) {
+    for (id, channel) in rooms(channels, \.self, clientID) {
+      if heads.removeValue(forKey: id) != nil {
+        left.insert(id)
+        feeds.leave(self, id, clientID: clientID)
+        continue
+      }
       feeds.withRoom(id) { [weak self] result in
         guard let self, let caller, connection.socket.isOpen else { return }
         if case .success(let room?) = result, RuleEngine.standing(of: caller, in: room).isMember {
-          left.insert(id)
-          send(feeds.frames.position("unsubscribed", room, seq: feeds.lastSeq(id) ?? 0))
+          if heads[id] == nil { left.insert(id) }
+          send(feeds.frames.position("unsubscribed", id, seq: feeds.lastSeq(id) ?? 0))
         } else {
-          fail(.roomNotFound, channel: channel)
+          fail(.roomNotFound, clientID: clientID, channel: channel)
         }
       }
-      return
     }
-    feeds.detach(self, from: id)
-    heads[id] = nil
-    left.insert(id)
-    finishReplay(id)
-    let seq = feeds.lastSeq(id) ?? 0
-    send(
-      feeds.frames.frame {
-        $0.member("type", "unsubscribed")
-        $0.member("channel_id", channel)
-        $0.member("room_id", id.value)
-        $0.member("seq", seq)
-      })
   }
 
-  private func resume(_ epoch: String?, _ channels: [(channelID: String, last: Int64)]) {
+  private func resume(
+    _ epoch: String?, _ channels: [(channelID: String, last: Int64)], _ clientID: String?
+  ) {
     let isSameLog = epoch == nil || epoch == services.epoch
     replayAllowance = Self.maximumReplay
-    for (channel, last) in channels {
-      guard let id = RoomID(channel) else {
-        fail(.roomNotFound, channel: channel)
-        continue
-      }
+    for (id, channel) in rooms(channels, \.channelID, clientID) {
       left.remove(id)
       if heads[id] == nil { heads[id] = 0 }
-      if replaying[id] == nil { replaying[id] = [] }
       // No seq of another log means anything here: below zero asks for a reset.
-      feeds.attach(self, to: id, .resume(last: isSameLog ? last : -1))
+      feeds.attach(
+        self, to: id, .resume(last: isSameLog ? channel.last : -1, clientID: clientID))
     }
   }
 
@@ -377,67 +382,70 @@ final class RelaySession: WebSocketHandler, RoomListener {
     heads[room.id] = seq
     switch purpose {
     case .listed, .resume: break
-    case .subscribe: send(feeds.frames.position("subscribed", room, seq: seq))
-    case .became: send(feeds.frames.position("channel", room, seq: seq))
+    case .subscribe: send(feeds.frames.position("subscribed", room.id, seq: seq))
+    case .became: send(feeds.frames.position("channel", room.id, seq: seq))
     }
+    releaseAcks(room.id)
   }
 
   func refused(_ roomID: RoomID, _ purpose: RoomFeed.Purpose, _ code: ErrorCode) {
     heads[roomID] = nil
     switch purpose {
     case .listed, .became: break
-    case .subscribe, .resume: fail(code, channel: roomID.description)
+    case .subscribe(let clientID), .resume(_, let clientID):
+      fail(code, clientID: clientID, channel: roomID.description)
     }
-    if case .resume = purpose { finishReplay(roomID) }
+    releaseAcks(roomID)
   }
 
   func revoked(_ roomID: RoomID, channelID: String, _ code: ErrorCode) {
     heads[roomID] = nil
     send(feeds.frames.gone(roomID, channelID: channelID, code))
-    finishReplay(roomID)
+    releaseAcks(roomID)
   }
 
-  func replay(_ room: Room, _ entries: [Entry], seq: Int64, later: [Entry]) {
-    heads[room.id] = seq
-    for entry in entries { send(message(entry)) }
-    send(feeds.frames.position("resumed", room, seq: seq))
-    for entry in later { send(message(entry)) }
-    finishReplay(room.id)
+  func left(_ roomID: RoomID, seq: Int64, clientID: String?) {
+    send(feeds.frames.position("unsubscribed", roomID, seq: seq))
+    releaseAcks(roomID)
   }
+
+  func replay(_ entries: [Entry]) {
+    for entry in entries {
+      send(feeds.frames.relayMessage(entry, withClientID: entry.from == caller?.userID))
+    }
+  }
+
+  func resumed(_ room: Room, seq: Int64) {
+    heads[room.id] = seq
+    send(feeds.frames.position("resumed", room.id, seq: seq))
+  }
+
+  func joined(_ room: Room) { releaseAcks(room.id) }
 
   func reset(_ room: Room, seq: Int64) {
     heads[room.id] = seq
-    send(feeds.frames.position("reset", room, seq: seq))
-    finishReplay(room.id)
+    send(feeds.frames.position("reset", room.id, seq: seq))
+    releaseAcks(room.id)
   }
 
-  private func message(_ entry: Entry) -> [UInt8] {
-    feeds.frames.relayMessage(entry, withClientID: entry.from == caller?.userID)
-  }
-
-  /// Acknowledgements that waited go out now, after the broadcasts they follow.
-  private func finishReplay(_ id: RoomID) {
-    guard let held = replaying.removeValue(forKey: id) else { return }
-    for entry in held { send(feeds.frames.ack(entry)) }
-    if subscribeAfterReplay.remove(id) != nil { subscribe(id.description) }
-  }
+  func drained() { feeds.drained(self) }
 
   // MARK: Credentials
 
-  private func renew(_ token: Secret<String>) {
+  private func renew(_ token: Secret<String>, _ clientID: String?) {
     let session = LoopBound(self, on: loop.loop)
     loop.loop.task { [services] in
       do {
         let renewed = try await services.authenticator.authenticate(.bearer(token))
-        session.value.renewed(renewed)
-      } catch { session.value.notRenewed(error) }
+        session.value.renewed(renewed, clientID)
+      } catch { session.value.notRenewed(error, clientID) }
     }
   }
 
-  private func renewed(_ new: Caller) {
+  private func renewed(_ new: Caller, _ clientID: String?) {
     guard let old = caller, connection.socket.isOpen else { return }
     guard new.userID == old.userID else {
-      fail(.notSameUser)
+      fail(.notSameUser, clientID: clientID)
       return
     }
     caller = new
@@ -452,10 +460,10 @@ final class RelaySession: WebSocketHandler, RoomListener {
     if followsAllRooms { followNewRooms(new) }
   }
 
-  private func notRenewed(_ error: any Error) {
+  private func notRenewed(_ error: any Error, _ clientID: String?) {
     guard connection.socket.isOpen else { return }
     let code = (error as? AppError)?.code ?? .unavailable
-    fail(code == .unavailable ? .unavailable : .invalidToken)
+    fail(code == .unavailable ? .unavailable : .invalidToken, clientID: clientID)
   }
 
   /// Rooms that new claims opened.
@@ -519,7 +527,9 @@ final class RelaySession: WebSocketHandler, RoomListener {
   private func heartbeat() {
     var moved: [(key: RoomID, value: Int64)] = []
     for (id, told) in heads {
-      guard replaying[id] == nil, let head = feeds.lastSeq(id), head > told else { continue }
+      guard !feeds.isBehind(self, in: id), let head = feeds.lastSeq(id), head > told else {
+        continue
+      }
       moved.append((id, head))
     }
     for (id, head) in moved {

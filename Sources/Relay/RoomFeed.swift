@@ -12,20 +12,23 @@ internal import Events
 struct RoomFeed {
   typealias SubscriberID = UInt64
 
-  /// Why a subscriber asks, which decides what it is told.
+  /// What a subscriber asks for, which decides what it is told.
   enum Purpose: Equatable {
     /// Part of a connection's first frame, or the one room of `/chat`.
     case listed
-    /// Asked for by `subscribe`.
-    case subscribe
+    /// Asked for by `subscribe`; `clientID` is the frame's.
+    case subscribe(clientID: String?)
     /// Because the room became readable.
     case became
     /// Asked for by `resume`: `last` is the highest seq that the client has.
-    case resume(last: Int64)
+    case resume(last: Int64, clientID: String?)
   }
 
   enum Input {
     case attach(SubscriberID, Caller, Purpose)
+    /// Asked for by `unsubscribe`: answered by `left`, after what was asked before.
+    case leave(SubscriberID, clientID: String?)
+    /// The subscriber is gone; nobody is told.
     case detach(SubscriberID)
     /// The caller's claims changed.
     case renew(SubscriberID, Caller)
@@ -41,28 +44,36 @@ struct RoomFeed {
     case gapTimeout
     /// The head as the database has it: entries beyond ours were lost on the way.
     case head(Int64)
-    /// Entries read for one that resumes; nil where that failed.
-    case replayRead(SubscriberID, [Entry]?)
+    /// The first of the entries that a replay asked for, at least one; nil where that failed.
+    case replayRead(SubscriberID, replay: Int, [Entry]?)
+    /// The subscriber has taken what it was sent.
+    case replayTaken(SubscriberID, replay: Int)
   }
 
   enum Output {
-    /// Read the room and its head, then give `loaded` or `loadFailed`.
-    case load
     /// Tell the subscriber that it hears everything after `seq`; it is in the topic from here on.
     case admit(SubscriberID, Purpose, seq: Int64)
     case refuse(SubscriberID, Purpose, ErrorCode)
     /// To everyone in the topic.
     case publish(Entry)
-    /// Give `gapTimeout` in 20 ms.
-    case waitForGap
+    /// Give `gapTimeout` in 20 ms, or in a second where the log could not be read.
+    case waitForGap(isRetry: Bool)
     /// Read these entries, then give `gapRead`.
     case readGap(after: Int64, through: Int64)
-    /// Read these entries, then give `replayRead`.
-    case readReplay(SubscriberID, after: Int64, through: Int64)
-    /// Entries for one subscriber, then `resumed` with `seq`, then `later`, then it is in the topic.
-    case replay(SubscriberID, [Entry], seq: Int64, later: [Entry])
+    /// Read these entries or the first of them, when the subscriber has room, then give `replayRead`.
+    case readReplay(SubscriberID, replay: Int, after: Int64, through: Int64)
+    /// Entries for one subscriber, which is not in the topic.
+    case replay(SubscriberID, [Entry])
+    /// Tell it that it has everything up to `seq`. What came later follows.
+    case resumed(SubscriberID, seq: Int64)
+    /// Give `replayTaken` when the subscriber has room.
+    case awaitRoom(SubscriberID, replay: Int)
+    /// The replay is over: it is in the topic from here on.
+    case join(SubscriberID)
     /// Tell it to reload up to `seq`; it is in the topic from here on.
     case reset(SubscriberID, seq: Int64)
+    /// It left, as it asked to.
+    case left(SubscriberID, seq: Int64, clientID: String?)
     /// It hears no more, and is told so.
     case revoke(SubscriberID, ErrorCode)
   }
@@ -74,30 +85,58 @@ struct RoomFeed {
     case gone
   }
 
-  private enum Membership {
-    /// Waits for the room.
-    case waiting(Purpose)
-    /// In the topic.
-    case live
-    /// Not in the topic yet: gets the log up to `through`, then what came `later`.
-    case replaying(through: Int64, later: [Entry])
+  private enum Ask {
+    case enter(Purpose)
+    case leave(clientID: String?)
   }
 
+  /// How far one subscriber has been made whole.
+  private struct Replay {
+    /// Tells this replay's reads from those of earlier ones, which may still be under way.
+    let number: Int
+    /// The seq that `resumed` will name: the head when it was asked for.
+    let promised: Int64
+    /// The last entry that was sent.
+    var sent: Int64
+    /// Up to where the log is being read; `later` goes on from there.
+    var through: Int64
+    /// What was published since, as far as it is kept.
+    var later: [Entry] = []
+    var laterBytes = 0
+    /// Too much came to be kept: the log has it.
+    var isLaterIncomplete = false
+
+    /// Keeps an entry that was published, if there is not too much of it.
+    mutating func keep(_ entry: Entry) {
+      laterBytes += entry.data.utf8.count
+      if laterBytes > RoomFeed.maximumLaterBytes { isLaterIncomplete = true }
+      if !isLaterIncomplete { later.append(entry) }
+    }
+  }
+
+  /// In the topic, unless it waits for the room or is being made whole.
   private struct Subscriber {
     var caller: Caller
-    var membership: Membership
+    /// What it asked for and has not been answered, in order.
+    var asks: [Ask] = []
   }
 
   private var state = State.loading(entries: [])
   private var subscribers: [SubscriberID: Subscriber] = [:]
+  /// Those of the subscribers that are sent the log, a piece at a time.
+  private var replays: [SubscriberID: Replay] = [:]
   /// Entries beyond a gap, by seq.
   private var ahead: [Int64: Entry] = [:]
-  private var isFillingGap = false
+  /// The seq up to which a gap is being filled; nil while there is none.
+  private var gapEnd: Int64?
+  private var replayCount = 0
 
   /// Entries that one room's resume replays at most; beyond it `reset` (CONTRACT section 6).
   static let maximumReplay: Int64 = 1000
   /// Entries kept beyond a gap, or while loading; the log has them all the same.
   private static let maximumKept = 4096
+  /// Bytes of content kept for one subscriber that is being made whole.
+  private static let maximumLaterBytes = 64 * 1024
 
   // MARK: What others may see
 
@@ -110,6 +149,10 @@ struct RoomFeed {
   var isUnused: Bool { subscribers.isEmpty }
 
   func isSubscribed(_ id: SubscriberID) -> Bool { subscribers[id] != nil }
+  /// Whether it has not heard all that was published: it waits for the room, or for older entries.
+  func isBehind(_ id: SubscriberID) -> Bool {
+    replays[id] != nil || subscribers[id]?.asks.isEmpty == false
+  }
 
   // MARK: The machine
 
@@ -117,9 +160,11 @@ struct RoomFeed {
   /// replayed to a subscriber: it keeps the count over all rooms of one `resume`.
   mutating func handle(_ input: Input, claim: (SubscriberID, Int64) -> Bool) -> [Output] {
     switch input {
-    case .attach(let id, let caller, let purpose): return attach(id, caller, purpose, claim)
+    case .attach(let id, let caller, let purpose):
+      return ask(.enter(purpose), of: id, caller, claim)
+    case .leave(let id, let clientID): return leave(id, clientID, claim)
     case .detach(let id):
-      subscribers[id] = nil
+      remove(id)
       return []
     case .renew(let id, let caller):
       guard subscribers[id] != nil else { return [] }
@@ -132,65 +177,148 @@ struct RoomFeed {
     case .gapRead(let entries): return gapRead(entries)
     case .gapTimeout: return gapTimeout()
     case .head(let seq): return headSeen(seq)
-    case .replayRead(let id, let entries): return replayRead(id, entries)
+    case .replayRead(let id, let number, let entries):
+      return replayRead(id, number, entries, claim)
+    case .replayTaken(let id, let number): return goOn(id, number, claim)
     }
   }
 
   // MARK: Coming and going
 
-  private mutating func attach(
-    _ id: SubscriberID, _ caller: Caller, _ purpose: Purpose,
-    _ claim: (SubscriberID, Int64) -> Bool
+  private mutating func ask(
+    _ ask: Ask, of id: SubscriberID, _ caller: Caller, _ claim: (SubscriberID, Int64) -> Bool
   ) -> [Output] {
-    subscribers[id] = Subscriber(caller: caller, membership: .waiting(purpose))
-    switch state {
-    case .loading: return []
-    case .gone:
-      subscribers[id] = nil
-      return [.refuse(id, purpose, .roomNotFound)]
-    case .live(let room, let lastSeq): return admit(id, room, lastSeq, claim)
+    subscribers[id, default: Subscriber(caller: caller)].asks.append(ask)
+    return answerAsks(of: id, claim)
+  }
+
+  private mutating func remove(_ id: SubscriberID) {
+    subscribers[id] = nil
+    replays[id] = nil
+  }
+
+  private mutating func leave(
+    _ id: SubscriberID, _ clientID: String?, _ claim: (SubscriberID, Int64) -> Bool
+  ) -> [Output] {
+    guard let subscriber = subscribers[id] else { return [] }
+    guard replays[id] != nil else {
+      return ask(.leave(clientID: clientID), of: id, subscriber.caller, claim)
+    }
+    // The replay ends now; so does what waited behind it, unanswered but by `left`.
+    remove(id)
+    let seq = lastSeq ?? 0
+    return (subscriber.asks + [.leave(clientID: clientID)]).compactMap { ask in
+      guard case .leave(let clientID) = ask else { return nil }
+      return .left(id, seq: seq, clientID: clientID)
+    }
+  }
+
+  /// Answers what a subscriber asked for, in order, until something takes time.
+  private mutating func answerAsks(
+    of id: SubscriberID, _ claim: (SubscriberID, Int64) -> Bool
+  ) -> [Output] {
+    var outputs: [Output] = []
+    while let subscriber = subscribers[id], let next = subscriber.asks.first {
+      if replays[id] != nil { return outputs }
+      switch state {
+      case .loading: return outputs
+      case .gone:
+        subscribers[id] = nil
+        return outputs + Self.refusals(of: id, subscriber.asks, .roomNotFound)
+      case .live(let room, let lastSeq):
+        subscribers[id]?.asks.removeFirst()
+        switch next {
+        case .leave(let clientID):
+          let rest = subscriber.asks.dropFirst()
+          subscribers[id] =
+            rest.isEmpty ? nil : Subscriber(caller: subscriber.caller, asks: Array(rest))
+          outputs.append(.left(id, seq: lastSeq, clientID: clientID))
+        case .enter(let purpose):
+          outputs += admit(id, subscriber.caller, purpose, room, lastSeq, claim)
+        }
+      }
+    }
+    return outputs
+  }
+
+  private static func refusals(
+    of id: SubscriberID, _ asks: [Ask], _ code: ErrorCode
+  ) -> [Output] {
+    asks.map { ask in
+      switch ask {
+      case .enter(let purpose): .refuse(id, purpose, code)
+      // It hears nothing, as it wanted.
+      case .leave(let clientID): .left(id, seq: 0, clientID: clientID)
+      }
     }
   }
 
   private mutating func admit(
-    _ id: SubscriberID, _ room: Room, _ lastSeq: Int64, _ claim: (SubscriberID, Int64) -> Bool
+    _ id: SubscriberID, _ caller: Caller, _ purpose: Purpose, _ room: Room, _ lastSeq: Int64,
+    _ claim: (SubscriberID, Int64) -> Bool
   ) -> [Output] {
-    guard let subscriber = subscribers[id], case .waiting(let purpose) = subscriber.membership
-    else {
-      return []
-    }
-    let standing = RuleEngine.standing(of: subscriber.caller, in: room)
+    let standing = RuleEngine.standing(of: caller, in: room)
     guard standing.permissions.contains(.read) else {
-      subscribers[id] = nil
-      return [.refuse(id, purpose, standing.isMember ? .forbidden : .roomNotFound)]
+      let asks = [.enter(purpose)] + (subscribers.removeValue(forKey: id)?.asks ?? [])
+      return Self.refusals(of: id, asks, standing.isMember ? .forbidden : .roomNotFound)
     }
-    guard case .resume(let last) = purpose else {
-      subscribers[id]?.membership = .live
-      return [.admit(id, purpose, seq: lastSeq)]
-    }
+    guard case .resume(let last, _) = purpose else { return [.admit(id, purpose, seq: lastSeq)] }
     let missing = lastSeq - last
-    if missing == 0 {
-      subscribers[id]?.membership = .live
-      return [.replay(id, [], seq: lastSeq, later: [])]
-    }
+    if missing == 0 { return [.resumed(id, seq: lastSeq), .join(id)] }
     guard last >= 0, missing > 0, missing <= Self.maximumReplay, claim(id, missing) else {
-      subscribers[id]?.membership = .live
       return [.reset(id, seq: lastSeq)]
     }
-    subscribers[id]?.membership = .replaying(through: lastSeq, later: [])
-    return [.readReplay(id, after: last, through: lastSeq)]
+    replayCount += 1
+    replays[id] = Replay(number: replayCount, promised: lastSeq, sent: last, through: lastSeq)
+    return [.readReplay(id, replay: replayCount, after: last, through: lastSeq)]
   }
 
-  private mutating func replayRead(_ id: SubscriberID, _ entries: [Entry]?) -> [Output] {
-    guard let subscriber = subscribers[id],
-      case .replaying(let through, let later) = subscriber.membership
-    else { return [] }
-    subscribers[id]?.membership = .live
-    // Short of what was there means that the log could not be read: a reload makes it whole.
-    guard let entries, entries.last?.seq == through else {
-      return [.reset(id, seq: lastSeq ?? through)]
+  // MARK: Making whole
+
+  private func replay(_ id: SubscriberID, _ number: Int) -> Replay? {
+    guard let replay = replays[id], replay.number == number else { return nil }
+    return replay
+  }
+
+  private mutating func replayRead(
+    _ id: SubscriberID, _ number: Int, _ entries: [Entry]?,
+    _ claim: (SubscriberID, Int64) -> Bool
+  ) -> [Output] {
+    guard var replay = replay(id, number) else { return [] }
+    guard let entries, let first = entries.first, let last = entries.last,
+      first.seq == replay.sent + 1, last.seq <= replay.through,
+      last.seq - first.seq == Int64(entries.count - 1)
+    else {
+      // What cannot be read cannot make it whole: a reload does.
+      replays[id] = nil
+      return [.reset(id, seq: lastSeq ?? replay.through)] + answerAsks(of: id, claim)
     }
-    return [.replay(id, entries, seq: through, later: later)]
+    let isPromiseKept = replay.sent < replay.promised && last.seq >= replay.promised
+    replay.sent = last.seq
+    replays[id] = replay
+    var outputs: [Output] = [.replay(id, entries)]
+    if isPromiseKept { outputs.append(.resumed(id, seq: replay.promised)) }
+    return outputs + [.awaitRoom(id, replay: number)]
+  }
+
+  /// The next piece, or the end: what was published meanwhile, and then the topic.
+  private mutating func goOn(
+    _ id: SubscriberID, _ number: Int, _ claim: (SubscriberID, Int64) -> Bool
+  ) -> [Output] {
+    guard var replay = replay(id, number), let lastSeq else { return [] }
+    if replay.sent == replay.through, replay.isLaterIncomplete {
+      replay.through = lastSeq
+      replay.later = []
+      replay.laterBytes = 0
+      replay.isLaterIncomplete = false
+    }
+    if replay.sent < replay.through {
+      replays[id] = replay
+      return [.readReplay(id, replay: number, after: replay.sent, through: replay.through)]
+    }
+    replays[id] = nil
+    let later: [Output] = replay.later.isEmpty ? [] : [.replay(id, replay.later)]
+    return later + [.join(id)] + answerAsks(of: id, claim)
   }
 
   // MARK: The room
@@ -207,8 +335,7 @@ struct RoomFeed {
     // Nobody is in the topic yet, so these reach nobody: they only move the head on.
     var outputs: [Output] = []
     for entry in kept where entry.seq > lastSeq { outputs += receive(entry) }
-    guard case .live(_, let head) = state else { return outputs }
-    for id in subscribers.keys.sorted() { outputs += admit(id, room, head, claim) }
+    for id in subscribers.keys.sorted() { outputs += answerAsks(of: id, claim) }
     return outputs
   }
 
@@ -220,10 +347,8 @@ struct RoomFeed {
   private mutating func refuseAll(_ code: ErrorCode) -> [Output] {
     let refused = subscribers.sorted { $0.key < $1.key }
     subscribers = [:]
-    return refused.compactMap { id, subscriber in
-      guard case .waiting(let purpose) = subscriber.membership else { return nil }
-      return .refuse(id, purpose, code)
-    }
+    replays = [:]
+    return refused.flatMap { id, subscriber in Self.refusals(of: id, subscriber.asks, code) }
   }
 
   private mutating func changed(_ room: Room?) -> [Output] {
@@ -241,8 +366,11 @@ struct RoomFeed {
         state = .gone
         let all = subscribers.sorted { $0.key < $1.key }
         subscribers = [:]
+        replays = [:]
         ahead = [:]
-        return all.map { .revoke($0.key, .roomDeleted) }
+        return all.flatMap { id, subscriber in
+          [.revoke(id, .roomDeleted)] + Self.refusals(of: id, subscriber.asks, .roomNotFound)
+        }
       }
       guard room.accessVersion > old.accessVersion else { return [] }
       state = .live(room, lastSeq: lastSeq)
@@ -256,8 +384,10 @@ struct RoomFeed {
     for (id, subscriber) in subscribers.sorted(by: { $0.key < $1.key }) {
       let standing = RuleEngine.standing(of: subscriber.caller, in: room)
       if !standing.permissions.contains(.read) {
-        subscribers[id] = nil
+        remove(id)
         outputs.append(.revoke(id, .revoked))
+        outputs += Self.refusals(
+          of: id, subscriber.asks, standing.isMember ? .forbidden : .roomNotFound)
       }
     }
     return outputs
@@ -276,9 +406,8 @@ struct RoomFeed {
       if entry.seq <= lastSeq { return [] }
       if entry.seq == lastSeq + 1 { return advance(entry) }
       if ahead.count < Self.maximumKept { ahead[entry.seq] = entry }
-      if isFillingGap { return [] }
-      isFillingGap = true
-      return [.waitForGap]
+      defer { gapEnd = max(gapEnd ?? 0, entry.seq) }
+      return gapEnd == nil ? [.waitForGap(isRetry: false)] : []
     }
   }
 
@@ -290,11 +419,7 @@ struct RoomFeed {
     var lastSeq = first.seq
     while let entry = next {
       lastSeq = entry.seq
-      for (id, subscriber) in subscribers {
-        guard case .replaying(let through, var later) = subscriber.membership else { continue }
-        later.append(entry)
-        subscribers[id]?.membership = .replaying(through: through, later: later)
-      }
+      for id in replays.keys { replays[id]?.keep(entry) }
       outputs.append(.publish(entry))
       next = ahead.isEmpty ? nil : ahead.removeValue(forKey: lastSeq + 1)
     }
@@ -303,30 +428,30 @@ struct RoomFeed {
   }
 
   private mutating func gapTimeout() -> [Output] {
-    guard case .live(_, let lastSeq) = state, let highest = ahead.keys.max() else {
-      isFillingGap = false
+    guard case .live(_, let lastSeq) = state, let end = gapEnd, end > lastSeq else {
+      gapEnd = nil
       return []
     }
-    return [.readGap(after: lastSeq, through: highest)]
+    return [.readGap(after: lastSeq, through: end)]
   }
 
   private mutating func headSeen(_ seq: Int64) -> [Output] {
-    guard case .live(_, let lastSeq) = state, seq > lastSeq, !isFillingGap else { return [] }
-    isFillingGap = true
+    guard case .live(_, let lastSeq) = state, seq > lastSeq, gapEnd == nil else { return [] }
+    gapEnd = seq
     return [.readGap(after: lastSeq, through: seq)]
   }
 
   private mutating func gapRead(_ entries: [Entry]?) -> [Output] {
-    isFillingGap = false
-    guard case .live(_, let lastSeq) = state else { return [] }
+    guard case .live(_, let before) = state else { return [] }
     var outputs: [Output] = []
-    for entry in entries ?? [] where entry.seq > lastSeq { outputs += receive(entry) }
-    ahead = ahead.filter { $0.key > (self.lastSeq ?? 0) }
-    // What could not be read is tried again, in a while.
-    if !ahead.isEmpty, !isFillingGap {
-      isFillingGap = true
-      outputs.append(.waitForGap)
+    for entry in entries ?? [] where entry.seq > before { outputs += receive(entry) }
+    guard let lastSeq, let end = gapEnd, end > lastSeq else {
+      gapEnd = nil
+      return outputs
     }
+    // One reading gives a part; where it gave nothing it is tried again in a while.
+    outputs.append(
+      lastSeq > before ? .readGap(after: lastSeq, through: end) : .waitForGap(isRetry: true))
     return outputs
   }
 }

@@ -14,10 +14,14 @@ protocol RoomListener: AnyObject {
   /// Whether it wants this room if it may read it, without having asked for it.
   func follows(_ roomID: RoomID) -> Bool
 
+  // What a `RoomFeed` decided, in order; `RoomFeed.Output` says what each means.
   func admitted(to room: Room, _ purpose: RoomFeed.Purpose, seq: Int64)
   func refused(_ roomID: RoomID, _ purpose: RoomFeed.Purpose, _ code: ErrorCode)
   func revoked(_ roomID: RoomID, channelID: String, _ code: ErrorCode)
-  func replay(_ room: Room, _ entries: [Entry], seq: Int64, later: [Entry])
+  func left(_ roomID: RoomID, seq: Int64, clientID: String?)
+  func replay(_ entries: [Entry])
+  func resumed(_ room: Room, seq: Int64)
+  func joined(_ room: Room)
   func reset(_ room: Room, seq: Int64)
   /// Whether so many entries may still be replayed for the current `resume`.
   func claimReplay(_ count: Int64) -> Bool
@@ -63,10 +67,37 @@ final class RoomFeeds {
   private var listeners: [UInt64: any RoomListener] = [:]
   private var listenersByUser: [UserID: Set<UInt64>] = [:]
   private var listenersByEntity: [UUID: Set<UInt64>] = [:]
+  private var replays: [UInt64: Replays] = [:]
+
+  /// What one listener still has to be sent of several rooms' logs: one piece at a time, and the next
+  /// when it has taken that, so that neither its queue nor our memory fills.
+  private struct Replays {
+    struct Piece {
+      let room: RoomID
+      let number: Int
+      let after: Int64
+      let through: Int64
+    }
+
+    var waiting: [Piece] = []
+    var isReading = false
+    /// While a replay is asked for its next piece.
+    var isContinuing = false
+    /// The replay whose last piece is on its way to the listener.
+    var untaken: (room: RoomID, number: Int)?
+    /// Entries to read at once, by the size of the last ones.
+    var entriesPerPiece: Int64 = 32
+  }
 
   private static let gapMilliseconds = 20
+  private static let gapRetryMilliseconds = 1000
   private static let unusedMilliseconds: Int64 = 30_000
-  private static let maximumGapRead: Int64 = 1000
+  private static let entriesPerGapRead: Int64 = 256
+  /// Rooms in one reading: whoever asks for thousands lets others have their turn.
+  private static let roomsPerRead = 256
+  /// Bytes of content in one piece of a replay, beyond which its first entry goes alone; and bytes
+  /// that a listener may still have to take when it is sent the next.
+  private static let pieceBytes = 64 * 1024
 
   init(
     loop: EventLoop, hub: Hub, history: MessageHistory, directory: RoomDirectory,
@@ -96,6 +127,7 @@ final class RoomFeeds {
   func remove(_ listener: any RoomListener, from roomIDs: some Sequence<RoomID>) {
     let number = listener.connection.number
     for id in roomIDs { detach(listener, from: id) }
+    replays[number] = nil
     guard listeners.removeValue(forKey: number) != nil, let caller = listener.caller else { return }
     unindex(number, caller)
   }
@@ -121,11 +153,13 @@ final class RoomFeeds {
 
   func attach(_ listener: any RoomListener, to id: RoomID, _ purpose: RoomFeed.Purpose) {
     guard let caller = listener.caller else { return }
-    let served = served(id)
-    served.unusedSince = nil
-    // A resume starts over: what the topic still holds for the listener goes out before.
-    hub.unsubscribe(listener.connection, from: served.topic(listener.dialect))
+    served(id).unusedSince = nil
     handle(id, .attach(listener.connection.number, caller, purpose))
+  }
+
+  /// Ends what `attach` began, and answers with `left`. Only for rooms that it was attached to.
+  func leave(_ listener: any RoomListener, _ id: RoomID, clientID: String?) {
+    handle(id, .leave(listener.connection.number, clientID: clientID))
   }
 
   func detach(_ listener: any RoomListener, from id: RoomID) {
@@ -136,6 +170,11 @@ final class RoomFeeds {
 
   func isSubscribed(_ listener: any RoomListener, to id: RoomID) -> Bool {
     rooms[id]?.feed.isSubscribed(listener.connection.number) == true
+  }
+
+  /// Whether entries of the room may have been published that the listener was not sent yet.
+  func isBehind(_ listener: any RoomListener, in id: RoomID) -> Bool {
+    rooms[id]?.feed.isBehind(listener.connection.number) == true
   }
 
   /// The room where this loop serves it already.
@@ -161,7 +200,7 @@ final class RoomFeeds {
       left -= 1
       if left == 0 { body(failure) }
     }
-    load(ids.filter { rooms[$0] == nil })
+    prepare(ids)
     for id in ids {
       left += 1
       withRoom(id, arrived)
@@ -183,6 +222,9 @@ final class RoomFeeds {
       }
     }
   }
+
+  /// Reads those of the rooms that are not served yet, together: before each is asked for.
+  func prepare(_ ids: [RoomID]) { load(ids.filter { rooms[$0] == nil }) }
 
   private func served(_ id: RoomID) -> Served {
     if let known = rooms[id] { return known }
@@ -310,34 +352,119 @@ final class RoomFeeds {
 
   private func carryOut(_ output: RoomFeed.Output, _ id: RoomID, _ served: Served) {
     switch output {
-    case .load: load([id])
     case .publish(let entry): publish(entry, served)
     case .admit(let subscriber, let purpose, let seq):
-      guard let listener = listeners[subscriber], let room = served.feed.room else { return }
+      guard let listener = leaveTopic(subscriber, served), let room = served.feed.room else {
+        return
+      }
       listener.admitted(to: room, purpose, seq: seq)
       hub.subscribe(listener.connection, to: served.topic(listener.dialect))
     case .refuse(let subscriber, let purpose, let code):
-      listeners[subscriber]?.refused(id, purpose, code)
-    case .replay(let subscriber, let entries, let seq, let later):
+      leaveTopic(subscriber, served)?.refused(id, purpose, code)
+    case .readReplay(let subscriber, let number, let after, let through):
+      guard leaveTopic(subscriber, served) != nil else { return }
+      read(
+        Replays.Piece(room: id, number: number, after: after, through: through), for: subscriber)
+    case .replay(let subscriber, let entries): listeners[subscriber]?.replay(entries)
+    case .resumed(let subscriber, let seq):
+      guard let listener = leaveTopic(subscriber, served), let room = served.feed.room else {
+        return
+      }
+      listener.resumed(room, seq: seq)
+    case .awaitRoom(let subscriber, let number):
+      replays[subscriber]?.untaken = (id, number)
+      goOn(subscriber)
+    case .join(let subscriber):
       guard let listener = listeners[subscriber], let room = served.feed.room else { return }
-      listener.replay(room, entries, seq: seq, later: later)
       hub.subscribe(listener.connection, to: served.topic(listener.dialect))
+      listener.joined(room)
     case .reset(let subscriber, let seq):
-      guard let listener = listeners[subscriber], let room = served.feed.room else { return }
+      guard let listener = leaveTopic(subscriber, served), let room = served.feed.room else {
+        return
+      }
       listener.reset(room, seq: seq)
       hub.subscribe(listener.connection, to: served.topic(listener.dialect))
+    case .left(let subscriber, let seq, let clientID):
+      leaveTopic(subscriber, served)?.left(id, seq: seq, clientID: clientID)
     case .revoke(let subscriber, let code):
-      guard let listener = listeners[subscriber] else { return }
-      hub.unsubscribe(listener.connection, from: served.topic(listener.dialect))
-      listener.revoked(id, channelID: id.description, code)
-    case .waitForGap:
-      loop.schedule(after: Self.gapMilliseconds) { [unowned self] in handle(id, .gapTimeout) }
+      leaveTopic(subscriber, served)?.revoked(id, channelID: id.description, code)
+    case .waitForGap(let isRetry):
+      loop.schedule(after: isRetry ? Self.gapRetryMilliseconds : Self.gapMilliseconds) {
+        [unowned self] in handle(id, .gapTimeout)
+      }
     case .readGap(let after, let through):
       relayMetrics.headsHealed.add()
-      readLog(id, after, min(through, after + Self.maximumGapRead)) { .gapRead($0) }
-    case .readReplay(let subscriber, let after, let through):
-      readLog(id, after, through) { .replayRead(subscriber, $0) }
+      readLog(id, after, min(through, after + Self.entriesPerGapRead)) { feeds, entries in
+        feeds.handle(id, .gapRead(entries))
+      }
     }
+  }
+
+  /// The subscriber's listener, which has been sent what the topic still held for it, and hears the
+  /// topic no more.
+  private func leaveTopic(_ subscriber: UInt64, _ served: Served) -> (any RoomListener)? {
+    guard let listener = listeners[subscriber] else { return nil }
+    hub.unsubscribe(listener.connection, from: served.topic(listener.dialect))
+    return listener
+  }
+
+  // MARK: Replays
+
+  private func read(_ piece: Replays.Piece, for subscriber: UInt64) {
+    // The room that is being replayed goes first, so that rooms are made whole one after the other.
+    let queue = replays[subscriber]?.waiting ?? []
+    let isNext = queue.isEmpty || replays[subscriber]?.isContinuing == true
+    replays[subscriber, default: Replays()].waiting.insert(piece, at: isNext ? 0 : queue.count)
+    goOn(subscriber)
+  }
+
+  /// The listener has taken all that was sent to it.
+  func drained(_ listener: any RoomListener) { goOn(listener.connection.number) }
+
+  /// Reads the next piece for a listener, if it has room for it.
+  private func goOn(_ subscriber: UInt64) {
+    guard let listener = listeners[subscriber], replays[subscriber]?.isReading == false else {
+      return
+    }
+    hub.flush(listener.connection)
+    // Else `drained` comes back to this.
+    guard hub.queuedBytes(of: listener.connection) <= Self.pieceBytes else { return }
+    if let taken = replays[subscriber]?.untaken {
+      replays[subscriber]?.untaken = nil
+      replays[subscriber]?.isContinuing = true
+      handle(taken.room, .replayTaken(subscriber, replay: taken.number))
+      replays[subscriber]?.isContinuing = false
+    }
+    guard replays[subscriber]?.isReading == false, replays[subscriber]?.untaken == nil,
+      let piece = replays[subscriber]?.waiting.first,
+      let count = replays[subscriber]?.entriesPerPiece
+    else { return }
+    replays[subscriber]?.waiting.removeFirst()
+    replays[subscriber]?.isReading = true
+    let through = min(piece.through, piece.after + count)
+    readLog(piece.room, piece.after, through) { feeds, entries in
+      feeds.pieceRead(piece, entries, for: subscriber)
+    }
+  }
+
+  private func pieceRead(_ piece: Replays.Piece, _ entries: [Entry]?, for subscriber: UInt64) {
+    guard replays[subscriber] != nil else { return }
+    replays[subscriber]?.isReading = false
+    var fitting = entries
+    if let entries, !entries.isEmpty {
+      var bytes = 0
+      let all = entries.reduce(0) { $0 + $1.data.utf8.count }
+      let count = entries.prefix { entry in
+        bytes += entry.data.utf8.count
+        return bytes <= Self.pieceBytes
+      }.count
+      fitting = Array(entries.prefix(max(1, count)))
+      let average = max(64, all / entries.count)
+      replays[subscriber]?.entriesPerPiece = Int64(max(1, Self.pieceBytes / average))
+    }
+    handle(piece.room, .replayRead(subscriber, replay: piece.number, fitting))
+    // Also where that replay is over meanwhile: others may wait.
+    goOn(subscriber)
   }
 
   private func publish(_ entry: Entry, _ served: Served) {
@@ -367,19 +494,24 @@ final class RoomFeeds {
 
   // MARK: Reading
 
-  /// Starts to serve rooms: entries are kept from here on, then the rooms and their heads are read.
+  /// Starts to serve rooms that are not served yet: entries are kept from here on, then the rooms and
+  /// their heads are read, some at a time.
   private func load(_ ids: [RoomID]) {
+    let ids = Set(ids).sorted()
     guard !ids.isEmpty else { return }
     for id in ids { rooms[id] = Served() }
     let feeds = LoopBound(self, on: loop)
     loop.task { [history, directory, log] in
-      do {
-        let found = try await history.heads(ids)
-        for (room, _) in found { directory.put(room) }
-        feeds.value.loaded(ids, found)
-      } catch {
-        log.warning("rooms_not_loaded", ["count": .init(ids.count), "cause": .init("\(error)")])
-        feeds.value.notLoaded(ids)
+      for start in stride(from: 0, to: ids.count, by: Self.roomsPerRead) {
+        let some = Array(ids[start..<min(start + Self.roomsPerRead, ids.count)])
+        do {
+          let found = try await history.heads(some)
+          for (room, _) in found { directory.put(room) }
+          feeds.value.loaded(some, found)
+        } catch {
+          log.warning("rooms_not_loaded", ["count": .init(some.count), "cause": .init("\(error)")])
+          feeds.value.notLoaded(some)
+        }
       }
     }
   }
@@ -405,26 +537,32 @@ final class RoomFeeds {
 
   private func notLoaded(_ ids: [RoomID]) {
     for id in ids {
-      guard let served = rooms[id] else { continue }
-      handle(id, .loadFailed)
-      rooms[id] = nil
+      // Forgotten first: who asks again while being refused is served anew.
+      guard let served = rooms.removeValue(forKey: id) else { continue }
+      for output in served.feed.handle(.loadFailed, claim: { _, _ in false }) {
+        carryOut(output, id, served)
+      }
       for waiter in served.waiters { waiter(.failure(AppError(.unavailable))) }
     }
   }
 
   private func readLog(
     _ id: RoomID, _ after: Int64, _ through: Int64,
-    _ input: @escaping @Sendable ([Entry]?) -> RoomFeed.Input
+    _ then: @escaping @Sendable (RoomFeeds, [Entry]?) -> Void
   ) {
-    guard let room = rooms[id]?.feed.room else { return }
     let feeds = LoopBound(self, on: loop)
+    guard let room = rooms[id]?.feed.room else {
+      // Gone meanwhile. Not in the middle of what asked for it.
+      loop.execute { then(feeds.value, nil) }
+      return
+    }
     loop.task { [history, log] in
       do {
         let entries = try await history.entries(in: room, after: after, through: through)
-        feeds.value.handle(id, input(entries))
+        then(feeds.value, entries)
       } catch {
         log.warning("log_not_read", ["room_id": .init(id), "cause": .init("\(error)")])
-        feeds.value.handle(id, input(nil))
+        then(feeds.value, nil)
       }
     }
   }

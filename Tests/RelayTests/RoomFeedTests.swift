@@ -30,12 +30,14 @@ import Testing
 
   /// What one subscriber knows.
   private struct Seen {
-    var isAttached = false
     /// In the topic: hears what is published.
     var isLive = false
     /// The highest seq received or promised; nil while it was told none.
     var cursor: Int64?
-    var wasToldGone = false
+    /// What it asked for and has not been answered, in order: nil is `unsubscribe`.
+    var asks: [RoomFeed.Purpose?] = []
+    /// What the client has, as it said in its `resume`.
+    var hasResumed = false
   }
 
   private struct World {
@@ -49,10 +51,19 @@ import Testing
     /// Entries committed and on their way; some get lost, some come out of order.
     var inFlight: [Entry] = []
     /// Work that the feed asked for and that is not done yet.
-    var reads: [(isReplay: UInt64?, after: Int64, through: Int64)] = []
+    var reads: [Read] = []
+    /// Replays whose subscriber has not taken its last piece yet.
+    var untaken: [(id: UInt64, number: Int)] = []
     var isTimerArmed = false
     var isLoadAsked = true
     var failures: [String] = []
+
+    struct Read {
+      /// Nil where it fills a gap.
+      let replay: (id: UInt64, number: Int)?
+      let after: Int64
+      let through: Int64
+    }
 
     mutating func pick(_ count: Int) -> Int { Int(random.next() % UInt64(count)) }
 
@@ -62,33 +73,99 @@ import Testing
 
     mutating func carryOut(_ output: RoomFeed.Output) {
       switch output {
-      case .load: isLoadAsked = true
-      case .admit(let id, _, let seq): begin(Int(id), at: seq)
-      case .reset(let id, let seq): begin(Int(id), at: seq)
-      case .refuse(let id, _, _): seen[Int(id)] = Seen()
+      case .admit(let id, let purpose, let seq):
+        answered(Int(id), purpose)
+        begin(Int(id), at: seq)
+      case .reset(let id, let seq):
+        // Also after `resumed`, where what came later could not be read.
+        if !seen[Int(id)].hasResumed { answeredResume(Int(id)) }
+        begin(Int(id), at: seq)
+      case .refuse(let id, let purpose, _):
+        answered(Int(id), purpose)
+        leave(Int(id))
+      case .left(let id, _, _):
+        let person = Int(id)
+        // It may end a replay, and what waited behind it, early.
+        while let ask = seen[person].asks.first, ask != nil { seen[person].asks.removeFirst() }
+        if seen[person].asks.isEmpty {
+          failures.append("unsubscribed unasked")
+        } else {
+          seen[person].asks.removeFirst()
+        }
+        leave(person)
       case .revoke(let id, _):
-        if !seen[Int(id)].isAttached { failures.append("gone for one who was not there") }
-        seen[Int(id)] = Seen(wasToldGone: true)
+        // The answer to a resume that was being carried out, too.
+        let person = Int(id)
+        if replaysSeen.contains(person), !seen[person].hasResumed { answeredResume(person) }
+        leave(person)
       case .publish(let entry):
         for person in seen.indices where seen[person].isLive { receive(person, entry) }
       case .waitForGap: isTimerArmed = true
-      case .readGap(let after, let through): reads.append((nil, after, through))
-      case .readReplay(let id, let after, let through): reads.append((id, after, through))
-      case .replay(let id, let entries, let seq, let later):
+      case .readGap(let after, let through):
+        reads.append(Read(replay: nil, after: after, through: through))
+      case .readReplay(let id, let number, let after, let through):
+        seen[Int(id)].isLive = false
+        if !isUnderWay(id, number) { startReplay(Int(id), at: after) }
+        reads.append(Read(replay: (id, number), after: after, through: through))
+      case .replay(let id, let entries):
+        if seen[Int(id)].isLive { failures.append("replay to one in the topic") }
+        for entry in entries { receive(Int(id), entry) }
+      case .resumed(let id, let seq):
         let person = Int(id)
-        if seen[person].cursor == nil {
-          seen[person].cursor = entries.first.map { $0.seq - 1 } ?? seq
-        }
-        for entry in entries { receive(person, entry) }
+        answeredResume(person)
+        seen[person].hasResumed = true
+        if !replaysSeen.contains(Int(id)) { seen[person].cursor = seq }
         if seen[person].cursor != seq {
           failures.append("resumed at \(seq) but has \(seen[person].cursor ?? -1)")
         }
-        for entry in later { receive(person, entry) }
-        seen[person].isLive = true
+      case .awaitRoom(let id, let number): untaken.append((id, number))
+      case .join(let id):
+        seen[Int(id)].isLive = true
+        seen[Int(id)].hasResumed = false
+        replaysSeen.remove(Int(id))
       }
     }
 
+    /// Persons that are being replayed, and the replays they were in.
+    var replaysSeen: Set<Int> = []
+    var numbers: Set<Int> = []
+
+    mutating func isUnderWay(_ id: UInt64, _ number: Int) -> Bool {
+      !numbers.insert(number).inserted
+    }
+
+    mutating func startReplay(_ person: Int, at after: Int64) {
+      replaysSeen.insert(person)
+      seen[person].hasResumed = false
+      seen[person].cursor = after
+    }
+
+    mutating func leave(_ person: Int) {
+      seen[person].isLive = false
+      seen[person].cursor = nil
+      seen[person].hasResumed = false
+      replaysSeen.remove(person)
+    }
+
+    mutating func answered(_ person: Int, _ purpose: RoomFeed.Purpose) {
+      guard let ask = seen[person].asks.first, ask == purpose else {
+        failures.append("\(person) got an answer to \(purpose), asked \(seen[person].asks)")
+        return
+      }
+      seen[person].asks.removeFirst()
+    }
+
+    mutating func answeredResume(_ person: Int) {
+      guard case .resume?? = seen[person].asks.first else {
+        failures.append("\(person) was resumed unasked")
+        return
+      }
+      seen[person].asks.removeFirst()
+    }
+
     mutating func begin(_ person: Int, at seq: Int64) {
+      replaysSeen.remove(person)
+      seen[person].hasResumed = false
       seen[person].cursor = seq
       seen[person].isLive = true
     }
@@ -126,15 +203,22 @@ import Testing
         feed(.loaded(isDeleted ? nil : (room(version: version, readers: readers), head)))
       case 6, 7:
         let person = pick(people.count)
-        let cursor = seen[person].cursor
         let purpose: RoomFeed.Purpose =
-          pick(2) == 0 ? .resume(last: cursor ?? max(0, head - Int64(pick(5)))) : .subscribe
-        seen[person] = Seen(isAttached: true, cursor: purpose == .subscribe ? nil : cursor)
+          pick(2) == 0
+          ? .resume(last: max(0, head - Int64(pick(9))), clientID: "\(pick(100))")
+          : .subscribe(clientID: "\(pick(100))")
+        seen[person].asks.append(purpose)
         feed(.attach(UInt64(person), caller(person), purpose))
       case 8:
         let person = pick(people.count)
-        seen[person] = Seen()
-        feed(.detach(UInt64(person)))
+        if pick(2) == 0 {
+          feed(.detach(UInt64(person)))
+          seen[person] = Seen()
+          leave(person)
+        } else if feed.isSubscribed(UInt64(person)) {
+          seen[person].asks.append(nil)
+          feed(.leave(UInt64(person), clientID: nil))
+        }
       case 9:
         guard !isDeleted else { return }
         version += 1
@@ -145,21 +229,35 @@ import Testing
         if isTimerArmed {
           isTimerArmed = false
           feed(.gapTimeout)
-        } else if !reads.isEmpty {
-          finishRead()
+        } else {
+          take()
         }
       default:
-        if !reads.isEmpty { finishRead() } else if pick(30) == 0, !isDeleted { delete() }
+        if pick(2) == 0 {
+          take()
+        } else if !reads.isEmpty {
+          finishRead()
+        } else if pick(30) == 0, !isDeleted {
+          delete()
+        }
       }
     }
 
+    /// A subscriber takes what it was sent.
+    mutating func take() {
+      guard !untaken.isEmpty else { return }
+      let (id, number) = untaken.remove(at: pick(untaken.count))
+      feed(.replayTaken(id, replay: number))
+    }
+
     mutating func finishRead() {
-      let read = reads.removeFirst()
+      let read = reads.remove(at: pick(reads.count))
       let fails = pick(10) == 0
-      let through = min(read.through, head)
+      // A reading gives at least one entry, and mostly not all of them.
+      let through = min(read.through, head, read.after + 1 + Int64(pick(4)))
       let entries = read.after < through ? ((read.after + 1)...through).map(entry) : []
-      if let id = read.isReplay {
-        feed(.replayRead(id, fails ? nil : entries))
+      if let (id, number) = read.replay {
+        feed(.replayRead(id, replay: number, fails ? nil : entries))
       } else {
         feed(.gapRead(fails ? nil : entries))
       }
@@ -189,7 +287,10 @@ import Testing
           isTimerArmed = false
           feed(.gapTimeout)
         }
-        while !reads.isEmpty { finishRead() }
+        while !reads.isEmpty || !untaken.isEmpty {
+          take()
+          if !reads.isEmpty { finishRead() }
+        }
         feed(.head(head))
       }
     }
@@ -201,7 +302,9 @@ import Testing
     for _ in 0..<200 { world.step() }
     world.settle()
     #expect(world.failures.isEmpty, "seed \(seed): \(world.failures)")
-    for (person, seen) in world.seen.enumerated() where seen.isLive {
+    for (person, seen) in world.seen.enumerated() {
+      #expect(seen.asks.isEmpty, "seed \(seed): \(person) waits for \(seen.asks)")
+      guard seen.isLive else { continue }
       #expect(
         world.readers.contains(person) && !world.isDeleted, "seed \(seed): \(person) still hears")
       #expect(
@@ -214,10 +317,10 @@ import Testing
     var feed = RoomFeed()
     let stranger = Caller(
       userID: UserID(Self.people[3]), entities: [], level: 0, origin: .foreignToken, expiresAt: nil)
-    _ = feed.handle(.attach(3, stranger, .subscribe), claim: { _, _ in true })
+    _ = feed.handle(.attach(3, stranger, .subscribe(clientID: "c")), claim: { _, _ in true })
     let outputs = feed.handle(
       .loaded((Self.room(version: 1, readers: [0]), 7)), claim: { _, _ in true })
-    guard outputs.count == 1, case .refuse(3, .subscribe, let code) = outputs[0] else {
+    guard outputs.count == 1, case .refuse(3, .subscribe("c"), let code) = outputs[0] else {
       Issue.record("\(outputs)")
       return
     }

@@ -31,6 +31,8 @@ package protocol WebSocketHandler: AnyObject {
   /// A whole text message, valid UTF-8; the bytes are gone after the call.
   func received(text: UnsafeRawBufferPointer)
   func receivedBinary()
+  /// Everything that was sent, and had to wait, has left.
+  func drained()
   /// The socket is gone or closing, whoever ended it; nothing more comes or leaves. Called once.
   func closed()
   /// Called about four times a second with `Monotonic.milliseconds`.
@@ -94,6 +96,9 @@ package final class WebSocket {
   package func send(frames: SharedBytes, from offset: Int) {
     if isOpen { transport.write(frames, from: offset) }
   }
+
+  /// Stops or resumes reading: while it is stopped the client's frames wait on its side.
+  package func setReading(_ isReading: Bool) { if isOpen { transport.setReading(isReading) } }
 
   /// Bytes that wait for the reader.
   package var queuedBytes: Int { isOpen ? transport.queuedBytes : 0 }

@@ -117,7 +117,7 @@ final class WebSocketConnection: TransportHandler {
     transport.close()
   }
 
-  func drained() {}
+  func drained() { handler?.drained() }
 
   func closed() {
     state = .ended
