@@ -51,12 +51,40 @@ def test_a_thousand_refusals_in_a_row_close(fresh):
     with server.person().relay() as socket:
         from websockets.exceptions import ConnectionClosed
 
+        # A slow machine sends while tokens come: what those let through does not end the row.
         try:
-            for _ in range(1400):
+            for _ in range(3000):
                 socket.send(type="dance")
         except ConnectionClosed:
             pass
         assert socket.close_code() == 4429
+
+
+def test_a_pause_ends_the_row_of_refusals(fresh):
+    server = fresh(MARTLET_RATE_LIMITS="on")
+    with server.person().relay() as socket:
+        for _ in range(4):
+            for _ in range(600):
+                socket.send(type="dance")
+            # The answers, of which the last tells that all were served.
+            for _ in range(600):
+                assert socket.receive()["code"] in ("unknown_type", "rate_limited")
+            time.sleep(0.5)
+        socket.send(type="dance")
+        assert socket.receive()["code"] == "unknown_type"
+
+
+def test_thousands_of_channels_count_as_many_frames(fresh):
+    server = fresh(MARTLET_RATE_LIMITS="on")
+    with server.person().relay() as socket:
+        for _ in range(3):
+            socket.send(type="unsubscribe", channels=["no"] * 9000)
+        socket.send(type="dance", client_id="next")
+        codes = []
+        while not codes or codes[-1][1] != "next":
+            frame = socket.receive()
+            codes.append((frame["code"], frame.get("client_id")))
+        assert codes[-1] == ("rate_limited", "next")
 
 
 def test_chat_closes_at_once(fresh):

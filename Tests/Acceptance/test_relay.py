@@ -406,3 +406,155 @@ def test_deep_frame_is_not_json(server):
         assert socket.receive()["code"] == "invalid_frame"
         socket.socket.send('{"a":' + "[" * 16 + "]" * 16 + "}")
         assert socket.close_code() == 4400
+
+
+def test_a_replay_of_many_bytes_waits_for_its_reader(server):
+    ada = server.person()
+    room = ada.room()
+    large = "x" * 65536
+    count = 200
+    with ada.relay() as writer:
+        for number in range(count):
+            writer.say(room, large)
+            assert writer.receive()["seq"] == number + 1
+        with ada.relay("?subscribe=none") as reader:
+            reader.send(type="resume", channels={str(room): 0})
+            # The client does not read; the server must neither close it nor forget the rest.
+            time.sleep(1)
+            for number in range(20):
+                writer.say(room, "later")
+                assert writer.receive()["seq"] == count + number + 1
+            for number in range(count):
+                frame = reader.receive(20)
+                assert (frame["type"], frame["seq"]) == ("text", number + 1)
+            assert reader.receive() == {
+                "type": "resumed", "channel_id": str(room), "room_id": room, "seq": count,
+            }
+            for number in range(20):
+                assert reader.receive()["seq"] == count + number + 1
+            writer.say(room, "live")
+            assert reader.receive()["data"] == "live"
+
+
+def test_many_rooms_resume_one_after_the_other(server):
+    ada = server.person()
+    rooms = [ada.room() for _ in range(30)]
+    with ada.relay() as socket:
+        for room in rooms:
+            for number in range(10):
+                socket.say(room, str(number))
+        for _ in range(300):
+            socket.receive()
+    with ada.relay("?subscribe=none") as socket:
+        socket.send(type="resume", channels={str(room): 3 for room in rooms})
+        seen = {room: 3 for room in rooms}
+        resumed = set()
+        while len(resumed) < len(rooms):
+            frame = socket.receive()
+            if frame["type"] == "resumed":
+                assert seen[frame["room_id"]] == frame["seq"] == 10
+                resumed.add(frame["room_id"])
+            else:
+                assert frame["seq"] == seen[frame["room_id"]] + 1
+                seen[frame["room_id"]] = frame["seq"]
+
+
+def test_every_ask_is_answered_in_its_order(server):
+    ada = server.person()
+    room = ada.room()
+    with ada.relay("?subscribe=none") as socket:
+        for number in range(50):
+            socket.say(room, "x" * 3000, str(number))
+        while socket.receive()["seq"] < 50:
+            pass
+    with ada.relay("?subscribe=none") as socket:
+        channel = str(room)
+        socket.send(type="resume", channels={channel: 10})
+        socket.send(type="subscribe", channels=[channel, channel])
+        socket.send(type="resume", channels={channel: 45})
+        socket.send(type="unsubscribe", channels=[channel])
+        socket.send(type="subscribe", channels=[channel])
+        told = [socket.receive()]
+        while told[-1]["type"] != "subscribed" or [f["type"] for f in told].count("unsubscribed") < 1:
+            told.append(socket.receive())
+        words = [f["type"] for f in told if f["type"] != "text"]
+        # Whether the replays were over when `unsubscribe` came is a matter of time.
+        whole = ["resumed", "subscribed", "subscribed", "resumed", "unsubscribed", "subscribed"]
+        assert words[-2:] == whole[-2:] and words[:-2] == whole[: len(words) - 2]
+        socket.say(room, "after")
+        assert socket.receive()["seq"] == 51
+
+
+def test_one_bad_channel_leaves_the_others(server):
+    ada = server.person()
+    room = ada.room()
+    with ada.relay("?subscribe=none") as socket:
+        socket.send(type="resume", client_id="c", channels={"7777777": 0, str(room): 0, "1": "x", "2\u0000": 1})
+        answers = [socket.receive() for _ in range(4)]
+        assert {(f["type"], f.get("code"), f["channel_id"], f.get("client_id")) for f in answers} == {
+            ("resumed", None, str(room), None),
+            ("error", "room_not_found", "7777777", "c"),
+            ("error", "invalid_frame", "1", "c"),
+            ("error", "invalid_frame", "2\u0000", "c"),
+        }
+        socket.send(type="subscribe", client_id="s", channels=[5, str(room), "no"])
+        answers = [socket.receive() for _ in range(3)]
+        assert {(f["type"], f.get("code"), f.get("channel_id"), f.get("client_id")) for f in answers} == {
+            ("subscribed", None, str(room), None),
+            ("error", "invalid_frame", None, "s"),
+            ("error", "room_not_found", "no", "s"),
+        }
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        {"type": "subscribe", "channels": ["404404"]},
+        {"type": "unsubscribe", "channels": ["404404"]},
+        {"type": "resume", "channels": {"404404": 0}},
+        {"type": "subscribe"},
+        {"type": "auth"},
+        {"type": "auth", "token": "nonsense"},
+        {"type": "dance"},
+        {"type": "text\u0000", "channel_id": "1", "to": "*", "data": "x"},
+        {"type": "text", "channel_id": "1\u0000", "to": "*", "data": "x"},
+        {"type": "text", "channel_id": "1", "to": "*\u0000", "data": "x"},
+        {"type": "auth", "token": "a\u0000"},
+        {"type": "resume", "epoch": "e\u0000", "channels": {}},
+    ],
+)
+def test_errors_carry_the_client_id(server, frame):
+    with server.person().relay() as socket:
+        socket.send(**frame, client_id="mine")
+        error = socket.receive()
+        assert (error["type"], error["client_id"]) == ("error", "mine")
+        if "\u0000" in str(frame):
+            assert error["code"] == "invalid_frame"
+        socket.send(**frame, client_id=7)
+        assert "client_id" not in socket.receive()
+
+
+def test_ten_thousand_unknown_channels_hold_up_nobody(server):
+    ada, bob = server.person(), server.person()
+    room = bob.room()
+    with ada.relay("?subscribe=none") as socket, bob.relay() as other:
+        socket.send(type="subscribe", channels=[str(10_000_000 + number) for number in range(9000)])
+        for number in range(50):
+            other.say(room, str(number), str(number))
+            other.until("text")
+            other.until("ack")
+        codes = {socket.receive(20)["code"] for _ in range(9000)}
+        assert codes == {"room_not_found"}
+
+
+def test_frames_before_ready_wait_their_turn(server):
+    ada = server.person()
+    room = ada.room()
+    with server.websocket("/v1/relay", ada.token) as socket:
+        for number in range(3000):
+            socket.send('{"type":"dance","client_id":"%d"}' % number)
+        from martlet import Relay
+
+        relay = Relay(socket)
+        for number in range(3000):
+            assert relay.receive()["client_id"] == str(number)
