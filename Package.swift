@@ -63,13 +63,16 @@ let package = Package(
       name: "MartletBench", dependencies: ["Basics", "Crypto", "EventLoop"],
       swiftSettings: settings),
 
-    testTarget("BasicsTests", ["Basics"]),
+    .target(
+      name: "TestSupport", path: "Tests/TestSupport", swiftSettings: settings),
+    testTarget("BasicsTests", ["Basics", "TestSupport"]),
+    testTarget("AccountsTests", ["Accounts", "Basics", "TestSupport"]),
     testTarget("EventLoopTests", ["Basics", "EventLoop"]),
     testTarget("CryptoTests", ["Basics", "Crypto"]),
     testTarget("WebTests", ["Access", "Basics", "Web"]),
     testTarget("DatabaseTests", ["Basics", "Database", "EventLoop"]),
     testTarget("ChatTests", ["Access", "Basics", "Chat"]),
-    testTarget("RelayTests", ["Access", "Basics", "Chat", "Events", "Relay"]),
+    testTarget("RelayTests", ["Access", "Basics", "Chat", "Events", "Relay", "TestSupport"]),
   ],
   swiftLanguageModes: [.v6]
 )

@@ -7,12 +7,16 @@ package struct AccountRoutes: Sendable {
   private let accounts: AccountService
   private let isPublicURLSecure: Bool
   private let maximumJSONDepth: Int
+  private let audit: Audit
 
   /// `isPublicURLSecure`: browsers reach the server over https, whatever this hop uses.
-  package init(accounts: AccountService, isPublicURLSecure: Bool, maximumJSONDepth: Int) {
+  package init(
+    accounts: AccountService, isPublicURLSecure: Bool, maximumJSONDepth: Int, audit: Audit
+  ) {
     self.accounts = accounts
     self.isPublicURLSecure = isPublicURLSecure
     self.maximumJSONDepth = maximumJSONDepth
+    self.audit = audit
   }
 
   package func add(to router: inout Router) {
@@ -29,6 +33,7 @@ package struct AccountRoutes: Sendable {
     router.on(.delete, "/v1/me/sessions/{id}", policy: .localUser) {
       (request, id: SessionID) in
       try await accounts.endSession(id, of: request.caller.userID)
+      audit.record("end_session", request, ["session_id": .init(id)])
       return .noContent
     }
     router.on(.post, "/v1/me/password", policy: .localUser) { try await changePassword($0) }
@@ -50,6 +55,7 @@ package struct AccountRoutes: Sendable {
     try fields.finish()
     let grant = try await accounts.signUp(
       email: email, password: password, name: name, client, from: request.address)
+    audit.record("sign_up", request, ["user_id": .init(grant.user.id)])
     return response(grant, status: 201, request)
   }
 
@@ -61,6 +67,7 @@ package struct AccountRoutes: Sendable {
     try fields.finish()
     let grant = try await accounts.logIn(
       email: email, password: password, client, from: request.address)
+    audit.record("log_in", request, ["user_id": .init(grant.user.id)])
     return response(grant, status: 200, request)
   }
 
@@ -92,8 +99,10 @@ package struct AccountRoutes: Sendable {
       var writer = JSONWriter()
       writer.value(JSON.object(object))
       data = String(decoding: writer.bytes, as: UTF8.self)
-      if data.utf8.count > Self.maximumDataBytes || data.contains("\\u0000") {
+      if data.utf8.count > Self.maximumDataBytes {
         fields.fault("data", "must be an object of at most \(Self.maximumDataBytes) bytes")
+      } else if JSON.object(object).holdsNull {
+        fields.fault("data", "must not hold U+0000")
       }
     default: fields.fault("data", "must be an object")
     }
@@ -127,12 +136,14 @@ package struct AccountRoutes: Sendable {
   private func logOut(_ request: Request) async throws -> Response {
     if let session = request.caller.sessionID {
       try await accounts.endSession(session, of: request.caller.userID)
+      audit.record("log_out", request, ["session_id": .init(session)])
     }
     return loggedOut(request)
   }
 
   private func logOutAll(_ request: Request) async throws -> Response {
     try await accounts.endAllSessions(of: request.caller.userID)
+    audit.record("log_out_all", request)
     return loggedOut(request)
   }
 
@@ -172,6 +183,12 @@ package struct AccountRoutes: Sendable {
     let text = String(decoding: writer.bytes, as: UTF8.self)
     guard writer.bytes.count <= Self.maximumSettingsBytes else {
       throw AppError(.bodyTooLarge, "Settings may have \(Self.maximumSettingsBytes) bytes.")
+    }
+    let faults = object.members.filter { $0.key.utf8.contains(0) || $0.value.holdsNull }
+    guard faults.isEmpty else {
+      throw AppError(
+        .validationFailed,
+        details: faults.map { AppError.Detail(field: $0.key, message: "must not hold U+0000") })
     }
     try await accounts.setSettings(text, of: request.caller.userID)
     return .data { $0.value(JSON.object(object)) }
@@ -218,6 +235,7 @@ package struct AccountRoutes: Sendable {
     let caller = request.caller
     try await accounts.changePassword(
       of: caller.userID, from: old, to: new, keeping: caller.sessionID, from: request.address)
+    audit.record("change_password", request)
     return .noContent
   }
 }

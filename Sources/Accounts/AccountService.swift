@@ -14,13 +14,12 @@ package final class AccountService: Sendable {
   private let delays = LoginDelays()
   private let signUp: Settings.SignUp
   private let signUpsByAddress: KeyedRateLimiter<IPAddress>?
-  private let log: Log
   /// Verified against where there is no account, so that both failures take the same time.
   private let decoyHash: String
 
   package init(
     database: any Database, events: EventStream, tokens: LocalTokens, hashing: Lane,
-    settings: Settings, log: Log
+    settings: Settings
   ) {
     self.database = database
     self.events = events
@@ -32,7 +31,6 @@ package final class AccountService: Sendable {
       ? KeyedRateLimiter(
         Rate(burst: settings.signUpsPerHour, perSecond: Double(settings.signUpsPerHour) / 3600))
       : nil
-    self.log = log
     // Only its cost matters; without memory for it log-ins fail anyway.
     decoyHash = PasswordHash.make("decoy") ?? ""
   }
@@ -76,23 +74,20 @@ package final class AccountService: Sendable {
       else { throw AppError(.emailTaken) }
       try await AccountStore.insert(session, of: user.id, client, at: .now, in: transaction)
     }
-    log.notice("audit", ["act": "sign_up", "user_id": .init(user.id), "address": .init(address)])
     return grant(user, session, entities: [], refreshCount: 0)
   }
 
   package func logIn(
     email: String, password: String, _ client: ClientDescription, from address: IPAddress
   ) async throws -> Grant {
-    let account = AccountStore.key(email)
-    try delays.check(account, address)
-    let found = try await database.read { try await AccountStore.user(email: email, in: $0) }
-    let expected = found?.passwordHash ?? decoyHash
-    let isRight = try await inHashingLane { PasswordHash.matches(password, hash: expected) }
-    guard let found, isRight else {
-      delays.failed(account, address)
-      throw AppError(.invalidCredentials)
+    var found: (user: User, passwordHash: String)?
+    let isRight = try await delays.guarded(AccountStore.key(email), address) {
+      found = try await database.read { try await AccountStore.user(email: email, in: $0) }
+      let expected = found?.passwordHash ?? decoyHash
+      let matches = try await inHashingLane { PasswordHash.matches(password, hash: expected) }
+      return matches && found != nil
     }
-    delays.succeeded(account, address)
+    guard let found, isRight else { throw AppError(.invalidCredentials) }
     let session = SessionID.make()
     let user = found.user
     let entities = try await database.write { transaction in
@@ -208,22 +203,18 @@ package final class AccountService: Sendable {
     of id: UserID, from old: String, to new: String, keeping session: SessionID?,
     from address: IPAddress
   ) async throws {
-    let account = id.description
-    try delays.check(account, address)
-    let hash = try await database.read { try await AccountStore.passwordHash(id, in: $0) }
-    guard let hash else { throw AppError(.invalidToken) }
-    guard try await inHashingLane({ PasswordHash.matches(old, hash: hash) }) else {
-      delays.failed(account, address)
-      throw AppError(.wrongPassword)
+    let isRight = try await delays.guarded(id.description, address) {
+      let hash = try await database.read { try await AccountStore.passwordHash(id, in: $0) }
+      guard let hash else { throw AppError(.invalidToken) }
+      return try await inHashingLane { PasswordHash.matches(old, hash: hash) }
     }
-    delays.succeeded(account, address)
+    guard isRight else { throw AppError(.wrongPassword) }
     let newHash = try await self.hash(new)
     try await database.write(.essential) { transaction in
       try await AccountStore.setPasswordHash(newHash, of: id, in: transaction)
       let ended = try await AccountStore.endAll(of: id, but: session, at: .now, in: transaction)
       self.announceEnd(ended, in: transaction)
     }
-    log.notice("audit", ["act": "change_password", "user_id": .init(id)])
   }
 
   // MARK: The command line's

@@ -3,60 +3,117 @@ internal import Synchronization
 
 /// Slows down guessing: after five failures for an account from an address, a delay that doubles from
 /// 1 s to 60 s. In memory, bounded, forgotten after an hour.
+///
+/// Attempts that are being checked count as if they had failed, so that guesses sent together gain
+/// nothing: those beyond the fifth wait until the earlier ones are known.
 package final class LoginDelays: Sendable {
   private struct Key: Hashable {
     let account: String
     let address: IPAddress
   }
 
-  private struct Failures {
-    var count = 0
+  private struct Attempts {
+    /// Failures since the last success.
+    var failures = 0
     var blockedUntil: Int64 = 0
     var lastAt: Int64 = 0
+    /// Attempts whose outcome is not known yet.
+    var running = 0
+    var waiting: [CheckedContinuation<Void, Never>] = []
   }
 
-  private let failures = Mutex<[Key: Failures]>([:])
+  private let attempts = Mutex<[Key: Attempts]>([:])
 
   private static let free = 5
+  private static let maximumWaiting = 64
   private static let longestMilliseconds: Int64 = 60_000
   private static let keptMilliseconds: Int64 = 3_600_000
   private static let capacity = 100_000
 
   package init() {}
 
-  /// Throws `rate_limited` while the delay lasts.
-  package func check(
-    _ account: String, _ address: IPAddress, now: Int64 = Monotonic.milliseconds
-  ) throws(AppError) {
-    let left = failures.withLock { failures in
-      (failures[Key(account: account, address: address)]?.blockedUntil ?? 0) - now
+  /// Runs `attempt`, which says whether the secret was right, when its turn has come. Throws
+  /// `rate_limited` while the delay lasts, and what `attempt` throws, which counts as no attempt.
+  package func guarded(
+    _ account: String, _ address: IPAddress,
+    now: @Sendable () -> Int64 = { Monotonic.milliseconds },
+    attempt: () async throws -> Bool
+  ) async throws -> Bool {
+    let key = Key(account: account, address: address)
+    while try !begin(key, now: now()) {
+      await withCheckedContinuation { continuation in
+        let mustWait = attempts.withLock { attempts in
+          guard let entry = attempts[key], entry.running > 0 else { return false }
+          attempts[key]?.waiting.append(continuation)
+          return true
+        }
+        if !mustWait { continuation.resume() }
+      }
+    }
+    do {
+      let isRight = try await attempt()
+      end(key, isRight ? .right : .wrong, now: now())
+      return isRight
+    } catch {
+      end(key, .unknown, now: now())
+      throw error
+    }
+  }
+
+  /// False where the attempt has to wait for others.
+  private func begin(_ key: Key, now: Int64) throws(AppError) -> Bool {
+    let (left, isWaiting) = attempts.withLock { attempts -> (Int64, Bool) in
+      makeRoom(&attempts, now: now)
+      var entry = attempts[key] ?? Attempts()
+      if entry.running == 0, now - entry.lastAt > Self.keptMilliseconds { entry = Attempts() }
+      if entry.blockedUntil > now { return (entry.blockedUntil - now, false) }
+      // Once there is a delay, attempts go one at a time.
+      let places = max(1, Self.free - entry.failures)
+      guard entry.running < places else {
+        return (entry.waiting.count < Self.maximumWaiting ? 0 : 1000, true)
+      }
+      entry.running += 1
+      entry.lastAt = now
+      attempts[key] = entry
+      return (0, false)
     }
     if left > 0 { throw AppError(.rateLimited, retryAfter: Int((left + 999) / 1000)) }
+    return !isWaiting
   }
 
-  package func failed(
-    _ account: String, _ address: IPAddress, now: Int64 = Monotonic.milliseconds
-  ) {
-    failures.withLock { failures in
-      if failures.count >= Self.capacity {
-        failures = failures.filter { now - $0.value.lastAt < Self.keptMilliseconds }
-        if failures.count >= Self.capacity { failures.removeAll() }
+  private enum Outcome { case right, wrong, unknown }
+
+  private func end(_ key: Key, _ outcome: Outcome, now: Int64) {
+    let waiting = attempts.withLock { attempts -> [CheckedContinuation<Void, Never>] in
+      guard var entry = attempts[key] else { return [] }
+      entry.running -= 1
+      switch outcome {
+      case .unknown: break
+      case .right:
+        entry.failures = 0
+        entry.blockedUntil = 0
+      case .wrong:
+        entry.failures += 1
+        entry.lastAt = now
+        if entry.failures >= Self.free {
+          // Seven doublings are beyond the longest: no overflow.
+          let doublings = min(entry.failures - Self.free, 7)
+          entry.blockedUntil = now + min(1000 << Int64(doublings), Self.longestMilliseconds)
+        }
       }
-      let key = Key(account: account, address: address)
-      var entry = failures[key] ?? Failures()
-      if now - entry.lastAt > Self.keptMilliseconds { entry = Failures() }
-      entry.count += 1
-      entry.lastAt = now
-      if entry.count >= Self.free {
-        // Seven doublings are beyond the longest: no overflow.
-        let doublings = min(entry.count - Self.free, 7)
-        entry.blockedUntil = now + min(1000 << Int64(doublings), Self.longestMilliseconds)
-      }
-      failures[key] = entry
+      let waiting = entry.waiting
+      entry.waiting = []
+      attempts[key] = entry.running == 0 && entry.failures == 0 ? nil : entry
+      return waiting
     }
+    for continuation in waiting { continuation.resume() }
   }
 
-  package func succeeded(_ account: String, _ address: IPAddress) {
-    failures.withLock { $0[Key(account: account, address: address)] = nil }
+  private func makeRoom(_ attempts: inout [Key: Attempts], now: Int64) {
+    guard attempts.count >= Self.capacity else { return }
+    attempts = attempts.filter {
+      $0.value.running > 0 || now - $0.value.lastAt < Self.keptMilliseconds
+    }
+    if attempts.count >= Self.capacity { attempts = attempts.filter { $0.value.running > 0 } }
   }
 }

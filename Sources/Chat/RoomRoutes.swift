@@ -8,11 +8,13 @@ package struct RoomRoutes: Sendable {
   private let rooms: Rooms
   private let history: MessageHistory
   private let maximumJSONDepth: Int
+  private let audit: Audit
 
-  package init(rooms: Rooms, history: MessageHistory, maximumJSONDepth: Int) {
+  package init(rooms: Rooms, history: MessageHistory, maximumJSONDepth: Int, audit: Audit) {
     self.rooms = rooms
     self.history = history
     self.maximumJSONDepth = maximumJSONDepth
+    self.audit = audit
   }
 
   package func add(to router: inout Router) {
@@ -29,6 +31,7 @@ package struct RoomRoutes: Sendable {
       router.on(.delete, prefix + "/{id}/members/{entity_UUID}", policy: .room(.manage)) {
         (request, id: RoomID, subject: UUID) in
         try await rooms.removeRule(subject, from: id, by: request.caller)
+        audit.record("remove_rule", request, ["room_id": .init(id), "subject": .init(subject)])
         return .noContent
       }
       router.on(.put, prefix + "/{id}/invitation", policy: .room(.invited)) {
@@ -71,6 +74,7 @@ package struct RoomRoutes: Sendable {
       Rooms.NewRoom(
         name: name, type: type ?? .group, levelAdmin: levelAdmin, isByInvitation: isByInvitation),
       by: request.caller)
+    audit.record("create_room", request, ["room_id": .init(view.room.id)])
     return .data(status: 201) { $0.value(view) }
   }
 
@@ -87,11 +91,13 @@ package struct RoomRoutes: Sendable {
       isByInvitation: fields.optionalBool("invite"))
     try fields.finish()
     let view = try await rooms.update(id, change, by: request.caller)
+    audit.record("update_room", request, ["room_id": .init(id)])
     return .data { $0.value(view) }
   }
 
   private func delete(_ request: Request, _ id: RoomID) async throws -> Response {
     try await rooms.delete(id, by: request.caller)
+    audit.record("delete_room", request, ["room_id": .init(id)])
     return .noContent
   }
 
@@ -122,6 +128,12 @@ package struct RoomRoutes: Sendable {
     guard let subject else { throw AppError(.validationFailed) }
     let rule = try await rooms.setRule(
       subject, permissions: permissions, level: level, in: id, by: request.caller)
+    audit.record(
+      "set_rule", request,
+      [
+        "room_id": .init(id), "subject": .init(subject),
+        "permissions": .string(rule.permissions.letters), "level": .init(rule.level),
+      ])
     return .data { $0.value(rule) }
   }
 
@@ -148,6 +160,12 @@ package struct RoomRoutes: Sendable {
     try fields.finish()
     let rule = try await rooms.answerInvitation(
       to: id, isAccepted: isAccepted, forEntity: forEntity, by: request.caller)
+    audit.record(
+      "answer_invitation", request,
+      [
+        "room_id": .init(id), "subject": .init(rule.subject),
+        "accepted": .string(isAccepted ? "true" : "false"),
+      ])
     return .data { $0.value(rule) }
   }
 

@@ -37,12 +37,11 @@ struct AdminCommands {
   private func withAccounts<Result: Sendable>(
     _ body: @escaping @Sendable (AccountService) async throws -> Result
   ) throws -> Result {
-    try withDatabase { [settings, log] database in
+    try withDatabase { [settings] database in
       let lane = Lane(name: "password", threads: 1, maximumWaiting: 1)
       let accounts = AccountService(
         database: database, events: EventStream(fanout: InProcessFanout()),
-        tokens: try await AccountUpkeep.tokens(from: database), hashing: lane, settings: settings,
-        log: log)
+        tokens: try await AccountUpkeep.tokens(from: database), hashing: lane, settings: settings)
       return try await body(accounts)
     }
   }

@@ -86,8 +86,7 @@ package final class MartletServer: Sendable {
       database: database, events: events, directory: directory, maximumRules: settings.roomRules,
       levelToCreate: settings.roomCreateLevel)
     let accounts = AccountService(
-      database: database, events: events, tokens: tokens, hashing: hashing, settings: settings,
-      log: log)
+      database: database, events: events, tokens: tokens, hashing: hashing, settings: settings)
     let relay = RelayServices(
       ingest: messageLog, authenticator: credentials, rooms: rooms, settings: settings,
       epoch: epoch, log: log, metrics: RelayMetrics(metrics))
@@ -97,7 +96,8 @@ package final class MartletServer: Sendable {
       settings: settings, group: group, openFileLimit: openFileLimit, log: log, metrics: metrics)
     let router = Self.router(
       settings: settings, health: health, database: database, accounts: accounts, rooms: rooms,
-      history: history, relayLoops: relayLoops, hasRoomForWebSocket: { web.hasRoomForWebSocket })
+      history: history, relayLoops: relayLoops, audit: Audit(log),
+      hasRoomForWebSocket: { web.hasRoomForWebSocket })
 
     let address = try await web.start { [self] address in
       Application(router: router, middleware: middleware(credentials, address))
@@ -116,17 +116,18 @@ package final class MartletServer: Sendable {
   /// Every route of the public listener.
   private static func router(
     settings: Settings, health: Health, database: any Database, accounts: AccountService,
-    rooms: Rooms, history: MessageHistory, relayLoops: [LoopBound<RelayLoop>],
+    rooms: Rooms, history: MessageHistory, relayLoops: [LoopBound<RelayLoop>], audit: Audit,
     hasRoomForWebSocket: @escaping @Sendable () -> Bool
   ) -> Router {
     var router = Router()
     OperationsRoutes(health: health, database: database).add(to: &router)
     AccountRoutes(
       accounts: accounts, isPublicURLSecure: settings.isPublicURLSecure,
-      maximumJSONDepth: settings.maxJSONDepth
+      maximumJSONDepth: settings.maxJSONDepth, audit: audit
     ).add(to: &router)
-    RoomRoutes(rooms: rooms, history: history, maximumJSONDepth: settings.maxJSONDepth)
-      .add(to: &router)
+    RoomRoutes(
+      rooms: rooms, history: history, maximumJSONDepth: settings.maxJSONDepth, audit: audit
+    ).add(to: &router)
     RelayRoutes(
       loops: relayLoops,
       counter: settings.rateLimits
@@ -147,12 +148,12 @@ package final class MartletServer: Sendable {
     return router(
       settings: settings, health: Health(), database: database,
       accounts: AccountService(
-        database: database, events: events, tokens: tokens, hashing: lane, settings: settings,
-        log: .none),
+        database: database, events: events, tokens: tokens, hashing: lane, settings: settings),
       rooms: Rooms(
         database: database, events: events, directory: RoomDirectory(database: database),
         maximumRules: settings.roomRules, levelToCreate: settings.roomCreateLevel),
-      history: MessageHistory(database: database), relayLoops: [], hasRoomForWebSocket: { false }
+      history: MessageHistory(database: database), relayLoops: [], audit: Audit(.none),
+      hasRoomForWebSocket: { false }
     ).routes
   }
 

@@ -184,6 +184,23 @@ def test_request_ids(server):
             assert given != bad and len(given) == 36
 
 
+@pytest.mark.parametrize(
+    "request_bytes, expected",
+    [
+        (b"POST /rooms HTTP/1.1\r\nHost: x\r\nX-Request-Id: mine\r\nContent-Length: 1048577\r\n\r\n", 413),
+        (b"POST /rooms HTTP/1.1\r\nX-Request-Id: mine\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n", 411),
+        (b"POST /rooms HTTP/1.1\r\nX-Request-Id: mine\r\nHost: x\r\nContent-Length: x\r\n\r\n", 400),
+        (b"BREW /rooms HTTP/1.1\r\nX-Request-Id: mine\r\nHost: x\r\n\r\n", 405),
+        (b"GET /healthz HTTP/1.1\r\nX-Request-Id: mine\r\n\r\n", 400),
+    ],
+)
+def test_refusals_keep_the_request_id(server, request_bytes, expected):
+    answer, closed = server.exchange(request_bytes)
+    assert status(answer) == expected and closed
+    assert b"\r\nx-request-id: mine\r\n" in answer
+    assert body(answer)["error"]["request_id"] == "mine"
+
+
 def test_security_headers_and_gzip(server):
     ada = server.person()
     for _ in range(12):

@@ -30,6 +30,17 @@ package enum JSON: Sendable, Equatable {
     }
   }
 
+  /// Whether a text or a key anywhere in it holds U+0000, which no field may.
+  package var holdsNull: Bool {
+    switch self {
+    case .string(let text): text.utf8.contains(0)
+    case .array(let elements): elements.contains { $0.holdsNull }
+    case .object(let object):
+      object.members.contains { $0.key.utf8.contains(0) || $0.value.holdsNull }
+    default: false
+    }
+  }
+
   /// `wholeNumber`, or a string of decimal digits of the same range: seed 004 sends both.
   package var wholeNumberOrNumericString: Int64? {
     guard case .string(let text) = self else { return wholeNumber }

@@ -102,13 +102,18 @@ package struct JSONParser {
       return .object(object)
     }
     // Small objects compare keys one by one; a large one would make that quadratic.
-    var seen: Set<String>?
+    // Keys are compared as bytes: texts that only look alike are two keys.
+    var seen: Set<[UInt8]>?
     while true {
       guard next == UInt8(ascii: "\"") else { throw failure("expected a key") }
       let key = try string()
-      if object.members.count == 16 { seen = Set(object.members.map(\.key)) }
+      if object.members.count == 16 { seen = Set(object.members.map { Array($0.key.utf8) }) }
       let isNew =
-        if seen == nil { object[key] == nil } else { seen?.insert(key).inserted == true }
+        if seen == nil {
+          !object.members.contains { $0.key.utf8.elementsEqual(key.utf8) }
+        } else {
+          seen?.insert(Array(key.utf8)).inserted == true
+        }
       guard isNew else { throw failure("key given twice") }
       skipBlanks()
       guard next == UInt8(ascii: ":") else { throw failure("expected ':'") }

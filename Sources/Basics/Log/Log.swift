@@ -89,7 +89,8 @@ package struct Log: Sendable {
   }
 
   package func record(
-    _ level: Level, _ event: StaticString, _ fields: KeyValuePairs<StaticString, Value>
+    _ level: Level, _ event: StaticString,
+    _ fields: some Sequence<(key: StaticString, value: Value)>
   ) {
     if level >= self.level { sink.write(level, event, fields) }
   }
@@ -108,7 +109,8 @@ package struct Log: Sendable {
     }
 
     func write(
-      _ level: Level, _ event: StaticString, _ fields: KeyValuePairs<StaticString, Value>
+      _ level: Level, _ event: StaticString,
+      _ fields: some Sequence<(key: StaticString, value: Value)>
     ) {
       var line = ContiguousArray<UInt8>()
       switch format {

@@ -31,7 +31,7 @@ final class HTTPConnection: TransportHandler {
     let method: Method
     let isVersion10: Bool
     let keepsAlive: Bool
-    let upgradeKey: String?
+    let headers: Headers
     let since: Int64
     let task: Task<Void, Never>
   }
@@ -86,12 +86,14 @@ final class HTTPConnection: TransportHandler {
       } else if now - since > owner.limits.handshakeMilliseconds {
         refuse(AppError(.requestTimeout))
       }
-    case .body(_, _, let since):
-      if now - since > owner.limits.requestMilliseconds { refuse(AppError(.requestTimeout)) }
+    case .body(let head, _, let since):
+      if now - since > owner.limits.requestMilliseconds {
+        refuse(AppError(.requestTimeout), givenID: head.headers["x-request-id"])
+      }
     case .answering(let answering):
       if now - answering.since > owner.limits.requestMilliseconds {
         answering.task.cancel()
-        refuse(AppError(.timedOut))
+        refuse(AppError(.timedOut), givenID: answering.headers["x-request-id"])
       }
     case .blocked(let since):
       if now - since > owner.limits.requestMilliseconds { transport.abort() }
@@ -114,7 +116,7 @@ final class HTTPConnection: TransportHandler {
           buffer.removeFirst(length)
           try begin(head)
         } catch {
-          refuse(AppError(error.code, error.message))
+          refuse(AppError(error.code, error.message), givenID: error.givenID)
           return
         }
       case .body(let head, let length, _):
@@ -132,7 +134,8 @@ final class HTTPConnection: TransportHandler {
     let length = head.contentLength ?? 0
     guard length <= owner.limits.bodyBytes else {
       throw RequestHeadParser.Failure(
-        code: .bodyTooLarge, message: "A body may have \(owner.limits.bodyBytes) bytes.")
+        code: .bodyTooLarge, message: "A body may have \(owner.limits.bodyBytes) bytes.",
+        givenID: head.headers["x-request-id"])
     }
     if head.headers["expect"]?.lowercased() == "100-continue", buffer.count < length {
       transport.write(Array("HTTP/1.1 100 Continue\r\n\r\n".utf8))
@@ -148,7 +151,7 @@ final class HTTPConnection: TransportHandler {
     let number = requestNumber
     guard let method = head.method else {
       // Known to no route, and nothing says what else it would want.
-      refuse(AppError(.methodNotAllowed))
+      refuse(AppError(.methodNotAllowed), givenID: head.headers["x-request-id"])
       return
     }
     let request = Request(
@@ -166,13 +169,13 @@ final class HTTPConnection: TransportHandler {
       Answering(
         method: method, isVersion10: head.isVersion10,
         keepsAlive: head.keepsAlive && !owner.isDraining,
-        upgradeKey: head.headers["sec-websocket-key"], since: Monotonic.milliseconds, task: task))
+        headers: head.headers, since: Monotonic.milliseconds, task: task))
   }
 
   private func finish(_ number: Int, with response: Response) {
     guard case .answering(let answering) = state, number == requestNumber else { return }
     if let upgrade = response.upgrade {
-      becomeWebSocket(upgrade, key: answering.upgradeKey ?? "")
+      becomeWebSocket(upgrade, key: answering.headers["sec-websocket-key"] ?? "")
       return
     }
     let keepsAlive = answering.keepsAlive && !owner.isDraining
@@ -213,8 +216,8 @@ final class HTTPConnection: TransportHandler {
   }
 
   /// Answers outside the application and closes: what follows on the connection cannot be trusted.
-  private func refuse(_ error: AppError) {
-    let requestID = RequestIDs.make()
+  private func refuse(_ error: AppError, givenID: String? = nil) {
+    let requestID = RequestIDs.choose(givenID)
     owner.refused(error, requestID: requestID, peer: transport.peer)
     var response = Response.failure(error, requestID: requestID)
     response.add("x-request-id", requestID)

@@ -10,6 +10,8 @@ struct RequestHeadParser {
   struct Failure: Error, Equatable {
     let code: ErrorCode
     let message: String
+    /// What the client called the request, where that much of the head could be read.
+    var givenID: String?
   }
 
   private let maximumBytes: Int
@@ -57,8 +59,13 @@ struct RequestHeadParser {
     let line = try requestLine(head[..<lineEnd])
     let fields = try fields(&head, from: lineEnd + 2)
     let headers = Headers(bytes: head, fields: fields)
-    try checkHost(headers, isVersion10: line.isVersion10)
-    let contentLength = try bodyLength(headers)
+    let contentLength: Int?
+    do {
+      try checkHost(headers, isVersion10: line.isVersion10)
+      contentLength = try bodyLength(headers)
+    } catch {
+      throw Failure(code: error.code, message: error.message, givenID: headers["x-request-id"])
+    }
     return RequestHead(
       method: line.method, path: line.path, query: line.query, isVersion10: line.isVersion10,
       headers: headers, contentLength: contentLength)
