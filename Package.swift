@@ -64,14 +64,16 @@ let package = Package(
       swiftSettings: settings),
 
     .target(
-      name: "TestSupport", path: "Tests/TestSupport", swiftSettings: settings),
+      name: "TestSupport", dependencies: ["Basics", "Database", "EventLoop"],
+      path: "Tests/TestSupport", swiftSettings: settings),
     testTarget("BasicsTests", ["Basics", "TestSupport"]),
-    testTarget("AccountsTests", ["Accounts", "Basics", "TestSupport"]),
+    testTarget("AccountsTests", ["Accounts", "Basics", "Database", "TestSupport"]),
     testTarget("EventLoopTests", ["Basics", "EventLoop"]),
     testTarget("CryptoTests", ["Basics", "Crypto"]),
     testTarget("WebTests", ["Access", "Basics", "Web"]),
-    testTarget("DatabaseTests", ["Basics", "Database", "EventLoop"]),
-    testTarget("ChatTests", ["Access", "Basics", "Chat"]),
+    testTarget("DatabaseTests", ["Basics", "Database", "TestSupport"]),
+    testTarget(
+      "ChatTests", ["Access", "Accounts", "Basics", "Chat", "Database", "Events", "TestSupport"]),
     testTarget("RelayTests", ["Access", "Basics", "Chat", "Events", "Relay", "TestSupport"]),
   ],
   swiftLanguageModes: [.v6]

@@ -30,14 +30,17 @@ package final class LoginDelays: Sendable {
   private static let keptMilliseconds: Int64 = 3_600_000
   private static let capacity = 100_000
 
-  package init() {}
+  private let now: @Sendable () -> Int64
+
+  /// `now` gives milliseconds of a clock that never goes back.
+  package init(now: @escaping @Sendable () -> Int64 = { Monotonic.milliseconds }) {
+    self.now = now
+  }
 
   /// Runs `attempt`, which says whether the secret was right, when its turn has come. Throws
   /// `rate_limited` while the delay lasts, and what `attempt` throws, which counts as no attempt.
   package func guarded(
-    _ account: String, _ address: IPAddress,
-    now: @Sendable () -> Int64 = { Monotonic.milliseconds },
-    attempt: () async throws -> Bool
+    _ account: String, _ address: IPAddress, _ attempt: () async throws -> Bool
   ) async throws -> Bool {
     let key = Key(account: account, address: address)
     while try !begin(key, now: now()) {

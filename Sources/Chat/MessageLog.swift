@@ -7,8 +7,8 @@ internal import Synchronization
 /// The log of every room: `append` is the one way in.
 ///
 /// Drafts of all loops gather here; each commit takes those that wait. In it, per room and in
-/// ascending order of rooms: the head is read (and locked, on Postgres), every draft's client id is
-/// looked up, those that are new get the next seqs, and the head moves. What is published after the
+/// ascending order of rooms: the head is read (and locked, on Postgres), every draft's client id, or
+/// its own where it has none, is looked up, those that are new get the next seqs, and the head moves. What is published after the
 /// commit are the entries in order, and a receipt for every draft that made none.
 package final class MessageLog: Ingest, GatheredWork {
   private let database: any Database
@@ -46,14 +46,11 @@ package final class MessageLog: Ingest, GatheredWork {
 
   // MARK: GatheredWork
 
-  package func write(
-    in transaction: Transaction
-  ) async throws -> @Sendable ((any Error)?) -> Void {
+  package func write(in transaction: Transaction) async -> GatheredOutcome {
     let drafts = take()
-    if drafts.isEmpty { return { _ in } }
     do {
       let outcome = try await append(drafts, at: .now, in: transaction)
-      return { [self] failure in
+      return GatheredOutcome { [self] failure in
         if failure == nil {
           publish(outcome, count: drafts.count)
         } else {
@@ -61,9 +58,7 @@ package final class MessageLog: Ingest, GatheredWork {
         }
       }
     } catch {
-      // Half an append must not be committed: throwing ends the transaction as a whole.
-      publishUnavailable(drafts)
-      throw error
+      return GatheredOutcome(failure: error) { [self] _ in publishUnavailable(drafts) }
     }
   }
 
@@ -80,12 +75,14 @@ package final class MessageLog: Ingest, GatheredWork {
   }
 
   private func publish(_ outcome: [Event], count: Int) {
+    guard count > 0 else { return }
     outstandingCount.wrappingAdd(-count, ordering: .relaxed)
     metrics.messageBatches.observe(count)
     events.publish(outcome)
   }
 
   private func publishUnavailable(_ drafts: [Draft]) {
+    guard !drafts.isEmpty else { return }
     outstandingCount.wrappingAdd(-drafts.count, ordering: .relaxed)
     events.publish(drafts.map { receipt($0, .unavailable) })
   }
@@ -103,17 +100,26 @@ package final class MessageLog: Ingest, GatheredWork {
     var hasMoved = false
   }
 
-  /// A message that is in the log, by its client id.
+  /// A message that is in the log.
   private struct Known {
     let entry: Entry
-    let digest: [UInt8]
+    /// Nil where its id is the key: that names one message only.
+    let digest: [UInt8]?
   }
 
-  private struct Key: Hashable {
-    let roomID: RoomID
-    let from: UserID
+  /// What makes a draft the same as an earlier one.
+  private enum Key: Hashable {
     /// Bytes: texts that only look alike are different keys, as they are to the database.
-    let clientID: [UInt8]
+    case clientID(RoomID, UserID, [UInt8])
+    case id(MessageID)
+
+    init(_ draft: Draft) {
+      if let clientID = draft.clientID {
+        self = .clientID(draft.roomID, draft.from, Array(clientID.utf8))
+      } else {
+        self = .id(draft.id)
+      }
+    }
   }
 
   private static let headSQL = SQL(
@@ -124,6 +130,10 @@ package final class MessageLog: Ingest, GatheredWork {
   private static let knownSQL: SQL = """
     SELECT e.seq, e.id, e.type, e.ts, e.digest FROM entries e
     WHERE e.room_id = $1 AND e.sender = $2 AND e.client_id = $3
+    """
+
+  private static let redeliveredSQL: SQL = """
+    SELECT e.seq, e.id, e.type, e.ts, e.digest FROM entries e WHERE e.id = $1
     """
 
   private static let entrySQL: SQL = """
@@ -141,6 +151,7 @@ package final class MessageLog: Ingest, GatheredWork {
   private func append(
     _ drafts: [Draft], at now: Timestamp, in transaction: Transaction
   ) async throws -> [Event] {
+    if drafts.isEmpty { return [] }
     var heads = try await lockHeads(drafts, in: transaction)
     var known = try await lookUp(drafts, in: transaction)
     var events: [Event] = []
@@ -149,10 +160,8 @@ package final class MessageLog: Ingest, GatheredWork {
     statements.reserveCapacity(drafts.count * 2 + heads.count)
     for draft in drafts {
       let digest = draft.clientID == nil ? nil : Self.digest(draft)
-      let key = draft.clientID.map {
-        Key(roomID: draft.roomID, from: draft.from, clientID: Array($0.utf8))
-      }
-      if let key, let digest, let earlier = known[key] {
+      let key = Key(draft)
+      if let earlier = known[key] {
         events.append(receipt(draft, earlier.digest == digest ? .known(earlier.entry) : .conflict))
         continue
       }
@@ -174,7 +183,7 @@ package final class MessageLog: Ingest, GatheredWork {
       let entry = Entry(
         roomID: draft.roomID, seq: head.lastSeq, id: draft.id, type: draft.type, from: draft.from,
         channelID: draft.channelID, data: draft.data, ts: head.lastTime, clientID: draft.clientID)
-      if let key, let digest { known[key] = Known(entry: entry, digest: digest) }
+      known[key] = Known(entry: entry, digest: digest)
       statements.append(
         Statement(
           Self.entrySQL,
@@ -215,28 +224,23 @@ package final class MessageLog: Ingest, GatheredWork {
   private func lookUp(
     _ drafts: [Draft], in transaction: Transaction
   ) async throws -> [Key: Known] {
-    var keyed: [(Key, Draft)] = []
-    for draft in drafts {
-      guard let clientID = draft.clientID else { continue }
-      keyed.append(
-        (Key(roomID: draft.roomID, from: draft.from, clientID: Array(clientID.utf8)), draft))
-    }
-    if keyed.isEmpty { return [:] }
     let results = try await transaction.pipeline(
-      keyed.map { key, _ in
-        Statement(
-          Self.knownSQL,
-          [.room(key.roomID), .id(key.from), .text(String(decoding: key.clientID, as: UTF8.self))])
+      drafts.map { draft in
+        guard let clientID = draft.clientID else {
+          return Statement(Self.redeliveredSQL, [.id(draft.id)])
+        }
+        return Statement(
+          Self.knownSQL, [.room(draft.roomID), .id(draft.from), .text(clientID)])
       })
     var known: [Key: Known] = [:]
-    for ((key, draft), result) in zip(keyed, results) {
+    for (draft, result) in zip(drafts, results) {
       guard let row = result.rows.first else { continue }
       // Equal digests mean equal content, so a retry's data is the stored data.
       let entry = Entry(
-        roomID: key.roomID, seq: try row.integer(0), id: try row.id(1), type: draft.type,
-        from: key.from, channelID: draft.channelID, data: draft.data, ts: try row.time(3),
+        roomID: draft.roomID, seq: try row.integer(0), id: try row.id(1), type: draft.type,
+        from: draft.from, channelID: draft.channelID, data: draft.data, ts: try row.time(3),
         clientID: draft.clientID)
-      known[key] = Known(entry: entry, digest: try row.blob(4))
+      known[Key(draft)] = Known(entry: entry, digest: try row.optional(4, row.blob))
     }
     return known
   }

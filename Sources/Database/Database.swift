@@ -45,12 +45,24 @@ package enum WriteUrgency: Sendable {
 /// Work that is cheap in bulk: callers leave their parts with it, and it writes all of them whenever
 /// the database is ready for a commit.
 package protocol GatheredWork: Sendable {
-  /// Writes what was gathered so far. The returned closure is called once, with nil after the commit
-  /// or the error where nothing was kept. Must not throw for a single part's sake.
-  func write(in transaction: Transaction) async throws -> @Sendable ((any Error)?) -> Void
+  /// Writes what was gathered so far.
+  func write(in transaction: Transaction) async -> GatheredOutcome
 
   /// Called instead of `write` where there is no transaction to be had: all parts fail.
   func fail(_ error: any Error)
+}
+
+/// What became of gathered work inside its transaction.
+package struct GatheredOutcome: Sendable {
+  /// Why nothing of it may be kept; nil where it may be committed.
+  package let failure: (any Error)?
+  /// Called once, whatever happens: with nil after the commit, else with why nothing was kept.
+  package let finish: @Sendable ((any Error)?) -> Void
+
+  package init(failure: (any Error)? = nil, finish: @escaping @Sendable ((any Error)?) -> Void) {
+    self.failure = failure
+    self.finish = finish
+  }
 }
 
 /// One transaction, inside its body only.

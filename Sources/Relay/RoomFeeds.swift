@@ -1,40 +1,9 @@
 internal import Access
-package import Basics
+internal import Basics
 internal import Chat
 internal import EventLoop
 internal import Events
 internal import Live
-
-/// What a socket's protocol hears of its rooms. Called on the loop.
-protocol RoomListener: AnyObject {
-  var connection: Hub.Connection { get }
-  var caller: Caller? { get }
-  /// Which of a room's two topics it is in.
-  var dialect: Dialect { get }
-  /// Whether it wants this room if it may read it, without having asked for it.
-  func follows(_ roomID: RoomID) -> Bool
-
-  // What a `RoomFeed` decided, in order; `RoomFeed.Output` says what each means.
-  func admitted(to room: Room, _ purpose: RoomFeed.Purpose, seq: Int64)
-  func refused(_ roomID: RoomID, _ purpose: RoomFeed.Purpose, _ code: ErrorCode)
-  func revoked(_ roomID: RoomID, channelID: String, _ code: ErrorCode)
-  func left(_ roomID: RoomID, seq: Int64, clientID: String?)
-  func replay(_ entries: [Entry])
-  func resumed(_ room: Room, seq: Int64)
-  func joined(_ room: Room)
-  func reset(_ room: Room, seq: Int64)
-  /// Whether so many entries may still be replayed for the current `resume`.
-  func claimReplay(_ count: Int64) -> Bool
-  /// An entry that this socket sent is in the log.
-  func committed(_ entry: Entry)
-  func receive(_ receipt: Receipt)
-  /// The session that the caller's credential names has ended.
-  func sessionEnded()
-  func tick(now: Int64)
-}
-
-/// The two protocols that share everything behind them.
-enum Dialect { case relay, nano }
 
 /// The rooms that one event loop serves: carries out what each `RoomFeed` decides. On the loop only.
 final class RoomFeeds {
@@ -67,27 +36,7 @@ final class RoomFeeds {
   private var listeners: [UInt64: any RoomListener] = [:]
   private var listenersByUser: [UserID: Set<UInt64>] = [:]
   private var listenersByEntity: [UUID: Set<UInt64>] = [:]
-  private var replays: [UInt64: Replays] = [:]
-
-  /// What one listener still has to be sent of several rooms' logs: one piece at a time, and the next
-  /// when it has taken that, so that neither its queue nor our memory fills.
-  private struct Replays {
-    struct Piece {
-      let room: RoomID
-      let number: Int
-      let after: Int64
-      let through: Int64
-    }
-
-    var waiting: [Piece] = []
-    var isReading = false
-    /// While a replay is asked for its next piece.
-    var isContinuing = false
-    /// The replay whose last piece is on its way to the listener.
-    var untaken: (room: RoomID, number: Int)?
-    /// Entries to read at once, by the size of the last ones.
-    var entriesPerPiece: Int64 = 32
-  }
+  private lazy var replays = Replays(feeds: self)
 
   private static let gapMilliseconds = 20
   private static let gapRetryMilliseconds = 1000
@@ -95,9 +44,6 @@ final class RoomFeeds {
   private static let entriesPerGapRead: Int64 = 256
   /// Rooms in one reading: whoever asks for thousands lets others have their turn.
   private static let roomsPerRead = 256
-  /// Bytes of content in one piece of a replay, beyond which its first entry goes alone; and bytes
-  /// that a listener may still have to take when it is sent the next.
-  private static let pieceBytes = 64 * 1024
 
   init(
     loop: EventLoop, hub: Hub, history: MessageHistory, directory: RoomDirectory,
@@ -123,11 +69,13 @@ final class RoomFeeds {
     for entity in caller.entities { listenersByEntity[entity, default: []].insert(number) }
   }
 
+  func listener(_ number: UInt64) -> (any RoomListener)? { listeners[number] }
+
   /// Forgets the listener everywhere; it was in these rooms.
   func remove(_ listener: any RoomListener, from roomIDs: some Sequence<RoomID>) {
     let number = listener.connection.number
     for id in roomIDs { detach(listener, from: id) }
-    replays[number] = nil
+    replays.forget(number)
     guard listeners.removeValue(forKey: number) != nil, let caller = listener.caller else { return }
     unindex(number, caller)
   }
@@ -337,7 +285,7 @@ final class RoomFeeds {
 
   // MARK: Carrying out
 
-  private func handle(_ id: RoomID, _ input: RoomFeed.Input) {
+  func handle(_ id: RoomID, _ input: RoomFeed.Input) {
     guard let served = rooms[id] else { return }
     let outputs = served.feed.handle(input) { [listeners] subscriber, count in
       listeners[subscriber]?.claimReplay(count) ?? false
@@ -363,7 +311,7 @@ final class RoomFeeds {
       leaveTopic(subscriber, served)?.refused(id, purpose, code)
     case .readReplay(let subscriber, let number, let after, let through):
       guard leaveTopic(subscriber, served) != nil else { return }
-      read(
+      replays.add(
         Replays.Piece(room: id, number: number, after: after, through: through), for: subscriber)
     case .replay(let subscriber, let entries): listeners[subscriber]?.replay(entries)
     case .resumed(let subscriber, let seq):
@@ -372,8 +320,7 @@ final class RoomFeeds {
       }
       listener.resumed(room, seq: seq)
     case .awaitRoom(let subscriber, let number):
-      replays[subscriber]?.untaken = (id, number)
-      goOn(subscriber)
+      replays.sent(id, number, to: subscriber)
     case .join(let subscriber):
       guard let listener = listeners[subscriber], let room = served.feed.room else { return }
       hub.subscribe(listener.connection, to: served.topic(listener.dialect))
@@ -394,8 +341,8 @@ final class RoomFeeds {
       }
     case .readGap(let after, let through):
       relayMetrics.headsHealed.add()
-      readLog(id, after, min(through, after + Self.entriesPerGapRead)) { feeds, entries in
-        feeds.handle(id, .gapRead(entries))
+      readLog(id, after, min(through, after + Self.entriesPerGapRead)) {
+        [weak self] in self?.handle(id, .gapRead($0))
       }
     }
   }
@@ -408,64 +355,8 @@ final class RoomFeeds {
     return listener
   }
 
-  // MARK: Replays
-
-  private func read(_ piece: Replays.Piece, for subscriber: UInt64) {
-    // The room that is being replayed goes first, so that rooms are made whole one after the other.
-    let queue = replays[subscriber]?.waiting ?? []
-    let isNext = queue.isEmpty || replays[subscriber]?.isContinuing == true
-    replays[subscriber, default: Replays()].waiting.insert(piece, at: isNext ? 0 : queue.count)
-    goOn(subscriber)
-  }
-
   /// The listener has taken all that was sent to it.
-  func drained(_ listener: any RoomListener) { goOn(listener.connection.number) }
-
-  /// Reads the next piece for a listener, if it has room for it.
-  private func goOn(_ subscriber: UInt64) {
-    guard let listener = listeners[subscriber], replays[subscriber]?.isReading == false else {
-      return
-    }
-    hub.flush(listener.connection)
-    // Else `drained` comes back to this.
-    guard hub.queuedBytes(of: listener.connection) <= Self.pieceBytes else { return }
-    if let taken = replays[subscriber]?.untaken {
-      replays[subscriber]?.untaken = nil
-      replays[subscriber]?.isContinuing = true
-      handle(taken.room, .replayTaken(subscriber, replay: taken.number))
-      replays[subscriber]?.isContinuing = false
-    }
-    guard replays[subscriber]?.isReading == false, replays[subscriber]?.untaken == nil,
-      let piece = replays[subscriber]?.waiting.first,
-      let count = replays[subscriber]?.entriesPerPiece
-    else { return }
-    replays[subscriber]?.waiting.removeFirst()
-    replays[subscriber]?.isReading = true
-    let through = min(piece.through, piece.after + count)
-    readLog(piece.room, piece.after, through) { feeds, entries in
-      feeds.pieceRead(piece, entries, for: subscriber)
-    }
-  }
-
-  private func pieceRead(_ piece: Replays.Piece, _ entries: [Entry]?, for subscriber: UInt64) {
-    guard replays[subscriber] != nil else { return }
-    replays[subscriber]?.isReading = false
-    var fitting = entries
-    if let entries, !entries.isEmpty {
-      var bytes = 0
-      let all = entries.reduce(0) { $0 + $1.data.utf8.count }
-      let count = entries.prefix { entry in
-        bytes += entry.data.utf8.count
-        return bytes <= Self.pieceBytes
-      }.count
-      fitting = Array(entries.prefix(max(1, count)))
-      let average = max(64, all / entries.count)
-      replays[subscriber]?.entriesPerPiece = Int64(max(1, Self.pieceBytes / average))
-    }
-    handle(piece.room, .replayRead(subscriber, replay: piece.number, fitting))
-    // Also where that replay is over meanwhile: others may wait.
-    goOn(subscriber)
-  }
+  func drained(_ listener: any RoomListener) { replays.goOn(listener.connection.number) }
 
   private func publish(_ entry: Entry, _ served: Served) {
     metrics.deliveries.add(served.relay.count + served.nano.count)
@@ -546,23 +437,24 @@ final class RoomFeeds {
     }
   }
 
-  private func readLog(
+  /// Entries of a served room, in order; nil where they could not be read. Calls back later, on the loop.
+  func readLog(
     _ id: RoomID, _ after: Int64, _ through: Int64,
-    _ then: @escaping @Sendable (RoomFeeds, [Entry]?) -> Void
+    _ then: @escaping ([Entry]?) -> Void
   ) {
-    let feeds = LoopBound(self, on: loop)
+    let callback = LoopBound(then, on: loop)
     guard let room = rooms[id]?.feed.room else {
       // Gone meanwhile. Not in the middle of what asked for it.
-      loop.execute { then(feeds.value, nil) }
+      loop.execute { callback.value(nil) }
       return
     }
     loop.task { [history, log] in
       do {
         let entries = try await history.entries(in: room, after: after, through: through)
-        then(feeds.value, entries)
+        callback.value(entries)
       } catch {
         log.warning("log_not_read", ["room_id": .init(id), "cause": .init("\(error)")])
-        then(feeds.value, nil)
+        callback.value(nil)
       }
     }
   }
@@ -592,17 +484,4 @@ final class RoomFeeds {
 
   /// The seqs up to which the given rooms have been delivered on this loop.
   func lastSeq(_ id: RoomID) -> Int64? { rooms[id]?.feed.lastSeq }
-}
-
-/// What the relay tells of itself.
-package struct RelayMetrics: Sendable {
-  let headsHealed: Counter
-  let framesRefused: Counter
-
-  package init(_ metrics: Metrics) {
-    headsHealed = metrics.counter(
-      "martlet_room_heads_healed_total", "Gaps in delivery that were filled from the log.")
-    framesRefused = metrics.counter(
-      "martlet_frames_refused_total", "Frames refused because of a rate.")
-  }
 }

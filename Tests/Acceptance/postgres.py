@@ -74,3 +74,19 @@ class Postgres:
     def remove(self):
         self.stop()
         shutil.rmtree(self.directory, ignore_errors=True)
+
+
+def serve():
+    """For tests in other languages: a line in asks for a new database, a line out is its URL."""
+    import sys
+
+    server = Postgres().start()
+    try:
+        for _ in sys.stdin:
+            print(server.database(), flush=True)
+    finally:
+        server.remove()
+
+
+if __name__ == "__main__":
+    serve()

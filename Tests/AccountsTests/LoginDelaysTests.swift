@@ -16,43 +16,43 @@ import Testing
   private final class Running: Sendable { let count = Atomic<Int>(0) }
 
   /// Whether a wrong guess was looked at; false where it was refused.
-  private func guess(_ delays: LoginDelays, _ clock: Clock) async -> Bool {
+  private func guess(_ delays: LoginDelays) async -> Bool {
     do {
-      _ = try await delays.guarded("a", address, now: { clock.now }) { false }
+      _ = try await delays.guarded("a", address) { false }
       return true
     } catch { return false }
   }
 
   @Test func `the sixth guess waits, and each failure doubles the wait up to a minute`() async {
-    let delays = LoginDelays()
     let clock = Clock()
-    for _ in 1...5 { #expect(await guess(delays, clock)) }
+    let delays = LoginDelays(now: { clock.now })
+    for _ in 1...5 { #expect(await guess(delays)) }
     for seconds: Int64 in [1, 2, 4, 8, 16, 32, 60, 60] {
       clock.advance(seconds * 1000 - 1)
-      #expect(await !guess(delays, clock))
+      #expect(await !guess(delays))
       clock.advance(1)
-      #expect(await guess(delays, clock))
+      #expect(await guess(delays))
     }
   }
 
   @Test func `success forgets the failures`() async throws {
-    let delays = LoginDelays()
     let clock = Clock()
-    for _ in 1...4 { #expect(await guess(delays, clock)) }
-    #expect(try await delays.guarded("a", address, now: { clock.now }) { true })
-    for _ in 1...5 { #expect(await guess(delays, clock)) }
-    #expect(await !guess(delays, clock))
+    let delays = LoginDelays(now: { clock.now })
+    for _ in 1...4 { #expect(await guess(delays)) }
+    #expect(try await delays.guarded("a", address) { true })
+    for _ in 1...5 { #expect(await guess(delays)) }
+    #expect(await !guess(delays))
   }
 
   @Test func `guesses sent together gain nothing`() async {
-    let delays = LoginDelays()
     let clock = Clock()
+    let delays = LoginDelays(now: { clock.now })
     let running = Running()
     let looked = await withTaskGroup(of: Bool.self) { group in
       for _ in 0..<50 {
         group.addTask {
           do {
-            _ = try await delays.guarded("a", address, now: { clock.now }) {
+            _ = try await delays.guarded("a", address) {
               #expect(running.count.wrappingAdd(1, ordering: .relaxed).newValue <= 5)
               for _ in 0..<20 { await Task.yield() }
               running.count.wrappingSubtract(1, ordering: .relaxed)
@@ -84,15 +84,15 @@ import Testing
   }
 
   @Test func `what could not be checked is no failure`() async {
-    let delays = LoginDelays()
     let clock = Clock()
+    let delays = LoginDelays(now: { clock.now })
     for _ in 0..<10 {
       await #expect(throws: AppError.self) {
-        try await delays.guarded("a", address, now: { clock.now }) {
+        try await delays.guarded("a", address) {
           throw AppError(.unavailable)
         }
       }
     }
-    #expect(await guess(delays, clock))
+    #expect(await guess(delays))
   }
 }

@@ -97,33 +97,30 @@ package final class PostgresDatabase: Database {
     while let work = nextWork() {
       let start = Monotonic.nanoseconds
       do {
-        let finish = try await logPool.use { connection in
-          try await Self.writeOnce(work, connection)
+        try await logPool.use { connection in
+          _ = try await connection.run(Self.begin)
+          await self.writeOnce(work, connection)
         }
         metrics.commitSeconds.observe(Int((Monotonic.nanoseconds - start) / 1000))
-        finish(nil)
       } catch {
         log.error("messages_not_stored", ["cause": .init("\(error)")])
-        // What was taken has failed already; this is for what could not even be taken.
         work.fail(error)
       }
     }
   }
 
-  private static func writeOnce(
-    _ work: any GatheredWork, _ connection: PostgresConnection
-  ) async throws -> @Sendable ((any Error)?) -> Void {
-    _ = try await connection.run(begin)
-    let finish: @Sendable ((any Error)?) -> Void
-    do { finish = try await work.write(in: Transaction(connection)) } catch {
-      if !connection.isBroken { _ = try? await connection.run(rollback) }
-      throw error
+  /// Writes in the transaction that has begun, and ends it.
+  private func writeOnce(_ work: any GatheredWork, _ connection: PostgresConnection) async {
+    let outcome = await work.write(in: Transaction(connection))
+    var failure = outcome.failure
+    if failure == nil {
+      do { _ = try await connection.run(Self.commit) } catch { failure = error }
+    } else if !connection.isBroken {
+      // Where even that fails the connection is broken, and is thrown away with its transaction.
+      _ = try? await connection.run(Self.rollback)
     }
-    do { _ = try await connection.run(commit) } catch {
-      finish(error)
-      throw error
-    }
-    return finish
+    if let failure { log.error("messages_not_stored", ["cause": .init("\(failure)")]) }
+    outcome.finish(failure)
   }
 
   private func nextWork() -> (any GatheredWork)? {
@@ -138,7 +135,11 @@ package final class PostgresDatabase: Database {
   }
 
   package func close() async {
-    gathering.withLock { $0.isClosed = true }
+    let work = gathering.withLock { gathering in
+      gathering.isClosed = true
+      return gathering.work
+    }
+    work?.fail(AppError(.unavailable))
     await pool.close()
     await logPool.close()
   }
@@ -214,6 +215,13 @@ final class PostgresPool: Sendable {
     case refuse
   }
 
+  /// What whoever waits gets: `never` is found out by asking again.
+  private enum Ready {
+    case now(Place)
+    case later
+    case never
+  }
+
   private func decide(_ state: inout State) -> Decision {
     if state.isClosed { return .refuse }
     if let idle = state.idle.popLast() { return .place(.connection(idle)) }
@@ -232,21 +240,23 @@ final class PostgresPool: Sendable {
     case .wait: break
     }
     let given = await withCheckedContinuation { continuation in
-      let ready: Place? = state.withLock { state in
+      let ready: Ready = state.withLock { state in
         // Something may have come free between the decision and now.
         switch decide(&state) {
-        case .place(let place): return place
-        case .wait, .refuse:
+        case .place(let place): return .now(place)
+        case .refuse: return .never
+        case .wait:
           state.waiting.append(continuation)
-          return nil
+          return .later
         }
       }
       switch ready {
-      case nil: break
-      case .connection(let bound)?: continuation.resume(returning: bound)
-      case .new?:
+      case .later: break
+      case .now(.connection(let bound)): continuation.resume(returning: bound)
+      case .now(.new):
         lose()
         continuation.resume(returning: nil)
+      case .never: continuation.resume(returning: nil)
       }
     }
     if let given { return .connection(given) }
@@ -255,16 +265,18 @@ final class PostgresPool: Sendable {
   }
 
   private func giveBack(_ bound: LoopBound<PostgresConnection>) {
-    if bound.value.isBroken || state.withLock({ $0.isClosed }) {
+    let isBroken = bound.value.isBroken
+    let (isKept, next) = state.withLock {
+      state -> (Bool, CheckedContinuation<LoopBound<PostgresConnection>?, Never>?) in
+      if isBroken || state.isClosed { return (false, nil) }
+      if !state.waiting.isEmpty { return (true, state.waiting.removeFirst()) }
+      state.idle.append(bound)
+      return (true, nil)
+    }
+    guard isKept else {
       bound.value.close()
       lose()
       return
-    }
-    let next = state.withLock {
-      state -> CheckedContinuation<LoopBound<PostgresConnection>?, Never>? in
-      if !state.waiting.isEmpty { return state.waiting.removeFirst() }
-      state.idle.append(bound)
-      return nil
     }
     next?.resume(returning: bound)
   }

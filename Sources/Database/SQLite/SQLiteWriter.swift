@@ -95,35 +95,42 @@ final class SQLiteWriter: @unchecked Sendable {
     var gathered: (any GatheredWork)?
   }
 
-  private func run() {
-    while let batch = next() {
-      commit(batch)
-      if walBytes > Self.checkpointAtOnceBytes { checkpoint() }
-    }
-    checkpoint()
+  private enum Turn {
+    case commit(Batch)
+    /// Nothing to do for a while.
+    case idle
+    case stop
   }
 
-  /// The next batch; nil at the end. Folds the log while there is nothing else to do.
-  private func next() -> Batch? {
+  private func run() {
     while true {
-      let batch: Batch? = monitor.locked {
-        if waiting.isEmpty, !isGatheredSignalled, !isStopping {
-          if walBytes > Self.checkpointWhenIdleBytes {
-            monitor.wait(milliseconds: Self.idleMilliseconds)
-          } else {
-            monitor.wait()
-          }
-        }
-        guard !waiting.isEmpty || isGatheredSignalled else { return nil }
-        let batch = Batch(
-          transactions: waiting, gathered: isGatheredSignalled ? gathered : nil)
-        waiting = []
-        isGatheredSignalled = false
-        return batch
+      switch next() {
+      case .commit(let batch):
+        commit(batch)
+        if walBytes > Self.checkpointAtOnceBytes { checkpoint() }
+      case .idle: if walBytes > Self.checkpointWhenIdleBytes { checkpoint() }
+      case .stop:
+        checkpoint()
+        return
       }
-      if let batch { return batch }
-      if monitor.locked({ isStopping }) { return nil }
-      if walBytes > Self.checkpointWhenIdleBytes { checkpoint() }
+    }
+  }
+
+  /// Waits for something to do. What was accepted is done before it stops.
+  private func next() -> Turn {
+    monitor.locked {
+      if waiting.isEmpty, !isGatheredSignalled, !isStopping {
+        if walBytes > Self.checkpointWhenIdleBytes {
+          monitor.wait(milliseconds: Self.idleMilliseconds)
+        } else {
+          monitor.wait()
+        }
+      }
+      guard !waiting.isEmpty || isGatheredSignalled else { return isStopping ? .stop : .idle }
+      let batch = Batch(transactions: waiting, gathered: isGatheredSignalled ? gathered : nil)
+      waiting = []
+      isGatheredSignalled = false
+      return .commit(batch)
     }
   }
 
@@ -151,10 +158,14 @@ final class SQLiteWriter: @unchecked Sendable {
       return
     }
     var hooks: [@Sendable () -> Void] = []
-    var finishGathered: (@Sendable ((any Error)?) -> Void)?
+    var outcome: GatheredOutcome?
     do {
       for pending in accepted { hooks += try runInSavepoint(pending) }
-      if let messages { finishGathered = try runGathered(messages) }
+      if let messages {
+        let written = try write(messages)
+        outcome = written
+        try endSavepoint(isKept: written.failure == nil)
+      }
       try connection.script("COMMIT")
     } catch {
       // The whole transaction is lost: by SQLite's own doing, or because COMMIT failed.
@@ -162,44 +173,46 @@ final class SQLiteWriter: @unchecked Sendable {
       let failure = unavailable(error)
       log.error("commit_failed", ["cause": .init("\(error)")])
       for pending in accepted { pending.finish(failure) }
-      if let finishGathered { finishGathered(failure) } else { messages?.fail(failure) }
+      if let outcome { outcome.finish(failure) } else { messages?.fail(failure) }
       return
     }
     metrics.commitSeconds.observe(Int((Monotonic.nanoseconds - start) / 1000))
     metrics.walBytes.set(walBytes)
     metrics.batchSizes.observe(accepted.count)
     for hook in hooks { hook() }
-    finishGathered?(nil)
+    if let failure = outcome?.failure {
+      log.error("messages_not_stored", ["cause": .init("\(failure)")])
+    }
+    outcome?.finish(outcome?.failure)
     for pending in accepted { pending.finish(nil) }
   }
 
   /// Throws only where the whole transaction is gone.
   private func runInSavepoint(_ pending: Pending) throws -> [@Sendable () -> Void] {
     try connection.script("SAVEPOINT one")
-    let outcome = pending.run(connection, executor)
-    guard !connection.isOutsideTransaction else {
-      throw DatabaseError(kind: .unavailable, message: "SQLite rolled the transaction back")
-    }
-    switch outcome {
+    switch pending.run(connection, executor) {
     case .success(let hooks):
-      try connection.script("RELEASE one")
+      try endSavepoint(isKept: true)
       return hooks
     case .failure:
-      try connection.script("ROLLBACK TO one")
-      try connection.script("RELEASE one")
+      try endSavepoint(isKept: false)
       return []
     }
   }
 
-  private func runGathered(
-    _ work: any GatheredWork
-  ) throws -> @Sendable ((any Error)?) -> Void {
+  /// Throws only where nothing was written; afterwards the savepoint is to be ended.
+  private func write(_ work: any GatheredWork) throws -> GatheredOutcome {
+    try connection.script("SAVEPOINT one")
     let transaction = UncheckedTransfer(Transaction(connection))
-    let outcome = executor.run { try await work.write(in: transaction.value) }
+    return try executor.run { await work.write(in: transaction.value) }.get()
+  }
+
+  private func endSavepoint(isKept: Bool) throws {
     guard !connection.isOutsideTransaction else {
       throw DatabaseError(kind: .unavailable, message: "SQLite rolled the transaction back")
     }
-    return try outcome.get()
+    if !isKept { try connection.script("ROLLBACK TO one") }
+    try connection.script("RELEASE one")
   }
 
   private func rollback() {

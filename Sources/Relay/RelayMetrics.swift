@@ -1,0 +1,14 @@
+package import Basics
+
+/// What the relay tells of itself.
+package struct RelayMetrics: Sendable {
+  let headsHealed: Counter
+  let framesRefused: Counter
+
+  package init(_ metrics: Metrics) {
+    headsHealed = metrics.counter(
+      "martlet_room_heads_healed_total", "Gaps in delivery that were filled from the log.")
+    framesRefused = metrics.counter(
+      "martlet_frames_refused_total", "Frames refused because of a rate.")
+  }
+}

@@ -1,0 +1,36 @@
+internal import Access
+internal import Basics
+internal import Chat
+internal import Events
+internal import Live
+
+/// What a socket's protocol hears of its rooms. Called on the loop.
+protocol RoomListener: AnyObject {
+  var connection: Hub.Connection { get }
+  var caller: Caller? { get }
+  /// Which of a room's two topics it is in.
+  var dialect: Dialect { get }
+  /// Whether it wants this room if it may read it, without having asked for it.
+  func follows(_ roomID: RoomID) -> Bool
+
+  // What a `RoomFeed` decided, in order; `RoomFeed.Output` says what each means.
+  func admitted(to room: Room, _ purpose: RoomFeed.Purpose, seq: Int64)
+  func refused(_ roomID: RoomID, _ purpose: RoomFeed.Purpose, _ code: ErrorCode)
+  func revoked(_ roomID: RoomID, channelID: String, _ code: ErrorCode)
+  func left(_ roomID: RoomID, seq: Int64, clientID: String?)
+  func replay(_ entries: [Entry])
+  func resumed(_ room: Room, seq: Int64)
+  func joined(_ room: Room)
+  func reset(_ room: Room, seq: Int64)
+  /// Whether so many entries may still be replayed for the current `resume`.
+  func claimReplay(_ count: Int64) -> Bool
+  /// An entry that this socket sent is in the log.
+  func committed(_ entry: Entry)
+  func receive(_ receipt: Receipt)
+  /// The session that the caller's credential names has ended.
+  func sessionEnded()
+  func tick(now: Int64)
+}
+
+/// The two protocols that share everything behind them.
+enum Dialect { case relay, nano }
