@@ -12,6 +12,7 @@ package final class AccountService: Sendable {
   private let tokens: LocalTokens
   private let hashing: Lane
   private let delays = LoginDelays()
+  private let recent = RecentUsers()
   private let signUp: Settings.SignUp
   private let signUpsByAddress: KeyedRateLimiter<IPAddress>?
   /// Verified against where there is no account, so that both failures take the same time.
@@ -169,7 +170,9 @@ package final class AccountService: Sendable {
   // MARK: Oneself
 
   package func user(_ id: UserID) async throws -> User {
-    let user = try await database.read { try await AccountStore.user(id, in: $0) }
+    let user = try await recent.user(id) { [database] in
+      try await database.read { try await AccountStore.user(id, in: $0) }
+    }
     guard let user else { throw AppError(.invalidToken) }
     return user
   }
@@ -177,6 +180,7 @@ package final class AccountService: Sendable {
   package func rename(_ id: UserID, to name: String) async throws -> User {
     let user = try await database.write { transaction in
       try await AccountStore.setName(name, of: id, in: transaction)
+      transaction.afterCommit { self.recent.forget(id) }
       return try await AccountStore.user(id, in: transaction)
     }
     guard let user else { throw AppError(.invalidToken) }

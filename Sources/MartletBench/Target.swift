@@ -14,6 +14,8 @@ struct Target {
   let port: UInt16
   let secret: String
   let path: String
+  /// The credential of every request, where it is not a token of another system.
+  let bearer: String?
 
   static let audience = "chat.nano-messaging.net"
   static let issuer = "api.nano-messaging.net"
@@ -53,7 +55,7 @@ struct Target {
 
   func request(_ method: String, _ path: String, user: Int, body: String = "") -> [UInt8] {
     var text = "\(method) \(path) HTTP/1.1\r\nHost: 127.0.0.1:\(port)\r\n"
-    if kind == .martlet { text += "Authorization: Bearer \(token(user: user))\r\n" }
+    if kind == .martlet { text += "Authorization: Bearer \(bearer ?? token(user: user))\r\n" }
     if !body.isEmpty {
       text += "Content-Type: application/json\r\nContent-Length: \(body.utf8.count)\r\n"
     }

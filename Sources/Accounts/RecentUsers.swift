@@ -1,0 +1,40 @@
+internal import Basics
+internal import Synchronization
+
+/// The users that asked for themselves lately, so that doing so again costs no query.
+///
+/// A change made on this node counts at once; one made elsewhere within a second.
+final class RecentUsers: Sendable {
+  private struct State {
+    var users: [UserID: (user: User, until: Int64)] = [:]
+    /// Counts changes, so that nothing read before one is kept after it.
+    var changes = 0
+  }
+  private let state = Mutex(State())
+
+  private static let keptMilliseconds: Int64 = 1000
+  private static let capacity = 10_000
+
+  /// The user as it was at most a second ago, else as `read` finds it.
+  func user(
+    _ id: UserID, now: Int64 = Monotonic.milliseconds, read: () async throws -> User?
+  ) async throws -> User? {
+    let (known, changes) = state.withLock { ($0.users[id], $0.changes) }
+    if let known, now < known.until { return known.user }
+    guard let user = try await read() else { return nil }
+    state.withLock { state in
+      guard state.changes == changes else { return }
+      if state.users.count >= Self.capacity { state.users.removeAll(keepingCapacity: true) }
+      state.users[id] = (user, now + Self.keptMilliseconds)
+    }
+    return user
+  }
+
+  /// The user has changed.
+  func forget(_ id: UserID) {
+    state.withLock { state in
+      state.users[id] = nil
+      state.changes += 1
+    }
+  }
+}
