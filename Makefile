@@ -1,7 +1,7 @@
 # The commands of a working day. `make run` and `make test` are the README's.
 
 SHELL := /bin/bash
-.PHONY: run test build debug bench bench-peers lint format clean deps test-deps
+.PHONY: run test fuzz build debug bench bench-peers lint format clean deps test-deps
 
 BINARY := .build/release/martlet
 
@@ -16,6 +16,11 @@ debug: deps
 
 test: test-deps
 	scripts/test
+
+# Ten million inputs for every parser of outside bytes; takes minutes.
+fuzz: deps
+	MARTLET_TEST_FUZZ_INPUTS=10000000 swift test -c release -Xswiftc -enable-testing \
+	  --scratch-path .build/fuzz --filter FuzzTests
 
 bench: deps
 	swift build -c release

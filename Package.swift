@@ -75,6 +75,8 @@ let package = Package(
     testTarget(
       "ChatTests", ["Access", "Accounts", "Basics", "Chat", "Database", "Events", "TestSupport"]),
     testTarget("RelayTests", ["Access", "Basics", "Chat", "Events", "Relay", "TestSupport"]),
+    testTarget(
+      "FuzzTests", ["Access", "Accounts", "Basics", "Crypto", "Relay", "TestSupport", "Web"]),
   ],
   swiftLanguageModes: [.v6]
 )

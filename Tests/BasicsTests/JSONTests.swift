@@ -1,4 +1,3 @@
-import TestSupport
 import Testing
 
 @testable import Basics
@@ -82,27 +81,5 @@ import Testing
     var again = JSONWriter()
     again.value(JSON.object(object))
     #expect(again.bytes == writer.bytes)
-  }
-
-  @Test func `no bytes make the parser trap`() {
-    var random = SeededRandom(seed: 1)
-    let seeds = [
-      #"{"type":"text","channel_id":"1","to":"*","data":"h\u00e9\ud83d\ude00","n":-1.5e3}"#,
-      "[[[{}]]]", "\"\\u",
-    ]
-    for _ in 0..<100_000 {
-      var bytes = Array(seeds[Int(random.next() % UInt64(seeds.count))].utf8)
-      for _ in 0..<(random.next() % 4) {
-        let position = Int(random.next() % UInt64(bytes.count + 1))
-        switch random.next() % 3 {
-        case 0: bytes.insert(UInt8(truncatingIfNeeded: random.next()), at: position)
-        case 1: if position < bytes.count { bytes.remove(at: position) }
-        default:
-          if position < bytes.count { bytes[position] = UInt8(truncatingIfNeeded: random.next()) }
-        }
-        if bytes.isEmpty { bytes = [0] }
-      }
-      _ = try? JSONParser.parse(bytes)
-    }
   }
 }

@@ -1,0 +1,209 @@
+"""Every route and frame as everyone: the matrix is made from `martlet routes`, so that what is added
+there is tested here, or fails here as a policy that nobody thought about."""
+
+import subprocess
+import uuid
+
+import pytest
+
+from martlet import BINARY, token
+
+LINES = [
+    (parts[0], *parts[1].split(" "), " ".join(parts[2:]))
+    for line in subprocess.run([BINARY, "routes"], capture_output=True, text=True, check=True).stdout.splitlines()
+    for parts in [[part.strip() for part in line.split("  ") if part.strip()]]
+]
+ROUTES = [(method, path, policy) for method, path, policy in [line for line in LINES if line[0] not in ("WS", "FRAME")]]
+SOCKETS = [(path, policy) for method, path, policy in [line for line in LINES if line[0] == "WS"]]
+FRAMES = [(socket, type, policy) for _, socket, type, policy in [line for line in LINES if line[0] == "FRAME"]]
+
+# Who is there, and in which rooms they stand: letters, or what else they are.
+STANDINGS = {
+    "stranger": None, "owner of another room": None, "banned": "b", "invited": "waiting", "reader": "r",
+    "writer": "w", "admin": "a", "level": "level", "entity": "entity", "creator": "creator",
+}
+
+# What each right in a room is answered with: the personas that have it, and the code for members
+# without it. Everyone else may not even know that the room is there.
+RIGHTS = {
+    "r": ({"reader", "level", "entity", "creator"}, 403),
+    "w": ({"writer", "level", "entity", "creator"}, 403),
+    "an accepted rule": ({"reader", "writer", "admin", "level", "entity", "creator"}, None),
+    "a or level_admin": ({"admin", "level", "creator"}, 403),
+    "a waiting rule": ({"invited"}, 404),
+}
+MEMBERS = {"reader", "writer", "admin", "level", "entity", "creator"}
+NO_ROOM = {"caller", "localUser", "anyone", "caller, room: level to create"}
+
+BODIES = {
+    ("PUT", "members"): lambda: {"entity_UUID": str(uuid.uuid4()), "permissions": "", "level": 0},
+    ("PUT", "invitation"): lambda: {"accepted": True},
+    ("PUT", "{id}"): lambda: {"name": "renamed"},
+    ("POST", "rooms"): lambda: {"name": "n", "level_admin": 9, "type": "group"},
+}
+
+
+class World:
+    """A room with everyone in it, made anew where an act may have spent it."""
+
+    def __init__(self, server):
+        self.server = server
+        self.entity = uuid.uuid4()
+        self.people = {name: server.person(self.entity if name in ("entity", "creator") else uuid.uuid4(), level="100") for name in STANDINGS}
+        self.people["owner of another room"].room()
+        self.room = None
+
+    def fresh(self):
+        creator = self.people["creator"]
+        self.room = creator.room(level_admin=5000, invite=True)
+        self.subject = str(uuid.uuid4())
+        creator.http.put(f"/rooms/{self.room}/members", json={"entity_UUID": self.subject, "permissions": "b", "level": 0})
+        for name, standing in STANDINGS.items():
+            person = self.people[name]
+            if standing in ("r", "w", "a", "level", "waiting"):
+                letters = {"level": "rw", "waiting": "rw"}.get(standing, standing)
+                level = 5000 if standing == "level" else 0
+                assert creator.rule(self.room, person, letters, level).status_code == 200
+                if standing != "waiting":
+                    assert person.http.put(f"/rooms/{self.room}/invitation", json={"accepted": True}).status_code == 200
+            elif standing == "b":
+                assert creator.rule(self.room, person, "b").status_code == 200
+        return self.room
+
+
+@pytest.fixture(scope="module")
+def world(request, server):
+    return World(server)
+
+
+def expected(policy, persona):
+    """200 for a success, or the status of the refusal."""
+    if "room:" not in policy or policy in NO_ROOM:
+        return 200
+    having, lacking = RIGHTS[policy.split("room: ")[1]]
+    if persona in having:
+        return 200
+    return lacking if persona in MEMBERS else 404
+
+
+def path_for(path, world):
+    return path.replace("{id}", str(world.room), 1).replace("{entity_UUID}", world.subject)
+
+
+def body_for(method, path):
+    make = BODIES.get((method, path.rsplit("/", 1)[-1]))
+    return make() if make else ({} if method in ("POST", "PUT", "PATCH") else None)
+
+
+def test_every_policy_is_known():
+    assert len(ROUTES) > 30 and len(SOCKETS) == 2 and len(FRAMES) >= 13
+    for *_, policy in ROUTES + SOCKETS + FRAMES:
+        assert policy in NO_ROOM or policy.split("room: ")[1] in RIGHTS, policy
+
+
+@pytest.mark.parametrize("method, path, policy", ROUTES)
+def test_without_or_with_a_bad_credential(server, world, method, path, policy):
+    world.room = world.room or world.fresh()
+    for bearer in (None, "nonsense", token(uuid.uuid4(), exp=1)):
+        with server.http(bearer) as http:
+            answer = http.request(method, path_for(path, world), json=body_for(method, path))
+        if policy == "anyone":
+            assert answer.status_code in (200, 422) or answer.json()["error"]["code"].startswith("invalid_")
+        else:
+            assert answer.status_code == 401, answer.text
+
+
+@pytest.mark.parametrize("method, path", [(m, p) for m, p, policy in ROUTES if policy == "localUser"])
+def test_local_users_only(server, method, path):
+    person = server.person()
+    answer = person.http.request(method, path.replace("{id}", str(uuid.uuid4())), json=body_for(method, path))
+    assert (answer.status_code, answer.json()["error"]["code"]) == (403, "forbidden")
+    with server.http(server.sign_up()["access_token"]) as http:
+        answer = http.request(method, path.replace("{id}", str(uuid.uuid4())), json=body_for(method, path))
+    assert answer.status_code in (200, 204, 404, 422)
+
+
+@pytest.mark.parametrize("method, path, policy", [route for route in ROUTES if "{id}" in route[1] and "room:" in route[2]])
+def test_rights_in_a_room(world, method, path, policy):
+    world.fresh()
+    # Those who may come last: what they do spends the room.
+    for persona in sorted(STANDINGS, key=lambda name: expected(policy, name) == 200):
+        status = expected(policy, persona)
+        if status == 200:
+            world.fresh()
+        if persona == "entity":
+            # In a room by invitation the entity's first rule counts like any other.
+            assert world.people[persona].http.get(f"/rooms/{world.room}").status_code == 200
+        answer = world.people[persona].http.request(method, path_for(path, world), json=body_for(method, path))
+        if status == 200:
+            assert answer.status_code in (200, 204), (persona, answer.text)
+        else:
+            assert answer.status_code == status, (persona, answer.text)
+            if status == 404 and persona not in MEMBERS:
+                assert answer.json()["error"]["code"] == "room_not_found"
+
+
+def relay_frame(type, room):
+    if type in ("subscribe", "unsubscribe"):
+        return {"type": type, "channels": [str(room)], "client_id": "c"}
+    if type == "resume":
+        return {"type": type, "channels": {str(room): 0}, "client_id": "c"}
+    return {"type": type, "channel_id": str(room), "to": "*", "data": "x", "client_id": "c"}
+
+
+@pytest.mark.parametrize("type, policy", [(t, p) for s, t, p in FRAMES if s == "/v1/relay" and t != "auth"])
+def test_relay_frames(world, type, policy):
+    room = world.fresh()
+    for persona in STANDINGS:
+        status = 200 if type == "unsubscribe" and persona in MEMBERS else expected(policy, persona)
+        if type == "unsubscribe" and persona not in MEMBERS:
+            status = 404
+        with world.people[persona].relay("?subscribe=none") as socket:
+            socket.send(**relay_frame(type, room))
+            answer = socket.receive()
+        if status == 200:
+            words = {"subscribe": "subscribed", "unsubscribe": "unsubscribed", "resume": ("resumed", "text"), "text": "ack"}
+            if type in words:
+                assert answer["type"] in words[type], (persona, answer)
+            else:
+                assert answer["code"] == "attachment_not_found", (persona, answer)
+        else:
+            code = "forbidden" if status == 403 else "room_not_found"
+            assert (answer["type"], answer["code"]) == ("error", code), (persona, answer)
+
+
+@pytest.mark.parametrize("type, policy", [(t, p) for s, t, p in FRAMES if s == "/chat" and "room:" in p])
+def test_nano_frames(world, type, policy):
+    room = world.fresh()
+    for persona in STANDINGS:
+        with world.people[persona].chat() as socket:
+            socket.send(type="select_room", room_id=room)
+            answer = socket.receive()["data"]
+            if type == "select_room" or answer != "CONNECTED":
+                assert answer == ("CONNECTED" if expected("caller, room: r", persona) == 200 else "NOTAUTHORIZED")
+                continue
+            socket.send(type=type, content="x")
+            answer = socket.receive()
+            if expected(policy, persona) == 200:
+                assert answer["type"] == "message"
+            else:
+                assert answer["data"] == "NOTAUTHORIZED"
+
+
+@pytest.mark.parametrize("type", [t for s, t, p in FRAMES if s == "/chat" and p != "anyone"])
+def test_nano_needs_a_token(server, type):
+    with server.chat() as socket:
+        socket.send(type=type, room_id=1, content="x")
+        assert socket.receive() == {"type": "query", "data": "TOKEN?"}
+
+
+def test_sockets_need_a_credential_where_they_say_so(server):
+    from websockets.exceptions import InvalidStatus
+
+    for path, policy in SOCKETS:
+        if policy == "anyone":
+            server.websocket(path).close()
+        else:
+            with pytest.raises(InvalidStatus) as refused:
+                server.websocket(path)
+            assert refused.value.response.status_code == 401

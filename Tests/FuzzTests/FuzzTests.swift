@@ -1,0 +1,191 @@
+import Access
+import Basics
+import Crypto
+import class Foundation.ProcessInfo
+import TestSupport
+import Testing
+
+@testable import Accounts
+@testable import Relay
+@testable import Web
+
+/// Every parser of outside bytes, fed with what no client of good will sends: a trap in one of them
+/// would be an outage for all. `make fuzz` runs ten million inputs each in release mode; the number
+/// for everyday runs is small.
+@Suite struct FuzzTests {
+  private static let inputs =
+    ProcessInfo.processInfo.environment["MARTLET_TEST_FUZZ_INPUTS"].flatMap { Int($0) } ?? 100_000
+
+  private static let jsonWords = [
+    "{", "}", "[", "]", ",", ":", "\"", "\\", "\\u0000", "\\ud800", "\\udc00\\ud800", "null",
+    "true",
+    "1e999", "-0", "9007199254740993", "99999999999999999999", "\"type\":", "\"channels\":",
+    "\"client_id\":", "[[[[[[[[[[[[[[[[[", "\u{0}", "\u{e9}", "e\u{301}",
+  ]
+
+  /// Runs `body` on so many inputs; returns how many of them it found good, which must be some, or
+  /// the fuzzer never got past the first byte.
+  private func fuzz(
+    seeds: [String], words: [String], seed: UInt64, _ body: (inout Mutator, [UInt8]) -> Bool
+  ) -> Int {
+    var mutator = Mutator(seeds: seeds, words: words, random: SeededRandom(seed: seed))
+    var good = 0
+    for _ in 0..<Self.inputs {
+      let input = mutator.next()
+      if body(&mutator, input) { good += 1 }
+    }
+    return good
+  }
+
+  @Test func `frames of both dialects`() {
+    let seeds = [
+      #"{"type":"text","channel_id":"17","to":"*","data":"h\u00e9\ud83d\ude00","client_id":"c-1"}"#,
+      #"{"type":"subscribe","channels":["1","2",3]}"#,
+      #"{"type":"unsubscribe","channels":["1"],"client_id":"x"}"#,
+      #"{"type":"resume","epoch":"abc","channels":{"1":0,"2":1e2,"3":-1}}"#,
+      #"{"type":"auth","token":"a.b.c"}"#, #"{"type":"token","content":"a.b.c"}"#,
+      #"{"type":"select_room","room_id":"12"}"#, #"{"type":"message","content":"hello"}"#,
+      #"{"type":"quit"}"#, "[[[{}]]]", "\"\\u",
+    ]
+    let good = fuzz(seeds: seeds, words: Self.jsonWords, seed: 1) { _, bytes in
+      bytes.withUnsafeBytes { bytes in
+        let object = parseObject(bytes, maximumDepth: 16)
+        var nano = NanoDialect(maximumContentBytes: 64)
+        _ = nano.tokenAccepted(isSameUser: true)
+        _ = nano.selected(RoomID(1))
+        _ = nano.receive(object)
+        guard let object else { return false }
+        return (try? RelayFrame(object, maximumContentBytes: 64)) != nil
+      }
+    }
+    #expect(good > Self.inputs / 100)
+  }
+
+  @Test func `tokens, also those that are signed well`() throws {
+    let secret = "a secret of some length for tests"
+    let settings = try Settings(
+      environment: [
+        "MARTLET_TOKEN_SECRET": secret, "MARTLET_TOKEN_AUDIENCE": "chat",
+        "MARTLET_TOKEN_ISSUER": "api",
+      ], file: nil, cores: 1)
+    let foreign = try #require(ForeignTokens(settings))
+    let key = try #require(SigningKey(id: "k", seed: Array(repeating: 7, count: 32)))
+    let local = try #require(LocalTokens(keys: [key]))
+    let ours = local.makeAccessToken(
+      user: .make(), session: .make(), entities: [.version7()], isPlatformAdmin: false, now: .now)
+    let claims = [
+      #"{"aud":"chat","iss":"api","exp":999999999999,"userUUID":"2eb6d5a4-1b1f-4c43-8e0b-5a7f7a1f0f01"}"#,
+      #"{"aud":["a","chat"],"iss":"api","exp":1e300,"nbf":-1,"userUUID":"x","levelOnEntity":"100"}"#,
+      #"{"aud":"chat","iss":"api","exp":9007199254740992,"nbf":0.5,"levelOnEntity":7,"entityUUID":null}"#,
+    ]
+    let head = Base64URL.encode(Array(#"{"alg":"HS256","typ":"JWT"}"#.utf8))
+    let texts = claims + [ours.token.reveal(), head + ".e30.AAAA", "eyJhbGciOiJub25lIn0.e30."]
+    let good = fuzz(
+      seeds: texts, words: Self.jsonWords + [".", "..", "eyJ", "=", "-_", "\"exp\":", "\"aud\":"],
+      seed: 2
+    ) { mutator, bytes in
+      var token = String(decoding: bytes, as: UTF8.self)
+      if bytes.first == UInt8(ascii: "{") {
+        let signed = head + "." + Base64URL.encode(bytes)
+        let code = Hash.hmacSHA256(Array(signed.utf8), key: Array(secret.utf8))
+        token = signed + "." + Base64URL.encode(code)
+      }
+      _ = local.readRefreshToken(token)
+      _ = local.readCookie(token)
+      guard let parts = try? JWT.parse(token) else { return false }
+      // Signatures of the other kind are slow to check; one in sixteen is.
+      if mutator.pick(16) == 0 { _ = try? local.caller(of: parts, now: .now) }
+      return (try? foreign.caller(of: parts, now: .now)) != nil
+    }
+    #expect(good > Self.inputs / 100)
+  }
+
+  @Test func `paths and queries`() {
+    var router = Router()
+    router.on(.get, "/v1/rooms", policy: .caller) { _ in .noContent }
+    router.on(.get, "/v1/rooms/{id}", policy: .caller) { (_, _: RoomID) in .noContent }
+    router.on(.delete, "/v1/rooms/{id}/members/{subject}", policy: .caller) {
+      (_, _: RoomID, _: UUID) in .noContent
+    }
+    router.on(.delete, "/v1/me/sessions/{id}", policy: .caller) { (_, _: SessionID) in .noContent }
+    let good = fuzz(
+      seeds: [
+        "/v1/rooms", "/v1/rooms/17", "/v1/rooms/17/members/2eb6d5a4-1b1f-4c43-8e0b-5a7f7a1f0f01",
+        "/v1/me/sessions/2eb6d5a4-1b1f-4c43-8e0b-5a7f7a1f0f01", "/v1/rooms/%31%37",
+        "/v1/rooms?limit=5&cursor=%20+a&limit",
+      ],
+      words: ["/", "//", "%", "%0", "%00", "%2f", "%ff", "?", "&", "=", "+", ".", "..", "\u{e9}"],
+      seed: 3
+    ) { _, bytes in
+      let text = String(decoding: bytes, as: UTF8.self)
+      let parts = text.split(separator: "?", maxSplits: 1, omittingEmptySubsequences: false)
+      var fields = Query(parts.count > 1 ? String(parts[1]) : "").fields
+      _ = PageRequest(&fields)
+      _ = fields.optionalTime("cursor")
+      guard case .found(_, let values) = router.match(.get, parts.first.map(String.init) ?? "")
+      else {
+        return false
+      }
+      for value in values { _ = (RoomID(value), UUID(value), SessionID(value)) }
+      return true
+    }
+    #expect(good > Self.inputs / 100)
+  }
+
+  @Test func `heads of requests`() {
+    let good = fuzz(
+      seeds: [
+        "POST /v1/rooms?x=%41 HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nConnection: upgrade\r\n\r\n",
+        "GET http://a/b HTTP/1.0\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: 1.2.3.4, ::1\r\nCookie: a=b; c\r\n\r\n",
+      ],
+      words: [
+        "\r\n", "\n", "\r", ":", " ", "\t", "Transfer-Encoding: chunked", "Content-Length: 0",
+        "Host: b", "HTTP/1.1", "\u{0}", "99999999999999999999",
+      ], seed: 4
+    ) { _, bytes in
+      var parser = RequestHeadParser(maximumBytes: 300)
+      guard let length = try? parser.scan(bytes),
+        let head = try? parser.parse(bytes, length: length)
+      else { return false }
+      for hop in head.headers.all("x-forwarded-for") { _ = IPAddress(hop) }
+      return head.keepsAlive || true
+    }
+    #expect(good > Self.inputs / 100)
+  }
+
+  @Test func `WebSocket frames, in pieces`() {
+    let seeds = [
+      "\u{1}\u{2}", String(repeating: "a", count: 130), "h\u{e9}llo",
+    ]
+    let firsts: [UInt8] = [0x81, 0x82, 0x88, 0x89, 0x8A, 0x01, 0x00, 0x80, 0xC1, 0x83]
+    let good = fuzz(seeds: seeds, words: ["\u{0}", "\u{7f}", "\u{e9}"], seed: 5) {
+      mutator, payload in
+      var decoder = WebSocketDecoder(maximumMessageBytes: 256)
+      var bytes: [UInt8] = [firsts[mutator.pick(firsts.count)]]
+      if payload.count < 126 {
+        bytes.append(0x80 | UInt8(payload.count))
+      } else {
+        bytes += [0x80 | 126, UInt8(payload.count >> 8 & 255), UInt8(payload.count & 255)]
+      }
+      bytes += [0, 0, 0, 0]
+      bytes += payload
+      if mutator.pick(4) == 0 { bytes[mutator.pick(bytes.count)] = UInt8(mutator.pick(256)) }
+      bytes += bytes
+      var messages = 0
+      var rest = bytes[...]
+      while !rest.isEmpty {
+        var piece = Array(rest.prefix(1 + mutator.pick(rest.count)))
+        rest = rest.dropFirst(piece.count)
+        piece.withUnsafeMutableBytes { buffer in
+          decoder.receive(buffer) { event in
+            if case .text = event { messages += 1 }
+            return true
+          }
+        }
+      }
+      return messages > 0
+    }
+    #expect(good > Self.inputs / 100)
+  }
+}
