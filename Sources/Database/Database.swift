@@ -116,7 +116,7 @@ package struct DatabaseMetrics: Sendable {
       "martlet_commit_seconds", "Time of a commit, from its begin to its end."
     ) { .durations() }
     batchSizes = metrics.histogram(
-      "martlet_commit_batch", "Messages and transactions in one commit."
+      "martlet_commit_batch", "Transactions in one commit, besides the messages."
     ) {
       Histogram(bounds: [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 4096])
     }

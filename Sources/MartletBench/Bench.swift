@@ -18,7 +18,8 @@ enum Bench {
     guard let port = UInt16(options["--port"] ?? "") else { fail("--port is missing") }
     let target = Target(
       kind: Target.Kind(rawValue: options["--target"] ?? "martlet") ?? .martlet, port: port,
-      secret: options["--secret"] ?? "", path: options["--path"] ?? "/", bearer: options["--bearer"])
+      secret: options["--secret"] ?? "", path: options["--path"] ?? "/", bearer: options["--bearer"]
+    )
     let seconds = options["--seconds"].flatMap { Double($0) } ?? 5
     let contentBytes = number("--bytes", 128)
     let connections = number("--connections", 1000)

@@ -30,6 +30,8 @@ final class WebLoop {
   private var connections: [ObjectIdentifier: Transport] = [:]
   private var ticker: Timer?
   private var date: (second: Int64, text: [UInt8]) = (-1, [])
+  /// Bytes that waited for readers at the last tick.
+  private var queuedBytes = 0
 
   private static let tickMilliseconds = 250
 
@@ -73,6 +75,7 @@ final class WebLoop {
 
   func webSocketOpened(from address: IPAddress) { server.webSocketOpened() }
   func webSocketClosed(from address: IPAddress) { server.webSocketClosed() }
+  func webSocketDropped(_ code: CloseCode) { server.webSocketDropped(code) }
 
   func refused(_ error: AppError, requestID: String, peer: IPAddress) {
     server.refused(error, requestID: requestID, peer: peer)
@@ -81,7 +84,13 @@ final class WebLoop {
   private func tick() {
     let now = Monotonic.milliseconds
     // A tick may close connections, which changes the dictionary: walk over a copy.
-    for transport in Array(connections.values) { transport.tick(now: now) }
+    var queued = 0
+    for transport in Array(connections.values) {
+      transport.tick(now: now)
+      queued += transport.queuedBytes
+    }
+    server.queuedBytesChanged(by: queued - queuedBytes)
+    queuedBytes = queued
   }
 
   /// The Date header's value (RFC 9110, 5.6.7), made once a second.

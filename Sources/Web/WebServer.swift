@@ -11,6 +11,8 @@ package final class WebServer: Sendable {
   private let maximumWebSockets: Int
   private let connections: Gauge
   private let webSockets: Gauge
+  private let queuedBytes: Gauge
+  private let metrics: Metrics
   private let refusals: Counter
   private let loops = Mutex<[LoopBound<WebLoop>]>([])
 
@@ -28,6 +30,9 @@ package final class WebServer: Sendable {
     maximumConnections = max(32, openFileLimit - Self.reservedDescriptors / 2)
     connections = metrics.gauge("martlet_connections", "Open TCP connections.")
     webSockets = metrics.gauge("martlet_websockets", "Open WebSockets.")
+    queuedBytes = metrics.gauge(
+      "martlet_queue_bytes", "Bytes that wait for their readers, over all connections.")
+    self.metrics = metrics
     refusals = metrics.counter(
       "martlet_http_refused_total", "Requests that were refused before they reached a route.")
   }
@@ -120,6 +125,14 @@ package final class WebServer: Sendable {
   func connectionClosed() { connections.add(-1) }
   func webSocketOpened() { webSockets.add(1) }
   func webSocketClosed() { webSockets.add(-1) }
+  func queuedBytesChanged(by count: Int) { queuedBytes.add(count) }
+
+  func webSocketDropped(_ code: CloseCode) {
+    metrics.counter(
+      "martlet_websockets_closed_total", "WebSockets that this server closed, by close code.",
+      labels: ["code": "\(code.number)"]
+    ).add()
+  }
 
   /// Whether another WebSocket fits the open-file limit.
   package var hasRoomForWebSocket: Bool { webSockets.current < maximumWebSockets }

@@ -129,6 +129,8 @@ def test_metrics(fresh):
         "martlet_connections", "martlet_websockets", "martlet_frames_received_total", "martlet_deliveries_total",
         "martlet_commit_seconds_count", "martlet_commit_batch_count", "martlet_fdatasync_seconds_count",
         "martlet_wal_bytes", "martlet_room_heads_healed_total", "martlet_password_queue", "martlet_dropped_total",
+        "martlet_queue_bytes", "martlet_message_batch_count", "martlet_frames_refused_total",
+        "martlet_http_request_seconds_count", "martlet_topic_writes_total",
     ):
         assert re.search(rf"^{name}(\{{.*\}})? \S+$", page, re.M), name
     assert re.search(r'^martlet_http_requests_total\{method="POST",route="/rooms",status="201"\} 1$', page, re.M)
