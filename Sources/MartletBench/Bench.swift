@@ -28,6 +28,7 @@ enum Bench {
     let rate = options["--rate"].flatMap { Double($0) }
     let hold = number("--hold", 0)
     let path = options["--path"] ?? "/v1/me"
+    let processes = (options["--pids"] ?? "").split(separator: ",").compactMap { Int($0) }
     let spins = options["--spin"] != nil
     let loop = EventLoop()
 
@@ -41,7 +42,8 @@ enum Bench {
     loop.execute {
       if spins { loop.turnWithoutWaiting() }
       let scenario = Scenario(
-        loop: loop, target: target, seconds: seconds, contentBytes: contentBytes)
+        loop: loop, target: target, seconds: seconds, contentBytes: contentBytes,
+        usage: ServerUsage(processes: processes))
       kept = scenario
       switch scenarioName {
       case "fanout":
@@ -51,6 +53,8 @@ enum Bench {
         scenario.rooms(
           rooms, members: max(1, connections / rooms), inFlight: inFlight, ratePerSecond: rate,
           report)
+      case "ingest":
+        scenario.rooms(rooms, members: 1, inFlight: inFlight, ratePerSecond: rate, report)
       case "idle", "connect": scenario.idle(connections, report)
       case "http": scenario.http(path: path, connections: connections, report)
       default: fail("unknown scenario \(scenarioName)")

@@ -21,6 +21,20 @@ struct Latencies {
   }
 }
 
+extension Outcome {
+  /// Percentiles in milliseconds.
+  mutating func set(_ latencies: Latencies) {
+    set("p50_ms", latencies.percentile(0.5))
+    set("p99_ms", latencies.percentile(0.99))
+    set("p999_ms", latencies.percentile(0.999))
+  }
+
+  mutating func setOrder(of members: [Scenario.Member]) {
+    set("gaps", Double(members.reduce(0) { $0 + $1.gaps }))
+    set("duplicates", Double(members.reduce(0) { $0 + $1.duplicates }))
+  }
+}
+
 /// The work that is done on a server. On one loop.
 final class Scenario {
   let loop: EventLoop
@@ -29,12 +43,41 @@ final class Scenario {
   private var clients: [BenchClient] = []
 
   private let contentBytes: Int
+  private let usage: ServerUsage
 
-  init(loop: EventLoop, target: Target, seconds: Double, contentBytes: Int) {
+  init(
+    loop: EventLoop, target: Target, seconds: Double, contentBytes: Int, usage: ServerUsage
+  ) {
     self.contentBytes = contentBytes
+    self.usage = usage
     self.loop = loop
     self.target = target
     self.seconds = seconds
+  }
+
+  // MARK: Measuring
+
+  /// Half a second after what came before `begin` is called, and `end` when the time to measure is
+  /// over; then the outcome is reported, with what the server used meanwhile.
+  private func measure(
+    _ done: @escaping (Outcome) -> Void, begin: @escaping () -> Void,
+    end: @escaping (_ seconds: Double, _ outcome: inout Outcome) -> Void
+  ) {
+    loop.schedule(after: 500) { [self] in
+      begin()
+      let start = Monotonic.nanoseconds
+      let processor = usage.processorSeconds
+      loop.schedule(after: Int(seconds * 1000)) { [self] in
+        let elapsed = Double(Monotonic.nanoseconds - start) / 1e9
+        var outcome = Outcome()
+        end(elapsed, &outcome)
+        if !usage.processes.isEmpty {
+          outcome.set("server_cores", (usage.processorSeconds - processor) / elapsed)
+          outcome.set("server_mb", usage.residentMegabytes)
+        }
+        done(outcome)
+      }
+    }
   }
 
   // MARK: Setting up
@@ -110,8 +153,17 @@ final class Scenario {
     let client: BenchClient
     let room: Int
     let number: Int
-    var lastSeq = 0
-    var gaps = 0
+    private var lastSeq = 0
+    private(set) var gaps = 0
+    private(set) var duplicates = 0
+
+    /// Checks that messages of the room come in order.
+    func take(_ seq: Int) {
+      if lastSeq != 0, seq != lastSeq + 1 {
+        if seq > lastSeq { gaps += 1 } else { duplicates += 1 }
+      }
+      lastSeq = max(lastSeq, seq)
+    }
 
     init(client: BenchClient, room: Int, number: Int) {
       self.client = client
@@ -194,8 +246,7 @@ final class Scenario {
       let isWriter = member === writer
       member.client.onMessage = { text in
         guard let seq = Self.seq(text) else { return }
-        if member.lastSeq != 0, seq != member.lastSeq + 1 { member.gaps += 1 }
-        member.lastSeq = seq
+        member.take(seq)
         if isMeasuring { deliveries += 1 }
         if rate != nil, isMeasuring, seq <= sentAt.count, seq > 0 {
           latencies.add(Monotonic.nanoseconds - sentAt[seq - 1])
@@ -215,22 +266,13 @@ final class Scenario {
     } else {
       for _ in 0..<inFlight { sendOne() }
     }
-    loop.schedule(after: 500) { [self] in
+    measure(done) {
       isMeasuring = true
-      let start = Monotonic.nanoseconds
-      loop.schedule(after: Int(seconds * 1000)) {
-        let elapsed = Double(Monotonic.nanoseconds - start) / 1e9
-        isMeasuring = false
-        var outcome = Outcome()
-        outcome.set("deliveries_per_s", Double(deliveries) / elapsed)
-        outcome.set("gaps", Double(members.reduce(0) { $0 + $1.gaps }))
-        if rate != nil {
-          outcome.set("p50_ms", latencies.percentile(0.5))
-          outcome.set("p99_ms", latencies.percentile(0.99))
-          outcome.set("p999_ms", latencies.percentile(0.999))
-        }
-        done(outcome)
-      }
+    } end: { seconds, outcome in
+      isMeasuring = false
+      outcome.set("deliveries_per_s", Double(deliveries) / seconds)
+      outcome.setOrder(of: members)
+      if rate != nil { outcome.set(latencies) }
     }
   }
 
@@ -279,10 +321,7 @@ final class Scenario {
       for member in group {
         member.client.onMessage = { [self] text in
           if let seq = Self.seq(text) {
-            if target.kind == .martlet {
-              if member.lastSeq != 0, seq != member.lastSeq + 1 { member.gaps += 1 }
-              member.lastSeq = seq
-            }
+            if target.kind == .martlet { member.take(seq) }
             if isMeasuring { deliveries += 1 }
           }
           let isAnswer =
@@ -310,20 +349,14 @@ final class Scenario {
     } else {
       for index in groups.indices { for _ in 0..<inFlight { sendOne(index) } }
     }
-    loop.schedule(after: 500) { [self] in
+    measure(done) {
       isMeasuring = true
-      let start = Monotonic.nanoseconds
-      loop.schedule(after: Int(seconds * 1000)) {
-        let elapsed = Double(Monotonic.nanoseconds - start) / 1e9
-        isMeasuring = false
-        var outcome = Outcome()
-        outcome.set("messages_per_s", Double(acks) / elapsed)
-        outcome.set("deliveries_per_s", Double(deliveries) / elapsed)
-        outcome.set("p50_ms", latencies.percentile(0.5))
-        outcome.set("p99_ms", latencies.percentile(0.99))
-        outcome.set("gaps", Double(members.reduce(0) { $0 + $1.gaps }))
-        done(outcome)
-      }
+    } end: { seconds, outcome in
+      isMeasuring = false
+      outcome.set("messages_per_s", Double(acks) / seconds)
+      outcome.set("deliveries_per_s", Double(deliveries) / seconds)
+      outcome.setOrder(of: members)
+      outcome.set(latencies)
     }
   }
 
@@ -335,15 +368,16 @@ final class Scenario {
 
   // MARK: idle, connect
 
-  /// Opens so many connections and leaves them; reports the time that took.
+  /// Opens so many connections, a few at a time, and leaves them; reports the time that took.
   func idle(_ count: Int, _ done: @escaping (Outcome) -> Void) {
     makeRooms(1) { [self] rooms in
       let start = Monotonic.nanoseconds
-      openMembers(rooms, perRoom: count) { _ in
+      openMembers(rooms, perRoom: count) { [self] _ in
         let elapsed = Double(Monotonic.nanoseconds - start) / 1e9
         var outcome = Outcome()
         outcome.set("connections", Double(count))
         outcome.set("connects_per_s", Double(count) / elapsed)
+        if !usage.processes.isEmpty { outcome.set("server_mb", usage.residentMegabytes) }
         done(outcome)
       }
     }
@@ -364,15 +398,11 @@ final class Scenario {
         client.send(request)
       }
     }
-    loop.schedule(after: 500) { [self] in
+    measure(done) {
       isMeasuring = true
-      let start = Monotonic.nanoseconds
-      loop.schedule(after: Int(seconds * 1000)) {
-        let elapsed = Double(Monotonic.nanoseconds - start) / 1e9
-        var outcome = Outcome()
-        outcome.set("requests_per_s", Double(answers) / elapsed)
-        done(outcome)
-      }
+    } end: { seconds, outcome in
+      isMeasuring = false
+      outcome.set("requests_per_s", Double(answers) / seconds)
     }
   }
 }
