@@ -65,8 +65,15 @@ package struct AccountRoutes: Sendable {
     let password = fields.secret("password", 1...256)
     let client = client(request, &fields)
     try fields.finish()
-    let grant = try await accounts.logIn(
-      email: email, password: password, client, from: request.address)
+    let grant: Grant
+    do {
+      grant = try await accounts.logIn(
+        email: email, password: password, client, from: request.address)
+    } catch let error as AppError where error.code.status < 500 {
+      // Not the address: people type passwords into that field, too.
+      audit.record("log_in_refused", request, ["code": .string(error.code.wire)])
+      throw error
+    }
     audit.record("log_in", request, ["user_id": .init(grant.user.id)])
     return response(grant, status: 200, request)
   }
@@ -75,7 +82,12 @@ package struct AccountRoutes: Sendable {
     var fields = Fields(try request.json(maximumDepth: maximumJSONDepth))
     let token = fields.secret("refresh_token", 1...512)
     try fields.finish()
-    return response(try await accounts.refresh(token), status: 200, request)
+    switch try await accounts.refresh(token) {
+    case .granted(let grant): return response(grant, status: 200, request)
+    case .reused(let session):
+      audit.record("refresh_token_reused", request, ["session_id": .init(session)])
+      throw AppError(.invalidRefreshToken)
+    }
   }
 
   /// One @ with something on both sides, at most 254 bytes, no blanks or control characters: the rest

@@ -90,10 +90,13 @@ package final class AccountService: Sendable {
     }
     guard let found, isRight else { throw AppError(.invalidCredentials) }
     let session = SessionID.make()
-    let user = found.user
-    let entities = try await database.write { transaction in
-      try await AccountStore.insert(session, of: user.id, client, at: .now, in: transaction)
-      return try await AccountStore.organizations(of: user.id, in: transaction)
+    let (user, entities) = try await database.write { transaction in
+      // The password may have been changed while this one was checked, and all sessions ended.
+      guard let now = try await AccountStore.user(email: email, in: transaction),
+        now.user.id == found.user.id, now.passwordHash == found.passwordHash
+      else { throw AppError(.invalidCredentials) }
+      try await AccountStore.insert(session, of: now.user.id, client, at: .now, in: transaction)
+      return (now.user, try await AccountStore.organizations(of: now.user.id, in: transaction))
     }
     return grant(user, session, entities: entities, refreshCount: 0)
   }
@@ -110,17 +113,23 @@ package final class AccountService: Sendable {
       cookie: tokens.makeCookie(session))
   }
 
-  /// Trades a refresh token for new credentials. One that was used before ends its session: someone
-  /// else has it.
-  package func refresh(_ token: String) async throws -> Grant {
+  /// What became of a refresh token.
+  package enum Refreshed: Sendable {
+    case granted(Grant)
+    /// It was used before, so someone else has it: its session has ended now.
+    case reused(SessionID)
+  }
+
+  /// Trades a refresh token for new credentials. Throws `invalid_refresh_token`.
+  package func refresh(_ token: String) async throws -> Refreshed {
     guard let (session, count) = tokens.readRefreshToken(token) else {
       throw AppError(.invalidRefreshToken)
     }
-    let found = try await database.write(.essential) {
+    let granted = try await database.write(.essential) {
       transaction -> (User, [UUID])? in
       guard let row = try await AccountStore.session(session, in: transaction),
         let user = try await AccountStore.user(row.user, in: transaction)
-      else { return nil }
+      else { throw AppError(.invalidRefreshToken) }
       guard
         try await AccountStore.countRefresh(session, from: count, at: .now, in: transaction)
       else {
@@ -129,8 +138,8 @@ package final class AccountService: Sendable {
       }
       return (user, try await AccountStore.organizations(of: row.user, in: transaction))
     }
-    guard let (user, entities) = found else { throw AppError(.invalidRefreshToken) }
-    return grant(user, session, entities: entities, refreshCount: count + 1)
+    guard let (user, entities) = granted else { return .reused(session) }
+    return .granted(grant(user, session, entities: entities, refreshCount: count + 1))
   }
 
   // MARK: Ending sessions
@@ -283,5 +292,19 @@ package enum AccountUpkeep {
   ) async throws -> [SessionID] {
     let rows = try await database.read { try await AccountStore.ended(since: since, in: $0) }
     return rows.filter { ended.add($0.0, at: $0.1) }.map(\.0)
+  }
+
+  private static let endedKeptMilliseconds: Int64 = 86_400_000
+  /// How long a session lives that nobody uses.
+  private static let unusedKeptMilliseconds: Int64 = 90 * 86_400_000
+
+  /// Removes sessions that are of no use to anyone: ended a day ago, or not used for 90 days.
+  package static func removeOldSessions(in database: any Database) async throws {
+    let now = Timestamp.now
+    try await database.write { transaction in
+      try await AccountStore.removeSessions(
+        endedBefore: now.adding(milliseconds: -endedKeptMilliseconds),
+        unusedSince: now.adding(milliseconds: -unusedKeptMilliseconds), in: transaction)
+    }
   }
 }

@@ -153,9 +153,22 @@ enum AccountStore {
   static func endAll(
     of user: UserID, but kept: SessionID?, at time: Timestamp, in transaction: Transaction
   ) async throws -> [SessionID] {
-    let ids = try await sessions(of: user, in: transaction).map(\.id).filter { $0 != kept }
-    for id in ids { _ = try await end(id, of: user, at: time, in: transaction) }
-    return ids
+    try await transaction.query(
+      """
+      UPDATE sessions SET ended_at = $2 WHERE user_id = $1 AND ended_at IS NULL AND id <> $3
+      RETURNING id
+      """, [.id(user), .time(time), .id(kept ?? SessionID(UUID(high: 0, low: 0)))]
+    ).map { try $0.id(0) }
+  }
+
+  /// Removes sessions that ended before a moment, and those that nobody used since another one.
+  static func removeSessions(
+    endedBefore ended: Timestamp, unusedSince unused: Timestamp, in transaction: Transaction
+  ) async throws {
+    try await transaction.execute(
+      "DELETE FROM sessions WHERE ended_at IS NOT NULL AND ended_at < $1", [.time(ended)])
+    try await transaction.execute(
+      "DELETE FROM sessions WHERE last_seen_at < $1", [.time(unused)])
   }
 
   static func touch(

@@ -49,17 +49,22 @@ package final class Credentials: Authenticator {
     if let session = caller.sessionID, ended.contains(session) { throw AppError(.invalidToken) }
   }
 
-  /// Forgets what was remembered of a session's cookie: it asks the database again.
-  package func forget(_ session: SessionID) {
-    remembered.withLock { $0 = $0.filter { $0.value.sessionID != session } }
+  /// Forgets what was remembered of sessions that ended: their cookies ask the database again.
+  package func forget(_ sessions: Set<SessionID>) {
+    remembered.withLock { remembered in
+      remembered = remembered.filter { entry in
+        entry.value.sessionID.map { !sessions.contains($0) } ?? true
+      }
+    }
   }
 
   private func remember(_ key: String, _ read: () async throws -> Caller) async throws -> Caller {
     if let caller = remembered.withLock({ $0[key] }) { return caller }
     let caller = try await read()
-    // Its session may have ended while it was read.
-    if let session = caller.sessionID, ended.contains(session) { return caller }
     remembered.withLock { remembered in
+      // Its session may have ended while it was read. Looked up inside the lock: `forget` comes after
+      // the session is among those that ended.
+      if let session = caller.sessionID, ended.contains(session) { return }
       if remembered.count >= Self.maximumRemembered { remembered.removeAll(keepingCapacity: true) }
       remembered[key] = caller
     }

@@ -73,11 +73,13 @@ package final class MartletServer: Sendable {
       seen: activity)
     // First of the listeners: whoever hears of an ended session after this finds it ended.
     events.listen { events in
-      for event in events {
-        guard case .access(.sessionEnded(let id)) = event else { continue }
-        ended.add(id)
-        credentials.forget(id)
-      }
+      let sessions = Set(
+        events.compactMap { event in
+          if case .access(.sessionEnded(let id)) = event { id } else { nil }
+        })
+      guard !sessions.isEmpty else { return }
+      for id in sessions { ended.add(id) }
+      credentials.forget(sessions)
     }
     let messageLog = MessageLog(database: database, events: events, metrics: ChatMetrics(metrics))
     let directory = RoomDirectory(database: database)
@@ -221,6 +223,14 @@ package final class MartletServer: Sendable {
       database: database, history: history, events: events, ended: ended, log: log)
     return [
       loop.task { await reconciler.run(on: loop) },
+      loop.task { [log] in
+        while !Task.isCancelled {
+          do { try await AccountUpkeep.removeOldSessions(in: database) } catch {
+            log.warning("old_sessions_not_removed", ["cause": .init("\(error)")])
+          }
+          await loop.sleep(milliseconds: 3_600_000)
+        }
+      },
       loop.task { [log] in
         while !Task.isCancelled {
           await loop.sleep(milliseconds: 5000)

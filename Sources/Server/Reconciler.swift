@@ -20,13 +20,15 @@ final class Reconciler: Sendable {
   private struct State {
     /// Access versions already passed on, for rooms that changed lately.
     var passedOn: [RoomID: Int64] = [:]
-    var isBehind = false
+    /// When the last comparison that succeeded began.
+    var comparedAt: Timestamp
+    var isFailing = false
   }
-  private let state = Mutex(State())
+  private let state: Mutex<State>
 
   /// A third of the second within which a revocation must count, so that one slow reading is no harm.
   static let everyMilliseconds = 300
-  /// How far back is looked: covers clocks of nodes that differ, and outages shorter than this.
+  /// How far back beyond the last comparison is looked: covers clocks of nodes that differ.
   private static let windowMilliseconds: Int64 = 60_000
 
   init(
@@ -38,6 +40,7 @@ final class Reconciler: Sendable {
     self.events = events
     self.ended = ended
     self.log = log
+    state = Mutex(State(comparedAt: .now))
   }
 
   /// Repeats until the task is cancelled.
@@ -51,16 +54,17 @@ final class Reconciler: Sendable {
   /// One comparison. Failures are logged once, until one succeeds.
   func compare() async {
     do {
-      let isBehind = state.withLock { $0.isBehind }
       // After an outage everything that happened in it must be seen, however long it was.
-      let since = Timestamp.now.adding(
-        milliseconds: isBehind ? -EndedSessions.keptMilliseconds : -Self.windowMilliseconds)
-      let sessions = try await AccountUpkeep.newlyEnded(ended, in: database, since: since)
+      let begin = Timestamp.now
+      let since = state.withLock { $0.comparedAt }.adding(milliseconds: -Self.windowMilliseconds)
       let changes = try await history.accessChanges(since: since)
+      // Last of what may fail: what it finds is marked as known, and must be passed on.
+      let sessions = try await AccountUpkeep.newlyEnded(ended, in: database, since: since)
       let news = state.withLock { state in
         let news = changes.filter { state.passedOn[$0.0] != $0.1 }
         state.passedOn = Dictionary(uniqueKeysWithValues: changes)
-        state.isBehind = false
+        state.comparedAt = begin
+        state.isFailing = false
         return news
       }
       events.deliverHere(
@@ -68,8 +72,8 @@ final class Reconciler: Sendable {
           + news.map { .access(.roomChanged($0.0, version: $0.1)) })
     } catch {
       let isFirst = state.withLock { state in
-        defer { state.isBehind = true }
-        return !state.isBehind
+        defer { state.isFailing = true }
+        return !state.isFailing
       }
       if isFirst { log.warning("not_compared_with_database", ["cause": .init("\(error)")]) }
     }
