@@ -38,7 +38,7 @@ package struct TokenBucket: Sendable {
 
   /// Seconds until the next token, rounded up, at least 1: a `Retry-After`.
   package func secondsUntilNext(_ rate: Rate) -> Int {
-    max(1, Int(((1 - tokens) / rate.perSecond).rounded(.up)))
+    max(1, Int(min((1 - tokens) / rate.perSecond, 86_400).rounded(.up)))
   }
 
   package mutating func isFull(_ rate: Rate, now: UInt64) -> Bool {

@@ -330,6 +330,8 @@ extension Settings {
       guard let entry = entries[name] else {
         throw SettingsError("\(name) is not a setting; `martlet settings` lists them all.")
       }
+      // As if it were not there: how an environment file takes a setting back.
+      if value.isEmpty { continue }
       do { try entry.read(value, &self) } catch {
         throw SettingsError(
           entry.isSecret ? "\(name) \(error)." : "\(name) \(error) (it is `\(value)`).")
@@ -399,8 +401,10 @@ extension Settings {
   private static func rate(_ text: String) throws(SettingsError) -> Rate {
     let parts = text.split(separator: ",").map { $0.trimmingBlanks() }
     guard parts.count == 2, let burst = Int(parts[0]), let perSecond = Double(parts[1]),
-      burst >= 1, burst <= 1_000_000, perSecond > 0, perSecond <= 1_000_000
-    else { throw SettingsError("is not of the form burst,per-second") }
+      burst >= 1, burst <= 1_000_000, perSecond >= 0.001, perSecond <= 1_000_000
+    else {
+      throw SettingsError("is not of the form burst,per-second, from 1,0.001 to 1000000,1000000")
+    }
     return Rate(burst: burst, perSecond: perSecond)
   }
 

@@ -161,6 +161,29 @@ package enum FileSystem {
   }
 
   package static func exists(_ path: String) -> Bool { access(path, F_OK) == 0 }
+
+  /// Makes an empty file that only its owner may read. Throws where there is one already.
+  package static func createPrivate(_ path: String) throws {
+    let descriptor = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0o600)
+    guard descriptor >= 0 else { throw SystemError("open \(path)", errno: errno) }
+    close(descriptor)
+  }
+
+  /// Gives a finished file its name, once its contents are on the disk. Throws where the name is taken.
+  package static func publish(_ path: String, as name: String) throws {
+    let descriptor = open(path, O_RDONLY | O_CLOEXEC)
+    guard descriptor >= 0 else { throw SystemError("open \(path)", errno: errno) }
+    let synced = fsync(descriptor)
+    let failure = errno
+    close(descriptor)
+    guard synced == 0 else { throw SystemError("fsync \(path)", errno: failure) }
+    // Not rename, which would replace a file that came meanwhile.
+    guard link(path, name) == 0 else { throw SystemError("link \(name)", errno: errno) }
+    remove(path)
+  }
+
+  /// Removes a file of ours; one that is not there is as good.
+  package static func remove(_ path: String) { unlink(path) }
 }
 
 private func readSome(_ descriptor: Int32, _ buffer: inout [UInt8], _ count: Int) -> Int {

@@ -1,4 +1,5 @@
 internal import Basics
+internal import Synchronization
 
 #if canImport(Glibc)
   internal import Glibc
@@ -40,10 +41,8 @@ package enum MartletCommand {
         return fail("martlet does not know `\(arguments.joined(separator: " "))`; try --help.")
       }
       return 0
-    } catch let error as AppError {
-      return fail(error.underlying.map { "\(error.message) (\($0))" } ?? error.message)
     } catch {
-      return fail("\(error)")
+      return fail(error)
     }
   }
 
@@ -86,21 +85,44 @@ package enum MartletCommand {
     signal(SIGPIPE, SIG_IGN)
     let log = Log(level: settings.logLevel, format: settings.logFormat)
     let server = MartletServer(settings: settings, log: log)
-    let running = try server.startBlocking()
-    say("listening on \(running.url)")
-    log.notice("listening", ["url": .string(running.url), "version": .string(version)])
+    let started = Started()
+    // On a thread of its own, so that a start that waits for its database can be called off.
+    _ = Thread(name: "start") {
+      do {
+        let running = try server.startBlocking()
+        started.running.withLock { $0 = running }
+        say("listening on \(running.url)")
+        log.notice("listening", ["url": .string(running.url), "version": .string(version)])
+      } catch {
+        ProcessEnvironment.exit(fail(error))
+      }
+    }
     while true {
       var number: Int32 = 0
       sigwait(&signals, &number)
-      if number == SIGHUP { server.reloadCertificate(running) } else { break }
+      let running = started.running.withLock { $0 }
+      if number == SIGHUP {
+        if let running { server.reloadCertificate(running) }
+        continue
+      }
+      // Nothing was accepted yet where nothing runs.
+      if let running { try server.drainBlocking(running) }
+      return 0
     }
-    try server.drainBlocking(running)
-    return 0
+  }
+
+  private final class Started: Sendable {
+    let running = Mutex<MartletServer.Running?>(nil)
   }
 
   private static func say(_ text: String) {
     let line = Array((text + "\n").utf8)
     _ = write(1, line, line.count)
+  }
+
+  private static func fail(_ error: any Error) -> Int32 {
+    guard let failure = error as? AppError else { return fail("\(error)") }
+    return fail(failure.underlying.map { "\(failure.message) (\($0))" } ?? failure.message)
   }
 
   private static func fail(_ text: String) -> Int32 {

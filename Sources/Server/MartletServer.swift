@@ -18,6 +18,7 @@ package final class MartletServer: Sendable {
   private let health = Health()
   private let group: EventLoopGroup
   private let hashing: Lane
+  private let compressing = Lane(name: "gzip", threads: 1, maximumWaiting: 64)
   private let openFileLimit: Int
 
   package init(settings: Settings, log: Log) {
@@ -168,10 +169,11 @@ package final class MartletServer: Sendable {
         log: log, metrics: metrics, linesPerSecond: settings.accessLogPerSecond,
         trustedProxies: settings.trustedProxies),
       BrowserSecurity(origins: origins),
-      Compression(),
+      Compression(lane: compressing),
       ErrorMapping(log: log),
     ]
     if settings.rateLimits { middleware.append(AddressLimit(settings.addressRequests)) }
+    middleware.append(Preflight(origins: origins))
     middleware.append(Authentication(authenticator, origins: origins))
     return middleware
   }
@@ -256,7 +258,12 @@ package final class MartletServer: Sendable {
     await loop.sleep(milliseconds: 250)
     running.web.stopAccepting()
     running.web.drain()
-    for _ in 0..<60 where running.web.openConnections > 0 { await loop.sleep(milliseconds: 100) }
+    // With what follows, within ten seconds.
+    for _ in 0..<88 where running.web.openConnections > 0 { await loop.sleep(milliseconds: 100) }
+    if running.web.openConnections > 0 {
+      running.web.giveUp()
+      await loop.sleep(milliseconds: 200)
+    }
     for task in running.tasks { task.cancel() }
     await running.web.destroy()
     await running.metricsWeb?.destroy()

@@ -73,8 +73,8 @@ final class WebLoop {
     }
   }
 
-  func webSocketOpened(from address: IPAddress) { server.webSocketOpened() }
-  func webSocketClosed(from address: IPAddress) { server.webSocketClosed() }
+  func webSocketOpened() { server.webSocketOpened() }
+  func webSocketClosed() { server.webSocketClosed() }
   func webSocketDropped(_ code: CloseCode) { server.webSocketDropped(code) }
 
   func refused(_ error: AppError, requestID: String, peer: IPAddress) {
@@ -119,7 +119,12 @@ final class WebLoop {
     }
   }
 
-  var connectionCount: Int { connections.count }
+  /// Answers the requests that are not done at the end of draining.
+  func giveUp() {
+    for transport in Array(connections.values) {
+      if let connection = transport.handler as? HTTPConnection { connection.giveUp() }
+    }
+  }
 
   func destroy() {
     stopAccepting()
@@ -127,7 +132,7 @@ final class WebLoop {
     transports.destroy()
   }
 
-  func reloadCertificate(_ certificate: TransportContext.Certificate) {
+  func reloadCertificate(_ certificate: TransportContext.Certificate) -> Bool {
     transports.reloadCertificate(certificate)
   }
 }

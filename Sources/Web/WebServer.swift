@@ -92,17 +92,27 @@ package final class WebServer: Sendable {
 
   // MARK: Operations
 
-  /// Reads the certificate files again.
+  /// Reads the certificate files again. Where they cannot be used the old certificate stays.
   package func reloadCertificate() {
     guard let certificate else { return }
-    onEveryLoop { $0.reloadCertificate(certificate) }
-    log.notice("certificate_reloaded")
+    onEveryLoop { [log] loop in
+      let number = Log.Value(loop.loop.index)
+      if loop.reloadCertificate(certificate) {
+        log.notice("certificate_reloaded", ["loop": number])
+      } else {
+        log.error(
+          "certificate_not_reloaded", ["loop": number, "chain": .string(certificate.chainPath)])
+      }
+    }
   }
 
   package func stopAccepting() { onEveryLoop { $0.stopAccepting() } }
 
   /// Lets requests finish and closes WebSockets with 1001.
   package func drain() { onEveryLoop { $0.drain() } }
+
+  /// Answers what is still under way with 503.
+  package func giveUp() { onEveryLoop { $0.giveUp() } }
 
   package var openConnections: Int { connections.current }
 
@@ -139,8 +149,9 @@ package final class WebServer: Sendable {
 
   func refused(_ error: AppError, requestID: String, peer: IPAddress) {
     refusals.add()
-    log.debug(
-      "request_refused",
+    // A server that is too slow is news; clients that break rules are not.
+    log.record(
+      error.code.status == 503 ? .warning : .debug, "request_refused",
       [
         "request_id": .string(requestID), "code": .string(error.code.wire),
         "address": .init(peer),

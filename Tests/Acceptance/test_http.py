@@ -263,3 +263,59 @@ def test_tls(fresh, tmp_path):
     while subject() == before:
         assert time.monotonic() < deadline, "the new certificate is not used"
         time.sleep(0.05)
+    # Files that cannot be used change nothing, and the log says so.
+    after = subject()
+    (tmp_path / "cert.pem").write_text("nonsense")
+    server.process.send_signal(signal.SIGHUP)
+    while "certificate_not_reloaded" not in server.log_text():
+        assert time.monotonic() < deadline + 5
+        time.sleep(0.05)
+    assert subject() == after
+
+
+def test_a_head_of_exactly_the_limit(server):
+    for size, expected in ((16384, 200), (16385, 431)):
+        line = b"GET /healthz HTTP/1.1\r\nHost: x\r\nX: "
+        head = line + b"a" * (size - len(line) - 4) + b"\r\n\r\n"
+        assert len(head) == size
+        answer, _ = server.exchange(head, wait=1)
+        assert status(answer) == expected
+
+
+def test_every_query_parameter_counts(server):
+    person = server.person()
+    query = "&".join(f"a{number}=1" for number in range(500))
+    assert person.http.get(f"/rooms?{query}&limit=0").status_code == 422
+
+
+def test_upgrades_carry_the_request_id(server):
+    with server.websocket("/chat", headers={"x-request-id": "mine"}) as socket:
+        assert socket.response.headers["x-request-id"] == "mine"
+
+
+def test_early_bytes_behind_an_upgrade_are_read(server):
+    import base64
+
+    from martlet import token
+
+    frame = b'{"type":"dance","x":"' + b"y" * 100 + b'"}'
+    masked = bytes([0x81, 0xFE, 0, len(frame), 0, 0, 0, 0]) + frame
+    key = base64.b64encode(b"0123456789abcdef")
+    with server.raw() as connection:
+        connection.sendall(
+            b"GET /v1/relay?subscribe=none HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: " + key + b"\r\nAuthorization: Bearer "
+            + token("2eb6d5a4-1b1f-4c43-8e0b-5a7f7a1f0f02").encode() + b"\r\n\r\n" + masked * 1000
+        )
+        connection.settimeout(5)
+        received = b""
+        while received.count(b"unknown_type") < 1000:
+            received += connection.recv(1 << 20)
+
+
+def test_preflights_count_as_requests(fresh):
+    server = fresh(MARTLET_RATE_LIMITS="on", MARTLET_ADDRESS_REQUESTS="20,1", MARTLET_ALLOWED_ORIGINS="https://a.example")
+    headers = {"origin": "https://a.example:443", "access-control-request-method": "PUT"}
+    with server.http(headers=headers) as http:
+        codes = [http.options("/rooms").status_code for _ in range(30)]
+    assert codes[:20] == [204] * 20 and 429 in codes[20:]

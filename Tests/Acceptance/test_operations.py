@@ -251,3 +251,49 @@ def test_start_is_quick_and_lean(fresh):
     server = fresh()
     rss = int(re.search(r"VmRSS:\s+(\d+)", open(f"/proc/{server.process.pid}/status").read())[1])
     assert rss < 60_000
+
+
+def test_a_start_that_waits_can_be_called_off(tmp_path):
+    import subprocess
+
+    from martlet import BINARY
+
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        environment = {
+            "MARTLET_DATA": str(tmp_path / "d"), "MARTLET_LISTEN": "127.0.0.1:0",
+            "MARTLET_DATABASE": f"postgres://m@127.0.0.1:{silent.getsockname()[1]}/x",
+        }
+        process = subprocess.Popen([BINARY, "serve"], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        connection, _ = silent.accept()
+        process.terminate()
+        assert process.wait(5) == 0 and process.stdout.read() == b""
+        process.stdout.close()
+        process.stderr.close()
+        connection.close()
+
+
+@pytest.mark.parametrize("url", ["postgres://user:geheim%zz@host/db", "postgres://user:geheim@[::1/db"])
+def test_a_wrong_database_url_does_not_show_its_password(tmp_path, url):
+    import subprocess
+
+    from martlet import BINARY
+
+    environment = {"MARTLET_DATA": str(tmp_path / "d"), "MARTLET_LISTEN": "127.0.0.1:0", "MARTLET_DATABASE": url}
+    result = subprocess.run([BINARY, "serve"], env=environment, capture_output=True, text=True, timeout=10)
+    assert result.returncode == 1 and "MARTLET_DATABASE" in result.stderr and "geheim" not in result.stderr
+
+
+def test_what_holds_secrets_is_private(fresh, tmp_path):
+    import subprocess
+
+    from martlet import BINARY
+
+    server = fresh()
+    target = tmp_path / "backup.db"
+    for expected in (0, 1):
+        result = subprocess.run([BINARY, "backup", str(target)], env=server.environment, capture_output=True, text=True)
+        assert result.returncode == expected, result.stderr
+    assert target.stat().st_mode & 0o077 == 0 and (server.data / "martlet.db").stat().st_mode & 0o077 == 0
+    assert [path.name for path in tmp_path.iterdir() if "unfinished" in path.name] == []

@@ -52,8 +52,16 @@ package struct Log: Sendable {
 
   package init(level: Level, format: Format) {
     self.init(level: level, format: format) { line in
-      // A log that cannot be written has nowhere to say so.
-      line.withUnsafeBytes { bytes in _ = write(2, bytes.baseAddress, bytes.count) }
+      line.withUnsafeBytes { bytes in
+        var rest = bytes[...]
+        while !rest.isEmpty {
+          let count = write(2, UnsafeRawBufferPointer(rebasing: rest).baseAddress, rest.count)
+          if count < 0, errno == EINTR { continue }
+          // A log that cannot be written has nowhere to say so.
+          if count <= 0 { return }
+          rest = rest.dropFirst(count)
+        }
+      }
     }
   }
 
@@ -86,6 +94,12 @@ package struct Log: Sendable {
 
   package func error(_ event: StaticString, _ fields: KeyValuePairs<StaticString, Value> = [:]) {
     record(.error, event, fields)
+  }
+
+  package func record(
+    _ level: Level, _ event: StaticString, _ fields: KeyValuePairs<StaticString, Value>
+  ) {
+    if level >= self.level { sink.write(level, event, fields) }
   }
 
   package func record(

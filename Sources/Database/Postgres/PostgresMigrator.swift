@@ -8,9 +8,7 @@ enum PostgresMigrator {
   private static let lockSQL: StaticString = "SELECT pg_advisory_xact_lock(7237955317801)"
 
   static func migrate(_ url: Secret<String>, _ migrations: [Migration]) throws {
-    guard let handle = PQconnectdb(url.reveal()) else {
-      throw DatabaseError(kind: .unavailable, message: "libpq has no memory")
-    }
+    let handle = try connect(url)
     defer { PQfinish(handle) }
     guard PQstatus(handle) == CONNECTION_OK else {
       throw DatabaseError(
@@ -41,6 +39,32 @@ enum PostgresMigrator {
       try insert(handle, step)
     }
     try run(handle, "COMMIT")
+  }
+
+  /// How long a server may take to answer, where the URL says nothing else.
+  private static let connectSeconds = "10"
+
+  private static func connect(_ url: Secret<String>) throws -> OpaquePointer {
+    // libpq quotes what it does not understand, and that may be the password.
+    guard let options = PQconninfoParse(url.reveal(), nil) else {
+      throw DatabaseError(
+        kind: .other, message: "MARTLET_DATABASE is not a URL that libpq understands.")
+    }
+    PQconninfoFree(options)
+    // The URL comes last: what it says wins.
+    let handle = "connect_timeout".withCString { timeout in
+      connectSeconds.withCString { seconds in
+        "dbname".withCString { name in
+          url.reveal().withCString {
+            PQconnectdbParams([timeout, name, nil], [seconds, $0, nil], 1)
+          }
+        }
+      }
+    }
+    guard let handle else {
+      throw DatabaseError(kind: .unavailable, message: "libpq has no memory")
+    }
+    return handle
   }
 
   private static func insert(_ handle: OpaquePointer, _ step: Migration) throws {

@@ -33,6 +33,7 @@ package final class SQLiteDatabase: Database {
     metrics: DatabaseMetrics, log: Log
   ) throws {
     self.path = path
+    if !FileSystem.exists(path) { try FileSystem.createPrivate(path) }
     let connection = try SQLiteConnection(path: path, isReadOnly: false)
     try connection.script("PRAGMA journal_mode = WAL")
     // Each commit is on the disk before it is answered.
@@ -145,9 +146,24 @@ package final class SQLiteDatabase: Database {
     writer.stop()
   }
 
-  /// Writes a consistent copy into a new file, while everything goes on, and runs `changes` on the
-  /// copy. One file is all of it: https://www.sqlite.org/backup.html
+  /// Writes a consistent copy into a new file for its owner's eyes only, while everything goes on, and
+  /// runs `changes` on the copy. One file is all of it, and it is there when it is whole:
+  /// https://www.sqlite.org/backup.html
   package static func backup(
+    from path: String, to target: String, changes: [Statement]
+  ) throws {
+    let unfinished = target + ".unfinished"
+    try FileSystem.createPrivate(unfinished)
+    do {
+      try copy(from: path, to: unfinished, changes: changes)
+      try FileSystem.publish(unfinished, as: target)
+    } catch {
+      FileSystem.remove(unfinished)
+      throw error
+    }
+  }
+
+  private static func copy(
     from path: String, to target: String, changes: [Statement]
   ) throws {
     let source = try SQLiteConnection(path: path, isReadOnly: true)

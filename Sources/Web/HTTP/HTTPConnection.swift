@@ -32,6 +32,7 @@ final class HTTPConnection: TransportHandler {
     let isVersion10: Bool
     let keepsAlive: Bool
     let headers: Headers
+    let requestID: String
     let since: Int64
     let task: Task<Void, Never>
   }
@@ -88,12 +89,13 @@ final class HTTPConnection: TransportHandler {
       }
     case .body(let head, _, let since):
       if now - since > owner.limits.requestMilliseconds {
-        refuse(AppError(.requestTimeout), givenID: head.headers["x-request-id"])
+        refuse(
+          AppError(.requestTimeout), requestID: RequestIDs.choose(head.headers["x-request-id"]))
       }
     case .answering(let answering):
       if now - answering.since > owner.limits.requestMilliseconds {
         answering.task.cancel()
-        refuse(AppError(.timedOut), givenID: answering.headers["x-request-id"])
+        refuse(AppError(.timedOut), requestID: answering.requestID)
       }
     case .blocked(let since):
       if now - since > owner.limits.requestMilliseconds { transport.abort() }
@@ -116,7 +118,8 @@ final class HTTPConnection: TransportHandler {
           buffer.removeFirst(length)
           try begin(head)
         } catch {
-          refuse(AppError(error.code, error.message), givenID: error.givenID)
+          refuse(
+            AppError(error.code, error.message), requestID: RequestIDs.choose(error.givenID))
           return
         }
       case .body(let head, let length, _):
@@ -149,14 +152,15 @@ final class HTTPConnection: TransportHandler {
   private func answer(_ head: RequestHead, body: [UInt8]) {
     requestNumber += 1
     let number = requestNumber
+    let requestID = RequestIDs.choose(head.headers["x-request-id"])
     guard let method = head.method else {
       // Known to no route, and nothing says what else it would want.
-      refuse(AppError(.methodNotAllowed), givenID: head.headers["x-request-id"])
+      refuse(AppError(.methodNotAllowed), requestID: requestID)
       return
     }
     let request = Request(
       method: method, path: head.path, query: Query(head.query), headers: head.headers, body: body,
-      address: transport.peer, isSecure: transport.isSecure, id: "", loop: owner.loop,
+      address: transport.peer, isSecure: transport.isSecure, id: requestID, loop: owner.loop,
       credentialSource: nil, authenticated: nil)
     let application = owner.application
     let connection = LoopBound(self, on: owner.loop)
@@ -169,13 +173,16 @@ final class HTTPConnection: TransportHandler {
       Answering(
         method: method, isVersion10: head.isVersion10,
         keepsAlive: head.keepsAlive && !owner.isDraining,
-        headers: head.headers, since: Monotonic.milliseconds, task: task))
+        headers: head.headers, requestID: requestID, since: Monotonic.milliseconds, task: task))
   }
 
   private func finish(_ number: Int, with response: Response) {
     guard case .answering(let answering) = state, number == requestNumber else { return }
+    var response = response
+    response.add("x-request-id", answering.requestID)
     if let upgrade = response.upgrade {
-      becomeWebSocket(upgrade, key: answering.headers["sec-websocket-key"] ?? "")
+      becomeWebSocket(
+        upgrade, key: answering.headers["sec-websocket-key"] ?? "", headers: response.headers)
       return
     }
     let keepsAlive = answering.keepsAlive && !owner.isDraining
@@ -206,18 +213,22 @@ final class HTTPConnection: TransportHandler {
     if buffer.isEmpty { buffer = [] } else { advance() }
   }
 
-  private func becomeWebSocket(_ upgrade: WebSocketUpgrade, key: String) {
+  private func becomeWebSocket(
+    _ upgrade: WebSocketUpgrade, key: String, headers: [(name: String, value: String)]
+  ) {
     state = .upgraded
     let early = buffer
     buffer = []
     let connection = WebSocketConnection(owner: owner, transport: transport, upgrade: upgrade)
     transport.handler = connection
-    connection.open(key: key, early: early)
+    if isReadingPaused { transport.setReading(true) }
+    connection.open(key: key, headers: headers, early: early)
+    // Asked for before the drain began, and too late for it.
+    if owner.isDraining { connection.drain() }
   }
 
   /// Answers outside the application and closes: what follows on the connection cannot be trusted.
-  private func refuse(_ error: AppError, givenID: String? = nil) {
-    let requestID = RequestIDs.choose(givenID)
+  private func refuse(_ error: AppError, requestID: String = RequestIDs.make()) {
     owner.refused(error, requestID: requestID, peer: transport.peer)
     var response = Response.failure(error, requestID: requestID)
     response.add("x-request-id", requestID)
@@ -234,6 +245,13 @@ final class HTTPConnection: TransportHandler {
   /// Ends an idle connection, for draining; one that answers closes with its answer.
   func drain() {
     if case .head = state, buffer.isEmpty { close() }
+  }
+
+  /// Answers what is still under way at the end of draining.
+  func giveUp() {
+    guard case .answering(let answering) = state else { return }
+    answering.task.cancel()
+    refuse(AppError(.unavailable, "The server is shutting down."), requestID: answering.requestID)
   }
 
   private func encode(

@@ -78,7 +78,7 @@ package struct Query: Sendable {
       items = []
       return
     }
-    items = text.split(separator: "&").prefix(64).map { pair in
+    items = text.split(separator: "&").map { pair in
       let parts = pair.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
       return (
         percentDecoded(parts[0], plusIsSpace: true) ?? String(parts[0]),
@@ -115,7 +115,8 @@ extension Query {
   /// The parameters as fields, to be read with types and limits.
   package var fields: Fields {
     var object = JSONObject()
-    for item in items where object[item.name] == nil {
+    var seen: Set<String> = []
+    for item in items where seen.insert(item.name).inserted {
       object.append(item.name, .string(item.value))
     }
     return Fields(object)

@@ -36,7 +36,7 @@ struct RequestHeadParser {
         let isEmptyLine = scanned - 1 == lineStart
         let isLeading = lineStart == start
         scanned += 1
-        if isEmptyLine, !isLeading { return scanned }
+        if isEmptyLine, !isLeading, scanned <= maximumBytes { return scanned }
         // RFC 9112, 2.2: empty lines before the request line are to be ignored.
         if isEmptyLine { start = scanned }
         lineStart = scanned

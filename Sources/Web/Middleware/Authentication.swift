@@ -77,10 +77,20 @@ package struct Origins: Sendable {
 
   /// `own` are the server's own origins.
   package init(own: [String], allowed: [String]) {
-    self.allowed = Set((own + allowed).map { $0.lowercased() })
+    self.allowed = Set((own + allowed).map(Self.normal))
   }
 
-  package func allows(_ origin: String) -> Bool { allowed.contains(origin.lowercased()) }
+  package func allows(_ origin: String) -> Bool { allowed.contains(Self.normal(origin)) }
+
+  /// In lower case and without the scheme's own port, which browsers leave out (RFC 6454, 6.2).
+  private static func normal(_ origin: String) -> String {
+    let origin = origin.lowercased()
+    for (scheme, port) in [("https://", ":443"), ("http://", ":80")]
+    where origin.hasPrefix(scheme) && origin.hasSuffix(port) {
+      return String(origin.dropLast(port.count))
+    }
+    return origin
+  }
 
   func requireAllowed(_ request: Request) throws {
     guard let origin = request.headers["origin"], allows(origin) else {

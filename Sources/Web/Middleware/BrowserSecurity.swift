@@ -1,7 +1,7 @@
 internal import Basics
 
-/// Headers that keep browsers from doing harm with our answers, and CORS for the allowed origins
-/// (Fetch standard, 3.2).
+/// Headers that keep browsers from doing harm with our answers, and those of CORS for the allowed
+/// origins (Fetch standard, 3.2).
 package struct BrowserSecurity: Middleware {
   private let origins: Origins
 
@@ -11,17 +11,7 @@ package struct BrowserSecurity: Middleware {
     to request: Request, on route: MatchedRoute, next: Next
   ) async throws -> Response {
     let origin = request.headers["origin"].flatMap { origins.allows($0) ? $0 : nil }
-    let isPreflight =
-      request.method == .options && request.headers["access-control-request-method"] != nil
-    var response: Response
-    if isPreflight, origin != nil {
-      response = Response(status: 204)
-      response.add("access-control-allow-methods", "GET, POST, PUT, PATCH, DELETE")
-      response.add("access-control-allow-headers", "authorization, content-type, x-request-id")
-      response.add("access-control-max-age", "600")
-    } else {
-      response = try await next(request)
-    }
+    var response = try await next(request)
     response.add("vary", "origin, accept-encoding")
     if let origin {
       response.add("access-control-allow-origin", origin)
@@ -37,6 +27,26 @@ package struct BrowserSecurity: Middleware {
     if request.isSecure {
       response.add("strict-transport-security", "max-age=31536000")
     }
+    return response
+  }
+}
+
+/// Answers the questions that browsers ask before requests of other origins' pages.
+package struct Preflight: Middleware {
+  private let origins: Origins
+
+  package init(origins: Origins) { self.origins = origins }
+
+  package func respond(
+    to request: Request, on route: MatchedRoute, next: Next
+  ) async throws -> Response {
+    guard request.method == .options, request.headers["access-control-request-method"] != nil,
+      let origin = request.headers["origin"], origins.allows(origin)
+    else { return try await next(request) }
+    var response = Response(status: 204)
+    response.add("access-control-allow-methods", "GET, POST, PUT, PATCH, DELETE")
+    response.add("access-control-allow-headers", "authorization, content-type, x-request-id")
+    response.add("access-control-max-age", "600")
     return response
   }
 }

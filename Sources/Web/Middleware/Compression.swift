@@ -1,21 +1,26 @@
 internal import Basics
 internal import CZlib
+package import EventLoop
 
 /// gzip (RFC 1952) for text of more than 1 KB, where the client takes it.
 package struct Compression: Middleware {
-  /// Larger bodies would hold up the loop; they are rare and leave as they are.
-  private static let sizes = 1024...(512 * 1024)
+  private static let smallestBytes = 1024
+  /// Larger bodies would hold up the loop.
+  private static let largestOnLoopBytes = 16 * 1024
 
-  package init() {}
+  private let lane: Lane
+
+  /// Large bodies are compressed on `lane`.
+  package init(lane: Lane) { self.lane = lane }
 
   package func respond(
     to request: Request, on route: MatchedRoute, next: Next
   ) async throws -> Response {
     var response = try await next(request)
-    guard Self.sizes.contains(response.body.count), accepts(request),
+    guard response.body.count > Self.smallestBytes, accepts(request),
       let type = response.header("content-type"),
       type.hasPrefix("text/") || type.hasPrefix("application/json"),
-      let compressed = gzip(response.body), compressed.count < response.body.count
+      let compressed = await compress(response.body), compressed.count < response.body.count
     else { return response }
     response.body = compressed
     response.add("content-encoding", "gzip")
@@ -29,6 +34,12 @@ package struct Compression: Middleware {
         return parts.first == "gzip" && !parts.dropFirst().contains { $0 == "q=0" || $0 == "q=0.0" }
       }
     }
+  }
+
+  /// Nil where there is no room for it now: the body leaves as it is.
+  private func compress(_ body: [UInt8]) async -> [UInt8]? {
+    if body.count <= Self.largestOnLoopBytes { return gzip(body) }
+    do { return try await lane.run { _ in gzip(body) } } catch { return nil }
   }
 
   /// Nil where zlib has no memory.

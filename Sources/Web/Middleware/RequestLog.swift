@@ -13,7 +13,7 @@ enum RequestIDs {
   }
 }
 
-/// Names every request, logs it with its outcome, and counts it. Above a rate per second it logs only
+/// Logs every request with its outcome, and counts it. Above a rate per second it logs only
 /// how many lines it left out.
 package struct RequestLog: Middleware {
   private let log: Log
@@ -43,10 +43,15 @@ package struct RequestLog: Middleware {
   ) async throws -> Response {
     let start = Monotonic.nanoseconds
     var request = request
-    request.id = RequestIDs.choose(request.headers["x-request-id"])
     believeProxy(&request)
-    var response = try await next(request)
-    response.add("x-request-id", request.id)
+    let response = try await next(request)
+    guard !Task.isCancelled else {
+      // The client left, or was told already that it took too long: nobody gets this answer.
+      metrics.counter(
+        "martlet_http_abandoned_total", "HTTP requests whose answer came too late for anyone."
+      ).add()
+      return response
+    }
     let microseconds = Int((Monotonic.nanoseconds - start) / 1000)
     metrics.counter(
       "martlet_http_requests_total", "HTTP requests by route and status.",

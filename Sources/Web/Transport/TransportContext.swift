@@ -56,26 +56,52 @@ final class TransportContext {
       throw SettingsError("libwebsockets could not start on the event loop")
     }
     self.context = context
-    info.vhost_name = protocols[0].name
-    info.port = certificate == nil ? -1 : -2  // CONTEXT_PORT_NO_LISTEN_SERVER
-    let host = withOptionalCString(certificate?.chainPath) { chain in
-      withOptionalCString(certificate?.keyPath) { key in
-        info.ssl_cert_filepath = chain
-        info.ssl_private_key_filepath = key
-        return lws_create_vhost(context, &info)
-      }
-    }
-    guard let host else {
+    guard let host = Self.makeHost(context, protocols, loops, certificate, name: protocolName)
+    else {
       lws_context_destroy(context)
       throw SettingsError("The certificate or its key cannot be used.")
     }
     virtualHost = host
   }
 
-  /// Reads the certificate files again; connections that are open keep what they have.
-  func reloadCertificate(_ certificate: Certificate) {
+  /// A virtual host that listens nowhere; nil where its certificate cannot be used.
+  private static func makeHost(
+    _ context: OpaquePointer, _ protocols: UnsafeMutablePointer<lws_protocols>,
+    _ loops: UnsafeMutablePointer<UnsafeMutableRawPointer?>, _ certificate: Certificate?,
+    name: StaticString
+  ) -> OpaquePointer? {
+    var info = martlet_lws_info()
+    info.options =
+      martlet_lws_option_libuv() | martlet_lws_option_explicit_vhosts()
+      | (certificate == nil ? 0 : martlet_lws_option_tls())
+    info.foreign_loops = loops
+    info.protocols = UnsafePointer(protocols)
+    info.pt_serv_buf_size = readBufferBytes
+    info.vhost_name = name.utf8Start.withMemoryRebound(to: CChar.self, capacity: 1) {
+      UnsafePointer($0)
+    }
+    info.port = certificate == nil ? -1 : -2  // CONTEXT_PORT_NO_LISTEN_SERVER, a macro
+    return withOptionalCString(certificate?.chainPath) { chain in
+      withOptionalCString(certificate?.keyPath) { key in
+        info.ssl_cert_filepath = chain
+        info.ssl_private_key_filepath = key
+        return lws_create_vhost(context, &info)
+      }
+    }
+  }
+
+  /// Reads the certificate files again; connections that are open keep what they have. False, and
+  /// nothing changes, where they cannot be used.
+  func reloadCertificate(_ certificate: Certificate) -> Bool {
     loop.preconditionOnLoop()
+    // `lws_tls_cert_updated` does not say whether it could: a virtual host that nobody uses does.
+    guard let trial = Self.makeHost(context, protocols, loops, certificate, name: trialName) else {
+      return false
+    }
+    lws_vhost_destroy(trial)
+    // Its result tells nothing.
     _ = lws_tls_cert_updated(context, certificate.chainPath, certificate.keyPath, nil, 0, nil, 0)
+    return true
   }
 
   /// Gives an accepted socket to libwebsockets. Nil, and the descriptor closed, where it has no room.
@@ -113,6 +139,7 @@ final class TransportContext {
 }
 
 private let protocolName: StaticString = "martlet"
+private let trialName: StaticString = "trial"
 
 private func withOptionalCString<Result>(
   _ text: String?, _ body: (UnsafePointer<CChar>?) -> Result

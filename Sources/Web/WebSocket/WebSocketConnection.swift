@@ -33,15 +33,17 @@ final class WebSocketConnection: TransportHandler {
     decoder = WebSocketDecoder(maximumMessageBytes: owner.limits.frameBytes)
   }
 
-  /// Answers the handshake and takes what the client sent right behind it.
-  func open(key: String, early: [UInt8]) {
+  /// Answers the handshake, with these fields besides its own, and takes what the client sent right
+  /// behind it.
+  func open(key: String, headers: [(name: String, value: String)], early: [UInt8]) {
     var answer = "HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: Upgrade\r\n"
     answer += "sec-websocket-accept: \(webSocketAccept(key: key))\r\n"
     if let subprotocol = upgrade.subprotocol {
       answer += "sec-websocket-protocol: \(subprotocol)\r\n"
     }
+    for (name, value) in headers { answer += "\(name): \(value)\r\n" }
     transport.write(Array((answer + "\r\n").utf8))
-    owner.webSocketOpened(from: transport.peer)
+    owner.webSocketOpened()
     let socket = WebSocket(connection: self, transport: transport)
     self.socket = socket
     socket.begin()
@@ -123,7 +125,7 @@ final class WebSocketConnection: TransportHandler {
   func closed() {
     state = .ended
     endProtocol()
-    owner.webSocketClosed(from: transport.peer)
+    owner.webSocketClosed()
     owner.forget(transport)
   }
 
