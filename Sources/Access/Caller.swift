@@ -20,7 +20,7 @@ package struct Caller: Sendable, Equatable {
   /// Granted by the command line only; never true for a foreign token.
   package let isPlatformAdmin: Bool
   /// When the credential ends; nil where it lives as long as its session.
-  package let expiresAt: Timestamp?
+  package var expiresAt: Timestamp?
 
   package init(
     userID: UserID, entities: [UUID], level: Int64, origin: Origin, isPlatformAdmin: Bool = false,

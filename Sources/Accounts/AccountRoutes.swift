@@ -209,18 +209,15 @@ package struct AccountRoutes: Sendable {
   private func sessions(_ request: Request) async throws -> Response {
     var fields = request.query.fields
     let page = PageRequest(&fields)
-    if let cursor = page.cursor, SessionID(cursor) == nil {
-      fields.fault("cursor", "is not one of ours")
-    }
+    let place = page.cursor.flatMap(place)
+    if page.cursor != nil, place == nil { fields.fault("cursor", "is not one of ours") }
     try fields.finish()
-    var sessions = try await accounts.sessions(of: request.caller.userID)[...]
-    if let cursor = page.cursor,
-      let last = sessions.firstIndex(where: { $0.id.description == cursor })
-    {
-      sessions = sessions[(last + 1)...]
-    }
+    let sessions = try await accounts.sessions(
+      of: request.caller.userID, behind: place, limit: page.limit)
     let shown = sessions.prefix(page.limit)
-    let next = sessions.count > page.limit ? shown.last.map { $0.id.description } : nil
+    let next =
+      sessions.count > page.limit
+      ? shown.last.map { "\($0.createdAt.milliseconds).\($0.id)" } : nil
     let current = request.caller.sessionID
     return .data(nextCursor: next) { writer in
       writer.array(of: shown) { writer, session in
@@ -237,6 +234,15 @@ package struct AccountRoutes: Sendable {
         }
       }
     }
+  }
+
+  /// A place in the list of sessions, as `next_cursor` names it.
+  private func place(_ cursor: String) -> (time: Timestamp, id: SessionID)? {
+    let parts = cursor.split(separator: ".", omittingEmptySubsequences: false)
+    guard parts.count == 2, let time = Int64(parts[0]), let id = SessionID(String(parts[1])) else {
+      return nil
+    }
+    return (Timestamp(milliseconds: time), id)
   }
 
   private func changePassword(_ request: Request) async throws -> Response {

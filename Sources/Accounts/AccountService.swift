@@ -14,7 +14,7 @@ package final class AccountService: Sendable {
   private let delays = LoginDelays()
   private let recent = RecentUsers()
   private let signUp: Settings.SignUp
-  private let signUpsByAddress: KeyedRateLimiter<IPAddress>?
+  private let signUpsByAddress: HourlyLimit<IPAddress>?
   /// Verified against where there is no account, so that both failures take the same time.
   private let decoyHash: String
 
@@ -28,10 +28,7 @@ package final class AccountService: Sendable {
     self.hashing = hashing
     signUp = settings.signUp
     signUpsByAddress =
-      settings.rateLimits
-      ? KeyedRateLimiter(
-        Rate(burst: settings.signUpsPerHour, perSecond: Double(settings.signUpsPerHour) / 3600))
-      : nil
+      settings.rateLimits ? HourlyLimit(settings.signUpsPerHour) : nil
     // Only its cost matters; without memory for it log-ins fail anyway.
     decoyHash = PasswordHash.make("decoy") ?? ""
   }
@@ -207,8 +204,14 @@ package final class AccountService: Sendable {
     }
   }
 
-  package func sessions(of id: UserID) async throws -> [Session] {
-    try await database.read { try await AccountStore.sessions(of: id, in: $0) }
+  /// Sessions, newest first, behind a place in that order; gives one more than `limit` where there are
+  /// more.
+  package func sessions(
+    of id: UserID, behind place: (time: Timestamp, id: SessionID)?, limit: Int
+  ) async throws -> [Session] {
+    try await database.read {
+      try await AccountStore.sessions(of: id, behind: place, limit: limit + 1, in: $0)
+    }
   }
 
   /// Changes the password and ends all other sessions. Throws `wrong_password`.
@@ -270,6 +273,8 @@ package enum AccountUpkeep {
   /// The signing keys, made at the first start. Throws where the database holds something else.
   package static func tokens(from database: any Database) async throws -> LocalTokens {
     let stored = try await database.write(.essential) { transaction in
+      // Nodes that start together must end up with one key.
+      try await transaction.exclusively()
       var keys = try await AccountStore.signingKeys(in: transaction)
       if keys.isEmpty {
         let id = Base64URL.encode(SecretBytes.random(6))

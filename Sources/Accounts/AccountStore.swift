@@ -22,7 +22,10 @@ enum AccountStore {
   }
 
   /// Under which form an address is unique.
-  static func key(_ email: String) -> String { email.lowercased() }
+  static func key(_ email: String) -> String {
+    // Upper case first: letters with two small forms (σ and ς) have one large one.
+    email.uppercased().lowercased()
+  }
 
   static func user(
     email: String, in transaction: Transaction
@@ -122,17 +125,31 @@ enum AccountStore {
   ) async throws -> Bool {
     try await transaction.execute(
       """
-      UPDATE sessions SET refresh_count = refresh_count + 1, last_seen_at = $3
+      UPDATE sessions SET refresh_count = refresh_count + 1,
+        last_seen_at = CASE WHEN last_seen_at < $4 THEN $3 ELSE last_seen_at END
       WHERE id = $1 AND refresh_count = $2 AND ended_at IS NULL
-      """, [.id(id), .integer(count), .time(time)]) == 1
+      """,
+      [
+        .id(id), .integer(count), .time(time),
+        .time(time.adding(milliseconds: -SessionActivity.everyMilliseconds)),
+      ]) == 1
   }
 
-  static func sessions(of user: UserID, in transaction: Transaction) async throws -> [Session] {
+  /// A user's sessions, newest first, behind one of them.
+  static func sessions(
+    of user: UserID, behind place: (time: Timestamp, id: SessionID)?, limit: Int,
+    in transaction: Transaction
+  ) async throws -> [Session] {
     try await transaction.query(
       """
       SELECT id, user_id, ip, user_agent, data, created_at, last_seen_at FROM sessions
-      WHERE user_id = $1 AND ended_at IS NULL ORDER BY created_at DESC, id
-      """, [.id(user)]
+      WHERE user_id = $1 AND ended_at IS NULL AND (created_at < $2 OR (created_at = $2 AND id > $3))
+      ORDER BY created_at DESC, id LIMIT $4
+      """,
+      [
+        .id(user), .time(place?.time ?? Timestamp(milliseconds: .max)),
+        .id(place?.id ?? SessionID(UUID(high: 0, low: 0))), .integer(Int64(limit)),
+      ]
     ).map {
       Session(
         id: try $0.id(0), userID: try $0.id(1), ip: try $0.text(2), userAgent: try $0.text(3),

@@ -120,7 +120,7 @@ package final class SessionActivity: Sendable {
   }
   private let state = Mutex(State())
 
-  private static let everyMilliseconds: Int64 = 60_000
+  static let everyMilliseconds: Int64 = 60_000
   private static let capacity = 100_000
 
   package init() {}

@@ -68,7 +68,7 @@ package struct ForeignTokens: Sendable {
   private static func date(_ claim: JSON?) -> Int64? {
     switch claim {
     case .integer(let seconds): seconds.magnitude <= 1 << 53 ? seconds : nil
-    case .double(let seconds): seconds.magnitude <= 9_007_199_254_740_992 ? Int64(seconds) : nil
+    case .double(let seconds, _): seconds.magnitude <= 9_007_199_254_740_992 ? Int64(seconds) : nil
     default: nil
     }
   }

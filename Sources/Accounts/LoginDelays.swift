@@ -25,7 +25,7 @@ package final class LoginDelays: Sendable {
   private let attempts = Mutex<[Key: Attempts]>([:])
 
   private static let free = 5
-  private static let maximumWaiting = 64
+  private static let maximumWaiting = 1000
   private static let longestMilliseconds: Int64 = 60_000
   private static let keptMilliseconds: Int64 = 3_600_000
   private static let capacity = 100_000
@@ -65,23 +65,34 @@ package final class LoginDelays: Sendable {
 
   /// False where the attempt has to wait for others.
   private func begin(_ key: Key, now: Int64) throws(AppError) -> Bool {
-    let (left, isWaiting) = attempts.withLock { attempts -> (Int64, Bool) in
+    let turn = attempts.withLock { attempts -> Turn in
       makeRoom(&attempts, now: now)
       var entry = attempts[key] ?? Attempts()
       if entry.running == 0, now - entry.lastAt > Self.keptMilliseconds { entry = Attempts() }
-      if entry.blockedUntil > now { return (entry.blockedUntil - now, false) }
+      if entry.blockedUntil > now { return .refused(for: entry.blockedUntil - now) }
       // Once there is a delay, attempts go one at a time.
       let places = max(1, Self.free - entry.failures)
       guard entry.running < places else {
-        return (entry.waiting.count < Self.maximumWaiting ? 0 : 1000, true)
+        return entry.waiting.count < Self.maximumWaiting ? .later : .never
       }
       entry.running += 1
       entry.lastAt = now
       attempts[key] = entry
-      return (0, false)
+      return .now
     }
-    if left > 0 { throw AppError(.rateLimited, retryAfter: Int((left + 999) / 1000)) }
-    return !isWaiting
+    switch turn {
+    case .now: return true
+    case .later: return false
+    case .refused(let milliseconds):
+      throw AppError(.rateLimited, retryAfter: Int((milliseconds + 999) / 1000))
+    case .never: throw AppError(.unavailable, "Too many log-ins at once; try again.")
+    }
+  }
+
+  private enum Turn {
+    case now, later, never
+    /// For so many milliseconds.
+    case refused(for: Int64)
   }
 
   private enum Outcome { case right, wrong, unknown }

@@ -91,3 +91,37 @@ package final class KeyedRateLimiter<Key: Hashable & Sendable>: Sendable {
     state.sweepAt = now + 10_000_000_000
   }
 }
+
+/// So many in any hour, per key: not a bucket, whose burst and refill would make it nearly twice as many
+/// in the first.
+package final class HourlyLimit<Key: Hashable & Sendable>: Sendable {
+  private struct State {
+    /// Moments of what was allowed in the last hour, oldest first.
+    var moments: [Key: [Int64]] = [:]
+    var sweepAt: Int64 = 0
+  }
+  private let state = Mutex(State())
+  private let count: Int
+
+  private static var hourMilliseconds: Int64 { 3_600_000 }
+
+  package init(_ count: Int) { self.count = count }
+
+  /// Nil where it is allowed; otherwise the seconds until it is. `now` is `Monotonic.milliseconds`.
+  package func take(_ key: Key, now: Int64 = Monotonic.milliseconds) -> Int? {
+    state.withLock { state in
+      let limit = now - Self.hourMilliseconds
+      if now >= state.sweepAt {
+        state.moments = state.moments.filter { ($0.value.last ?? limit) > limit }
+        state.sweepAt = now + 60_000
+      }
+      var moments = state.moments[key, default: []].filter { $0 > limit }
+      defer { state.moments[key] = moments }
+      if moments.count >= count, let oldest = moments.first {
+        return Int((oldest - limit + 999) / 1000)
+      }
+      moments.append(now)
+      return nil
+    }
+  }
+}

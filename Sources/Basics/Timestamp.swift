@@ -82,7 +82,8 @@ extension Timestamp: CustomStringConvertible {
     output.append(UInt8(ascii: "Z"))
   }
 
-  /// Parses RFC 3339 (section 5.6) with any offset; fractions beyond milliseconds are cut off.
+  /// Parses RFC 3339 (section 5.6) with any offset; what is beyond milliseconds is rounded up, so that
+  /// nothing that happened before such a moment seems to have happened at or after it.
   /// A leap second counts as the second after. Nil for anything else.
   package init?(rfc3339 text: some StringProtocol) {
     var reader = DigitReader(bytes: Array(text.utf8))
@@ -144,14 +145,19 @@ private struct DigitReader {
   mutating func fraction() -> Int64? {
     var value: Int64 = 0
     var digits = 0
+    var isBeyond = false
     while position < bytes.count, (48...57).contains(bytes[position]) {
-      if digits < 3 { value = value * 10 + Int64(bytes[position] - 48) }
+      if digits < 3 {
+        value = value * 10 + Int64(bytes[position] - 48)
+      } else if bytes[position] != 48 {
+        isBeyond = true
+      }
       digits += 1
       position += 1
     }
     guard digits > 0 else { return nil }
     for _ in min(digits, 3)..<3 { value *= 10 }
-    return value
+    return isBeyond ? value + 1 : value
   }
 }
 

@@ -9,6 +9,8 @@ package enum Instance {
     from database: any Database, make: @escaping @Sendable () -> String
   ) async throws -> String {
     try await database.write(.essential) { transaction in
+      // Nodes that start together must end up with one name.
+      try await transaction.exclusively()
       if let row = try await transaction.first("SELECT value FROM instance WHERE key = 'epoch'") {
         return try row.text(0)
       }

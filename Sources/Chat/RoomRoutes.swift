@@ -64,6 +64,7 @@ package struct RoomRoutes: Sendable {
   }
 
   private func create(_ request: Request) async throws -> Response {
+    try rooms.requireMayCreate(request.caller)
     var fields = Fields(try request.json(maximumDepth: maximumJSONDepth))
     let name = fields.string("name", Self.nameLength)
     let levelAdmin = fields.integer("level_admin", Self.levels)
@@ -84,12 +85,15 @@ package struct RoomRoutes: Sendable {
   }
 
   private func update(_ request: Request, _ id: RoomID) async throws -> Response {
-    var fields = Fields(try request.json(maximumDepth: maximumJSONDepth))
-    let change = Rooms.RoomChange(
-      name: fields.optionalString("name", Self.nameLength),
-      levelAdmin: fields.optionalInteger("level_admin", Self.levels),
-      isByInvitation: fields.optionalBool("invite"))
-    try fields.finish()
+    let change = try await form(of: request, id, .manage) {
+      var fields = Fields(try request.json(maximumDepth: maximumJSONDepth))
+      let change = Rooms.RoomChange(
+        name: fields.optionalString("name", Self.nameLength),
+        levelAdmin: fields.optionalInteger("level_admin", Self.levels),
+        isByInvitation: fields.optionalBool("invite"))
+      try fields.finish()
+      return change
+    }
     let view = try await rooms.update(id, change, by: request.caller)
     audit.record("update_room", request, ["room_id": .init(id)])
     return .data { $0.value(view) }
@@ -104,11 +108,15 @@ package struct RoomRoutes: Sendable {
   // MARK: Rules
 
   private func members(_ request: Request, _ id: RoomID) async throws -> Response {
-    var fields = request.query.fields
-    let page = PageRequest(&fields)
-    let after = page.cursor.map { UUID($0) }
-    if let after, after == nil { fields.fault("cursor", "is not one of ours") }
-    try fields.finish()
+    let page = try await form(of: request, id, .read) {
+      var fields = request.query.fields
+      let page = PageRequest(&fields)
+      if let cursor = page.cursor, UUID(cursor) == nil {
+        fields.fault("cursor", "is not one of ours")
+      }
+      try fields.finish()
+      return page
+    }
     let rules = try await rooms.view(id, as: request.caller, .read).room.rules
       .map { ($0.subject.description, $0) }.sorted { $0.0 < $1.0 }
       .filter { rule in page.cursor.map { rule.0 > $0 } ?? true }.map(\.1)
@@ -120,12 +128,16 @@ package struct RoomRoutes: Sendable {
   }
 
   private func setRule(_ request: Request, _ id: RoomID) async throws -> Response {
-    var fields = Fields(try request.json(maximumDepth: maximumJSONDepth))
-    let subject = fields.uuid("entity_UUID")
-    let permissions = permissions(&fields)
-    let level = fields.optionalInteger("level", Self.levels)
-    try fields.finish()
-    guard let subject else { throw AppError(.validationFailed) }
+    let (subject, permissions, level) = try await form(of: request, id, .manage) {
+      () -> (UUID, Permissions?, Int64?) in
+      var fields = Fields(try request.json(maximumDepth: maximumJSONDepth))
+      let subject = fields.uuid("entity_UUID")
+      let permissions = self.permissions(&fields)
+      let level = fields.optionalInteger("level", Self.levels)
+      try fields.finish()
+      guard let subject else { throw AppError(.validationFailed) }
+      return (subject, permissions, level)
+    }
     let rule = try await rooms.setRule(
       subject, permissions: permissions, level: level, in: id, by: request.caller)
     audit.record(
@@ -154,10 +166,14 @@ package struct RoomRoutes: Sendable {
   }
 
   private func answerInvitation(_ request: Request, _ id: RoomID) async throws -> Response {
-    var fields = Fields(try request.json(maximumDepth: maximumJSONDepth))
-    let isAccepted = fields.bool("accepted")
-    let forEntity = fields.optionalBool("use_parent_entity") ?? false
-    try fields.finish()
+    let (isAccepted, forEntity) = try await form(of: request, id, .invited) {
+      () -> (Bool, Bool) in
+      var fields = Fields(try request.json(maximumDepth: maximumJSONDepth))
+      let isAccepted = fields.bool("accepted")
+      let forEntity = fields.optionalBool("use_parent_entity") ?? false
+      try fields.finish()
+      return (isAccepted, forEntity)
+    }
     let rule = try await rooms.answerInvitation(
       to: id, isAccepted: isAccepted, forEntity: forEntity, by: request.caller)
     audit.record(
@@ -172,6 +188,19 @@ package struct RoomRoutes: Sendable {
   // MARK: Messages
 
   private func messages(_ request: Request, _ id: RoomID) async throws -> Response {
+    let selection = try await form(of: request, id, .read) { try self.selection(request) }
+    let caller = request.caller
+    let entries = try await history.messages(in: id, as: caller, selection)
+    let shown = entries.prefix(selection.limit)
+    let next = entries.count > selection.limit ? shown.last.map { String($0.seq) } : nil
+    return .data(nextCursor: next) { writer in
+      writer.array(of: shown) { $0.message($1, for: caller) }
+    }
+  }
+}
+
+extension RoomRoutes {
+  private func selection(_ request: Request) throws -> MessageHistory.Selection {
     var fields = request.query.fields
     let page = PageRequest(&fields)
     var selection = MessageHistory.Selection(
@@ -182,20 +211,22 @@ package struct RoomRoutes: Sendable {
     selection.isAscending = selection.after != nil
     if let cursor = page.cursor {
       // The seq beyond which to go on, in the direction that the first page had.
-      guard let seq = positiveDecimal(cursor) else {
-        fields.fault("cursor", "is not one of ours")
-        try fields.finish()
-        throw AppError(.validationFailed)
-      }
+      let seq = positiveDecimal(cursor)
+      if seq == nil { fields.fault("cursor", "is not one of ours") }
       if selection.isAscending { selection.after = seq } else { selection.before = seq }
     }
     try fields.finish()
-    let caller = request.caller
-    let entries = try await history.messages(in: id, as: caller, selection)
-    let shown = entries.prefix(page.limit)
-    let next = entries.count > page.limit ? shown.last.map { String($0.seq) } : nil
-    return .data(nextCursor: next) { writer in
-      writer.array(of: shown) { $0.message($1, for: caller) }
+    return selection
+  }
+
+  /// What a request to a room says. Where it says it wrongly, only those who may do the thing hear so:
+  /// to everyone else the room answers as it always does.
+  private func form<Form>(
+    of request: Request, _ id: RoomID, _ right: Policy.RoomRight, _ read: () throws -> Form
+  ) async throws -> Form {
+    do { return try read() } catch {
+      try await rooms.requireRight(right, in: id, of: request.caller)
+      throw error
     }
   }
 }

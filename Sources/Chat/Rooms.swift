@@ -48,6 +48,15 @@ package final class Rooms: Sendable {
     return (room, standing)
   }
 
+  /// Throws what an act that needs this right would throw.
+  package func requireRight(
+    _ right: Policy.RoomRight, in id: RoomID, of caller: Caller
+  ) async throws {
+    let room = try await database.read { try await RoomStore.room(id, in: $0) }
+    if right == .invited, let room, RuleEngine.isInvited(caller, to: room) { return }
+    _ = try self.require(right, caller, room)
+  }
+
   /// The room, where the caller has this right in it, and where its log ends, in one snapshot.
   package func view(_ id: RoomID, as caller: Caller, _ right: Policy.RoomRight) async throws -> View
   {
@@ -119,11 +128,16 @@ package final class Rooms: Sendable {
     package let isByInvitation: Bool
   }
 
-  /// Makes a room with the creator's rule and, unless it is for two, the creator's entity's.
-  package func create(_ new: NewRoom, by caller: Caller) async throws -> View {
+  /// Throws `forbidden` unless the caller may make rooms.
+  package func requireMayCreate(_ caller: Caller) throws(AppError) {
     guard caller.level >= levelToCreate else {
       throw AppError(.forbidden, "Creating a room needs a level of \(levelToCreate).")
     }
+  }
+
+  /// Makes a room with the creator's rule and, unless it is for two, the creator's entity's.
+  package func create(_ new: NewRoom, by caller: Caller) async throws -> View {
+    try requireMayCreate(caller)
     let entity = caller.entities.first
     let room = try await database.write { transaction in
       let id = try await RoomStore.insert(
@@ -222,10 +236,18 @@ package final class Rooms: Sendable {
           isAccepted: old?.isAccepted ?? false)
       }
       if old == nil { try self.checkRoomForRule(room) }
-      // A rule keeps its answer; nobody is asked whether they want to be banned.
+      // A rule keeps its answer. Nobody is asked whether they want to be banned, and no ban that is
+      // lifted answers for anyone.
+      let isAccepted =
+        if permissions.contains(.banned) {
+          true
+        } else if let old, !old.permissions.contains(.banned) {
+          old.isAccepted
+        } else {
+          !room.isByInvitation
+        }
       let rule = RoomRule(
-        subject: subject, permissions: permissions, level: newLevel,
-        isAccepted: old?.isAccepted ?? !room.isByInvitation || permissions.contains(.banned))
+        subject: subject, permissions: permissions, level: newLevel, isAccepted: isAccepted)
       try await RoomStore.put(rule, in: id, transaction)
       try await self.bump(id, in: transaction)
       return rule

@@ -52,6 +52,11 @@ package enum RuleEngine {
       || (type == .group && caller.entities.contains(rule.subject))
   }
 
+  /// Whether a rule of the caller's own, or of its entity, waits for an answer.
+  package static func isInvited(_ caller: Caller, to room: Room) -> Bool {
+    room.rules.contains { !$0.isAccepted && matches($0, caller, room.type) }
+  }
+
   package static func canManage(_ standing: Standing, _ room: Room) -> Bool {
     guard case .member(let permissions, let level) = standing else { return false }
     return permissions.contains(.admin) || level >= room.levelAdmin

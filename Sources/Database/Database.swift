@@ -93,8 +93,17 @@ package final class Transaction {
     try await connection.run(statements)
   }
 
-  /// Calls `hook` after the commit, in the order of commits, before the writer's caller goes on. Not
-  /// called where the transaction fails. This is where events come from.
+  /// Waits until no other transaction, of whichever node, is past this line: for what is made once and
+  /// must be one. Until the transaction ends.
+  package func exclusively() async throws { _ = try await query(Self.exclusiveSQL) }
+
+  private static let exclusiveSQL = SQL(
+    // Writers come one at a time.
+    sqlite: "SELECT 1", postgres: "SELECT 1 FROM pg_advisory_xact_lock(7237955317802)")
+
+  /// Calls `hook` after the commit, before the writer's caller goes on; in the order of commits on
+  /// SQLite, and without an order between connections on Postgres. Not called where the transaction
+  /// fails. This is where events come from.
   package func afterCommit(_ hook: @escaping @Sendable () -> Void) { commitHooks.append(hook) }
 }
 

@@ -74,6 +74,11 @@ struct NanoDialect {
 
   init(maximumContentBytes: Int) { self.maximumContentBytes = maximumContentBytes }
 
+  /// Whether a frame ends the connection at any time, whatever else is under way.
+  static func ends(_ object: JSONObject?) -> Bool {
+    object.map { $0["type"]?.string == "quit" } ?? true
+  }
+
   /// A text frame; nil where it is not one JSON object.
   mutating func receive(_ object: JSONObject?) -> [Action] {
     guard let object else { return [.reply(.badJSON), .close(.notJSON)] }

@@ -17,15 +17,13 @@ final class NanoSession: WebSocketHandler, RoomListener {
   private let services: RelayServices
   private var machine: NanoDialect
   private var allowance: FrameAllowance
-  private var waiting: [JSONObject?] = []
+  private var waiting = WaitingFrames()
   private var isBusy = false
   /// The room being selected, until it is known whether it may be.
   private var selecting: RoomID?
   private var readyDue: Int64
   private var isCounted = false
   private var isEnded = false
-
-  private static let maximumWaiting = 512
 
   init(socket: WebSocket, loop: RelayLoop) {
     self.loop = loop
@@ -52,9 +50,14 @@ final class NanoSession: WebSocketHandler, RoomListener {
     }
     let object = parseObject(text, maximumDepth: services.settings.maxJSONDepth)
     guard !isBusy else {
-      waiting.append(object)
-      // What was read already still comes; the rest waits in the kernel.
-      if waiting.count == Self.maximumWaiting { connection.socket.setReading(false) }
+      // Whoever leaves, or does not speak the language, does not wait.
+      if NanoDialect.ends(object) {
+        carryOut(machine.receive(object))
+        return
+      }
+      waiting.add(text)
+      // What was read already still comes; the rest waits on the client's side.
+      if waiting.isFull { connection.socket.setReading(false) }
       return
     }
     serve(object)
@@ -77,7 +80,7 @@ final class NanoSession: WebSocketHandler, RoomListener {
 
   func closed() {
     isEnded = true
-    waiting = []
+    waiting = WaitingFrames()
     if isCounted, let caller { services.closeConnection(of: caller.userID) }
     isCounted = false
     feeds.remove(self, from: [machine.room, selecting].compactMap(\.self))
@@ -117,9 +120,14 @@ final class NanoSession: WebSocketHandler, RoomListener {
   /// What waited for a token or a room is over: the frames behind it have their turn.
   private func goOn() {
     isBusy = false
-    let isReadingPaused = waiting.count >= Self.maximumWaiting
-    while !isBusy, !isEnded, !waiting.isEmpty { serve(waiting.removeFirst()) }
-    if isReadingPaused, waiting.count < Self.maximumWaiting { connection.socket.setReading(true) }
+    let wasFull = waiting.isFull
+    while !isBusy, !isEnded, let frame = waiting.next() {
+      serve(
+        frame.withUnsafeBytes {
+          parseObject($0, maximumDepth: services.settings.maxJSONDepth)
+        })
+    }
+    if wasFull, !waiting.isFull { connection.socket.setReading(true) }
   }
 
   // MARK: Token
@@ -190,7 +198,6 @@ final class NanoSession: WebSocketHandler, RoomListener {
   func resumed(_ room: Room, seq: Int64) {}
   func joined(_ room: Room) {}
   func reset(_ room: Room, seq: Int64) {}
-  func claimReplay(_ count: Int64) -> Bool { false }
 
   // MARK: Messages
 

@@ -45,6 +45,7 @@ struct RelayFrame {
     ]
 
   private static let maximumChannels = 10_000
+  fileprivate static let maximumClientIDBytes = 64
 
   /// How many channels the frame names.
   var channelCount: Int {
@@ -59,6 +60,12 @@ struct RelayFrame {
   init(_ object: JSONObject, maximumContentBytes: Int) throws(Failure) {
     let clientID = object["client_id"]?.string
     self.clientID = clientID
+    if let clientID, clientID.utf8.count > Self.maximumClientIDBytes {
+      // Said once: each of ten thousand channels would repeat it.
+      throw Failure(
+        .invalidFrame, "client_id must have 1 to \(Self.maximumClientIDBytes) bytes.",
+        clientID: clientID, channelID: object["channel_id"]?.string)
+    }
     var faults: [Failure] = []
     let type = try Self.text(object, "type", clientID)
     if let kind = MessageType(rawValue: type) {
@@ -159,7 +166,8 @@ struct RelayMessage {
     switch object["client_id"] {
     case nil, .null: clientID = nil
     case .string(let id):
-      guard (1...64).contains(id.utf8.count), !id.utf8.contains(0) else {
+      guard (1...RelayFrame.maximumClientIDBytes).contains(id.utf8.count), !id.utf8.contains(0)
+      else {
         throw failure(.invalidFrame, "client_id must have 1 to 64 bytes.")
       }
       clientID = id

@@ -19,7 +19,8 @@ final class RelaySession: WebSocketHandler, RoomListener {
   private unowned let loop: RelayLoop
   private let services: RelayServices
   private var allowance: FrameAllowance
-  private var state = State.opening(frames: [])
+  private var state = State.opening
+  private var waiting = WaitingFrames()
   /// Rooms that this socket is subscribed to, or waits for, each with the head it was last told.
   private var heads: [RoomID: Int64] = [:]
   /// Rooms that the client unsubscribed from: they do not come back by themselves.
@@ -28,25 +29,26 @@ final class RelaySession: WebSocketHandler, RoomListener {
   private var becameReadable: Set<RoomID> = []
   /// Acknowledgements that wait until this socket has been sent their entries.
   private var heldAcks: [RoomID: [Entry]] = [:]
-  private var replayAllowance: Int64 = 0
+  private var heldAckBytes = 0
   private var heartbeatDue: Int64
+  /// `ready` is out by then, or the client is to try again.
+  private let openingDue: Int64
   private var isExpiryAnnounced = false
   private var isCounted = false
 
   private enum State {
-    /// `ready` is being prepared; frames that came meanwhile.
-    case opening(frames: [[UInt8]])
+    /// `ready` is being prepared.
+    case opening
+    /// A token is checked; what comes behind it is served with the claims that it brings.
+    case renewing
     case open
     case ended
   }
 
   private static let heartbeatMilliseconds: Int64 = 25_000
   private static let expiryWarningMilliseconds: Int64 = 60_000
-  private static let maximumEarlyFrames = 512
   /// Channels of one frame that cost no more than the frame itself.
   private static let channelsPerFrame = 100
-  /// Entries that one `resume` replays at most over all its rooms.
-  private static let maximumReplay: Int64 = 10_000
 
   init(socket: WebSocket, loop: RelayLoop, caller: Caller, followsAllRooms: Bool) {
     self.loop = loop
@@ -56,6 +58,8 @@ final class RelaySession: WebSocketHandler, RoomListener {
     self.followsAllRooms = followsAllRooms
     allowance = FrameAllowance(loop.services.settings)
     heartbeatDue = Monotonic.milliseconds + Self.heartbeatMilliseconds
+    openingDue =
+      Monotonic.milliseconds + Int64(loop.services.settings.handshakeSeconds) * 1000
   }
 
   private var feeds: RoomFeeds { loop.feeds }
@@ -85,7 +89,7 @@ final class RelaySession: WebSocketHandler, RoomListener {
 
   private func openingFailed(_ error: any Error) {
     services.log.warning("relay_not_opened", ["cause": .init("\(error)")])
-    loop.hub.close(connection, CloseCode(1001, "unavailable"))
+    loop.hub.close(connection, .unavailable)
   }
 
   private func prepare(_ ids: [RoomID]) {
@@ -105,7 +109,7 @@ final class RelaySession: WebSocketHandler, RoomListener {
 
   /// Subscribes to all rooms and says so, in one step: nothing comes between.
   private func ready(_ ids: [RoomID]) {
-    guard case .opening(let early) = state, let caller else { return }
+    guard case .opening = state, let caller else { return }
     state = .open
     for id in ids where feeds.room(id) != nil {
       heads[id] = 0
@@ -127,11 +131,7 @@ final class RelaySession: WebSocketHandler, RoomListener {
       writer.channels(channels)
     }
     loop.hub.send(frame, to: connection)
-    for frame in early {
-      guard case .open = state else { return }
-      frame.withUnsafeBytes { serve($0) }
-    }
-    if early.count >= Self.maximumEarlyFrames { connection.socket.setReading(true) }
+    serveWaiting()
   }
 
   // MARK: Frames
@@ -139,14 +139,22 @@ final class RelaySession: WebSocketHandler, RoomListener {
   func received(text: UnsafeRawBufferPointer) {
     loop.metrics.framesIn.add()
     switch state {
-    case .opening(var frames):
-      frames.append([UInt8](text))
-      // What was read already still comes; the rest waits in the kernel.
-      if frames.count == Self.maximumEarlyFrames { connection.socket.setReading(false) }
-      state = .opening(frames: frames)
+    case .opening, .renewing:
+      waiting.add(text)
+      // What was read already still comes; the rest waits on the client's side.
+      if waiting.isFull { connection.socket.setReading(false) }
     case .open: serve(text)
     case .ended: break
     }
+  }
+
+  /// Serves what waited, until something has to be waited for again.
+  private func serveWaiting() {
+    let wasFull = waiting.isFull
+    while case .open = state, let frame = waiting.next() {
+      frame.withUnsafeBytes { serve($0) }
+    }
+    if wasFull, !waiting.isFull { connection.socket.setReading(true) }
   }
 
   func receivedBinary() { loop.hub.close(connection, .unsupportedData) }
@@ -271,6 +279,11 @@ final class RelaySession: WebSocketHandler, RoomListener {
     guard entry.clientID != nil else { return }
     if feeds.isBehind(self, in: entry.roomID) {
       heldAcks[entry.roomID, default: []].append(entry)
+      heldAckBytes += entry.data.utf8.count
+      // Who does not take what it is sent, and sends on, is too slow like any other.
+      if heldAckBytes > services.settings.sendQueueBytes {
+        loop.hub.close(connection, .slowReader)
+      }
     } else {
       send(feeds.frames.ack(entry), after: entry.roomID)
     }
@@ -281,13 +294,17 @@ final class RelaySession: WebSocketHandler, RoomListener {
     guard !heldAcks.isEmpty, !feeds.isBehind(self, in: id),
       let entries = heldAcks.removeValue(forKey: id)
     else { return }
-    for entry in entries { send(feeds.frames.ack(entry), after: id) }
+    for entry in entries {
+      heldAckBytes -= entry.data.utf8.count
+      send(feeds.frames.ack(entry), after: id)
+    }
   }
 
   func receive(_ receipt: Receipt) {
     let draft = receipt.draft
     switch receipt.outcome {
-    case .known(let entry): committed(entry)
+    // Acknowledged as if it had just come, by `committed`.
+    case .known: break
     case .conflict: fail(.clientIDConflict, clientID: draft.clientID, channel: draft.channelID)
     case .denied(let code): fail(code, clientID: draft.clientID, channel: draft.channelID)
     case .unavailable: fail(.unavailable, clientID: draft.clientID, channel: draft.channelID)
@@ -360,20 +377,15 @@ final class RelaySession: WebSocketHandler, RoomListener {
     _ epoch: String?, _ channels: [(channelID: String, last: Int64)], _ clientID: String?
   ) {
     let isSameLog = epoch == nil || epoch == services.epoch
-    replayAllowance = Self.maximumReplay
+    let budget = ReplayBudget()
     for (id, channel) in rooms(channels, \.channelID, clientID) {
       left.remove(id)
       if heads[id] == nil { heads[id] = 0 }
       // No seq of another log means anything here: below zero asks for a reset.
       feeds.attach(
-        self, to: id, .resume(last: isSameLog ? channel.last : -1, clientID: clientID))
+        self, to: id,
+        .resume(last: isSameLog ? channel.last : -1, clientID: clientID, budget: budget))
     }
-  }
-
-  func claimReplay(_ count: Int64) -> Bool {
-    guard count <= replayAllowance else { return false }
-    replayAllowance -= count
-    return true
   }
 
   // MARK: RoomListener
@@ -389,10 +401,13 @@ final class RelaySession: WebSocketHandler, RoomListener {
   }
 
   func refused(_ roomID: RoomID, _ purpose: RoomFeed.Purpose, _ code: ErrorCode) {
-    heads[roomID] = nil
+    // Refused for asking too often, it keeps what it has.
+    if code != .rateLimited { heads[roomID] = nil }
+    // No way back to forget where there is no way in.
+    if code == .roomNotFound { left.remove(roomID) }
     switch purpose {
     case .listed, .became: break
-    case .subscribe(let clientID), .resume(_, let clientID):
+    case .subscribe(let clientID), .resume(_, let clientID, _):
       fail(code, clientID: clientID, channel: roomID.description)
     }
     releaseAcks(roomID)
@@ -433,6 +448,7 @@ final class RelaySession: WebSocketHandler, RoomListener {
   // MARK: Credentials
 
   private func renew(_ token: Secret<String>, _ clientID: String?) {
+    state = .renewing
     let session = LoopBound(self, on: loop.loop)
     loop.loop.task { [services] in
       do {
@@ -443,11 +459,17 @@ final class RelaySession: WebSocketHandler, RoomListener {
   }
 
   private func renewed(_ new: Caller, _ clientID: String?) {
-    guard let old = caller, connection.socket.isOpen else { return }
+    guard let old = caller, case .renewing = state else { return }
+    state = .open
+    // What waited is served with the claims that this brings, or with the old ones where it is refused.
+    defer { serveWaiting() }
     guard new.userID == old.userID else {
       fail(.notSameUser, clientID: clientID)
       return
     }
+    var new = new
+    // A cookie's socket lives as long as its session, whatever token it shows besides.
+    if old.expiresAt == nil, old.sessionID == new.sessionID { new.expiresAt = nil }
     caller = new
     isExpiryAnnounced = false
     send(
@@ -461,7 +483,9 @@ final class RelaySession: WebSocketHandler, RoomListener {
   }
 
   private func notRenewed(_ error: any Error, _ clientID: String?) {
-    guard connection.socket.isOpen else { return }
+    guard case .renewing = state else { return }
+    state = .open
+    defer { serveWaiting() }
     let code = (error as? AppError)?.code ?? .unavailable
     fail(code == .unavailable ? .unavailable : .invalidToken, clientID: clientID)
   }
@@ -502,7 +526,14 @@ final class RelaySession: WebSocketHandler, RoomListener {
   // MARK: Time
 
   func tick(now: Int64) {
-    guard case .open = state, let caller else { return }
+    guard let caller else { return }
+    switch state {
+    case .open, .renewing: break
+    case .opening:
+      if now >= openingDue { loop.hub.close(connection, .unavailable) }
+      return
+    case .ended: return
+    }
     if let expiresAt = caller.expiresAt {
       let left = expiresAt.milliseconds - Timestamp.now.milliseconds
       if left <= 0 {
@@ -546,6 +577,7 @@ final class RelaySession: WebSocketHandler, RoomListener {
 
   func closed() {
     state = .ended
+    waiting = WaitingFrames()
     if isCounted, let caller { services.closeConnection(of: caller.userID) }
     isCounted = false
     feeds.remove(self, from: Array(heads.keys))

@@ -20,8 +20,8 @@ struct RoomFeed {
     case subscribe(clientID: String?)
     /// Because the room became readable.
     case became
-    /// Asked for by `resume`: `last` is the highest seq that the client has.
-    case resume(last: Int64, clientID: String?)
+    /// Asked for by `resume`: `last` is the highest seq that the client has; `budget` is the frame's.
+    case resume(last: Int64, clientID: String?, budget: ReplayBudget)
   }
 
   enum Input {
@@ -46,6 +46,8 @@ struct RoomFeed {
     case head(Int64)
     /// The first of the entries that a replay asked for, at least one; nil where that failed.
     case replayRead(SubscriberID, replay: Int, [Entry]?)
+    /// The head that `readHead` asked for; nil where it could not be read.
+    case headRead(Int64?)
     /// The subscriber has taken what it was sent.
     case replayTaken(SubscriberID, replay: Int)
   }
@@ -60,6 +62,8 @@ struct RoomFeed {
     case waitForGap(isRetry: Bool)
     /// Read these entries, then give `gapRead`.
     case readGap(after: Int64, through: Int64)
+    /// Read the head in the database, then give `headRead`.
+    case readHead
     /// Read these entries or the first of them, when the subscriber has room, then give `replayRead`.
     case readReplay(SubscriberID, replay: Int, after: Int64, through: Int64)
     /// Entries for one subscriber, which is not in the topic.
@@ -119,6 +123,18 @@ struct RoomFeed {
     var caller: Caller
     /// What it asked for and has not been answered, in order.
     var asks: [Ask] = []
+    var headCheck = HeadCheck.none
+  }
+
+  /// Whether a client that says it has more than this loop has delivered is right: it may come from a
+  /// loop or a node that is ahead.
+  private enum HeadCheck {
+    case none
+    /// The head is being read.
+    case asked
+    /// The head is this, and what is missing here is being read.
+    case behind(Int64)
+    case done
   }
 
   private var state = State.loading(entries: [])
@@ -129,12 +145,18 @@ struct RoomFeed {
   private var ahead: [Int64: Entry] = [:]
   /// The seq up to which a gap is being filled; nil while there is none.
   private var gapEnd: Int64?
+  /// Subscribers that wait for the head in the database, or for this loop to reach it.
+  private var headChecks: Set<SubscriberID> = []
   private var replayCount = 0
+  private var keptBytes = 0
 
   /// Entries that one room's resume replays at most; beyond it `reset` (CONTRACT section 6).
   static let maximumReplay: Int64 = 1000
-  /// Entries kept beyond a gap, or while loading; the log has them all the same.
+  /// Entries kept beyond a gap, or while loading, and their bytes; the log has them all the same.
   private static let maximumKept = 4096
+  private static let maximumKeptBytes = 4 * 1024 * 1024
+  /// What one subscriber may ask for while earlier asks wait.
+  private static let maximumAsks = 256
   /// Bytes of content kept for one subscriber that is being made whole.
   private static let maximumLaterBytes = 64 * 1024
 
@@ -156,13 +178,12 @@ struct RoomFeed {
 
   // MARK: The machine
 
-  /// Takes one input; returns what to do, in order. `claim` is asked whether so many entries may be
-  /// replayed to a subscriber: it keeps the count over all rooms of one `resume`.
-  mutating func handle(_ input: Input, claim: (SubscriberID, Int64) -> Bool) -> [Output] {
+  /// Takes one input; returns what to do, in order.
+  mutating func handle(_ input: Input) -> [Output] {
     switch input {
     case .attach(let id, let caller, let purpose):
-      return ask(.enter(purpose), of: id, caller, claim)
-    case .leave(let id, let clientID): return leave(id, clientID, claim)
+      return ask(.enter(purpose), of: id, caller)
+    case .leave(let id, let clientID): return leave(id, clientID)
     case .detach(let id):
       remove(id)
       return []
@@ -170,39 +191,44 @@ struct RoomFeed {
       guard subscribers[id] != nil else { return [] }
       subscribers[id]?.caller = caller
       return revokeThoseWithoutAccess()
-    case .loaded(let found): return loaded(found, claim)
+    case .loaded(let found): return loaded(found)
     case .loadFailed: return loadFailed()
     case .changed(let room): return changed(room)
     case .entry(let entry): return receive(entry)
     case .gapRead(let entries): return gapRead(entries)
     case .gapTimeout: return gapTimeout()
     case .head(let seq): return headSeen(seq)
+    case .headRead(let seq): return headRead(seq)
     case .replayRead(let id, let number, let entries):
-      return replayRead(id, number, entries, claim)
-    case .replayTaken(let id, let number): return goOn(id, number, claim)
+      return replayRead(id, number, entries)
+    case .replayTaken(let id, let number): return goOn(id, number)
     }
   }
 
   // MARK: Coming and going
 
   private mutating func ask(
-    _ ask: Ask, of id: SubscriberID, _ caller: Caller, _ claim: (SubscriberID, Int64) -> Bool
+    _ ask: Ask, of id: SubscriberID, _ caller: Caller
   ) -> [Output] {
+    if let waiting = subscribers[id]?.asks.count, waiting >= Self.maximumAsks {
+      return Self.refusals(of: id, [ask], .rateLimited)
+    }
     subscribers[id, default: Subscriber(caller: caller)].asks.append(ask)
-    return answerAsks(of: id, claim)
+    return answerAsks(of: id)
   }
 
   private mutating func remove(_ id: SubscriberID) {
     subscribers[id] = nil
     replays[id] = nil
+    headChecks.remove(id)
   }
 
   private mutating func leave(
-    _ id: SubscriberID, _ clientID: String?, _ claim: (SubscriberID, Int64) -> Bool
+    _ id: SubscriberID, _ clientID: String?
   ) -> [Output] {
     guard let subscriber = subscribers[id] else { return [] }
     guard replays[id] != nil else {
-      return ask(.leave(clientID: clientID), of: id, subscriber.caller, claim)
+      return ask(.leave(clientID: clientID), of: id, subscriber.caller)
     }
     // The replay ends now; so does what waited behind it, unanswered but by `left`.
     remove(id)
@@ -215,7 +241,7 @@ struct RoomFeed {
 
   /// Answers what a subscriber asked for, in order, until something takes time.
   private mutating func answerAsks(
-    of id: SubscriberID, _ claim: (SubscriberID, Int64) -> Bool
+    of id: SubscriberID
   ) -> [Output] {
     var outputs: [Output] = []
     while let subscriber = subscribers[id], let next = subscriber.asks.first {
@@ -226,6 +252,17 @@ struct RoomFeed {
         subscribers[id] = nil
         return outputs + Self.refusals(of: id, subscriber.asks, .roomNotFound)
       case .live(let room, let lastSeq):
+        if case .enter(.resume(let last, _, _)) = next, last > lastSeq {
+          switch subscriber.headCheck {
+          case .none:
+            subscribers[id]?.headCheck = .asked
+            headChecks.insert(id)
+            return outputs + [.readHead]
+          case .asked, .behind: return outputs
+          case .done: break
+          }
+        }
+        subscribers[id]?.headCheck = .none
         subscribers[id]?.asks.removeFirst()
         switch next {
         case .leave(let clientID):
@@ -234,7 +271,7 @@ struct RoomFeed {
             rest.isEmpty ? nil : Subscriber(caller: subscriber.caller, asks: Array(rest))
           outputs.append(.left(id, seq: lastSeq, clientID: clientID))
         case .enter(let purpose):
-          outputs += admit(id, subscriber.caller, purpose, room, lastSeq, claim)
+          outputs += admit(id, subscriber.caller, purpose, room, lastSeq)
         }
       }
     }
@@ -247,25 +284,29 @@ struct RoomFeed {
     asks.map { ask in
       switch ask {
       case .enter(let purpose): .refuse(id, purpose, code)
-      // It hears nothing, as it wanted.
-      case .leave(let clientID): .left(id, seq: 0, clientID: clientID)
+      // A member hears nothing, as it wanted; a stranger learns nothing.
+      case .leave(let clientID):
+        code == .forbidden
+          ? .left(id, seq: 0, clientID: clientID)
+          : .refuse(id, .subscribe(clientID: clientID), code)
       }
     }
   }
 
   private mutating func admit(
-    _ id: SubscriberID, _ caller: Caller, _ purpose: Purpose, _ room: Room, _ lastSeq: Int64,
-    _ claim: (SubscriberID, Int64) -> Bool
+    _ id: SubscriberID, _ caller: Caller, _ purpose: Purpose, _ room: Room, _ lastSeq: Int64
   ) -> [Output] {
     let standing = RuleEngine.standing(of: caller, in: room)
     guard standing.permissions.contains(.read) else {
       let asks = [.enter(purpose)] + (subscribers.removeValue(forKey: id)?.asks ?? [])
       return Self.refusals(of: id, asks, standing.isMember ? .forbidden : .roomNotFound)
     }
-    guard case .resume(let last, _) = purpose else { return [.admit(id, purpose, seq: lastSeq)] }
+    guard case .resume(let last, _, let budget) = purpose else {
+      return [.admit(id, purpose, seq: lastSeq)]
+    }
     let missing = lastSeq - last
     if missing == 0 { return [.resumed(id, seq: lastSeq), .join(id)] }
-    guard last >= 0, missing > 0, missing <= Self.maximumReplay, claim(id, missing) else {
+    guard last >= 0, missing > 0, missing <= Self.maximumReplay, budget.take(missing) else {
       return [.reset(id, seq: lastSeq)]
     }
     replayCount += 1
@@ -281,8 +322,7 @@ struct RoomFeed {
   }
 
   private mutating func replayRead(
-    _ id: SubscriberID, _ number: Int, _ entries: [Entry]?,
-    _ claim: (SubscriberID, Int64) -> Bool
+    _ id: SubscriberID, _ number: Int, _ entries: [Entry]?
   ) -> [Output] {
     guard var replay = replay(id, number) else { return [] }
     guard let entries, let first = entries.first, let last = entries.last,
@@ -291,7 +331,7 @@ struct RoomFeed {
     else {
       // What cannot be read cannot make it whole: a reload does.
       replays[id] = nil
-      return [.reset(id, seq: lastSeq ?? replay.through)] + answerAsks(of: id, claim)
+      return [.reset(id, seq: lastSeq ?? replay.through)] + answerAsks(of: id)
     }
     let isPromiseKept = replay.sent < replay.promised && last.seq >= replay.promised
     replay.sent = last.seq
@@ -303,7 +343,7 @@ struct RoomFeed {
 
   /// The next piece, or the end: what was published meanwhile, and then the topic.
   private mutating func goOn(
-    _ id: SubscriberID, _ number: Int, _ claim: (SubscriberID, Int64) -> Bool
+    _ id: SubscriberID, _ number: Int
   ) -> [Output] {
     guard var replay = replay(id, number), let lastSeq else { return [] }
     if replay.sent == replay.through, replay.isLaterIncomplete {
@@ -318,13 +358,13 @@ struct RoomFeed {
     }
     replays[id] = nil
     let later: [Output] = replay.later.isEmpty ? [] : [.replay(id, replay.later)]
-    return later + [.join(id)] + answerAsks(of: id, claim)
+    return later + [.join(id)] + answerAsks(of: id)
   }
 
   // MARK: The room
 
   private mutating func loaded(
-    _ found: (room: Room, lastSeq: Int64)?, _ claim: (SubscriberID, Int64) -> Bool
+    _ found: (room: Room, lastSeq: Int64)?
   ) -> [Output] {
     guard case .loading(let kept) = state else { return [] }
     guard let (room, lastSeq) = found else {
@@ -335,7 +375,7 @@ struct RoomFeed {
     // Nobody is in the topic yet, so these reach nobody: they only move the head on.
     var outputs: [Output] = []
     for entry in kept where entry.seq > lastSeq { outputs += receive(entry) }
-    for id in subscribers.keys.sorted() { outputs += answerAsks(of: id, claim) }
+    for id in subscribers.keys.sorted() { outputs += answerAsks(of: id) }
     return outputs
   }
 
@@ -348,6 +388,7 @@ struct RoomFeed {
     let refused = subscribers.sorted { $0.key < $1.key }
     subscribers = [:]
     replays = [:]
+    headChecks = []
     return refused.flatMap { id, subscriber in Self.refusals(of: id, subscriber.asks, code) }
   }
 
@@ -367,6 +408,7 @@ struct RoomFeed {
         let all = subscribers.sorted { $0.key < $1.key }
         subscribers = [:]
         replays = [:]
+        headChecks = []
         ahead = [:]
         return all.flatMap { id, subscriber in
           [.revoke(id, .roomDeleted)] + Self.refusals(of: id, subscriber.asks, .roomNotFound)
@@ -399,16 +441,24 @@ struct RoomFeed {
     switch state {
     case .gone: return []
     case .loading(var kept):
-      if kept.count < Self.maximumKept { kept.append(entry) }
+      if mayKeep(entry, besides: kept.count) { kept.append(entry) }
       state = .loading(entries: kept)
       return []
     case .live(_, let lastSeq):
       if entry.seq <= lastSeq { return [] }
       if entry.seq == lastSeq + 1 { return advance(entry) }
-      if ahead.count < Self.maximumKept { ahead[entry.seq] = entry }
+      if mayKeep(entry, besides: ahead.count) { ahead[entry.seq] = entry }
       defer { gapEnd = max(gapEnd ?? 0, entry.seq) }
       return gapEnd == nil ? [.waitForGap(isRetry: false)] : []
     }
+  }
+
+  /// Counts bytes that are kept; where there are too many the log is read instead.
+  private mutating func mayKeep(_ entry: Entry, besides count: Int) -> Bool {
+    if count == 0 { keptBytes = 0 }
+    guard count < Self.maximumKept, keptBytes < Self.maximumKeptBytes else { return false }
+    keptBytes += entry.data.utf8.count
+    return true
   }
 
   /// Delivers the next entry and those that were waiting right behind it.
@@ -424,7 +474,7 @@ struct RoomFeed {
       next = ahead.isEmpty ? nil : ahead.removeValue(forKey: lastSeq + 1)
     }
     state = .live(room, lastSeq: lastSeq)
-    return outputs
+    return outputs + endHeadChecks(givesUp: false)
   }
 
   private mutating func gapTimeout() -> [Output] {
@@ -438,13 +488,46 @@ struct RoomFeed {
   private mutating func headSeen(_ seq: Int64) -> [Output] {
     guard case .live(_, let lastSeq) = state, seq > lastSeq, gapEnd == nil else { return [] }
     gapEnd = seq
-    return [.readGap(after: lastSeq, through: seq)]
+    // What was just committed is on its way here: it is given the time that a gap has.
+    return [.waitForGap(isRetry: false)]
+  }
+
+  private mutating func headRead(_ seq: Int64?) -> [Output] {
+    guard let lastSeq else { return [] }
+    for id in headChecks {
+      guard case .asked? = subscribers[id]?.headCheck else { continue }
+      subscribers[id]?.headCheck = seq.map { .behind($0) } ?? .done
+    }
+    var outputs = endHeadChecks(givesUp: false)
+    if let seq, seq > lastSeq, gapEnd == nil {
+      gapEnd = seq
+      outputs.append(.readGap(after: lastSeq, through: seq))
+    }
+    return outputs
+  }
+
+  /// Answers those who waited for this loop to reach the head; `givesUp` where it cannot be reached now.
+  private mutating func endHeadChecks(givesUp: Bool) -> [Output] {
+    guard !headChecks.isEmpty, let lastSeq else { return [] }
+    var outputs: [Output] = []
+    for id in headChecks.sorted() {
+      switch subscribers[id]?.headCheck {
+      case .asked: continue
+      case .behind(let head) where head > lastSeq && !givesUp: continue
+      default: break
+      }
+      headChecks.remove(id)
+      subscribers[id]?.headCheck = .done
+      outputs += answerAsks(of: id)
+    }
+    return outputs
   }
 
   private mutating func gapRead(_ entries: [Entry]?) -> [Output] {
     guard case .live(_, let before) = state else { return [] }
     var outputs: [Output] = []
     for entry in entries ?? [] where entry.seq > before { outputs += receive(entry) }
+    outputs += endHeadChecks(givesUp: entries == nil)
     guard let lastSeq, let end = gapEnd, end > lastSeq else {
       gapEnd = nil
       return outputs

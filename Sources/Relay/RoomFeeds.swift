@@ -23,23 +23,31 @@ final class RoomFeeds {
     let nano = Hub.Topic()
     /// Version that an event named while the room was being read.
     var wantedVersion: Int64 = 0
-    var isReloading = false
     var unusedSince: Int64?
     /// Acknowledgements that wait for their entry's broadcast, by seq.
     var heldAcks: [Int64: [UInt64]] = [:]
     var waiters: [(Result<Room?, AppError>) -> Void] = []
 
     func topic(_ dialect: Dialect) -> Hub.Topic { dialect == .relay ? relay : nano }
+
+    func answerWaiters(_ result: Result<Room?, AppError>) {
+      let waiting = waiters
+      waiters = []
+      for waiter in waiting { waiter(result) }
+    }
   }
 
   private var rooms: [RoomID: Served] = [:]
   private var listeners: [UInt64: any RoomListener] = [:]
   private var listenersByUser: [UserID: Set<UInt64>] = [:]
   private var listenersByEntity: [UUID: Set<UInt64>] = [:]
+  /// Versions that rooms are known to have, until they were read.
+  private var wantedVersions: [RoomID: Int64] = [:]
   private lazy var replays = Replays(feeds: self)
 
   private static let gapMilliseconds = 20
   private static let gapRetryMilliseconds = 1000
+  private static let reloadMilliseconds = 100
   private static let unusedMilliseconds: Int64 = 30_000
   private static let entriesPerGapRead: Int64 = 256
   /// Rooms in one reading: whoever asks for thousands lets others have their turn.
@@ -186,21 +194,28 @@ final class RoomFeeds {
   /// Takes what a commit brought, in order.
   func apply(_ events: [Event]) {
     loop.preconditionOnLoop()
+    var ended: Set<SessionID> = []
     for event in events {
       switch event {
       case .entry(let entry, let origin):
         if rooms[entry.roomID] != nil { handle(entry.roomID, .entry(entry)) }
         if let origin, origin.loop == loop.index { acknowledge(entry, origin.socket) }
       case .receipt(let receipt):
-        if receipt.draft.origin.loop == loop.index {
+        guard receipt.draft.origin.loop == loop.index else { continue }
+        if case .known(let entry) = receipt.outcome {
+          // It may be in the log and not have reached this loop yet.
+          if rooms[entry.roomID] != nil { handle(entry.roomID, .head(entry.seq)) }
+          acknowledge(entry, receipt.draft.origin.socket)
+        } else {
           listeners[receipt.draft.origin.socket]?.receive(receipt)
         }
-      case .access(.sessionEnded(let id)): end(session: id)
+      case .access(.sessionEnded(let id)): ended.insert(id)
       case .access(.roomChanged(let id, let version)): accessChanged(id, version)
       case .access(.roomDeleted(let id, _)):
         if rooms[id] != nil { handle(id, .changed(nil)) }
       }
     }
+    if !ended.isEmpty { end(ended) }
   }
 
   /// The ack of an entry follows its broadcast on the sender's socket.
@@ -215,40 +230,41 @@ final class RoomFeeds {
     }
   }
 
-  private func end(session: SessionID) {
-    // Rare, and a session has few sockets; the list of all is short enough to look through.
-    for listener in Array(listeners.values) where listener.caller?.sessionID == session {
+  private func end(_ sessions: Set<SessionID>) {
+    // Rare, and the list of all is short enough to look through once.
+    for listener in Array(listeners.values)
+    where listener.caller?.sessionID.map(sessions.contains) == true {
       listener.sessionEnded()
     }
   }
 
+  /// A room changed. It is applied to its feed before it is offered to those who follow all rooms: who
+  /// may read it now was refused by the feed as it was.
   private func accessChanged(_ id: RoomID, _ version: Int64) {
-    if let served = rooms[id] {
-      if served.feed.isLoading {
-        served.wantedVersion = max(served.wantedVersion, version)
-      } else if served.feed.room.map({ $0.accessVersion < version }) == true {
-        reload(id, served, version)
-      }
-    }
-    guard !listeners.isEmpty else { return }
+    guard rooms[id] != nil || !listeners.isEmpty else { return }
     if let room = directory.cached(id), room.accessVersion >= version {
-      offer(room)
-    } else {
-      let feeds = LoopBound(self, on: loop)
-      loop.task { [directory] in
-        // Where it cannot be read now, the next comparison with the database brings it up again.
-        if let room = try? await directory.room(id, atLeast: version) { feeds.value.offer(room) }
-      }
-    }
-  }
-
-  private func reload(_ id: RoomID, _ served: Served, _ version: Int64) {
-    if let room = directory.cached(id), room.accessVersion >= version {
-      handle(id, .changed(room))
+      apply(room, to: id)
       return
     }
-    guard !served.isReloading else { return }
-    served.isReloading = true
+    let known = wantedVersions[id]
+    wantedVersions[id] = max(known ?? 0, version)
+    if known == nil { reload(id) }
+  }
+
+  private func apply(_ room: Room, to id: RoomID) {
+    if let served = rooms[id] {
+      if served.feed.isLoading {
+        // What is being read may be older.
+        served.wantedVersion = max(served.wantedVersion, room.accessVersion)
+      } else {
+        handle(id, .changed(room))
+      }
+    }
+    offer(room)
+  }
+
+  /// Reads a room until it is as new as it is known to be: a ban must count, however often that fails.
+  private func reload(_ id: RoomID) {
     let feeds = LoopBound(self, on: loop)
     loop.task { [directory, log] in
       do {
@@ -256,14 +272,24 @@ final class RoomFeeds {
         feeds.value.reloaded(id, room)
       } catch {
         log.warning("room_reload_failed", ["room_id": .init(id), "cause": .init("\(error)")])
-        feeds.value.rooms[id]?.isReloading = false
+        feeds.value.loop.schedule(after: Self.reloadMilliseconds) { feeds.value.reload(id) }
       }
     }
   }
 
   private func reloaded(_ id: RoomID, _ room: Room?) {
-    rooms[id]?.isReloading = false
-    if rooms[id] != nil { handle(id, .changed(room)) }
+    let wanted = wantedVersions[id] ?? 0
+    guard let room else {
+      wantedVersions[id] = nil
+      if rooms[id] != nil { handle(id, .changed(nil)) }
+      return
+    }
+    apply(room, to: id)
+    if room.accessVersion >= wanted {
+      wantedVersions[id] = nil
+    } else {
+      reload(id)
+    }
   }
 
   /// Subscribes those who follow all rooms and may read this one now.
@@ -287,12 +313,12 @@ final class RoomFeeds {
 
   func handle(_ id: RoomID, _ input: RoomFeed.Input) {
     guard let served = rooms[id] else { return }
-    let outputs = served.feed.handle(input) { [listeners] subscriber, count in
-      listeners[subscriber]?.claimReplay(count) ?? false
+    for output in served.feed.handle(input) { carryOut(output, id, served) }
+    if served.feed.isGone, rooms[id] === served {
+      // Not there now does not mean never: the next who asks finds out anew.
+      rooms[id] = nil
+      served.answerWaiters(.success(nil))
     }
-    for output in outputs { carryOut(output, id, served) }
-    // Not there now does not mean never: the next who asks finds out anew.
-    if served.feed.isGone, rooms[id] === served { rooms[id] = nil }
     if served.feed.isUnused, served.unusedSince == nil {
       served.unusedSince = Monotonic.milliseconds
     }
@@ -313,6 +339,16 @@ final class RoomFeeds {
       guard leaveTopic(subscriber, served) != nil else { return }
       replays.add(
         Replays.Piece(room: id, number: number, after: after, through: through), for: subscriber)
+    case .readHead:
+      loop.task { [history, log, feeds = LoopBound(self, on: loop)] in
+        do {
+          let seq = try await history.lastSeqs([id])[id]
+          feeds.value.handle(id, .headRead(seq))
+        } catch {
+          log.warning("head_not_read", ["room_id": .init(id), "cause": .init("\(error)")])
+          feeds.value.handle(id, .headRead(nil))
+        }
+      }
     case .replay(let subscriber, let entries): listeners[subscriber]?.replay(entries)
     case .resumed(let subscriber, let seq):
       guard let listener = leaveTopic(subscriber, served), let room = served.feed.room else {
@@ -340,9 +376,10 @@ final class RoomFeeds {
         [unowned self] in handle(id, .gapTimeout)
       }
     case .readGap(let after, let through):
-      relayMetrics.headsHealed.add()
-      readLog(id, after, min(through, after + Self.entriesPerGapRead)) {
-        [weak self] in self?.handle(id, .gapRead($0))
+      readLog(id, after, min(through, after + Self.entriesPerGapRead)) { [weak self] in
+        guard let self else { return }
+        handle(id, .gapRead($0))
+        if lastSeq(id).map({ $0 > after }) == true { relayMetrics.headsHealed.add() }
       }
     }
   }
@@ -417,12 +454,10 @@ final class RoomFeeds {
         if let newer = directory.cached(id), newer.accessVersion > room.accessVersion {
           handle(id, .changed(newer))
         } else if served.wantedVersion > room.accessVersion {
-          reload(id, served, served.wantedVersion)
+          accessChanged(id, served.wantedVersion)
         }
       }
-      let waiters = served.waiters
-      served.waiters = []
-      for waiter in waiters { waiter(.success(served.feed.room)) }
+      served.answerWaiters(.success(served.feed.room))
     }
   }
 
@@ -430,10 +465,8 @@ final class RoomFeeds {
     for id in ids {
       // Forgotten first: who asks again while being refused is served anew.
       guard let served = rooms.removeValue(forKey: id) else { continue }
-      for output in served.feed.handle(.loadFailed, claim: { _, _ in false }) {
-        carryOut(output, id, served)
-      }
-      for waiter in served.waiters { waiter(.failure(AppError(.unavailable))) }
+      for output in served.feed.handle(.loadFailed) { carryOut(output, id, served) }
+      served.answerWaiters(.failure(AppError(.unavailable)))
     }
   }
 

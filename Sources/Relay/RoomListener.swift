@@ -22,8 +22,6 @@ protocol RoomListener: AnyObject {
   func resumed(_ room: Room, seq: Int64)
   func joined(_ room: Room)
   func reset(_ room: Room, seq: Int64)
-  /// Whether so many entries may still be replayed for the current `resume`.
-  func claimReplay(_ count: Int64) -> Bool
   /// An entry that this socket sent is in the log.
   func committed(_ entry: Entry)
   func receive(_ receipt: Receipt)

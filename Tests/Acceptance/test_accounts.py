@@ -242,3 +242,62 @@ def test_sign_up_can_be_closed(fresh, mode, code):
     with fresh(MARTLET_SIGNUP=mode).http() as http:
         answer = sign_up(http)
         assert (answer.status_code, answer.json()["error"]["code"]) == (403, code)
+
+
+def test_pages_of_sessions_hold_while_sessions_end(server):
+    account = server.sign_up()
+    log_in = {"email": account["user"]["email"], "password": "correct horse"}
+    with server.http(account["access_token"]) as http:
+        for _ in range(4):
+            http.post("/v1/auth/login", json=log_in)
+        all_ids = [s["id"] for s in http.get("/v1/me/sessions").json()["data"]]
+        assert len(all_ids) == 5
+        page = http.get("/v1/me/sessions", params={"limit": 2}).json()
+        assert [s["id"] for s in page["data"]] == all_ids[:2]
+        http.delete(f"/v1/me/sessions/{all_ids[1]}")
+        page = http.get("/v1/me/sessions", params={"limit": 2, "cursor": page["meta"]["next_cursor"]}).json()
+        assert [s["id"] for s in page["data"]] == all_ids[2:4]
+        assert http.get("/v1/me/sessions", params={"cursor": str(uuid.uuid4())}).status_code == 422
+
+
+@pytest.mark.parametrize("one, other", [("\u03bf\u03b4\u03bf\u03c2", "\u039f\u0394\u039f\u03a3"), ("Stra\u00dfe", "STRASSE")])
+def test_addresses_are_unique_in_any_case(server, one, other):
+    domain = f"@{uuid.uuid4()}.org"
+    with server.http() as http:
+        assert sign_up(http, email=one + domain).status_code == 201
+        assert sign_up(http, email=other + domain.upper()).status_code == 409
+        answer = http.post("/v1/auth/login", json={"email": other + domain, "password": "correct horse"})
+        assert answer.status_code == 200
+
+
+def test_numbers_come_back_as_they_went_in(server):
+    account = server.sign_up()
+    text = '{"a":1e400,"b":12345678901234567890,"c":1.50,"d":-0.0,"e":[1E+2]}'
+    with server.http(account["access_token"], headers={"content-type": "application/json"}) as http:
+        assert http.put("/v1/me/settings", content=text).text == '{"data":' + text + "}"
+        assert http.get("/v1/me/settings").text == '{"data":' + text + "}"
+
+
+def test_last_seen_is_written_once_a_minute(server):
+    account = server.sign_up()
+    seen = set()
+    for _ in range(3):
+        with server.http() as http:
+            account = http.post("/v1/auth/refresh", json={"refresh_token": account["refresh_token"]}).json()["data"]
+        with server.http(account["access_token"]) as http:
+            seen.add(http.get("/v1/me/sessions").json()["data"][0]["last_seen_at"])
+        time.sleep(0.01)
+    assert len(seen) == 1
+
+
+def test_a_reused_refresh_token_is_audited(fresh):
+    server = fresh(MARTLET_LOG_FORMAT="json")
+    account = server.sign_up()
+    with server.http() as http:
+        for expected in (200, 401):
+            answer = http.post("/v1/auth/refresh", json={"refresh_token": account["refresh_token"]})
+            assert answer.status_code == expected
+        wrong = {"email": account["user"]["email"], "password": "wrong"}
+        assert http.post("/v1/auth/login", json=wrong).status_code == 401
+    acts = [json.loads(line).get("act") for line in server.log_text().splitlines()]
+    assert "refresh_token_reused" in acts and "log_in_refused" in acts

@@ -558,3 +558,92 @@ def test_frames_before_ready_wait_their_turn(server):
         relay = Relay(socket)
         for number in range(3000):
             assert relay.receive()["client_id"] == str(number)
+
+
+def test_a_long_client_id_is_said_once(server):
+    with server.person().relay() as socket:
+        for frame in (
+            {"type": "subscribe", "channels": [""] * 9000}, {"type": "resume", "channels": {"1": -1, "2": -1}},
+            {"type": "dance"}, {"type": "auth", "token": "x"},
+        ):
+            socket.send(**frame, client_id="c" * 65)
+            error = socket.receive()
+            assert (error["code"], error["client_id"]) == ("invalid_frame", "c" * 65)
+        assert socket.silent()
+
+
+def test_tokens_are_served_in_their_order(server):
+    entity = uuid.uuid4()
+    owner, member = server.person(entity), server.person()
+    room = owner.room()
+    with_entity, without = token(member.id, entity), token(member.id)
+    for _ in range(5):
+        with member.relay("?subscribe=none") as socket:
+            fresh = token(member.id, entity, jti=str(uuid.uuid4()))
+            for bearer in (fresh, without):
+                socket.send(type="auth", token=bearer)
+            socket.send(type="subscribe", channels=[str(room)])
+            assert [socket.receive().get("code", "-") for _ in range(3)] == ["-", "-", "room_not_found"]
+            socket.send(type="auth", token=with_entity)
+            socket.send(type="subscribe", channels=[str(room)])
+            assert [socket.receive()["type"] for _ in range(2)] == ["authed", "subscribed"]
+
+
+def test_leaving_tells_strangers_nothing(server):
+    ada, eve = server.person(), server.person()
+    room = ada.room()
+    with ada.relay(), eve.relay() as socket:
+        for channel in (str(room), "98765432"):
+            socket.send(type="subscribe", channels=[channel])
+            socket.send(type="unsubscribe", channels=[channel])
+            assert [socket.receive()["code"] for _ in range(2)] == ["room_not_found"] * 2
+
+
+def test_a_token_among_subprotocols_needs_ours(server):
+    ada = server.person()
+    from websockets.sync.client import connect
+
+    url = server.url.replace("http", "ws") + "/v1/relay"
+    with pytest.raises(InvalidStatus) as refused:
+        connect(url, subprotocols=["bearer." + ada.token])
+    assert refused.value.response.status_code == 401
+    with connect(url, subprotocols=["martlet.v1", "bearer." + ada.token]) as socket:
+        assert socket.subprotocol == "martlet.v1"
+
+
+def test_a_cookies_socket_keeps_its_life(server):
+    account = server.sign_up()
+    with server.http() as http:
+        answer = http.post(
+            "/v1/auth/login", json={"email": account["user"]["email"], "password": "correct horse"}
+        )
+        cookie = answer.headers["set-cookie"].split(";")[0]
+        bearer = answer.json()["data"]["access_token"]
+    with server.websocket("/v1/relay", headers={"cookie": cookie, "origin": server.url}) as socket:
+        from martlet import Relay
+
+        relay = Relay(socket)
+        assert relay.ready["expires_at"] is None
+        relay.send(type="auth", token=bearer)
+        assert relay.receive() == {"type": "authed", "expires_at": None}
+
+
+def test_who_sends_and_does_not_read_a_replay_is_closed(fresh):
+    server = fresh(MARTLET_LOOPS=1)
+    ada = server.person()
+    room = ada.room()
+    with ada.relay() as writer:
+        for number in range(300):
+            writer.say(room, "x" * 65536)
+            writer.receive()
+    with ada.relay("?subscribe=none") as reader:
+        reader.send(type="resume", channels={str(room): 0})
+        from websockets.exceptions import ConnectionClosed
+
+        try:
+            for number in range(100):
+                reader.say(room, "y" * 65000, str(number))
+                time.sleep(0.005)
+        except ConnectionClosed:
+            pass
+        assert reader.close_code(20) == 4408

@@ -245,3 +245,49 @@ def test_upper_case_ids_of_a_token_are_the_same_person(server):
     ada.rule(room, user, "r")
     with server.http(token(str(user).upper())) as http:
         assert http.get(f"/rooms/{room}").status_code == 200
+
+
+def test_a_ban_that_is_lifted_answers_no_invitation(server):
+    ada, bob = server.person(), server.person()
+    room = ada.room(invite=True)
+    for steps in (("b", "rw"), ("rw", "b", "rw")):
+        for letters in steps:
+            rule = ada.rule(room, bob, letters).json()["data"]
+        assert rule["accepted"] is False
+        assert bob.http.get(f"/rooms/{room}").status_code == 404
+        assert ada.rule(room, bob, "").status_code == 200
+
+
+@pytest.mark.parametrize(
+    "method, path, options",
+    [
+        ("PUT", "", {"json": {"name": ""}}), ("PUT", "/members", {"content": b"not json"}),
+        ("PUT", "/members", {"content": b"x", "headers": {"content-type": "text/plain"}}),
+        ("GET", "/messages?limit=0", {}), ("GET", "/messages?cursor=x", {}), ("GET", "/members?limit=0", {}),
+        ("PUT", "/invitation", {"json": {"accepted": 5}}),
+    ],
+)
+def test_strangers_hear_nothing_of_what_they_send(server, method, path, options):
+    ada, eve = server.person(), server.person()
+    room = ada.room()
+    for number in (room, 98765432):
+        answer = eve.http.request(method, f"/rooms/{number}{path}", **options)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (404, "room_not_found")
+    assert ada.http.request(method, f"/rooms/{room}{path}", **options).status_code in (400, 404, 415, 422)
+
+
+def test_time_bounds_beyond_milliseconds(server):
+    ada = server.person()
+    room = ada.room()
+    with ada.relay() as socket:
+        socket.say(room, "x")
+        ts = socket.until("text")["ts"]
+    later = ts[:-1] + "500Z"
+    seqs = lambda **query: [m["seq"] for m in ada.messages(room, **query)]
+    assert seqs(**{"from": ts}) == [1] and seqs(**{"from": later}) == []
+    assert seqs(to=ts) == [] and seqs(to=later) == [1]
+
+
+def test_who_may_not_make_rooms_hears_that_first(server):
+    answer = server.person(level="99").http.post("/rooms", json={"name": ""})
+    assert answer.status_code == 403

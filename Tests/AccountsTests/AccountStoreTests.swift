@@ -73,7 +73,9 @@ import Testing
         #expect(ended == [sessions[1]])
         #expect(try await AccountStore.session(sessions[0], in: transaction) == nil)
         #expect(
-          try await AccountStore.sessions(of: ada.id, in: transaction).map(\.id) == [sessions[2]])
+          try await AccountStore.sessions(
+            of: ada.id, behind: nil, limit: 9, in: transaction
+          ).map(\.id) == [sessions[2]])
         #expect(
           try await AccountStore.ended(since: now.adding(milliseconds: 1), in: transaction).map(\.0)
             == [sessions[1]])

@@ -9,7 +9,8 @@ import Testing
     ("1970-01-01T00:00:00Z", 0), ("2000-02-29T12:34:56.789Z", 951_827_696_789),
     ("1969-12-31T23:59:59.999Z", -1), ("2026-11-21T04:07:50.569+02:00", 1_795_226_870_569),
     ("9999-12-31T23:59:59.999Z", 253_402_300_799_999),
-    ("2024-01-01t00:00:00.1234567z", 1_704_067_200_123),
+    ("2024-01-01t00:00:00.1234567z", 1_704_067_200_124),
+    ("2024-01-01t00:00:00.1230000z", 1_704_067_200_123),
     ("2016-12-31T23:59:60Z", 1_483_228_800_000),
   ])
   func `RFC 3339 is read`(text: String, milliseconds: Int64) {
@@ -87,6 +88,16 @@ import Testing
     #expect(limiter.take(1, now: 2) == 1)
     #expect(limiter.take(2, now: 2) == nil)
     #expect(limiter.take(1, now: 1_100_000_000) == nil)
+  }
+
+  @Test func `so many in any hour, not nearly twice as many`() {
+    let limit = HourlyLimit<Int>(20)
+    for minute: Int64 in 0..<20 { #expect(limit.take(1, now: minute * 60_000) == nil) }
+    #expect(limit.take(1, now: 1_200_000) == 2400)
+    #expect(limit.take(2, now: 1_200_000) == nil)
+    #expect(limit.take(1, now: 3_599_999) == 1)
+    #expect(limit.take(1, now: 3_600_000) == nil)
+    #expect(limit.take(1, now: 3_600_001) == 60)
   }
 }
 

@@ -7,9 +7,10 @@ import Testing
 
   @Test(arguments: [
     ("null", JSON.null), ("true", .bool(true)), ("0", .integer(0)), ("-12", .integer(-12)),
-    ("1.5", .double(1.5)), ("1e3", .double(1000)), ("9223372036854775807", .integer(.max)),
+    ("1.5", .double(1.5, text: "1.5")), ("1e3", .double(1000, text: "1e3")),
+    ("9223372036854775807", .integer(.max)),
     ("-9223372036854775808", .integer(.min)),
-    ("9223372036854775808", .double(9.223372036854775808e18)),
+    ("9223372036854775808", .double(9.223372036854775808e18, text: "9223372036854775808")),
     (#""a\n\u00e4\ud83d\ude00\"\\\/""#, .string("a\nä😀\"\\/")), ("[]", .array([])),
     (" [1 , 2] ", .array([.integer(1), .integer(2)])), (#""\u0000""#, .string("\0")),
   ])

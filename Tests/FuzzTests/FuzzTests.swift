@@ -1,9 +1,10 @@
 import Access
 import Basics
 import Crypto
-import class Foundation.ProcessInfo
 import TestSupport
 import Testing
+
+import class Foundation.ProcessInfo
 
 @testable import Accounts
 @testable import Relay

@@ -56,6 +56,7 @@ import Testing
     /// Replays whose subscriber has not taken its last piece yet.
     var untaken: [(id: UInt64, number: Int)] = []
     var isTimerArmed = false
+    var isHeadAsked = false
     var isLoadAsked = true
     var failures: [String] = []
 
@@ -69,7 +70,7 @@ import Testing
     mutating func pick(_ count: Int) -> Int { Int(random.next() % UInt64(count)) }
 
     mutating func feed(_ input: RoomFeed.Input) {
-      for output in feed.handle(input, claim: { _, _ in true }) { carryOut(output) }
+      for output in feed.handle(input) { carryOut(output) }
     }
 
     mutating func carryOut(_ output: RoomFeed.Output) {
@@ -82,7 +83,12 @@ import Testing
         if !seen[Int(id)].hasResumed { answeredResume(Int(id)) }
         begin(Int(id), at: seq)
       case .refuse(let id, let purpose, _):
-        answered(Int(id), purpose)
+        if case .some(nil) = seen[Int(id)].asks.first {
+          // A stranger's `unsubscribe`: it learns nothing.
+          seen[Int(id)].asks.removeFirst()
+        } else {
+          answered(Int(id), purpose)
+        }
         leave(Int(id))
       case .left(let id, _, _):
         let person = Int(id)
@@ -101,6 +107,7 @@ import Testing
         leave(person)
       case .publish(let entry):
         for person in seen.indices where seen[person].isLive { receive(person, entry) }
+      case .readHead: isHeadAsked = true
       case .waitForGap: isTimerArmed = true
       case .readGap(let after, let through):
         reads.append(Read(replay: nil, after: after, through: through))
@@ -206,7 +213,9 @@ import Testing
         let person = pick(people.count)
         let purpose: RoomFeed.Purpose =
           pick(2) == 0
-          ? .resume(last: max(0, head - Int64(pick(9))), clientID: "\(pick(100))")
+          ? .resume(
+            last: max(0, head + 1 - Int64(pick(9))), clientID: "\(pick(100))",
+            budget: ReplayBudget())
           : .subscribe(clientID: "\(pick(100))")
         seen[person].asks.append(purpose)
         feed(.attach(UInt64(person), caller(person), purpose))
@@ -251,6 +260,11 @@ import Testing
       feed(.replayTaken(id, replay: number))
     }
 
+    mutating func readHead() {
+      isHeadAsked = false
+      feed(.headRead(pick(10) == 0 ? nil : head))
+    }
+
     mutating func finishRead() {
       let read = reads.remove(at: pick(reads.count))
       let fails = pick(10) == 0
@@ -288,7 +302,8 @@ import Testing
           isTimerArmed = false
           feed(.gapTimeout)
         }
-        while !reads.isEmpty || !untaken.isEmpty {
+        while !reads.isEmpty || !untaken.isEmpty || isHeadAsked {
+          if isHeadAsked { readHead() }
           take()
           if !reads.isEmpty { finishRead() }
         }
@@ -314,13 +329,120 @@ import Testing
     }
   }
 
+  /// A feed of a room that reader 0 may read, with so many entries.
+  private func liveFeed(_ head: Int64) -> RoomFeed {
+    var feed = RoomFeed()
+    _ = feed.handle(.loaded((Self.room(version: 1, readers: [0, 1]), head)))
+    return feed
+  }
+
+  private func reader(_ person: Int) -> Caller {
+    Caller(
+      userID: UserID(Self.people[person]), entities: [], level: 0, origin: .foreignToken,
+      expiresAt: nil)
+  }
+
+  private func words(_ outputs: [RoomFeed.Output]) -> [String] {
+    outputs.map {
+      switch $0 {
+      case .admit(_, _, let seq): "admit \(seq)"
+      case .refuse(_, _, let code): code.wire
+      case .publish(let entry): "publish \(entry.seq)"
+      case .waitForGap: "wait"
+      case .readGap(let after, let through): "gap \(after) \(through)"
+      case .readHead: "head"
+      case .readReplay(_, _, let after, let through): "read \(after) \(through)"
+      case .replay(_, let entries): "replay \(entries.map(\.seq))"
+      case .resumed(_, let seq): "resumed \(seq)"
+      case .awaitRoom: "room"
+      case .join: "join"
+      case .reset(_, let seq): "reset \(seq)"
+      case .left(_, let seq, _): "left \(seq)"
+      case .revoke(_, let code): code.wire
+      }
+    }
+  }
+
+  @Test func `a thousand entries are replayed, one more is a reset`() {
+    for (last, expected) in [(5, "reset 1006"), (6, "read 6 1006")] {
+      var feed = liveFeed(1006)
+      let outputs = feed.handle(
+        .attach(0, reader(0), .resume(last: Int64(last), clientID: nil, budget: ReplayBudget())))
+      #expect(words(outputs) == [expected])
+    }
+  }
+
+  @Test func `the rooms of one frame share its ten thousand`() {
+    let budget = ReplayBudget()
+    let outcomes = (0..<11).map { _ in
+      var feed = liveFeed(1000)
+      return words(
+        feed.handle(.attach(0, reader(0), .resume(last: 0, clientID: nil, budget: budget))))[0]
+    }
+    #expect(outcomes == Array(repeating: "read 0 1000", count: 10) + ["reset 1000"])
+  }
+
+  @Test func `a client that is ahead of this node is made whole when it has caught up`() {
+    var feed = liveFeed(3)
+    let resume = RoomFeed.Input.attach(
+      0, reader(0), .resume(last: 5, clientID: nil, budget: ReplayBudget()))
+    #expect(words(feed.handle(resume)) == ["head"])
+    #expect(words(feed.handle(.headRead(6))) == ["gap 3 6"])
+    let filled = feed.handle(.gapRead((4...6).map(Self.entry)))
+    #expect(words(filled) == ["publish 4", "publish 5", "publish 6", "read 5 6"])
+    // Above every head there is, it has another log's seqs.
+    var other = liveFeed(3)
+    _ = other.handle(resume)
+    #expect(words(other.handle(.headRead(3))) == ["reset 3"])
+    var failing = liveFeed(3)
+    _ = failing.handle(resume)
+    #expect(words(failing.handle(.headRead(nil))) == ["reset 3"])
+  }
+
+  @Test func `what comes during a long replay is read from the log where it is too much to keep`() {
+    var feed = liveFeed(2)
+    var outputs = feed.handle(
+      .attach(0, reader(0), .resume(last: 0, clientID: nil, budget: ReplayBudget())))
+    #expect(words(outputs) == ["read 0 2"])
+    for seq: Int64 in 3...6 {
+      let large = Entry(
+        roomID: RoomID(1), seq: seq, id: .make(), type: .text, from: UserID(Self.people[0]),
+        channelID: "1", data: String(repeating: "x", count: 30_000), ts: .now, clientID: nil)
+      _ = feed.handle(.entry(large))
+    }
+    outputs = feed.handle(.replayRead(0, replay: 1, [Self.entry(1), Self.entry(2)]))
+    #expect(words(outputs) == ["replay [1, 2]", "resumed 2", "room"])
+    #expect(words(feed.handle(.replayTaken(0, replay: 1))) == ["read 2 6"])
+    outputs = feed.handle(.replayRead(0, replay: 1, (3...6).map(Self.entry)))
+    #expect(words(outputs) == ["replay [3, 4, 5, 6]", "room"])
+    #expect(words(feed.handle(.replayTaken(0, replay: 1))) == ["join"])
+  }
+
+  @Test func `a stranger cannot tell a room from none by leaving it`() {
+    for found in [false, true] {
+      var feed = RoomFeed()
+      _ = feed.handle(.attach(3, reader(3), .subscribe(clientID: nil)))
+      _ = feed.handle(.leave(3, clientID: nil))
+      let outputs = feed.handle(
+        .loaded(found ? (Self.room(version: 1, readers: [0]), 7) : nil))
+      #expect(words(outputs) == ["room_not_found", "room_not_found"])
+    }
+  }
+
+  @Test func `asks that pile up are refused`() {
+    var feed = RoomFeed()
+    let refused = (0..<300).filter { _ in
+      words(feed.handle(.attach(0, reader(0), .subscribe(clientID: nil)))) == ["rate_limited"]
+    }
+    #expect(refused.count == 300 - 256)
+  }
+
   @Test func `who may not read is refused, and told no more than that`() {
     var feed = RoomFeed()
     let stranger = Caller(
       userID: UserID(Self.people[3]), entities: [], level: 0, origin: .foreignToken, expiresAt: nil)
-    _ = feed.handle(.attach(3, stranger, .subscribe(clientID: "c")), claim: { _, _ in true })
-    let outputs = feed.handle(
-      .loaded((Self.room(version: 1, readers: [0]), 7)), claim: { _, _ in true })
+    _ = feed.handle(.attach(3, stranger, .subscribe(clientID: "c")))
+    let outputs = feed.handle(.loaded((Self.room(version: 1, readers: [0]), 7)))
     guard outputs.count == 1, case .refuse(3, .subscribe("c"), let code) = outputs[0] else {
       Issue.record("\(outputs)")
       return

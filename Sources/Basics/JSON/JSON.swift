@@ -4,8 +4,9 @@ package enum JSON: Sendable, Equatable {
   case bool(Bool)
   /// A number without fraction or exponent that fits 64 bits.
   case integer(Int64)
-  /// Every other number; infinite where the text exceeds a double's range.
-  case double(Double)
+  /// Every other number, infinite where the text exceeds a double's range, with the text as it came:
+  /// what is stored and given back must not change on the way.
+  case double(Double, text: String)
   case string(String)
   case array([JSON])
   case object(JSONObject)
@@ -24,7 +25,7 @@ package enum JSON: Sendable, Equatable {
   package var wholeNumber: Int64? {
     switch self {
     case .integer(let value): value.magnitude <= 1 << 53 ? value : nil
-    case .double(let value):
+    case .double(let value, _):
       value.magnitude <= 9_007_199_254_740_992 && value.rounded() == value ? Int64(value) : nil
     default: nil
     }

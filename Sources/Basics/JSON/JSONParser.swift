@@ -176,7 +176,7 @@ package struct JSONParser {
     let text = String(decoding: bytes[start..<position], as: UTF8.self)
     // Double.init gives nil only for what is no number; a huge one is infinity.
     guard let value = Double(text) else { throw failure("expected a number") }
-    return .double(value)
+    return .double(value, text: text)
   }
 
   private func integer(_ range: Range<Int>) -> Int64? {

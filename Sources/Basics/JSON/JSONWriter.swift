@@ -117,7 +117,9 @@ package struct JSONWriter {
     case .null: null()
     case .bool(let bool): self.value(bool)
     case .integer(let integer): self.value(integer)
-    case .double(let double): self.value(double)
+    case .double(_, let text):
+      separate()
+      bytes.append(contentsOf: text.utf8)
     case .string(let string): self.value(string)
     case .array(let elements): array(of: elements) { $0.value($1) }
     case .object(let object):

@@ -52,8 +52,9 @@ package struct Authentication: Middleware {
     return String(parts[1].trimmingBlanks())
   }
 
-  /// A browser cannot set headers on a WebSocket, but it can offer subprotocols.
+  /// A browser cannot set headers on a WebSocket, but it can offer subprotocols: ours, and the token.
   private func subprotocolToken(_ request: Request) -> String? {
+    guard Self.chosenSubprotocol(request) != nil else { return nil }
     for header in request.headers.all("sec-websocket-protocol") {
       for offer in header.split(separator: ",") {
         let offer = offer.trimmingBlanks()

@@ -13,7 +13,8 @@ package struct CloseCode: Sendable, Equatable {
 
   package static let normal = CloseCode(1000, "")
   package static let draining = CloseCode(1001, "server is going away")
-  package static let protocolError = CloseCode(1002, "protocol error")
+  /// The server cannot serve the socket now: as when it drains, the client comes back.
+  package static let unavailable = CloseCode(1001, "unavailable")
   package static let unsupportedData = CloseCode(1003, "not supported")
   package static let notJSON = CloseCode(4400, "not a JSON object")
   package static let unauthenticated = CloseCode(4401, "token missing, bad or expired")
