@@ -46,7 +46,7 @@ let package = Package(
     target("Database", ["Basics", "EventLoop", "CSQLite", "CPostgres"]),
     target("Accounts", ["Access", "Basics", "Crypto", "Database", "EventLoop", "Events", "Web"]),
     target("Events", ["Access", "Basics"]),
-    target("Live", ["Basics", "EventLoop", "Events", "Web"]),
+    target("Live", ["Basics", "EventLoop", "Web"]),
     target("Chat", ["Access", "Accounts", "Basics", "Crypto", "Database", "Events", "Web"]),
     target(
       "Relay",

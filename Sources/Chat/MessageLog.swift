@@ -14,13 +14,18 @@ package final class MessageLog: Ingest, GatheredWork {
   private let database: any Database
   private let events: EventStream
   private let metrics: ChatMetrics
-  private let waiting = Mutex<[Draft]>([])
+  private struct Waiting {
+    var drafts: [Draft] = []
+    var bytes = 0
+  }
+  private let waiting = Mutex(Waiting())
   private let outstandingCount = Atomic<Int>(0)
 
   /// Drafts in one commit. More would only make the first of them wait.
   private static let batchSize = 2048
-  /// Drafts that may wait in all; more are answered as unavailable.
+  /// Drafts that may wait in all, and the bytes of their content; more are answered as unavailable.
   private static let maximumWaiting = 100_000
+  private static let maximumWaitingBytes = 64 * 1024 * 1024
 
   package init(database: any Database, events: EventStream, metrics: ChatMetrics) {
     self.database = database
@@ -34,9 +39,13 @@ package final class MessageLog: Ingest, GatheredWork {
   package func submit(_ drafts: [Draft]) {
     guard !drafts.isEmpty else { return }
     outstandingCount.wrappingAdd(drafts.count, ordering: .relaxed)
+    let bytes = drafts.reduce(0) { $0 + $1.data.utf8.count }
     let hasRoom = waiting.withLock { waiting in
-      guard waiting.count + drafts.count <= Self.maximumWaiting else { return false }
-      waiting.append(contentsOf: drafts)
+      guard waiting.drafts.count + drafts.count <= Self.maximumWaiting,
+        waiting.bytes + bytes <= Self.maximumWaitingBytes
+      else { return false }
+      waiting.drafts.append(contentsOf: drafts)
+      waiting.bytes += bytes
       return true
     }
     if hasRoom { database.signalGatheredWork() } else { publishUnavailable(drafts) }
@@ -66,9 +75,10 @@ package final class MessageLog: Ingest, GatheredWork {
 
   private func take() -> [Draft] {
     let (taken, hasMore) = waiting.withLock { waiting in
-      let taken = Array(waiting.prefix(Self.batchSize))
-      waiting.removeFirst(taken.count)
-      return (taken, !waiting.isEmpty)
+      let taken = Array(waiting.drafts.prefix(Self.batchSize))
+      waiting.drafts.removeFirst(taken.count)
+      waiting.bytes -= taken.reduce(0) { $0 + $1.data.utf8.count }
+      return (taken, !waiting.drafts.isEmpty)
     }
     if hasMore { database.signalGatheredWork() }
     return taken

@@ -1,6 +1,5 @@
 package import Basics
 package import EventLoop
-internal import Events
 package import Web
 
 /// The WebSockets of one event loop and what is on its way to them. Knows frames, not rooms.
@@ -146,6 +145,7 @@ package final class Hub {
   package func send(_ frame: [UInt8], to connection: Connection, after topic: Topic? = nil) {
     guard connection.socket.isOpen else { return }
     if let topic { catchUp(connection, topic) }
+    metrics.framesOut.add()
     connection.out.append(contentsOf: frame)
     markDirty(connection)
   }
@@ -283,6 +283,7 @@ package struct LiveMetrics: Sendable {
   package let slowReaders: Counter
   package let deliveries: Counter
   package let framesIn: Counter
+  package let framesOut: Counter
 
   package init(_ metrics: Metrics) {
     writes = metrics.counter(
@@ -292,6 +293,8 @@ package struct LiveMetrics: Sendable {
       labels: ["class": "slow_reader"])
     deliveries = metrics.counter(
       "martlet_deliveries_total", "Messages times the connections they were sent to.")
+    framesOut = metrics.counter(
+      "martlet_frames_sent_total", "Frames for one connection alone, besides deliveries.")
     framesIn = metrics.counter("martlet_frames_received_total", "WebSocket messages received.")
   }
 }

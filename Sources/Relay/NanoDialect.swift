@@ -1,3 +1,4 @@
+internal import Access
 internal import Basics
 
 /// The words of the nano protocol's answers (seed 004).
@@ -64,46 +65,62 @@ struct NanoDialect {
 
   private static let maximumBadTokens = 3
 
-  /// What each frame does, as `martlet routes` prints it.
-  static let table: [(type: String, policy: String, meaning: String)] = [
-    ("token", "anyone", "shows who is there; again later it renews"),
-    ("select_room", "caller, room: r", "hears one room"),
-    ("message", "caller, room: w", "sends to the selected room"),
-    ("quit", "anyone", "closes"),
-  ]
+  /// The types of frames. Who may send one is said here or does not build.
+  enum Kind: String, CaseIterable {
+    case token
+    case selectRoom = "select_room"
+    case message, quit
+
+    var policy: Policy {
+      switch self {
+      case .token, .quit: .anyone
+      case .selectRoom: .room(.read)
+      case .message: .room(.write)
+      }
+    }
+
+    var meaning: String {
+      switch self {
+      case .token: "shows who is there; again later it renews"
+      case .selectRoom: "hears one room"
+      case .message: "sends to the selected room"
+      case .quit: "closes"
+      }
+    }
+  }
 
   init(maximumContentBytes: Int) { self.maximumContentBytes = maximumContentBytes }
 
   /// Whether a frame ends the connection at any time, whatever else is under way.
   static func ends(_ object: JSONObject?) -> Bool {
-    object.map { $0["type"]?.string == "quit" } ?? true
+    object.map { $0["type"]?.string == Kind.quit.rawValue } ?? true
   }
 
   /// A text frame; nil where it is not one JSON object.
   mutating func receive(_ object: JSONObject?) -> [Action] {
     guard let object else { return [.reply(.badJSON), .close(.notJSON)] }
-    let type = object["type"]?.string
-    switch type {
-    case "quit": return [.close(.quit)]
-    case "token":
+    let kind = object["type"]?.string.flatMap(Kind.init)
+    switch kind {
+    case .quit: return [.close(.quit)]
+    case .token:
       guard let token = object["content"]?.string else { return tokenRejected() }
       return [.authenticate(Secret(token))]
-    default: break
+    case .selectRoom, .message, nil: break
     }
     guard isReady else { return [.reply(.tokenNeeded)] }
-    switch type {
-    case "select_room":
+    switch kind {
+    case .selectRoom:
       guard let number = object["room_id"]?.wholeNumberOrNumericString, number > 0 else {
         return [.reply(.notAuthorized)]
       }
       return [.select(RoomID(number))]
-    case "message":
+    case .message:
       guard room != nil else { return [.reply(.roomNeeded)] }
       guard let content = object["content"]?.string, !content.isEmpty,
         content.utf8.count <= maximumContentBytes, !content.utf8.contains(0)
       else { return [.reply(.badMessage)] }
       return [.send(content: content)]
-    default: return [.reply(.unknownCommand)]
+    case .token, .quit, nil: return [.reply(.unknownCommand)]
     }
   }
 

@@ -18,6 +18,7 @@ final class NanoSession: WebSocketHandler, RoomListener {
   private var machine: NanoDialect
   private var allowance: FrameAllowance
   private var waiting = WaitingFrames()
+  private var outbox = Outbox()
   private var isBusy = false
   /// The room being selected, until it is known whether it may be.
   private var selecting: RoomID?
@@ -210,36 +211,42 @@ final class NanoSession: WebSocketHandler, RoomListener {
       reply(.notAuthorized)
       return
     }
-    loop.submit(
+    submit(
       Draft(
         id: .make(), roomID: id, channelID: room.channelID, from: caller.userID, type: .text,
         data: content, clientID: nil, access: .granted(version: room.accessVersion),
-        origin: Origin(loop: loop.loop.index, socket: connection.number)))
+        origin: Origin(loop: loop.loop.index, socket: connection.number)), room)
+  }
+
+  private func submit(_ draft: Draft, _ room: Room) {
+    switch outbox.decide(draft, version: room.accessVersion) {
+    case .send: loop.submit(draft)
+    case .hold: break
+    case .refuse: reply(.unavailable)
+    }
   }
 
   /// The broadcast is the answer.
   func committed(_ entry: Entry) {}
 
-  func receive(_ receipt: Receipt) {
-    switch receipt.outcome {
-    case .known, .conflict: break
-    case .denied: reply(.notAuthorized)
-    case .unavailable: reply(.unavailable)
-    case .stale: sendAgain(receipt.draft)
-    }
+  func failed(_ draft: Draft, _ code: ErrorCode) {
+    reply(code == .unavailable ? .unavailable : .notAuthorized)
   }
 
-  private func sendAgain(_ draft: Draft) {
-    feeds.withFreshRoom(draft.roomID) { [weak self] result in
+  func settled(_ roomID: RoomID, stale: Draft?) {
+    guard outbox.settled(roomID, stale: stale) else { return }
+    feeds.withFreshRoom(roomID) { [weak self] result in
       guard let self, let caller, !isEnded else { return }
-      switch result {
-      case .success(let room?)
-      where RuleEngine.standing(of: caller, in: room).permissions.contains(.write):
-        var again = draft
-        again.access = .granted(version: room.accessVersion)
-        loop.submit(again)
-      case .success: reply(.notAuthorized)
-      case .failure: reply(.unavailable)
+      for draft in outbox.takeBack(roomID) {
+        switch result {
+        case .success(let room?)
+        where RuleEngine.standing(of: caller, in: room).permissions.contains(.write):
+          var again = draft
+          again.access = .granted(version: room.accessVersion)
+          submit(again, room)
+        case .success: reply(.notAuthorized)
+        case .failure: reply(.unavailable)
+        }
       }
     }
   }

@@ -35,14 +35,31 @@ struct RelayFrame {
     }
   }
 
+  /// The types of frames besides those of messages. Who may send one is said here or does not build.
+  enum Kind: String, CaseIterable {
+    case subscribe, unsubscribe, resume, auth
+
+    var policy: Policy {
+      switch self {
+      case .subscribe, .resume: .room(.read)
+      case .unsubscribe, .auth: .caller
+      }
+    }
+
+    var meaning: String {
+      switch self {
+      case .subscribe: "hears rooms from now on"
+      case .unsubscribe: "hears rooms no more"
+      case .resume: "hears rooms from a seq on"
+      case .auth: "renews the token of the connection"
+      }
+    }
+  }
+
   /// What a frame of each type does and who may send it, as `martlet routes` prints it.
   static let table: [(type: String, policy: Policy, meaning: String)] =
-    MessageType.allCases.map { ($0.rawValue, .room(.write), "sends a message") } + [
-      ("subscribe", .room(.read), "hears rooms from now on"),
-      ("unsubscribe", .caller, "hears rooms no more"),
-      ("resume", .room(.read), "hears rooms from a seq on"),
-      ("auth", .caller, "renews the token of the connection"),
-    ]
+    MessageType.allCases.map { ($0.rawValue, .room(.write), "sends a message") }
+    + Kind.allCases.map { ($0.rawValue, $0.policy, $0.meaning) }
 
   private static let maximumChannels = 10_000
   fileprivate static let maximumClientIDBytes = 64
@@ -72,12 +89,12 @@ struct RelayFrame {
       action = .message(
         try RelayMessage(object, type: kind, maximumContentBytes: maximumContentBytes))
     } else {
-      switch type {
-      case "subscribe": action = .subscribe(try Self.channels(object, clientID, &faults))
-      case "unsubscribe": action = .unsubscribe(try Self.channels(object, clientID, &faults))
-      case "resume": action = try Self.resume(object, clientID, &faults)
-      case "auth": action = .auth(token: Secret(try Self.text(object, "token", clientID)))
-      default: throw Failure(.unknownType, clientID: clientID)
+      switch Kind(rawValue: type) {
+      case .subscribe: action = .subscribe(try Self.channels(object, clientID, &faults))
+      case .unsubscribe: action = .unsubscribe(try Self.channels(object, clientID, &faults))
+      case .resume: action = try Self.resume(object, clientID, &faults)
+      case .auth: action = .auth(token: Secret(try Self.text(object, "token", clientID)))
+      case nil: throw Failure(.unknownType, clientID: clientID)
       }
     }
     self.faults = faults

@@ -63,6 +63,4 @@ package final class RelayLoop {
     }
     hub.endTurn()
   }
-
-  package func stop() { headTimer?.cancel() }
 }

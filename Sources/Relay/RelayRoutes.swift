@@ -46,6 +46,8 @@ package struct RelayRoutes: Sendable {
   /// Every frame of both dialects with its policy, for `martlet routes`.
   package static var frames: [(socket: String, type: String, policy: String, meaning: String)] {
     RelayFrame.table.map { ("/v1/relay", $0.type, $0.policy.description, $0.meaning) }
-      + NanoDialect.table.map { ("/chat", $0.type, $0.policy, $0.meaning) }
+      + NanoDialect.Kind.allCases.map {
+        ("/chat", $0.rawValue, $0.policy.description, $0.meaning)
+      }
   }
 }

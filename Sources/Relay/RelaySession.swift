@@ -21,6 +21,7 @@ final class RelaySession: WebSocketHandler, RoomListener {
   private var allowance: FrameAllowance
   private var state = State.opening
   private var waiting = WaitingFrames()
+  private var outbox = Outbox()
   /// Rooms that this socket is subscribed to, or waits for, each with the head it was last told.
   private var heads: [RoomID: Int64] = [:]
   /// Rooms that the client unsubscribed from: they do not come back by themselves.
@@ -259,12 +260,20 @@ final class RelaySession: WebSocketHandler, RoomListener {
       fail(denial, clientID: nil, channel: message.channelID)
       return
     }
-    loop.submit(
+    submit(
       Draft(
         id: .make(), roomID: room.id, channelID: room.channelID, from: caller.userID,
         type: message.type, data: message.data, clientID: message.clientID,
         access: denial.map { .denied($0) } ?? .granted(version: room.accessVersion),
-        origin: Origin(loop: loop.loop.index, socket: connection.number)))
+        origin: Origin(loop: loop.loop.index, socket: connection.number)), room)
+  }
+
+  private func submit(_ draft: Draft, _ room: Room) {
+    switch outbox.decide(draft, version: room.accessVersion) {
+    case .send: loop.submit(draft)
+    case .hold: break
+    case .refuse: failed(draft, .unavailable)
+    }
   }
 
   /// Why the caller may not send this to the room; nil where it may.
@@ -300,33 +309,25 @@ final class RelaySession: WebSocketHandler, RoomListener {
     }
   }
 
-  func receive(_ receipt: Receipt) {
-    let draft = receipt.draft
-    switch receipt.outcome {
-    // Acknowledged as if it had just come, by `committed`.
-    case .known: break
-    case .conflict: fail(.clientIDConflict, clientID: draft.clientID, channel: draft.channelID)
-    case .denied(let code): fail(code, clientID: draft.clientID, channel: draft.channelID)
-    case .unavailable: fail(.unavailable, clientID: draft.clientID, channel: draft.channelID)
-    case .stale: submitAgain(draft)
-    }
+  func failed(_ draft: Draft, _ code: ErrorCode) {
+    fail(code, clientID: draft.clientID, channel: draft.channelID)
   }
 
-  private func submitAgain(_ draft: Draft) {
-    feeds.withFreshRoom(draft.roomID) { [weak self] result in
+  func settled(_ roomID: RoomID, stale: Draft?) {
+    guard outbox.settled(roomID, stale: stale) else { return }
+    feeds.withFreshRoom(roomID) { [weak self] result in
       guard let self, let caller, connection.socket.isOpen else { return }
-      switch result {
-      case .success(let room?):
-        var again = draft
-        if let denial = Self.denial(caller, room, draft.type) {
-          again.access = .denied(denial)
-        } else {
-          again.access = .granted(version: room.accessVersion)
+      for draft in outbox.takeBack(roomID) {
+        switch result {
+        case .success(let room?):
+          var again = draft
+          again.access =
+            Self.denial(caller, room, draft.type).map { .denied($0) }
+            ?? .granted(version: room.accessVersion)
+          submit(again, room)
+        case .success(nil): failed(draft, .roomNotFound)
+        case .failure(let error): failed(draft, error.code)
         }
-        loop.submit(again)
-      case .success(nil): fail(.roomNotFound, clientID: draft.clientID, channel: draft.channelID)
-      case .failure(let error):
-        fail(error.code, clientID: draft.clientID, channel: draft.channelID)
       }
     }
   }

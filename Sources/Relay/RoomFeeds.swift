@@ -199,16 +199,12 @@ final class RoomFeeds {
       switch event {
       case .entry(let entry, let origin):
         if rooms[entry.roomID] != nil { handle(entry.roomID, .entry(entry)) }
-        if let origin, origin.loop == loop.index { acknowledge(entry, origin.socket) }
-      case .receipt(let receipt):
-        guard receipt.draft.origin.loop == loop.index else { continue }
-        if case .known(let entry) = receipt.outcome {
-          // It may be in the log and not have reached this loop yet.
-          if rooms[entry.roomID] != nil { handle(entry.roomID, .head(entry.seq)) }
-          acknowledge(entry, receipt.draft.origin.socket)
-        } else {
-          listeners[receipt.draft.origin.socket]?.receive(receipt)
+        if let origin, origin.loop == loop.index {
+          listeners[origin.socket]?.settled(entry.roomID, stale: nil)
+          acknowledge(entry, origin.socket)
         }
+      case .receipt(let receipt):
+        if receipt.draft.origin.loop == loop.index { take(receipt) }
       case .access(.sessionEnded(let id)): ended.insert(id)
       case .access(.roomChanged(let id, let version)): accessChanged(id, version)
       case .access(.roomDeleted(let id, _)):
@@ -216,6 +212,26 @@ final class RoomFeeds {
       }
     }
     if !ended.isEmpty { end(ended) }
+  }
+
+  private func take(_ receipt: Receipt) {
+    let (draft, socket) = (receipt.draft, receipt.draft.origin.socket)
+    switch receipt.outcome {
+    case .stale: listeners[socket]?.settled(draft.roomID, stale: draft)
+    case .known(let entry):
+      listeners[socket]?.settled(draft.roomID, stale: nil)
+      // It may be in the log and not have reached this loop yet.
+      if rooms[entry.roomID] != nil { handle(entry.roomID, .head(entry.seq)) }
+      acknowledge(entry, socket)
+    case .conflict: fail(draft, .clientIDConflict)
+    case .denied(let code): fail(draft, code)
+    case .unavailable: fail(draft, .unavailable)
+    }
+  }
+
+  private func fail(_ draft: Draft, _ code: ErrorCode) {
+    listeners[draft.origin.socket]?.settled(draft.roomID, stale: nil)
+    listeners[draft.origin.socket]?.failed(draft, code)
   }
 
   /// The ack of an entry follows its broadcast on the sender's socket.

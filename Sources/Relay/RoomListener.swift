@@ -24,7 +24,11 @@ protocol RoomListener: AnyObject {
   func reset(_ room: Room, seq: Int64)
   /// An entry that this socket sent is in the log.
   func committed(_ entry: Entry)
-  func receive(_ receipt: Receipt)
+  /// A message that this socket sent is not in the log, for this reason.
+  func failed(_ draft: Draft, _ code: ErrorCode)
+  /// The log has answered a message that this socket sent, with the message where it is to be checked
+  /// again. Before `committed` or `failed`.
+  func settled(_ roomID: RoomID, stale: Draft?)
   /// The session that the caller's credential names has ended.
   func sessionEnded()
   func tick(now: Int64)

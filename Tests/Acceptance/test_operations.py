@@ -129,7 +129,7 @@ def test_metrics(fresh):
         "martlet_connections", "martlet_websockets", "martlet_frames_received_total", "martlet_deliveries_total",
         "martlet_commit_seconds_count", "martlet_commit_batch_count", "martlet_fdatasync_seconds_count",
         "martlet_wal_bytes", "martlet_room_heads_healed_total", "martlet_password_queue", "martlet_dropped_total",
-        "martlet_queue_bytes", "martlet_message_batch_count", "martlet_frames_refused_total",
+        "martlet_queue_bytes", "martlet_frames_sent_total", "martlet_message_batch_count", "martlet_frames_refused_total",
         "martlet_http_request_seconds_count", "martlet_topic_writes_total",
     ):
         assert re.search(rf"^{name}(\{{.*\}})? \S+$", page, re.M), name
@@ -213,6 +213,29 @@ def test_postgres_goes_away_and_comes_back(tmp_path):
                 assert relay.until("ack")["seq"] == 2
     finally:
         postgres.remove()
+
+
+def test_a_short_restart_of_postgres_costs_nobody_a_failure(tmp_path):
+    from concurrent.futures import ThreadPoolExecutor
+
+    from martlet import Server
+    from postgres import Postgres
+
+    database = Postgres().start()
+    try:
+        with Server(tmp_path / "data", MARTLET_DATABASE=database.database()) as server:
+            ada = server.person()
+            room = ada.room()
+            with ThreadPoolExecutor(12) as pool:
+                assert set(pool.map(lambda _: ada.http.get(f"/rooms/{room}").status_code, range(60))) == {200}
+            with ada.relay() as socket_:
+                database.stop()
+                database.start()
+                socket_.say(room, "after", "k")
+                assert socket_.until("text")["data"] == "after"
+                assert [ada.http.get(f"/rooms/{room}").status_code for _ in range(12)] == [200] * 12
+    finally:
+        database.remove()
 
 
 def test_locked_database_is_503_and_recovers(fresh):

@@ -45,7 +45,7 @@ package final class PostgresDatabase: Database {
   package func read<Result: Sendable>(
     _ body: @escaping @Sendable (Transaction) async throws -> Result
   ) async throws -> Result {
-    try await pool.use { try await Self.run($0, Self.beginRead, body).0 }
+    try await pool.use(beginning: Self.beginRead) { try await Self.run($0, body).0 }
   }
 
   @discardableResult
@@ -54,20 +54,18 @@ package final class PostgresDatabase: Database {
   ) async throws -> Result {
     let start = Monotonic.nanoseconds
     let metrics = metrics
-    return try await pool.use { connection in
-      let (result, hooks) = try await Self.run(connection, Self.begin, body)
+    return try await pool.use(beginning: Self.begin) { connection in
+      let (result, hooks) = try await Self.run(connection, body)
       metrics.commitSeconds.observe(Int((Monotonic.nanoseconds - start) / 1000))
       for hook in hooks { hook() }
       return result
     }
   }
 
-  /// A transaction from its begin to its end, on the connection's loop.
+  /// A transaction that has begun, to its end, on the connection's loop.
   private static func run<Result: Sendable>(
-    _ connection: PostgresConnection, _ begin: Statement,
-    _ body: @Sendable (Transaction) async throws -> Result
+    _ connection: PostgresConnection, _ body: @Sendable (Transaction) async throws -> Result
   ) async throws -> (Result, [@Sendable () -> Void]) {
-    _ = try await connection.run(begin)
     let transaction = Transaction(connection)
     let result: Result
     do { result = try await body(transaction) } catch {
@@ -97,8 +95,7 @@ package final class PostgresDatabase: Database {
     while let work = nextWork() {
       let start = Monotonic.nanoseconds
       do {
-        try await logPool.use { connection in
-          _ = try await connection.run(Self.begin)
+        try await logPool.use(beginning: Self.begin) { connection in
           await self.writeOnce(work, connection)
         }
         metrics.commitSeconds.observe(Int((Monotonic.nanoseconds - start) / 1000))
@@ -167,13 +164,17 @@ final class PostgresPool: Sendable {
     self.loops = loops
   }
 
-  /// Runs `body` with a connection, on that connection's loop. Throws what `body` throws; transient
-  /// trouble as `AppError` `unavailable`.
+  /// Runs `body` with a connection on which `begin` was run, on that connection's loop. Throws what
+  /// `body` throws; transient trouble as `AppError` `unavailable`.
+  ///
+  /// Connections that lay idle while Postgres was restarted are found out here, and replaced: nothing
+  /// has been asked of them yet.
   func use<Result: Sendable>(
+    beginning begin: Statement,
     _ body: @escaping @Sendable (PostgresConnection) async throws -> Result
   ) async throws -> Result {
     let place = try await take()
-    let outcome = Task(executorPreference: place.loop) { [url] in
+    let outcome = Task(executorPreference: place.loop) { [url] () -> Result? in
       let bound: LoopBound<PostgresConnection>
       switch place {
       case .connection(let idle): bound = idle
@@ -186,6 +187,14 @@ final class PostgresPool: Sendable {
         }
       }
       do {
+        _ = try await bound.value.run(begin)
+      } catch {
+        let isStale = place.isIdle && bound.value.isBroken
+        self.giveBack(bound)
+        if isStale { return nil }
+        throw error
+      }
+      do {
         let result = try await body(bound.value)
         self.giveBack(bound)
         return result
@@ -194,12 +203,18 @@ final class PostgresPool: Sendable {
         throw error
       }
     }
-    do { return try await outcome.value } catch { throw unavailable(error) }
+    do {
+      if let result = try await outcome.value { return result }
+    } catch { throw unavailable(error) }
+    await dropIdle()
+    return try await use(beginning: begin, body)
   }
 
   private enum Place: Sendable {
     case connection(LoopBound<PostgresConnection>)
     case new(EventLoop)
+
+    var isIdle: Bool { if case .connection = self { true } else { false } }
 
     var loop: EventLoop {
       switch self {
@@ -289,6 +304,18 @@ final class PostgresPool: Sendable {
       return state.waiting.isEmpty ? nil : state.waiting.removeFirst()
     }
     next?.resume(returning: nil)
+  }
+
+  /// Throws away the connections that nobody uses.
+  private func dropIdle() async {
+    let idle = state.withLock { state in
+      defer { state.idle = [] }
+      return state.idle
+    }
+    for bound in idle {
+      await Task(executorPreference: bound.loop) { bound.value.close() }.value
+      lose()
+    }
   }
 
   func close() async {

@@ -31,6 +31,7 @@ final class SQLiteWriter: @unchecked Sendable {
   private var isStopping = false
   private var thread: Thread?
   private var walBytes = 0
+  private var wasDiskLow = false
 
   /// Transactions that may wait; more are refused as unavailable.
   private static let maximumWaiting = 10_000
@@ -137,6 +138,10 @@ final class SQLiteWriter: @unchecked Sendable {
   private func commit(_ batch: Batch) {
     let start = Monotonic.nanoseconds
     let isDiskLow = disk.isLow
+    if isDiskLow != wasDiskLow {
+      wasDiskLow = isDiskLow
+      log.record(isDiskLow ? .error : .notice, isDiskLow ? "disk_low" : "disk_no_longer_low", [:])
+    }
     var accepted: [Pending] = []
     for pending in batch.transactions {
       if isDiskLow, pending.urgency == .ordinary {
@@ -153,6 +158,7 @@ final class SQLiteWriter: @unchecked Sendable {
     if accepted.isEmpty, messages == nil { return }
     do { try connection.script("BEGIN IMMEDIATE") } catch {
       let failure = unavailable(error)
+      log.error("commit_failed", ["cause": .init("\(error)")])
       for pending in accepted { pending.finish(failure) }
       messages?.fail(failure)
       return

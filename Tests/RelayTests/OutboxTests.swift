@@ -1,0 +1,61 @@
+import Basics
+import Events
+import Testing
+
+@testable import Relay
+
+@Suite struct OutboxTests {
+  /// Holds the value, so that expectations may change it.
+  private final class Held {
+    var outbox = Outbox()
+    func decide(_ draft: Draft, version: Int64) -> Outbox.Decision {
+      outbox.decide(draft, version: version)
+    }
+    func settled(_ room: RoomID, stale: Draft?) -> Bool { outbox.settled(room, stale: stale) }
+    func takeBack(_ room: RoomID) -> [Draft] { outbox.takeBack(room) }
+  }
+
+  private func draft(_ data: String) -> Draft {
+    Draft(
+      id: .make(), roomID: RoomID(1), channelID: "1", from: .make(), type: .text, data: data,
+      clientID: nil, access: .granted(version: 1), origin: Origin(loop: 0, socket: 1))
+  }
+
+  @Test func `what follows a stale message waits for it`() {
+    let outbox = Held()
+    #expect(outbox.decide(draft("a"), version: 1) == .send)
+    #expect(outbox.decide(draft("b"), version: 1) == .send)
+    // Access changed: these were checked under the new version, and would overtake.
+    #expect(outbox.decide(draft("c"), version: 2) == .hold)
+    #expect(!outbox.settled(RoomID(1), stale: draft("a")))
+    #expect(outbox.decide(draft("d"), version: 2) == .hold)
+    #expect(outbox.settled(RoomID(1), stale: draft("b")))
+    // While the room is read.
+    #expect(outbox.decide(draft("e"), version: 2) == .hold)
+    #expect(outbox.takeBack(RoomID(1)).map(\.data) == ["a", "b", "c", "d", "e"])
+    #expect(outbox.decide(draft("a"), version: 2) == .send)
+  }
+
+  @Test func `a change that made nothing stale lets the held ones go`() {
+    let outbox = Held()
+    #expect(outbox.decide(draft("a"), version: 1) == .send)
+    #expect(outbox.decide(draft("b"), version: 2) == .hold)
+    #expect(outbox.settled(RoomID(1), stale: nil))
+    #expect(outbox.takeBack(RoomID(1)).map(\.data) == ["b"])
+  }
+
+  @Test func `without changes nothing waits and nothing is kept`() {
+    let outbox = Held()
+    for _ in 0..<100 { #expect(outbox.decide(draft("x"), version: 1) == .send) }
+    for _ in 0..<100 { #expect(!outbox.settled(RoomID(1), stale: nil)) }
+    #expect(outbox.takeBack(RoomID(1)).isEmpty)
+    #expect(outbox.decide(draft("y"), version: 2) == .send)
+  }
+
+  @Test func `too many that wait are refused`() {
+    let outbox = Held()
+    #expect(outbox.decide(draft("a"), version: 1) == .send)
+    let held = (0..<100).filter { _ in outbox.decide(draft("x"), version: 2) == .hold }
+    #expect(held.count == 64)
+  }
+}
