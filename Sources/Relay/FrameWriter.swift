@@ -22,6 +22,48 @@ struct FrameWriter {
 
   // MARK: Relay v1
 
+  /// A room and the seq up to which its log is known.
+  typealias RoomHead = (key: RoomID, value: Int64)
+
+  /// A client that lost its connection waits so long, at random, before it comes back.
+  private static let reconnectMilliseconds: [Int64] = [500, 5000]
+
+  mutating func ready(
+    _ caller: Caller, epoch: String, heartbeatSeconds: Int64, channels: [RoomHead]
+  ) -> [UInt8] {
+    frame {
+      $0.member("type", "ready")
+      $0.member("user_id", caller.userID)
+      $0.member("epoch", epoch)
+      $0.member("heartbeat_s", heartbeatSeconds)
+      $0.key("reconnect_ms")
+      $0.array(of: Self.reconnectMilliseconds) { $0.value($1) }
+      $0.expiry(of: caller)
+      $0.channels(channels)
+    }
+  }
+
+  mutating func authed(_ caller: Caller) -> [UInt8] {
+    frame {
+      $0.member("type", "authed")
+      $0.expiry(of: caller)
+    }
+  }
+
+  mutating func expiring(inSeconds seconds: Int64) -> [UInt8] {
+    frame {
+      $0.member("type", "expiring")
+      $0.member("in_s", seconds)
+    }
+  }
+
+  mutating func heartbeat(_ moved: [RoomHead]) -> [UInt8] {
+    frame {
+      $0.member("type", "heartbeat")
+      $0.channels(moved)
+    }
+  }
+
   /// A message, as all but its sender see it; with `client_id` as the sender's sockets do.
   mutating func relayMessage(_ entry: Entry, withClientID: Bool) -> [UInt8] {
     frame {
@@ -103,6 +145,28 @@ struct FrameWriter {
     frame {
       $0.member("type", reply.type)
       $0.member("data", reply.word)
+    }
+  }
+}
+
+extension JSONWriter {
+  /// `expires_at`: RFC 3339, or null where the credential lives as long as its session.
+  fileprivate mutating func expiry(of caller: Caller) {
+    if let expiresAt = caller.expiresAt {
+      member("expires_at", expiresAt)
+    } else {
+      nullMember("expires_at")
+    }
+  }
+
+  fileprivate mutating func channels(_ heads: [FrameWriter.RoomHead]) {
+    key("channels")
+    array(of: heads) { writer, head in
+      writer.object {
+        $0.member("channel_id", head.key.description)
+        $0.member("room_id", head.key.value)
+        $0.member("seq", head.value)
+      }
     }
   }
 }

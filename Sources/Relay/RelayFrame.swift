@@ -203,3 +203,9 @@ struct RelayMessage {
     self.data = data
   }
 }
+
+/// The text as one JSON object, or nil.
+func parseObject(_ text: UnsafeRawBufferPointer, maximumDepth: Int) -> JSONObject? {
+  // Whatever is wrong with it, it is not one JSON object.
+  (try? JSONParser.parse(text.bindMemory(to: UInt8.self), maximumDepth: maximumDepth))?.object
+}

@@ -116,21 +116,9 @@ final class RelaySession: WebSocketHandler, RoomListener {
       heads[id] = 0
       feeds.attach(self, to: id, .listed)
     }
-    let channels = heads.sorted { $0.key < $1.key }
-    let epoch = services.epoch
-    let frame = feeds.frames.frame { writer in
-      writer.member("type", "ready")
-      writer.member("user_id", caller.userID)
-      writer.member("epoch", epoch)
-      writer.member("heartbeat_s", Self.heartbeatMilliseconds / 1000)
-      writer.key("reconnect_ms")
-      writer.array {
-        $0.value(Int64(500))
-        $0.value(Int64(5000))
-      }
-      writer.expiry(of: caller)
-      writer.channels(channels)
-    }
+    let frame = feeds.frames.ready(
+      caller, epoch: services.epoch, heartbeatSeconds: Self.heartbeatMilliseconds / 1000,
+      channels: heads.sorted { $0.key < $1.key })
     loop.hub.send(frame, to: connection)
     serveWaiting()
   }
@@ -473,11 +461,7 @@ final class RelaySession: WebSocketHandler, RoomListener {
     if old.expiresAt == nil, old.sessionID == new.sessionID { new.expiresAt = nil }
     caller = new
     isExpiryAnnounced = false
-    send(
-      feeds.frames.frame {
-        $0.member("type", "authed")
-        $0.expiry(of: new)
-      })
+    send(feeds.frames.authed(new))
     guard new.entities != old.entities || new.level != old.level else { return }
     feeds.renewed(self, from: old, in: Array(heads.keys))
     if followsAllRooms { followNewRooms(new) }
@@ -543,11 +527,7 @@ final class RelaySession: WebSocketHandler, RoomListener {
       }
       if left <= Self.expiryWarningMilliseconds, !isExpiryAnnounced {
         isExpiryAnnounced = true
-        send(
-          feeds.frames.frame {
-            $0.member("type", "expiring")
-            $0.member("in_s", (left + 999) / 1000)
-          })
+        send(feeds.frames.expiring(inSeconds: (left + 999) / 1000))
       }
     }
     if now >= heartbeatDue {
@@ -569,11 +549,7 @@ final class RelaySession: WebSocketHandler, RoomListener {
       // What the heads speak of goes out before them.
       send([], after: id)
     }
-    send(
-      feeds.frames.frame {
-        $0.member("type", "heartbeat")
-        $0.channels(moved.sorted { $0.key < $1.key })
-      })
+    send(feeds.frames.heartbeat(moved.sorted { $0.key < $1.key }))
   }
 
   func closed() {
@@ -583,32 +559,4 @@ final class RelaySession: WebSocketHandler, RoomListener {
     isCounted = false
     feeds.remove(self, from: Array(heads.keys))
   }
-}
-
-extension JSONWriter {
-  /// `expires_at`: RFC 3339, or null where the credential lives as long as its session.
-  fileprivate mutating func expiry(of caller: Caller) {
-    if let expiresAt = caller.expiresAt {
-      member("expires_at", expiresAt)
-    } else {
-      nullMember("expires_at")
-    }
-  }
-
-  fileprivate mutating func channels(_ heads: [(key: RoomID, value: Int64)]) {
-    key("channels")
-    array(of: heads) { writer, head in
-      writer.object {
-        $0.member("channel_id", head.key.description)
-        $0.member("room_id", head.key.value)
-        $0.member("seq", head.value)
-      }
-    }
-  }
-}
-
-/// The text as one JSON object, or nil.
-func parseObject(_ text: UnsafeRawBufferPointer, maximumDepth: Int) -> JSONObject? {
-  // Whatever is wrong with it, it is not one JSON object.
-  (try? JSONParser.parse(text.bindMemory(to: UInt8.self), maximumDepth: maximumDepth))?.object
 }
