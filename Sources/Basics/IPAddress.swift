@@ -46,19 +46,6 @@ package struct IPAddress: Hashable, Sendable, CustomStringConvertible {
     }
   }
 
-  /// The peer of a connected socket, or nil where it has none.
-  package init?(peerOf descriptor: Int32) {
-    var storage = sockaddr_storage()
-    var length = socklen_t(MemoryLayout<sockaddr_storage>.size)
-    let status = withUnsafeMutablePointer(to: &storage) {
-      $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-        getpeername(descriptor, $0, &length)
-      }
-    }
-    guard status == 0 else { return nil }
-    self.init(storage)
-  }
-
   /// The address in what `accept` filled in; nil for other families.
   package init?(_ storage: sockaddr_storage) {
     var storage = storage

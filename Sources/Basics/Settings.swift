@@ -184,7 +184,7 @@ extension Settings {
     },
     entry(
       "ACCESS_LOG_PER_SECOND", "100",
-      "Requests logged per second and loop; beyond it only a count of those left out. 0: none."
+      "Requests logged per second; beyond it only a count of those left out. 0: none."
     ) { $1.accessLogPerSecond = try integer($0, 0...1_000_000) },
     entry("MAX_FRAME_BYTES", "131072", "Largest WebSocket text message; beyond it close 1009.") {
       $1.maxFrameBytes = try integer($0, 1024...16_777_216)

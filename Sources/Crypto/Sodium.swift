@@ -28,14 +28,6 @@ package enum SecretBytes {
 
 /// Digests and message authentication.
 package enum Hash {
-  /// SHA-256 (FIPS 180-4), 32 bytes.
-  package static func sha256(_ bytes: [UInt8]) -> [UInt8] {
-    Sodium.ready
-    var digest = [UInt8](repeating: 0, count: 32)
-    crypto_hash_sha256(&digest, bytes, UInt64(bytes.count))
-    return digest
-  }
-
   /// BLAKE2b of 16 bytes (RFC 7693): tells one content from another, cheaper than SHA-256.
   package static func blake2b128(_ bytes: [UInt8]) -> [UInt8] {
     Sodium.ready

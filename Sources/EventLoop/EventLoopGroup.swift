@@ -10,9 +10,4 @@ package struct EventLoopGroup: Sendable {
 
   /// A part of another group.
   package init(loops: [EventLoop]) { self.loops = loops }
-
-  /// Stops every loop and waits for the threads. Not from a loop.
-  package func stop() {
-    for loop in loops { loop.stop() }
-  }
 }

@@ -204,6 +204,7 @@ package final class Hub {
       // The commit that is awaited wakes the loop; the timer is for one that does not come.
       if !isTimerArmed {
         isTimerArmed = true
+        // Unowned: a hub lives as long as its loop.
         loop.schedule(after: 1) { [unowned self] in isTimerArmed = false }
       }
       return

@@ -15,7 +15,6 @@ final class BenchClient {
   private var watch: DescriptorWatch?
   private var rest: [UInt8] = []
   private var unsent: [UInt8] = []
-  private var isConnected = false
   private var isOpen = true
   private var phase = Phase.connecting
 
@@ -64,6 +63,7 @@ final class BenchClient {
       Glibc.close(descriptor)
       return nil
     }
+    // Unowned: the watch is closed with the client, which owns it.
     let watch = DescriptorWatch(loop: loop, descriptor: descriptor) { [unowned self] in ready($0) }
     watch.watch([.readable, .writable])
     self.watch = watch

@@ -13,6 +13,7 @@ final class NanoSession: WebSocketHandler, RoomListener {
   let connection: Hub.Connection
   private(set) var caller: Caller?
   let dialect = Dialect.nano
+  // Unowned: a relay lives as long as its loop, and sockets less.
   private unowned let loop: RelayLoop
   private let services: RelayServices
   private var machine: NanoDialect

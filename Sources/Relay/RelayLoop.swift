@@ -35,6 +35,7 @@ package final class RelayLoop {
     feeds = RoomFeeds(
       loop: loop, hub: hub, history: history, directory: directory, metrics: metrics,
       relayMetrics: services.metrics, log: services.log)
+    // Unowned, here and below: a relay lives as long as its loop.
     loop.onTurnEnd { [unowned self] in endTurn() }
     headTimer = loop.schedule(every: Self.compareHeadsMilliseconds) { [unowned self] in
       feeds.compareHeads()

@@ -16,6 +16,7 @@ final class RelaySession: WebSocketHandler, RoomListener {
   let dialect = Dialect.relay
   /// False for `?subscribe=none`: only what is asked for.
   private let followsAllRooms: Bool
+  // Unowned: a relay lives as long as its loop, and sockets less.
   private unowned let loop: RelayLoop
   private let services: RelayServices
   private var allowance: FrameAllowance

@@ -26,6 +26,7 @@ final class Replays {
     var entriesPerPiece: Int64 = 32
   }
 
+  // Unowned: the feeds own this.
   private unowned let feeds: RoomFeeds
   private var queues: [UInt64: Queue] = [:]
 

@@ -388,6 +388,7 @@ final class RoomFeeds {
     case .revoke(let subscriber, let code):
       leaveTopic(subscriber, served)?.revoked(id, channelID: id.description, code)
     case .waitForGap(let isRetry):
+      // Unowned: feeds live as long as their loop.
       loop.schedule(after: isRetry ? Self.gapRetryMilliseconds : Self.gapMilliseconds) {
         [unowned self] in handle(id, .gapTimeout)
       }

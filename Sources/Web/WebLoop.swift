@@ -45,6 +45,7 @@ final class WebLoop {
     self.application = application
     self.limits = limits
     transports = try TransportContext(loop: loop, certificate: certificate)
+    // Unowned, here and below: what calls back is owned, and ended in `destroy`.
     ticker = loop.schedule(every: Self.tickMilliseconds) { [unowned self] in tick() }
   }
 

@@ -270,10 +270,10 @@ def test_nearly_full_disk_refuses_growth_but_not_log_out(fresh):
         assert http.post("/v1/auth/logout").status_code == 204
 
 
-def test_start_is_quick_and_lean(fresh):
+def test_a_server_without_work_is_lean(fresh):
     server = fresh()
     rss = int(re.search(r"VmRSS:\s+(\d+)", open(f"/proc/{server.process.pid}/status").read())[1])
-    assert rss < 60_000
+    assert rss < 40_000
 
 
 def test_a_start_that_waits_can_be_called_off(tmp_path):

@@ -82,7 +82,7 @@ import Testing
     #expect((490...510).contains(admitted))
   }
 
-  @Test func `keys do not share, and are forgotten when full`() {
+  @Test func `keys do not share`() {
     let limiter = KeyedRateLimiter<Int>(Rate(burst: 1, perSecond: 1))
     #expect(limiter.take(1, now: 1) == nil)
     #expect(limiter.take(1, now: 2) == 1)

@@ -65,6 +65,7 @@ final class PostgresConnection: SQLConnection {
   }
 
   private func makeWatch() -> DescriptorWatch {
+    // Unowned: the watch is closed with the connection, which owns it.
     DescriptorWatch(loop: loop, descriptor: PQsocket(handle)) { [unowned self] readiness in
       watch?.watch([])
       let waiter = waiter
@@ -79,6 +80,7 @@ final class PostgresConnection: SQLConnection {
   ) async throws -> DescriptorWatch.Readiness {
     let left = until - Monotonic.milliseconds
     guard left > 0 else { throw gone("no answer in time") }
+    // Unowned: whoever awaits below holds the connection, and cancels the timer.
     let timer = loop.schedule(after: Int(left)) { [unowned self] in
       let waiter = waiter
       self.waiter = nil

@@ -8,6 +8,7 @@ internal import EventLoop
 /// On its loop only. Bounds: a head and a body have their size and their time; bytes of later
 /// requests wait in the kernel once a little has been read ahead.
 final class HTTPConnection: TransportHandler {
+  // Unowned: the loop's connections end before it, and a transport owns its protocol.
   private unowned let owner: WebLoop
   private unowned let transport: Transport
   private var buffer: [UInt8] = []

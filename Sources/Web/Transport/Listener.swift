@@ -107,6 +107,7 @@ final class Listener {
     self.descriptor = descriptor
     self.accepted = accepted
     guard listen(descriptor, 4096) == 0 else { throw SystemError("listen", errno: errno) }
+    // Unowned: the watch is closed with the listener, which owns it.
     let watch = DescriptorWatch(loop: loop, descriptor: descriptor) { [unowned self] _ in
       acceptSome()
     }

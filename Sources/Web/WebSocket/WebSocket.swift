@@ -63,6 +63,7 @@ package struct WebSocketUpgrade: Sendable {
 package final class WebSocket {
   package let loop: EventLoop
   package let address: IPAddress
+  // Unowned: the connection owns this, and ends it before it goes.
   private unowned let connection: WebSocketConnection
   /// Direct, for the hot path. The transport lets go of its protocol when it closes, which ends the
   /// circle of references.

@@ -3,6 +3,7 @@ internal import EventLoop
 
 /// RFC 6455 on one transport: handshake, frames, pings, the closing handshake.
 final class WebSocketConnection: TransportHandler {
+  // Unowned: the loop's connections end before it, and a transport owns its protocol.
   private unowned let owner: WebLoop
   private unowned let transport: Transport
   private let upgrade: WebSocketUpgrade
