@@ -7,7 +7,7 @@ package import Events
 
 /// What may be done with accounts and sessions, in which order, and with which effects.
 package final class AccountService: Sendable {
-  private let database: any Database
+  private let database: any SQLDatabase
   private let events: EventStream
   private let tokens: LocalTokens
   private let hashing: Lane
@@ -19,7 +19,7 @@ package final class AccountService: Sendable {
   private let decoyHash: String
 
   package init(
-    database: any Database, events: EventStream, tokens: LocalTokens, hashing: Lane,
+    database: any SQLDatabase, events: EventStream, tokens: LocalTokens, hashing: Lane,
     settings: Settings
   ) {
     self.database = database
@@ -271,7 +271,7 @@ package final class AccountService: Sendable {
 /// What accounts do when the server starts and while it runs.
 package enum AccountUpkeep {
   /// The signing keys, made at the first start. Throws where the database holds something else.
-  package static func tokens(from database: any Database) async throws -> LocalTokens {
+  package static func tokens(from database: any SQLDatabase) async throws -> LocalTokens {
     let stored = try await database.write(.essential) { transaction in
       // Nodes that start together must end up with one key.
       try await transaction.exclusively()
@@ -293,7 +293,7 @@ package enum AccountUpkeep {
 
   /// Sessions that the database says ended lately and that are new here; they are added.
   package static func newlyEnded(
-    _ ended: EndedSessions, in database: any Database, since: Timestamp
+    _ ended: EndedSessions, in database: any SQLDatabase, since: Timestamp
   ) async throws -> [SessionID] {
     let rows = try await database.read { try await AccountStore.ended(since: since, in: $0) }
     return rows.filter { ended.add($0.0, at: $0.1) }.map(\.0)
@@ -304,7 +304,7 @@ package enum AccountUpkeep {
   private static let unusedKeptMilliseconds: Int64 = 90 * 86_400_000
 
   /// Removes sessions that are of no use to anyone: ended a day ago, or not used for 90 days.
-  package static func removeOldSessions(in database: any Database) async throws {
+  package static func removeOldSessions(in database: any SQLDatabase) async throws {
     let now = Timestamp.now
     try await database.write { transaction in
       try await AccountStore.removeSessions(

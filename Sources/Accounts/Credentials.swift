@@ -9,7 +9,7 @@ internal import Synchronization
 /// A token that was verified is remembered for as long as it is good, so that its signature is
 /// checked once per node; whether its session has ended is asked every time.
 package final class Credentials: Authenticator {
-  private let database: any Database
+  private let database: any SQLDatabase
   private let local: LocalTokens
   private let foreign: ForeignTokens?
   private let ended: EndedSessions
@@ -19,7 +19,7 @@ package final class Credentials: Authenticator {
   private static let maximumRemembered = 4096
 
   package init(
-    database: any Database, local: LocalTokens, foreign: ForeignTokens?, ended: EndedSessions,
+    database: any SQLDatabase, local: LocalTokens, foreign: ForeignTokens?, ended: EndedSessions,
     seen: SessionActivity
   ) {
     self.database = database
@@ -136,7 +136,7 @@ package final class SessionActivity: Sendable {
   }
 
   /// Writes what was noted since the last call.
-  package func write(to database: any Database) async throws {
+  package func write(to database: any SQLDatabase) async throws {
     let noted = state.withLock { state in
       defer { state.unwritten = [:] }
       return state.unwritten

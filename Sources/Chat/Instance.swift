@@ -6,7 +6,7 @@ package enum Instance {
   /// The name of the log: made at the first start, and again after a backup was restored, so that no
   /// client takes its cursor from one history into another.
   package static func epoch(
-    from database: any Database, make: @escaping @Sendable () -> String
+    from database: any SQLDatabase, make: @escaping @Sendable () -> String
   ) async throws -> String {
     try await database.write(.essential) { transaction in
       // Nodes that start together must end up with one name.

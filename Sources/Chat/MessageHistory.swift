@@ -5,9 +5,9 @@ package import Events
 
 /// Reads the log: pages of messages for people, runs of entries for sockets that resume.
 package struct MessageHistory: Sendable {
-  private let database: any Database
+  private let database: any SQLDatabase
 
-  package init(database: any Database) { self.database = database }
+  package init(database: any SQLDatabase) { self.database = database }
 
   /// Which messages of a room, and in which order.
   package struct Selection: Sendable {

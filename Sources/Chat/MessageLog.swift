@@ -11,7 +11,7 @@ internal import Synchronization
 /// its own where it has none, is looked up, those that are new get the next seqs, and the head moves. What is published after the
 /// commit are the entries in order, and a receipt for every draft that made none.
 package final class MessageLog: Ingest, GatheredWork {
-  private let database: any Database
+  private let database: any SQLDatabase
   private let events: EventStream
   private let metrics: ChatMetrics
   private struct Waiting {
@@ -27,7 +27,7 @@ package final class MessageLog: Ingest, GatheredWork {
   private static let maximumWaiting = 100_000
   private static let maximumWaitingBytes = 64 * 1024 * 1024
 
-  package init(database: any Database, events: EventStream, metrics: ChatMetrics) {
+  package init(database: any SQLDatabase, events: EventStream, metrics: ChatMetrics) {
     self.database = database
     self.events = events
     self.metrics = metrics

@@ -7,7 +7,7 @@ internal import Synchronization
 /// A change made on this node puts the new state here before its event goes out. A change made
 /// elsewhere arrives as a version only; whoever needs the room then loads it.
 package final class RoomDirectory: Sendable {
-  private let database: any Database
+  private let database: any SQLDatabase
   private struct State {
     var rooms: [RoomID: Room] = [:]
     /// Versions at which rooms are known to be deleted.
@@ -17,7 +17,7 @@ package final class RoomDirectory: Sendable {
 
   private static let capacity = 20_000
 
-  package init(database: any Database) { self.database = database }
+  package init(database: any SQLDatabase) { self.database = database }
 
   /// The room as it is in memory, without asking the database.
   package func cached(_ id: RoomID) -> Room? { state.withLock { $0.rooms[id] } }

@@ -8,14 +8,14 @@ package import Events
 /// Every operation checks the caller's right on the state that it reads in its own transaction. A
 /// stranger learns nothing: not there and not yours are the same 404.
 package final class Rooms: Sendable {
-  private let database: any Database
+  private let database: any SQLDatabase
   private let events: EventStream
   package let directory: RoomDirectory
   private let maximumRules: Int
   private let levelToCreate: Int64
 
   package init(
-    database: any Database, events: EventStream, directory: RoomDirectory, maximumRules: Int,
+    database: any SQLDatabase, events: EventStream, directory: RoomDirectory, maximumRules: Int,
     levelToCreate: Int64
   ) {
     self.database = database

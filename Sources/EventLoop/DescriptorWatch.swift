@@ -15,12 +15,12 @@ package final class DescriptorWatch {
     package static let failed = Readiness(rawValue: 4)
   }
 
-  private let loop: EventLoop
+  private let loop: Loop
   private let handle = UnsafeMutablePointer<uv_poll_t>.allocate(capacity: 1)
   private var ready: ((Readiness) -> Void)?
 
   /// `ready` is called for what is watched, until `close`.
-  package init(loop: EventLoop, descriptor: Int32, _ ready: @escaping (Readiness) -> Void) {
+  package init(loop: Loop, descriptor: Int32, _ ready: @escaping (Readiness) -> Void) {
     loop.preconditionOnLoop()
     self.loop = loop
     self.ready = ready

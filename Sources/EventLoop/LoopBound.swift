@@ -2,11 +2,11 @@
 /// but on that loop traps.
 package struct LoopBound<Value>: @unchecked Sendable {
   // Unchecked: `value` is reached on one thread only, and the precondition proves it.
-  package let loop: EventLoop
+  package let loop: Loop
   private let stored: Value
 
   /// On the loop only.
-  package init(_ value: Value, on loop: EventLoop) {
+  package init(_ value: Value, on loop: Loop) {
     loop.preconditionOnLoop()
     self.loop = loop
     stored = value
@@ -18,7 +18,7 @@ package struct LoopBound<Value>: @unchecked Sendable {
   }
 }
 
-extension EventLoop {
+extension Loop {
   /// Runs `body` on the loop with a value that belongs to it.
   package func execute<Value>(
     with bound: LoopBound<Value>, _ body: @escaping @Sendable (Value) -> Void

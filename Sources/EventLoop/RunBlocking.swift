@@ -1,6 +1,6 @@
 internal import Basics
 
-extension EventLoop {
+extension Loop {
   /// Runs `body` on this loop and blocks the calling thread until it is done: for the main thread,
   /// at the start and at the end. Not from a loop.
   package func runBlocking<Result: Sendable>(

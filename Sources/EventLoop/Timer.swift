@@ -4,14 +4,14 @@ internal import CLibUV
 ///
 /// On its loop only. Callbacks come no earlier than asked; libuv counts whole milliseconds.
 package final class Timer {
-  private let loop: EventLoop
+  private let loop: Loop
   private let handle = UnsafeMutablePointer<uv_timer_t>.allocate(capacity: 1)
   private let action: () -> Void
   private let repeats: Bool
   private var isOpen = true
 
   fileprivate init(
-    on loop: EventLoop, after milliseconds: Int, repeats: Bool, _ action: @escaping () -> Void
+    on loop: Loop, after milliseconds: Int, repeats: Bool, _ action: @escaping () -> Void
   ) {
     loop.preconditionOnLoop()
     self.loop = loop
@@ -52,7 +52,7 @@ package final class Timer {
   }
 }
 
-extension EventLoop {
+extension Loop {
   /// Calls `action` once, after so many milliseconds. On the loop only.
   @discardableResult
   package func schedule(after milliseconds: Int, _ action: @escaping () -> Void) -> Timer {

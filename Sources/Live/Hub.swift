@@ -10,7 +10,7 @@ package import Web
 ///
 /// Hot path: concrete types, no allocation and no encoding per subscriber (`fanout` benchmark).
 package final class Hub {
-  package let loop: EventLoop
+  package let loop: Loop
   private let metrics: LiveMetrics
   private let sendQueueBytes: Int
   /// Messages that are being committed: while there are some, a flush may wait for them.
@@ -33,7 +33,7 @@ package final class Hub {
 
   /// `outstanding` tells how many accepted messages have not been published yet.
   package init(
-    loop: EventLoop, sendQueueBytes: Int, metrics: LiveMetrics, outstanding: @escaping () -> Int
+    loop: Loop, sendQueueBytes: Int, metrics: LiveMetrics, outstanding: @escaping () -> Int
   ) {
     loop.preconditionOnLoop()
     self.loop = loop

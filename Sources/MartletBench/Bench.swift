@@ -30,7 +30,7 @@ enum Bench {
     let path = options["--path"] ?? "/v1/me"
     let processes = (options["--pids"] ?? "").split(separator: ",").compactMap { Int($0) }
     let spins = options["--spin"] != nil
-    let loop = EventLoop()
+    let loop = Loop()
 
     let report: @Sendable (Outcome) -> Void = { outcome in
       let members = outcome.values.map { "\"\($0)\":\(($1 * 1000).rounded() / 1000)" }

@@ -10,7 +10,7 @@ internal import EventLoop
 /// One raw client connection of the load generator: HTTP or, after a handshake, WebSocket. As lean as
 /// can be, so that the server is what is measured. On its loop only.
 final class BenchClient {
-  private let loop: EventLoop
+  private let loop: Loop
   private let descriptor: Int32
   private var watch: DescriptorWatch?
   private var rest: [UInt8] = []
@@ -40,7 +40,7 @@ final class BenchClient {
   private nonisolated(unsafe) static let buffer = UnsafeMutableRawBufferPointer.allocate(
     byteCount: bufferBytes, alignment: 16)  // One loop runs all clients.
 
-  init?(loop: EventLoop, port: UInt16, mode: Mode) {
+  init?(loop: Loop, port: UInt16, mode: Mode) {
     loop.preconditionOnLoop()
     self.loop = loop
     self.mode = mode

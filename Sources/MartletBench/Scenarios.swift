@@ -37,7 +37,7 @@ extension Outcome {
 
 /// The work that is done on a server. On one loop.
 final class Scenario {
-  let loop: EventLoop
+  let loop: Loop
   let target: Target
   let seconds: Double
   private var clients: [BenchClient] = []
@@ -46,7 +46,7 @@ final class Scenario {
   private let usage: ServerUsage
 
   init(
-    loop: EventLoop, target: Target, seconds: Double, contentBytes: Int, usage: ServerUsage
+    loop: Loop, target: Target, seconds: Double, contentBytes: Int, usage: ServerUsage
   ) {
     self.contentBytes = contentBytes
     self.usage = usage

@@ -9,7 +9,7 @@ internal import Web
 /// The relay on one event loop: its sockets, the rooms they hear, and a turn's messages on their way
 /// to the log. On the loop only.
 package final class RelayLoop {
-  let loop: EventLoop
+  let loop: Loop
   let services: RelayServices
   let hub: Hub
   let feeds: RoomFeeds
@@ -22,7 +22,7 @@ package final class RelayLoop {
   private static let compareHeadsMilliseconds = 25_000
 
   package init(
-    loop: EventLoop, services: RelayServices, history: MessageHistory, directory: RoomDirectory,
+    loop: Loop, services: RelayServices, history: MessageHistory, directory: RoomDirectory,
     metrics: LiveMetrics
   ) {
     self.loop = loop

@@ -7,7 +7,7 @@ internal import Live
 
 /// The rooms that one event loop serves: carries out what each `RoomFeed` decides. On the loop only.
 final class RoomFeeds {
-  let loop: EventLoop
+  let loop: Loop
   let hub: Hub
   var frames = FrameWriter()
   private let history: MessageHistory
@@ -54,7 +54,7 @@ final class RoomFeeds {
   private static let roomsPerRead = 256
 
   init(
-    loop: EventLoop, hub: Hub, history: MessageHistory, directory: RoomDirectory,
+    loop: Loop, hub: Hub, history: MessageHistory, directory: RoomDirectory,
     metrics: LiveMetrics, relayMetrics: RelayMetrics, log: Log
   ) {
     self.loop = loop

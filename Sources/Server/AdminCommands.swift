@@ -14,7 +14,7 @@ internal import Web
 struct AdminCommands {
   private let settings: Settings
   private let log: Log
-  private let loop = EventLoop(name: "admin")
+  private let loop = Loop(name: "admin")
 
   init(_ settings: Settings) {
     self.settings = settings
@@ -22,7 +22,7 @@ struct AdminCommands {
   }
 
   private func withDatabase<Result: Sendable>(
-    _ body: @escaping @Sendable (any Database) async throws -> Result
+    _ body: @escaping @Sendable (any SQLDatabase) async throws -> Result
   ) throws -> Result {
     let database = try Storage.open(
       settings, metrics: DatabaseMetrics(Metrics()), log: log, loops: [loop])

@@ -16,7 +16,7 @@ package final class MartletServer: Sendable {
   private let log: Log
   private let metrics = Metrics()
   private let health = Health()
-  private let group: EventLoopGroup
+  private let group: LoopGroup
   private let hashing: Lane
   private let compressing = Lane(name: "gzip", threads: 1, maximumWaiting: 64)
   private let openFileLimit: Int
@@ -25,7 +25,7 @@ package final class MartletServer: Sendable {
     self.settings = settings
     self.log = log
     openFileLimit = ProcessLimits.raiseOpenFiles()
-    group = EventLoopGroup(count: settings.loops)
+    group = LoopGroup(count: settings.loops)
     hashing = Lane(name: "password", threads: settings.passwordHashers, maximumWaiting: 256)
   }
 
@@ -35,7 +35,7 @@ package final class MartletServer: Sendable {
     package let url: String
     fileprivate let web: WebServer
     fileprivate let metricsWeb: WebServer?
-    fileprivate let database: any Database
+    fileprivate let database: any SQLDatabase
     fileprivate let tasks: [Task<Void, Never>]
   }
 
@@ -118,7 +118,7 @@ package final class MartletServer: Sendable {
 
   /// Every route of the public listener.
   private static func router(
-    settings: Settings, health: Health, database: any Database, accounts: AccountService,
+    settings: Settings, health: Health, database: any SQLDatabase, accounts: AccountService,
     rooms: Rooms, history: MessageHistory, relayLoops: [LoopBound<RelayLoop>], audit: Audit,
     hasRoomForWebSocket: @escaping @Sendable () -> Bool
   ) -> Router {
@@ -206,7 +206,7 @@ package final class MartletServer: Sendable {
     inner.tlsCertificate = nil
     inner.tlsKey = nil
     let web = WebServer(
-      settings: inner, group: EventLoopGroup(loops: [group.loops[0]]), openFileLimit: openFileLimit,
+      settings: inner, group: LoopGroup(loops: [group.loops[0]]), openFileLimit: openFileLimit,
       log: log, metrics: Metrics())
     var router = Router()
     MetricsRoutes(metrics: metrics).add(to: &router)
@@ -217,7 +217,7 @@ package final class MartletServer: Sendable {
   }
 
   private func startUpkeep(
-    _ database: any Database, _ history: MessageHistory, _ events: EventStream,
+    _ database: any SQLDatabase, _ history: MessageHistory, _ events: EventStream,
     _ ended: EndedSessions, _ activity: SessionActivity
   ) -> [Task<Void, Never>] {
     let loop = group.loops[0]
@@ -288,7 +288,7 @@ extension Settings {
 }
 
 /// Stands where a database would, while routes are only described. Answers nothing.
-private struct DescribedDatabase: Database {
+private struct DescribedDatabase: SQLDatabase {
   func read<Result: Sendable>(
     _ body: @escaping @Sendable (Transaction) async throws -> Result
   ) async throws -> Result { throw AppError(.unavailable) }

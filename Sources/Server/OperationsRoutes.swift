@@ -15,7 +15,7 @@ final class Health: Sendable {
 /// `/healthz` (the process) and `/readyz` (database, draining), for load balancers and supervisors.
 struct OperationsRoutes: Sendable {
   let health: Health
-  let database: any Database
+  let database: any SQLDatabase
 
   func add(to router: inout Router) {
     router.on(.get, "/healthz", policy: .anyone) { _ in

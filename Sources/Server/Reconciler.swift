@@ -12,7 +12,7 @@ internal import Synchronization
 /// The stream of events brings changes at once, but may lose them between nodes. What is found here is
 /// put into this node's stream as if it had just come: a lost signal costs a moment, not a leak.
 final class Reconciler: Sendable {
-  private let database: any Database
+  private let database: any SQLDatabase
   private let history: MessageHistory
   private let events: EventStream
   private let ended: EndedSessions
@@ -32,7 +32,7 @@ final class Reconciler: Sendable {
   private static let windowMilliseconds: Int64 = 60_000
 
   init(
-    database: any Database, history: MessageHistory, events: EventStream, ended: EndedSessions,
+    database: any SQLDatabase, history: MessageHistory, events: EventStream, ended: EndedSessions,
     log: Log
   ) {
     self.database = database
@@ -44,7 +44,7 @@ final class Reconciler: Sendable {
   }
 
   /// Repeats until the task is cancelled.
-  func run(on loop: EventLoop) async {
+  func run(on loop: Loop) async {
     while !Task.isCancelled {
       await loop.sleep(milliseconds: Self.everyMilliseconds)
       await compare()

@@ -26,8 +26,8 @@ enum Storage {
   /// Opens the database and brings its schema up to date. Without `lock` only beside a server that
   /// runs: its writer and this one take turns.
   static func open(
-    _ settings: Settings, metrics: DatabaseMetrics, log: Log, loops: [EventLoop]
-  ) throws -> any Database {
+    _ settings: Settings, metrics: DatabaseMetrics, log: Log, loops: [Loop]
+  ) throws -> any SQLDatabase {
     try FileSystem.makeDirectory(settings.data)
     if !settings.database.reveal().isEmpty {
       return try PostgresDatabase(

@@ -20,7 +20,7 @@ struct ConnectionLimits: Sendable {
 
 /// The connections of one event loop.
 final class WebLoop {
-  let loop: EventLoop
+  let loop: Loop
   let application: Application
   let limits: ConnectionLimits
   private(set) var isDraining = false
@@ -36,7 +36,7 @@ final class WebLoop {
   private static let tickMilliseconds = 250
 
   init(
-    server: WebServer, loop: EventLoop, application: Application, limits: ConnectionLimits,
+    server: WebServer, loop: Loop, application: Application, limits: ConnectionLimits,
     certificate: TransportContext.Certificate?
   ) throws {
     loop.preconditionOnLoop()

@@ -4,7 +4,7 @@ internal import Synchronization
 
 /// The HTTP and WebSocket server on all event loops.
 package final class WebServer: Sendable {
-  private let group: EventLoopGroup
+  private let group: LoopGroup
   private let settings: Settings
   private let log: Log
   private let maximumConnections: Int
@@ -20,7 +20,7 @@ package final class WebServer: Sendable {
   private static let reservedDescriptors = 512
 
   package init(
-    settings: Settings, group: EventLoopGroup, openFileLimit: Int, log: Log, metrics: Metrics
+    settings: Settings, group: LoopGroup, openFileLimit: Int, log: Log, metrics: Metrics
   ) {
     self.settings = settings
     self.group = group
@@ -56,7 +56,7 @@ package final class WebServer: Sendable {
       descriptors.append(descriptor)
     }
     let application = makeApplication(address)
-    var bound: [(EventLoop, LoopBound<WebLoop>, Int32)] = []
+    var bound: [(Loop, LoopBound<WebLoop>, Int32)] = []
     for (loop, descriptor) in zip(group.loops, descriptors) {
       bound.append((loop, try await makeLoop(loop, application), descriptor))
     }
@@ -68,7 +68,7 @@ package final class WebServer: Sendable {
   }
 
   private func makeLoop(
-    _ loop: EventLoop, _ application: Application
+    _ loop: Loop, _ application: Application
   ) async throws -> LoopBound<WebLoop> {
     try await onLoop(loop) { [self] in
       LoopBound(
@@ -79,7 +79,7 @@ package final class WebServer: Sendable {
   }
 
   private func onLoop<Result: Sendable>(
-    _ loop: EventLoop, _ body: @escaping @Sendable () throws -> Result
+    _ loop: Loop, _ body: @escaping @Sendable () throws -> Result
   ) async throws -> Result {
     try await withCheckedThrowingContinuation { continuation in
       loop.execute { continuation.resume(with: Swift.Result { try body() }) }

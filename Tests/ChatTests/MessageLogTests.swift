@@ -13,7 +13,7 @@ import Testing
 @Suite struct MessageLogTests {
   /// A log with its rooms, and everything that it published.
   private final class World: Sendable {
-    let database: any Database
+    let database: any SQLDatabase
     let rooms: Rooms
     let log: MessageLog
     private let published: Mutex<[Event]>
@@ -21,7 +21,7 @@ import Testing
       userID: UserID(UUID(high: 1, low: 1)), entities: [], level: 100, origin: .foreignToken,
       expiresAt: nil)
 
-    init(_ database: any Database) {
+    init(_ database: any SQLDatabase) {
       self.database = database
       let events = EventStream(fanout: InProcessFanout())
       rooms = Rooms(

@@ -4,7 +4,7 @@ import Synchronization
 import TestSupport
 import Testing
 
-/// The contract of `Database`, on every database.
+/// The contract of `SQLDatabase`, on every database.
 @Suite struct DatabaseTests {
   private static let migrations = [
     Migration(

@@ -5,7 +5,7 @@ import Testing
 
 @Suite struct EventLoopTests {
   @Test func `calls run on the loop, in order`() throws {
-    let loop = EventLoop()
+    let loop = Loop()
     let seen = Mutex<[Int]>([])
     for number in 0..<1000 {
       loop.execute {
@@ -19,7 +19,7 @@ import Testing
   }
 
   @Test func `a burst from another thread costs one wake-up`() throws {
-    let loop = EventLoop()
+    let loop = Loop()
     try loop.runBlocking {}
     let gate = Mutex(false)
     let before = loop.wakeUpsSent
@@ -35,7 +35,7 @@ import Testing
   }
 
   @Test func `tasks stay on their loop`() throws {
-    let loop = EventLoop()
+    let loop = Loop()
     let isOnLoop = try loop.runBlocking {
       var all = loop.isOnLoop
       for _ in 0..<10 {
@@ -51,7 +51,7 @@ import Testing
   }
 
   @Test func `a flood of jobs leaves room for timers`() throws {
-    let loop = EventLoop()
+    let loop = Loop()
     let fired = Mutex(false)
     @Sendable func flood() { loop.execute { if !fired.withLock({ $0 }) { flood() } } }
     loop.execute {

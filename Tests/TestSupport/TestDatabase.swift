@@ -12,7 +12,7 @@ package struct TestDatabase: Sendable {
   private let kind: DatabaseKind
   /// SQLite's file, or Postgres' URL.
   package let place: String
-  private static let loops = [EventLoop(index: 0), EventLoop(index: 1)]
+  private static let loops = [Loop(index: 0), Loop(index: 1)]
 
   package init(_ kind: DatabaseKind) throws {
     self.kind = kind
@@ -24,7 +24,7 @@ package struct TestDatabase: Sendable {
   }
 
   /// Opens it, and brings it up to date. Close what this returns.
-  package func open(_ migrations: [Migration]) throws -> any Database {
+  package func open(_ migrations: [Migration]) throws -> any SQLDatabase {
     switch kind {
     case .sqlite:
       try SQLiteDatabase(
@@ -40,7 +40,7 @@ package struct TestDatabase: Sendable {
 
   package static func with<Result>(
     _ kind: DatabaseKind, _ migrations: [Migration],
-    _ body: (any Database) async throws -> Result
+    _ body: (any SQLDatabase) async throws -> Result
   ) async throws -> Result {
     let database = try TestDatabase(kind).open(migrations)
     do {

@@ -7,7 +7,7 @@ internal import EventLoop
 ///
 /// https://www.postgresql.org/docs/15/libpq-async.html, libpq-pipeline-mode.html
 final class PostgresConnection: SQLConnection {
-  let loop: EventLoop
+  let loop: Loop
   private let handle: OpaquePointer
   private var watch: DescriptorWatch?
   private var prepared: [UnsafeRawPointer: String] = [:]
@@ -19,8 +19,7 @@ final class PostgresConnection: SQLConnection {
   private static let answerMilliseconds = 15_000
 
   /// Connects. Throws `DatabaseError` `unavailable`.
-  static func connect(to url: Secret<String>, on loop: EventLoop) async throws -> PostgresConnection
-  {
+  static func connect(to url: Secret<String>, on loop: Loop) async throws -> PostgresConnection {
     loop.preconditionOnLoop()
     guard let handle = PQconnectStart(url.reveal()) else {
       throw DatabaseError(kind: .unavailable, message: "libpq has no memory")
@@ -33,7 +32,7 @@ final class PostgresConnection: SQLConnection {
     return connection
   }
 
-  private init(handle: OpaquePointer, loop: EventLoop) {
+  private init(handle: OpaquePointer, loop: Loop) {
     self.handle = handle
     self.loop = loop
   }

@@ -5,13 +5,13 @@ internal import Synchronization
 
 /// Postgres through a pool of connections, spread over the event loops. One more connection, for the
 /// message log, is kept apart, so that a burst of requests never holds up messages.
-package final class PostgresDatabase: Database {
+package final class PostgresDatabase: SQLDatabase {
   private let pool: PostgresPool
   private let logPool: PostgresPool
   private let metrics: DatabaseMetrics
   private let log: Log
   private let gathering: Mutex<Gathering>
-  private let loop: EventLoop
+  private let loop: Loop
 
   private struct Gathering {
     var work: (any GatheredWork)?
@@ -28,7 +28,7 @@ package final class PostgresDatabase: Database {
   /// Brings the schema up to date and opens the pool. Blocks while it does. Throws `DatabaseError` or
   /// `MigrationError`.
   package init(
-    url: Secret<String>, migrations: [Migration], connections: Int, loops: [EventLoop],
+    url: Secret<String>, migrations: [Migration], connections: Int, loops: [Loop],
     metrics: DatabaseMetrics, log: Log
   ) throws {
     try PostgresMigrator.migrate(url, migrations)
@@ -145,7 +145,7 @@ package final class PostgresDatabase: Database {
 /// Connections that are made when they are needed and kept; broken ones are replaced.
 final class PostgresPool: Sendable {
   private let url: Secret<String>
-  private let loops: [EventLoop]
+  private let loops: [Loop]
   private struct State {
     var idle: [LoopBound<PostgresConnection>] = []
     var open = 0
@@ -158,7 +158,7 @@ final class PostgresPool: Sendable {
 
   private static let maximumWaiting = 10_000
 
-  init(url: Secret<String>, size: Int, loops: [EventLoop]) {
+  init(url: Secret<String>, size: Int, loops: [Loop]) {
     self.url = url
     self.size = size
     self.loops = loops
@@ -212,11 +212,11 @@ final class PostgresPool: Sendable {
 
   private enum Place: Sendable {
     case connection(LoopBound<PostgresConnection>)
-    case new(EventLoop)
+    case new(Loop)
 
     var isIdle: Bool { if case .connection = self { true } else { false } }
 
-    var loop: EventLoop {
+    var loop: Loop {
       switch self {
       case .connection(let bound): bound.loop
       case .new(let loop): loop

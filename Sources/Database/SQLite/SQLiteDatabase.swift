@@ -5,7 +5,7 @@ internal import EventLoop
 /// The embedded database: one file in WAL mode, one writer, a few readers.
 ///
 /// https://www.sqlite.org/wal.html
-package final class SQLiteDatabase: Database {
+package final class SQLiteDatabase: SQLDatabase {
   private let writer: SQLiteWriter
   private let readers: Lane
   private let readConnections: ReadConnections

@@ -17,7 +17,7 @@ package struct Request: Sendable {
   /// Ours, or the client's where it sent a fitting one; in the answer and in every log line.
   package internal(set) var id: String
   /// The loop that the connection lives on.
-  package let loop: EventLoop
+  package let loop: Loop
   /// How this request's credential was carried, where the route asks for one.
   package internal(set) var credentialSource: CredentialSource?
   /// Set by the authentication middleware on every route whose policy asks for a caller.

@@ -10,7 +10,7 @@ internal import EventLoop
 /// A listening socket on one loop. Each loop has one of its own on the same port (SO_REUSEPORT), and
 /// the kernel spreads connections over them.
 final class Listener {
-  private let loop: EventLoop
+  private let loop: Loop
   private let descriptor: Int32
   private var watch: DescriptorWatch?
   private let accepted: (Int32, IPAddress) -> Void
@@ -100,7 +100,7 @@ final class Listener {
 
   /// Starts listening on a bound descriptor, which it owns from here on. On the loop.
   init(
-    loop: EventLoop, descriptor: Int32, accepted: @escaping (Int32, IPAddress) -> Void
+    loop: Loop, descriptor: Int32, accepted: @escaping (Int32, IPAddress) -> Void
   ) throws {
     loop.preconditionOnLoop()
     self.loop = loop

@@ -28,7 +28,7 @@ protocol TransportHandler: AnyObject {
 /// Hot path: a plain socket is written with `send` itself, without libwebsockets' checks and copies
 /// (`fanout` benchmark); only TLS goes through `lws_write`, which may keep the rest of one write.
 final class Transport {
-  let loop: EventLoop
+  let loop: Loop
   let peer: IPAddress
   let isSecure: Bool
   /// Strong: a transport keeps its protocol alive, which refers back without holding.
@@ -73,7 +73,7 @@ final class Transport {
   /// are armed by its traffic only.
   private var cutAt: Int64?
 
-  init(loop: EventLoop, peer: IPAddress, descriptor: Int32, isSecure: Bool) {
+  init(loop: Loop, peer: IPAddress, descriptor: Int32, isSecure: Bool) {
     self.loop = loop
     self.peer = peer
     self.descriptor = descriptor

@@ -8,7 +8,7 @@ internal import EventLoop
 /// takes bare line feeds and disguised Transfer-Encoding headers, and closes without the 408 and 431
 /// that the contract promises (docs/decisions/0002).
 final class TransportContext {
-  let loop: EventLoop
+  let loop: Loop
   private let context: OpaquePointer
   private let virtualHost: OpaquePointer
   private let usesTLS: Bool
@@ -28,7 +28,7 @@ final class TransportContext {
   private static let largestWriteBytes = 16 * 1024 * 1024
 
   /// On the loop. Throws `SettingsError` where the certificate cannot be used.
-  init(loop: EventLoop, certificate: Certificate?) throws {
+  init(loop: Loop, certificate: Certificate?) throws {
     loop.preconditionOnLoop()
     self.loop = loop
     usesTLS = certificate != nil

@@ -61,7 +61,7 @@ package struct WebSocketUpgrade: Sendable {
 
 /// One open WebSocket as its protocol sees it. On its loop only.
 package final class WebSocket {
-  package let loop: EventLoop
+  package let loop: Loop
   package let address: IPAddress
   // Unowned: the connection owns this, and ends it before it goes.
   private unowned let connection: WebSocketConnection

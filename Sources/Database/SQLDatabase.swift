@@ -4,7 +4,7 @@ package import Basics
 ///
 /// Bodies of transactions await nothing but their own statements. What fails because the database is
 /// locked, full or gone throws `AppError` `unavailable`; nothing of it was kept.
-package protocol Database: Sendable {
+package protocol SQLDatabase: Sendable {
   /// Runs `body` on one snapshot of the data. It must not write.
   func read<Result: Sendable>(
     _ body: @escaping @Sendable (Transaction) async throws -> Result
@@ -27,7 +27,7 @@ package protocol Database: Sendable {
   func close() async
 }
 
-extension Database {
+extension SQLDatabase {
   @discardableResult
   package func write<Result: Sendable>(
     _ body: @escaping @Sendable (Transaction) async throws -> Result

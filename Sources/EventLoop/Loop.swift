@@ -12,7 +12,7 @@ internal import Synchronization
 /// elsewhere use `execute`. Do not block here: that is what `Lane` is for.
 ///
 /// Libuv manual: http://docs.libuv.org/en/v1.x/design.html#the-i-o-loop
-package final class EventLoop: SerialExecutor, TaskExecutor, @unchecked Sendable {
+package final class Loop: SerialExecutor, TaskExecutor, @unchecked Sendable {
   // Unchecked: `inbox` is behind a lock; everything else is set before the thread starts or is
   // touched on the thread only.
 
@@ -60,7 +60,7 @@ package final class EventLoop: SerialExecutor, TaskExecutor, @unchecked Sendable
     uv = .allocate(capacity: 1)
     // Only out of memory or descriptors: there is no server without its loops.
     guard uv_loop_init(uv) == 0 else { fatalError("uv_loop_init failed") }
-    uv_async_init(uv, async) { EventLoop.of($0?.pointee.data).takeInbox() }
+    uv_async_init(uv, async) { Loop.of($0?.pointee.data).takeInbox() }
     uv_check_init(uv, check)
     uv_prepare_init(uv, prepare)
     uv_idle_init(uv, idle)
@@ -70,8 +70,8 @@ package final class EventLoop: SerialExecutor, TaskExecutor, @unchecked Sendable
     check.pointee.data = context
     prepare.pointee.data = context
     idle.pointee.data = context
-    uv_check_start(check) { EventLoop.of($0?.pointee.data).runJobs() }
-    uv_prepare_start(prepare) { EventLoop.of($0?.pointee.data).endTurn() }
+    uv_check_start(check) { Loop.of($0?.pointee.data).runJobs() }
+    uv_prepare_start(prepare) { Loop.of($0?.pointee.data).endTurn() }
     thread = Thread(name: "\(name)-\(index)") { self.run() }
   }
 
@@ -83,9 +83,9 @@ package final class EventLoop: SerialExecutor, TaskExecutor, @unchecked Sendable
     uv.deallocate()
   }
 
-  private static func of(_ data: UnsafeMutableRawPointer?) -> EventLoop {
+  private static func of(_ data: UnsafeMutableRawPointer?) -> Loop {
     guard let data else { fatalError("libuv handle without its loop") }
-    return Unmanaged<EventLoop>.fromOpaque(data).takeUnretainedValue()
+    return Unmanaged<Loop>.fromOpaque(data).takeUnretainedValue()
   }
 
   // MARK: The thread

@@ -1,13 +1,13 @@
 /// The server's event loops, one thread each.
-package struct EventLoopGroup: Sendable {
-  package let loops: [EventLoop]
+package struct LoopGroup: Sendable {
+  package let loops: [Loop]
 
   /// Starts `count` loops, at least one.
   package init(count: Int) {
     precondition(count >= 1, "a server needs a loop")
-    loops = (0..<count).map { EventLoop(index: $0) }
+    loops = (0..<count).map { Loop(index: $0) }
   }
 
   /// A part of another group.
-  package init(loops: [EventLoop]) { self.loops = loops }
+  package init(loops: [Loop]) { self.loops = loops }
 }
