@@ -59,12 +59,14 @@ class Server:
                 self.environment[name] = str(value)
         self.process = None
         self.url = None
+        # A command that runs the server, with its options.
+        self.prefix = []
 
     def start(self):
         self.log_path = self.data.parent / (self.data.name + ".log")
         self.log = open(self.log_path, "ab")
         self.process = subprocess.Popen(
-            [BINARY, "serve"], env=self.environment, stdout=subprocess.PIPE, stderr=self.log
+            [*self.prefix, BINARY, "serve"], env=self.environment, stdout=subprocess.PIPE, stderr=self.log
         )
         line = self.process.stdout.readline().decode()
         match = re.fullmatch(r"listening on (https?)://(127\.0\.0\.1|localhost):(\d+)\n", line)

@@ -165,6 +165,32 @@ def test_connections_an_address(fresh):
             time.sleep(0.05)
 
 
+def test_sockets_leave_descriptors_for_the_rest(tmp_path):
+    from martlet import Server
+
+    server = Server(tmp_path / "data")
+    server.prefix = ["prlimit", "--nofile=560:560"]
+    with server:
+        sockets = [server.chat() for _ in range(560 - 512)]
+        with pytest.raises(InvalidStatus) as failure:
+            server.websocket("/chat")
+        assert failure.value.response.status_code == 503
+        assert int(failure.value.response.headers["retry-after"]) >= 1
+        with server.http() as http:
+            assert http.get("/readyz").status_code == 200
+        sockets.pop().close()
+        deadline = time.monotonic() + 3
+        while True:
+            try:
+                sockets.append(server.chat())
+                break
+            except InvalidStatus:
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+        for socket in sockets:
+            socket.close()
+
+
 def test_a_bad_bearer_token_costs_nothing_but_the_request(fresh):
     server = fresh(MARTLET_RATE_LIMITS="on")
     with server.http("nonsense") as http:
