@@ -17,4 +17,7 @@ package protocol Authenticator: Sendable {
   /// Throws `AppError` `invalid_token` where the caller's credential has expired or its session has
   /// ended since. Touches memory only: called for every frame.
   func check(_ caller: Caller) throws(AppError)
+
+  /// Notes that the caller's credential is in use, as by a socket that lives long.
+  func noteUse(of caller: Caller)
 }

@@ -22,9 +22,21 @@ enum AccountStore {
   }
 
   /// Under which form an address is unique.
+  ///
+  /// Unicode's simple case folding, near enough: by way of the upper case, since letters with two small
+  /// forms (σ and ς) have one large one, but never to another number of letters (ß), and not for the
+  /// dotless i, which only looks like one.
   static func key(_ email: String) -> String {
-    // Upper case first: letters with two small forms (σ and ς) have one large one.
-    email.uppercased().lowercased()
+    var key = ""
+    for scalar in email.unicodeScalars {
+      let upper = scalar.properties.uppercaseMapping.unicodeScalars
+      if scalar != "\u{131}", upper.count == 1, let first = upper.first {
+        key += first.properties.lowercaseMapping
+      } else {
+        key += scalar.properties.lowercaseMapping
+      }
+    }
+    return key
   }
 
   static func user(

@@ -40,13 +40,17 @@ package final class Credentials: Authenticator {
       }
     }
     try check(caller)
-    if let session = caller.sessionID { seen.touch(session) }
+    noteUse(of: caller)
     return caller
   }
 
   package func check(_ caller: Caller) throws(AppError) {
     if let expiresAt = caller.expiresAt, expiresAt <= .now { throw AppError(.invalidToken) }
     if let session = caller.sessionID, ended.contains(session) { throw AppError(.invalidToken) }
+  }
+
+  package func noteUse(of caller: Caller) {
+    if let session = caller.sessionID { seen.touch(session) }
   }
 
   /// Forgets what was remembered of sessions that ended: their cookies ask the database again.

@@ -533,6 +533,7 @@ final class RelaySession: WebSocketHandler, RoomListener {
     }
     if now >= heartbeatDue {
       heartbeatDue = now + Self.heartbeatMilliseconds
+      services.authenticator.noteUse(of: caller)
       heartbeat()
     }
   }

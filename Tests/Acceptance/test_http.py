@@ -192,6 +192,8 @@ def test_request_ids(server):
         (b"POST /rooms HTTP/1.1\r\nX-Request-Id: mine\r\nHost: x\r\nContent-Length: x\r\n\r\n", 400),
         (b"BREW /rooms HTTP/1.1\r\nX-Request-Id: mine\r\nHost: x\r\n\r\n", 405),
         (b"GET /healthz HTTP/1.1\r\nX-Request-Id: mine\r\n\r\n", 400),
+        (b"GET / HTTP/3.1\r\nHost: x\r\nX-Request-Id: mine\r\n\r\n", 505),
+        (b"GET  / HTTP/1.1\r\nHost: x\r\nX-Request-Id: mine\r\n\r\n", 400),
     ],
 )
 def test_refusals_keep_the_request_id(server, request_bytes, expected):

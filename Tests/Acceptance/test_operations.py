@@ -297,7 +297,10 @@ def test_a_start_that_waits_can_be_called_off(tmp_path):
         connection.close()
 
 
-@pytest.mark.parametrize("url", ["postgres://user:geheim%zz@host/db", "postgres://user:geheim@[::1/db"])
+@pytest.mark.parametrize("url", [
+    "postgres://user:geheim%zz@host/db", "postgres://user:geheim@[::1/db", "postgres://u:geheim/x@127.0.0.1:1/db",
+    "postgres://u:Pw@geheim@127.0.0.1:1/db", "host=127.0.0.1 password=geheim",
+])
 def test_a_wrong_database_url_does_not_show_its_password(tmp_path, url):
     import subprocess
 
@@ -315,6 +318,7 @@ def test_what_holds_secrets_is_private(fresh, tmp_path):
 
     server = fresh()
     target = tmp_path / "backup.db"
+    (tmp_path / "backup.db.unfinished").write_text("of one that was killed")
     for expected in (0, 1):
         result = subprocess.run([BINARY, "backup", str(target)], env=server.environment, capture_output=True, text=True)
         assert result.returncode == expected, result.stderr

@@ -172,7 +172,11 @@ package struct JSONParser {
       if next == UInt8(ascii: "+") || next == UInt8(ascii: "-") { position += 1 }
       guard skipDigits() else { throw failure("expected a digit") }
     }
-    if isWhole, let value = integer(start..<position) { return .integer(value) }
+    // Minus nought is a number of its own; only its text keeps it.
+    let isMinusNought = position - start == 2 && bytes[start] == UInt8(ascii: "-")
+    if isWhole, let value = integer(start..<position), value != 0 || !isMinusNought {
+      return .integer(value)
+    }
     let text = String(decoding: bytes[start..<position], as: UTF8.self)
     // Double.init gives nil only for what is no number; a huge one is infinity.
     guard let value = Double(text) else { throw failure("expected a number") }

@@ -46,7 +46,8 @@ enum PostgresMigrator {
 
   private static func connect(_ url: Secret<String>) throws -> OpaquePointer {
     // libpq quotes what it does not understand, and that may be the password.
-    guard let options = PQconninfoParse(url.reveal(), nil) else {
+    guard PostgresURL.isPlausible(url.reveal()), let options = PQconninfoParse(url.reveal(), nil)
+    else {
       throw DatabaseError(
         kind: .other, message: "MARTLET_DATABASE is not a URL that libpq understands.")
     }

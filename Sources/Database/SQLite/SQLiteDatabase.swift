@@ -153,6 +153,8 @@ package final class SQLiteDatabase: SQLDatabase {
     from path: String, to target: String, changes: [Statement]
   ) throws {
     let unfinished = target + ".unfinished"
+    // Of one that was killed.
+    FileSystem.remove(unfinished)
     try FileSystem.createPrivate(unfinished)
     do {
       try copy(from: path, to: unfinished, changes: changes)

@@ -205,6 +205,10 @@ final class HTTPConnection: TransportHandler {
   }
 
   private func readNext() {
+    if owner.isDraining, buffer.isEmpty {
+      close()
+      return
+    }
     state = .head(
       RequestHeadParser(maximumBytes: owner.limits.headerBytes), since: Monotonic.milliseconds)
     if isReadingPaused {
@@ -233,7 +237,14 @@ final class HTTPConnection: TransportHandler {
     owner.refused(error, requestID: requestID, peer: transport.peer)
     var response = Response.failure(error, requestID: requestID)
     response.add("x-request-id", requestID)
-    transport.write(encode(response, keepsAlive: false, isVersion10: false, omitsBody: false))
+    let method: Method? =
+      switch state {
+      case .answering(let answering): answering.method
+      case .body(let head, _, _): head.method
+      default: nil
+      }
+    transport.write(
+      encode(response, keepsAlive: false, isVersion10: false, omitsBody: method == .head))
     close()
   }
 

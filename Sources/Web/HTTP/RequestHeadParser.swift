@@ -56,7 +56,14 @@ struct RequestHeadParser {
     guard let lineEnd = head.firstIndex(of: 0x0D), lineEnd + 1 < head.count,
       head[lineEnd + 1] == 0x0A
     else { throw bad("The request line is malformed.") }
-    let line = try requestLine(head[..<lineEnd])
+    let line: (method: Method?, path: String, query: String, isVersion10: Bool)
+    do { line = try requestLine(head[..<lineEnd]) } catch {
+      // Whatever is wrong with the fields as well, there is an answer already.
+      let fields = try? self.fields(&head, from: lineEnd + 2)
+      throw Failure(
+        code: error.code, message: error.message,
+        givenID: fields.flatMap { Headers(bytes: head, fields: $0)["x-request-id"] })
+    }
     let fields = try fields(&head, from: lineEnd + 2)
     let headers = Headers(bytes: head, fields: fields)
     let contentLength: Int?

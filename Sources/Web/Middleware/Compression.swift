@@ -31,7 +31,8 @@ package struct Compression: Middleware {
     request.headers.all("accept-encoding").contains { value in
       value.split(separator: ",").contains { offer in
         let parts = offer.split(separator: ";").map { $0.trimmingBlanks().lowercased() }
-        return parts.first == "gzip" && !parts.dropFirst().contains { $0 == "q=0" || $0 == "q=0.0" }
+        return parts.first == "gzip"
+          && !parts.dropFirst().contains { $0.hasPrefix("q=") && Double($0.dropFirst(2)) == 0 }
       }
     }
   }
