@@ -26,6 +26,10 @@ final class NanoSession: WebSocketHandler, RoomListener {
   private var readyDue: Int64
   private var isCounted = false
   private var isEnded = false
+  /// When a frame that ends the connection is served, whatever is waited for; and that frame.
+  private var endDue: (at: Int64, object: JSONObject?)?
+
+  private static let endMilliseconds: Int64 = 500
 
   init(socket: WebSocket, loop: RelayLoop) {
     self.loop = loop
@@ -52,10 +56,9 @@ final class NanoSession: WebSocketHandler, RoomListener {
     }
     let object = parseObject(text, maximumDepth: services.settings.maxJSONDepth)
     guard !isBusy else {
-      // Whoever leaves, or does not speak the language, does not wait.
-      if NanoDialect.ends(object) {
-        carryOut(machine.receive(object))
-        return
+      // Whoever leaves, or does not speak the language, waits for what it sent before, but not long.
+      if endDue == nil, NanoDialect.ends(object) {
+        endDue = (Monotonic.milliseconds + Self.endMilliseconds, object)
       }
       waiting.add(text)
       // What was read already still comes; the rest waits on the client's side.
@@ -89,7 +92,10 @@ final class NanoSession: WebSocketHandler, RoomListener {
   }
 
   func tick(now: Int64) {
-    if !machine.isReady, now >= readyDue {
+    if let endDue, now >= endDue.at {
+      self.endDue = nil
+      carryOut(machine.receive(endDue.object))
+    } else if !machine.isReady, now >= readyDue {
       loop.hub.close(connection, .unauthenticated)
     } else if let expiresAt = caller?.expiresAt, expiresAt <= .now {
       loop.hub.close(connection, .unauthenticated)

@@ -345,21 +345,9 @@ final class RelaySession: WebSocketHandler, RoomListener {
   }
 
   private func unsubscribe(_ channels: [String], _ clientID: String?) {
-    for (id, channel) in rooms(channels, \.self, clientID) {
-      if heads.removeValue(forKey: id) != nil {
-        left.insert(id)
-        feeds.leave(self, id, clientID: clientID)
-        continue
-      }
-      feeds.withRoom(id) { [weak self] result in
-        guard let self, let caller, connection.socket.isOpen else { return }
-        if case .success(let room?) = result, RuleEngine.standing(of: caller, in: room).isMember {
-          if heads[id] == nil { left.insert(id) }
-          send(feeds.frames.position("unsubscribed", id, seq: feeds.lastSeq(id) ?? 0))
-        } else {
-          fail(.roomNotFound, clientID: clientID, channel: channel)
-        }
-      }
+    for (id, _) in rooms(channels, \.self, clientID) {
+      left.insert(id)
+      feeds.leave(self, id, clientID: clientID)
     }
   }
 
@@ -410,6 +398,8 @@ final class RelaySession: WebSocketHandler, RoomListener {
   }
 
   func left(_ roomID: RoomID, seq: Int64, clientID: String?) {
+    // Unless it came back in the same breath.
+    if !feeds.isSubscribed(self, to: roomID) { heads[roomID] = nil }
     send(feeds.frames.position("unsubscribed", roomID, seq: seq))
     releaseAcks(roomID)
   }

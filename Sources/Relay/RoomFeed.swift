@@ -26,8 +26,9 @@ struct RoomFeed {
 
   enum Input {
     case attach(SubscriberID, Caller, Purpose)
-    /// Asked for by `unsubscribe`: answered by `left`, after what was asked before.
-    case leave(SubscriberID, clientID: String?)
+    /// Asked for by `unsubscribe`: answered by `left`, or by a refusal to who may not know of the room,
+    /// after what was asked before.
+    case leave(SubscriberID, Caller, clientID: String?)
     /// The subscriber is gone; nobody is told.
     case detach(SubscriberID)
     /// The caller's claims changed.
@@ -183,7 +184,7 @@ struct RoomFeed {
     switch input {
     case .attach(let id, let caller, let purpose):
       return ask(.enter(purpose), of: id, caller)
-    case .leave(let id, let clientID): return leave(id, clientID)
+    case .leave(let id, let caller, let clientID): return leave(id, caller, clientID)
     case .detach(let id):
       remove(id)
       return []
@@ -224,11 +225,10 @@ struct RoomFeed {
   }
 
   private mutating func leave(
-    _ id: SubscriberID, _ clientID: String?
+    _ id: SubscriberID, _ caller: Caller, _ clientID: String?
   ) -> [Output] {
-    guard let subscriber = subscribers[id] else { return [] }
-    guard replays[id] != nil else {
-      return ask(.leave(clientID: clientID), of: id, subscriber.caller)
+    guard let subscriber = subscribers[id], replays[id] != nil else {
+      return ask(.leave(clientID: clientID), of: id, caller)
     }
     // The replay ends now; so does what waited behind it, unanswered but by `left`.
     remove(id)
@@ -266,10 +266,13 @@ struct RoomFeed {
         subscribers[id]?.asks.removeFirst()
         switch next {
         case .leave(let clientID):
-          let rest = subscriber.asks.dropFirst()
-          subscribers[id] =
-            rest.isEmpty ? nil : Subscriber(caller: subscriber.caller, asks: Array(rest))
-          outputs.append(.left(id, seq: lastSeq, clientID: clientID))
+          let rest = Array(subscriber.asks.dropFirst())
+          subscribers[id] = rest.isEmpty ? nil : Subscriber(caller: subscriber.caller, asks: rest)
+          let isMember = RuleEngine.standing(of: subscriber.caller, in: room).isMember
+          outputs.append(
+            isMember
+              ? .left(id, seq: lastSeq, clientID: clientID)
+              : .refuse(id, .subscribe(clientID: clientID), .roomNotFound))
         case .enter(let purpose):
           outputs += admit(id, subscriber.caller, purpose, room, lastSeq)
         }
@@ -499,9 +502,10 @@ struct RoomFeed {
       subscribers[id]?.headCheck = seq.map { .behind($0) } ?? .done
     }
     var outputs = endHeadChecks(givesUp: false)
-    if let seq, seq > lastSeq, gapEnd == nil {
-      gapEnd = seq
-      outputs.append(.readGap(after: lastSeq, through: seq))
+    if let seq, seq > lastSeq {
+      // Where a gap is being filled already, that goes on to here.
+      if gapEnd == nil { outputs.append(.readGap(after: lastSeq, through: seq)) }
+      gapEnd = max(gapEnd ?? 0, seq)
     }
     return outputs
   }

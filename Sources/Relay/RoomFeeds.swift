@@ -24,8 +24,8 @@ final class RoomFeeds {
     /// Version that an event named while the room was being read.
     var wantedVersion: Int64 = 0
     var unusedSince: Int64?
-    /// Acknowledgements that wait for their entry's broadcast, by seq.
-    var heldAcks: [Int64: [UInt64]] = [:]
+    /// Acknowledgements that wait for their entry's broadcast, by seq, with who gets them.
+    var heldAcks: [Int64: (entry: Entry, sockets: [UInt64])] = [:]
     var waiters: [(Result<Room?, AppError>) -> Void] = []
 
     func topic(_ dialect: Dialect) -> Hub.Topic { dialect == .relay ? relay : nano }
@@ -113,9 +113,11 @@ final class RoomFeeds {
     handle(id, .attach(listener.connection.number, caller, purpose))
   }
 
-  /// Ends what `attach` began, and answers with `left`. Only for rooms that it was attached to.
+  /// Ends what `attach` began, if it did, and answers after what was asked before.
   func leave(_ listener: any RoomListener, _ id: RoomID, clientID: String?) {
-    handle(id, .leave(listener.connection.number, clientID: clientID))
+    guard let caller = listener.caller else { return }
+    served(id).unusedSince = nil
+    handle(id, .leave(listener.connection.number, caller, clientID: clientID))
   }
 
   func detach(_ listener: any RoomListener, from id: RoomID) {
@@ -240,7 +242,7 @@ final class RoomFeeds {
     if let served = rooms[entry.roomID], let lastSeq = served.feed.lastSeq, lastSeq < entry.seq,
       served.feed.isSubscribed(socket)
     {
-      served.heldAcks[entry.seq, default: []].append(socket)
+      served.heldAcks[entry.seq, default: (entry, [])].sockets.append(socket)
     } else {
       listener.committed(entry)
     }
@@ -333,6 +335,10 @@ final class RoomFeeds {
     if served.feed.isGone, rooms[id] === served {
       // Not there now does not mean never: the next who asks finds out anew.
       rooms[id] = nil
+      // Committed they are, though no broadcast comes any more.
+      for (_, held) in served.heldAcks.sorted(by: { $0.key < $1.key }) {
+        for socket in held.sockets { listeners[socket]?.committed(held.entry) }
+      }
       served.answerWaiters(.success(nil))
     }
     if served.feed.isUnused, served.unusedSince == nil {
@@ -426,8 +432,8 @@ final class RoomFeeds {
       }
     }
     if !served.nano.isEmpty { hub.publish(frames.nanoMessage(entry), to: served.nano) }
-    if !served.heldAcks.isEmpty, let sockets = served.heldAcks.removeValue(forKey: entry.seq) {
-      for socket in sockets { listeners[socket]?.committed(entry) }
+    if !served.heldAcks.isEmpty, let held = served.heldAcks.removeValue(forKey: entry.seq) {
+      for socket in held.sockets { listeners[socket]?.committed(held.entry) }
     }
   }
 

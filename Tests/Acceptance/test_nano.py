@@ -284,3 +284,18 @@ def test_algorithm_tricks(server):
             with server.chat() as socket:
                 socket.send(type="token", content=f"{part(header)}.{claims}.{tail}")
                 assert socket.receive() == reply("TOKEN?", "query")
+
+
+def test_what_was_sent_before_quit_counts(server):
+    ada = server.person()
+    room = ada.room()
+    with server.chat() as socket:
+        socket.send(type="token", content=ada.token)
+        socket.send(type="select_room", room_id=room)
+        socket.send(type="message", content="before")
+        socket.send(type="quit")
+        assert socket.close_code() == 1000
+    deadline = time.monotonic() + 3
+    while [message["content"] for message in ada.messages(room)] != ["before"]:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)

@@ -123,3 +123,19 @@ def test_a_revocation_outlives_a_failing_database(nodes, postgres, url):
         assert socket.until("gone", timeout=3)["code"] == "revoked"
         assert time.monotonic() - start < 3
     assert "room_reload_failed" in nodes[1].log_text()
+
+
+def test_an_ack_that_waits_comes_when_its_room_goes(nodes):
+    ada, at_second = person(nodes)
+    for _ in range(5):
+        room = ada.room()
+        with ada.relay() as first, at_second() as second, nodes[1].http(ada.token) as http:
+            first.say(room, "unknown to the second node")
+            first.until("text")
+            second.say(room, "mine", "k")
+            time.sleep(0.006)
+            assert http.delete(f"/rooms/{room}").status_code == 204
+            frames = [second.receive()]
+            while frames[-1]["type"] not in ("ack", "error"):
+                frames.append(second.receive())
+            assert frames[-1]["client_id"] == "k"

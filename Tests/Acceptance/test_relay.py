@@ -647,3 +647,24 @@ def test_who_sends_and_does_not_read_a_replay_is_closed(fresh):
         except ConnectionClosed:
             pass
         assert reader.close_code(20) == 4408
+
+
+def test_leaving_and_coming_in_one_breath(fresh):
+    server = fresh()
+    ada = server.person()
+    rooms = [ada.room() for _ in range(4)]
+    server.stop()
+    server.start()
+    with server.relay(ada.token, "?subscribe=none") as socket, server.relay(ada.token) as writer:
+        # Nothing is served yet: what is asked for is answered in its order all the same.
+        for steps in (["unsubscribe", "subscribe"], ["subscribe", "unsubscribe"], ["subscribe", "unsubscribe", "unsubscribe"]):
+            channel = str(rooms.pop())
+            for type in steps:
+                socket.send(type=type, channels=[channel])
+            assert [socket.receive()["type"] for _ in steps] == [type + "d" for type in steps]
+            writer.say(channel, "x")
+            writer.until("text")
+            if steps[-1] == "subscribe":
+                assert socket.until("text")["data"] == "x"
+            else:
+                assert socket.silent(0.2)

@@ -225,9 +225,9 @@ import Testing
           feed(.detach(UInt64(person)))
           seen[person] = Seen()
           leave(person)
-        } else if feed.isSubscribed(UInt64(person)) {
+        } else {
           seen[person].asks.append(nil)
-          feed(.leave(UInt64(person), clientID: nil))
+          feed(.leave(UInt64(person), caller(person), clientID: nil))
         }
       case 9:
         guard !isDeleted else { return }
@@ -394,6 +394,16 @@ import Testing
     var other = liveFeed(3)
     _ = other.handle(resume)
     #expect(words(other.handle(.headRead(3))) == ["reset 3"])
+    // Also while a gap is being waited for that ends before the head.
+    var waiting = liveFeed(3)
+    #expect(words(waiting.handle(.entry(Self.entry(5)))) == ["wait"])
+    _ = waiting.handle(
+      .attach(0, reader(0), .resume(last: 6, clientID: nil, budget: ReplayBudget())))
+    #expect(words(waiting.handle(.headRead(6))) == [])
+    #expect(words(waiting.handle(.gapTimeout)) == ["gap 3 6"])
+    #expect(
+      words(waiting.handle(.gapRead((4...6).map(Self.entry))))
+        == ["publish 4", "publish 5", "publish 6", "resumed 6", "join"])
     var failing = liveFeed(3)
     _ = failing.handle(resume)
     #expect(words(failing.handle(.headRead(nil))) == ["reset 3"])
@@ -422,7 +432,7 @@ import Testing
     for found in [false, true] {
       var feed = RoomFeed()
       _ = feed.handle(.attach(3, reader(3), .subscribe(clientID: nil)))
-      _ = feed.handle(.leave(3, clientID: nil))
+      _ = feed.handle(.leave(3, reader(3), clientID: nil))
       let outputs = feed.handle(
         .loaded(found ? (Self.room(version: 1, readers: [0]), 7) : nil))
       #expect(words(outputs) == ["room_not_found", "room_not_found"])
