@@ -48,6 +48,7 @@ final class RelaySession: WebSocketHandler, RoomListener {
   }
 
   private static let heartbeatMilliseconds: Int64 = 25_000
+  private static let followAgainMilliseconds = 1000
   private static let expiryWarningMilliseconds: Int64 = 60_000
   /// Channels of one frame that cost no more than the frame itself.
   private static let channelsPerFrame = 100
@@ -475,7 +476,15 @@ final class RelaySession: WebSocketHandler, RoomListener {
         session.value.follow(ids)
       } catch {
         services.log.warning("rooms_not_listed", ["cause": .init("\(error)")])
+        session.value.followLater()
       }
+    }
+  }
+
+  private func followLater() {
+    loop.loop.schedule(after: Self.followAgainMilliseconds) { [weak self] in
+      guard let self, let caller, connection.socket.isOpen else { return }
+      followNewRooms(caller)
     }
   }
 
