@@ -64,14 +64,16 @@ let package = Package(
       swiftSettings: settings),
 
     .target(
-      name: "TestSupport", dependencies: ["Basics", "Database", "EventLoop"],
+      name: "TestSupport", dependencies: ["Access", "Basics", "Database", "EventLoop"],
       path: "Tests/TestSupport", swiftSettings: settings),
     testTarget("BasicsTests", ["Basics", "TestSupport"]),
-    testTarget("AccountsTests", ["Accounts", "Basics", "Database", "TestSupport"]),
+    testTarget(
+      "AccountsTests", ["Access", "Accounts", "Basics", "Database", "Events", "TestSupport"]),
+    testTarget("EventsTests", ["Access", "Basics", "Events"]),
     testTarget("EventLoopTests", ["Basics", "EventLoop"]),
     testTarget("CryptoTests", ["Basics", "Crypto"]),
     testTarget("WebTests", ["Access", "Basics", "Web"]),
-    testTarget("DatabaseTests", ["Basics", "Database", "TestSupport"]),
+    testTarget("DatabaseTests", ["Basics", "Database", "EventLoop", "TestSupport"]),
     testTarget(
       "ChatTests", ["Access", "Accounts", "Basics", "Chat", "Database", "Events", "TestSupport"]),
     testTarget("RelayTests", ["Access", "Basics", "Chat", "Events", "Relay", "TestSupport"]),

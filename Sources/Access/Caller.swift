@@ -1,47 +1,61 @@
 package import Basics
 
-/// Who asks: a person, the entities they act for, and how far the credential carries.
+/// Who asks: what the credential says, and what the account belongs to at this moment.
 ///
-/// Made from a credential for one request or one socket, never stored as membership.
-package struct Caller: Sendable, Equatable {
-  package enum Origin: Sendable, Equatable {
-    /// An account of this server, by the session that the credential names.
-    case session(SessionID)
-    /// A token of another system (seed 004), whose claims are the truth.
-    case foreignToken
+/// Two references, so that each subscription of a socket can hold one.
+package struct Caller: Sendable {
+  package let principal: Principal
+  /// Nil for tokens of another system, which say themselves what they belong to.
+  package let affiliations: Affiliations?
+
+  package init(principal: Principal, affiliations: Affiliations?) {
+    self.principal = principal
+    self.affiliations = affiliations
   }
 
-  package let userID: UserID
-  /// Organizations or entities whose people this caller is of; rules may name them.
-  package let entities: [UUID]
-  /// `levelOnEntity` of seed 004; people who signed up here count as 100.
-  package let level: Int64
-  package let origin: Origin
-  /// Granted by the command line only; never true for a foreign token.
-  package let isPlatformAdmin: Bool
-  /// When the credential ends; nil where it lives as long as its session.
-  package var expiresAt: Timestamp?
-
-  package init(
-    userID: UserID, entities: [UUID], level: Int64, origin: Origin, isPlatformAdmin: Bool = false,
-    expiresAt: Timestamp?
-  ) {
-    self.userID = userID
-    self.entities = entities
-    self.level = level
-    self.origin = origin
-    self.isPlatformAdmin = isPlatformAdmin
-    self.expiresAt = expiresAt
-  }
-
+  package var userID: UserID { principal.userID }
   /// The session of an account of this server, or nil.
-  package var sessionID: SessionID? {
-    if case .session(let id) = origin { id } else { nil }
+  package var sessionID: SessionID? { principal.sessionID }
+  /// When the credential ends; nil where it lives as long as its session.
+  package var expiresAt: Timestamp? { principal.expiresAt }
+  /// Never true for a foreign token.
+  package var isPlatformAdmin: Bool { affiliations?.isPlatformAdmin ?? false }
+
+  /// `levelOnEntity`; people who signed up here count as 100.
+  package var level: Int64 {
+    if case .foreignToken(_, let level) = principal.origin { level } else { Self.levelOfLocalUsers }
+  }
+
+  /// The entities, organizations or teams whose people this caller is of; rules may name them.
+  package var entities: [UUID] {
+    switch principal.origin {
+    case .session: affiliations.map { Array($0.entities) } ?? []
+    case .foreignToken(let entities, _): entities
+    }
+  }
+
+  /// Whether the caller is of this entity.
+  package func isOf(_ entity: UUID) -> Bool {
+    switch principal.origin {
+    case .session: affiliations?.entities.contains(entity) ?? false
+    case .foreignToken(let entities, _): entities.contains(entity)
+    }
   }
 
   /// Every subject that a rule may name to mean this caller.
   package var subjects: [UUID] { [userID.uuid] + entities }
 
-  /// `levelOnEntity` of people who signed up here (CONTRACT section 4).
+  /// Whether rules may give another answer for `other` than for this caller.
+  package func hasSameClaims(as other: Caller) -> Bool {
+    level == other.level && isPlatformAdmin == other.isPlatformAdmin
+      && Set(entities) == Set(other.entities)
+  }
+
+  /// The same person with what they belong to now.
+  package func with(_ affiliations: Affiliations) -> Caller {
+    principal.sessionID == nil ? self : Caller(principal: principal, affiliations: affiliations)
+  }
+
+  /// `levelOnEntity` of people who signed up here.
   package static let levelOfLocalUsers: Int64 = 100
 }

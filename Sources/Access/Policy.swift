@@ -1,50 +1,112 @@
 /// Who may use a route or a frame. Every one names its policy where it is declared: the router's
 /// and the dialects' tables take no entry without.
 ///
-/// The requirement is checked before the handler runs; what depends on a room is checked by the
-/// room's rules (`Chat`), on the state the operation itself reads.
-package struct Policy: Sendable, Equatable {
-  package enum Requirement: String, Sendable {
-    /// No credential needed; one that is sent is not even read.
-    case anyone
-    /// Any valid credential.
-    case caller
-    /// A session of this server; tokens of another system are 403.
-    case localUser
+/// The requirement is checked before the handler runs. What depends on a thing (a room, a team) is
+/// checked by the thing's own rules, on the state that the operation itself reads; the scope says here
+/// what that will be.
+///
+/// `Who` decides what a handler gets: with `Policy<Anyone>` a request without a caller, so that it cannot
+/// ask for one; with `Policy<Known>` a request with its caller.
+package struct Policy<Who: Audience>: Sendable {
+  /// Without the type, for tables that hold policies of both kinds.
+  package let untyped: UntypedPolicy
+
+  fileprivate init(_ requirement: PolicyRequirement, _ scope: PolicyScope = .none) {
+    untyped = UntypedPolicy(requirement: requirement, scope: scope)
   }
+}
 
-  package let requirement: Requirement
-  /// What is needed in the room that is named, as `martlet routes` prints it; nil where no room is.
-  package let room: RoomRight?
-
-  /// What an operation needs in its room (CONTRACT section 4).
-  package enum RoomRight: String, Sendable {
-    case read = "r"
-    case write = "w"
-    /// `a`, or a level of at least the room's `level_admin`.
-    case manage = "a or level_admin"
-    /// Any accepted rule that matches.
-    case member = "an accepted rule"
-    /// A rule of one's own, or of one's entity, that waits for its answer.
-    case invited = "a waiting rule"
-    /// Creating one: `levelOnEntity` of at least the setting.
-    case create = "level to create"
-  }
-
-  private init(_ requirement: Requirement, room: RoomRight? = nil) {
-    self.requirement = requirement
-    self.room = room
-  }
-
-  package static let anyone = Policy(.anyone)
-  package static let caller = Policy(.caller)
-  package static let localUser = Policy(.localUser)
-
-  /// Any caller who has this right in the room.
-  package static func room(_ right: RoomRight) -> Policy { Policy(.caller, room: right) }
+/// A policy as tables keep it.
+package struct UntypedPolicy: Sendable, Equatable {
+  package let requirement: PolicyRequirement
+  package let scope: PolicyScope
 
   /// As `martlet routes` prints it.
   package var description: String {
-    room.map { "\(requirement.rawValue), room: \($0.rawValue)" } ?? requirement.rawValue
+    scope.description.map { "\(requirement.rawValue), \($0)" } ?? requirement.rawValue
   }
+}
+
+/// Whom a policy lets in, as a type.
+package protocol Audience: Sendable {}
+/// Whoever comes; a credential is not even read.
+package enum Anyone: Audience {}
+/// Whoever showed a valid credential.
+package enum Known: Audience {}
+
+extension Policy where Who == Anyone {
+  package static var anyone: Policy { Policy(.anyone) }
+}
+
+extension Policy where Who == Known {
+  /// Any valid credential.
+  package static var caller: Policy { Policy(.caller) }
+  /// An account of this server; tokens of another system are 403.
+  package static var localUser: Policy { Policy(.localUser) }
+  /// Any caller who has this right in the room.
+  package static func room(_ right: RoomRight) -> Policy { Policy(.caller, .room(right)) }
+  /// An account that has this right in the team.
+  package static func team(_ right: TeamRight) -> Policy { Policy(.localUser, .team(right)) }
+  /// An account that has this right in the organization.
+  package static func organization(_ right: OrganizationRight) -> Policy {
+    Policy(.localUser, .organization(right))
+  }
+  /// A platform admin.
+  package static var platform: Policy { Policy(.localUser, .platform) }
+}
+
+package enum PolicyRequirement: String, Sendable {
+  case anyone, caller
+  case localUser
+}
+
+/// In what a right is needed.
+package enum PolicyScope: Sendable, Equatable {
+  case none
+  case room(RoomRight)
+  case team(TeamRight)
+  case organization(OrganizationRight)
+  /// The whole server: its administrators. Checked before the handler runs.
+  case platform
+
+  package var description: String? {
+    switch self {
+    case .none: nil
+    case .room(let right): "room: \(right.rawValue)"
+    case .team(let right): "team: \(right.rawValue)"
+    case .organization(let right): "organization: \(right.rawValue)"
+    case .platform: "platform admin"
+    }
+  }
+}
+
+/// What an operation needs in its room.
+package enum RoomRight: String, Sendable {
+  case read = "r"
+  case write = "w"
+  /// `a`, or a level of at least the room's `level_admin`.
+  case manage = "a or level_admin"
+  /// Any accepted rule that matches.
+  case member = "an accepted rule"
+  /// A rule of one's own, or of one's entity, that waits for its answer.
+  case invited = "a waiting rule"
+  /// Creating one: `levelOnEntity` of at least the setting.
+  case create = "level to create"
+}
+
+/// What an operation needs in its team.
+package enum TeamRight: String, Sendable {
+  case member
+  /// Team admins, and who manages the team's organization.
+  case manage = "admin"
+  /// The team's super_admin, and who manages the team's organization.
+  case own = "super_admin"
+}
+
+/// What an operation needs in its organization.
+package enum OrganizationRight: String, Sendable {
+  case member
+  /// OWNER or ADMIN.
+  case manage = "OWNER or ADMIN"
+  case own = "OWNER"
 }

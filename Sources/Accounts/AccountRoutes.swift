@@ -2,7 +2,7 @@ internal import Access
 package import Basics
 package import Web
 
-/// CONTRACT section 3: signing up, logging in, and one's own account.
+/// Signing up, logging in, and one's own account.
 package struct AccountRoutes: Sendable {
   private let accounts: AccountService
   private let isPublicURLSecure: Bool
@@ -70,8 +70,15 @@ package struct AccountRoutes: Sendable {
       grant = try await accounts.logIn(
         email: email, password: password, client, from: request.address)
     } catch let error as AppError where error.code.status < 500 {
-      // Not the address: people type passwords into that field, too.
-      audit.record("log_in_refused", request, ["code": .string(error.code.wire)])
+      // The account where there is one, and never the address as it was typed: people type passwords
+      // into that field, too.
+      let account = try await accounts.account(email: email)
+      audit.record(
+        "log_in_refused", request,
+        [
+          "code": .string(error.code.wire),
+          "user_id": .string(account.map { "\($0)" } ?? "no such account"),
+        ])
       throw error
     }
     audit.record("log_in", request, ["user_id": .init(grant.user.id)])
@@ -106,7 +113,7 @@ package struct AccountRoutes: Sendable {
   private func client(_ request: Request, _ fields: inout Fields) -> ClientDescription {
     var data = "{}"
     switch fields.value("data") {
-    case nil, .null: break
+    case nil: break
     case .object(let object)?:
       var writer = JSONWriter()
       writer.value(JSON.object(object))
@@ -145,7 +152,7 @@ package struct AccountRoutes: Sendable {
 
   // MARK: Log-out
 
-  private func logOut(_ request: Request) async throws -> Response {
+  private func logOut(_ request: AuthenticatedRequest) async throws -> Response {
     if let session = request.caller.sessionID {
       try await accounts.endSession(session, of: request.caller.userID)
       audit.record("log_out", request, ["session_id": .init(session)])
@@ -153,28 +160,31 @@ package struct AccountRoutes: Sendable {
     return loggedOut(request)
   }
 
-  private func logOutAll(_ request: Request) async throws -> Response {
+  private func logOutAll(_ request: AuthenticatedRequest) async throws -> Response {
     try await accounts.endAllSessions(of: request.caller.userID)
     audit.record("log_out_all", request)
     return loggedOut(request)
   }
 
-  private func loggedOut(_ request: Request) -> Response {
+  private func loggedOut(_ request: AuthenticatedRequest) -> Response {
     var response = Response.noContent
-    response.add("set-cookie", cookie("", request, seconds: 0))
+    response.add("set-cookie", cookie("", request.request, seconds: 0))
     return response
   }
 
   // MARK: Oneself
 
-  private func me(_ request: Request) async throws -> Response {
+  private func me(_ request: AuthenticatedRequest) async throws -> Response {
     let user = try await accounts.user(request.caller.userID)
     return .data { $0.value(user) }
   }
 
-  private func rename(_ request: Request) async throws -> Response {
+  private func rename(_ request: AuthenticatedRequest) async throws -> Response {
     var fields = Fields(try request.json(maximumDepth: maximumJSONDepth))
     let name = fields.optionalString("name", Self.nameLength)
+    for fixed in ["id", "email", "platform_admin"] where fields.value(fixed) != nil {
+      fields.fault(fixed, "cannot be changed here")
+    }
     try fields.finish()
     let id = request.caller.userID
     let user =
@@ -182,13 +192,13 @@ package struct AccountRoutes: Sendable {
     return .data { $0.value(user) }
   }
 
-  private func settings(_ request: Request) async throws -> Response {
+  private func settings(_ request: AuthenticatedRequest) async throws -> Response {
     let text = try await accounts.settings(of: request.caller.userID)
     let value = try JSONParser.parse(Array(text.utf8), maximumDepth: .max)
     return .data { $0.value(value) }
   }
 
-  private func setSettings(_ request: Request) async throws -> Response {
+  private func setSettings(_ request: AuthenticatedRequest) async throws -> Response {
     let object = try request.json(maximumDepth: maximumJSONDepth)
     var writer = JSONWriter()
     writer.value(JSON.object(object))
@@ -206,7 +216,7 @@ package struct AccountRoutes: Sendable {
     return .data { $0.value(JSON.object(object)) }
   }
 
-  private func sessions(_ request: Request) async throws -> Response {
+  private func sessions(_ request: AuthenticatedRequest) async throws -> Response {
     var fields = request.query.fields
     let page = PageRequest(&fields)
     let place = page.cursor.flatMap(place)
@@ -214,24 +224,20 @@ package struct AccountRoutes: Sendable {
     try fields.finish()
     let sessions = try await accounts.sessions(
       of: request.caller.userID, behind: place, limit: page.limit)
-    let shown = sessions.prefix(page.limit)
-    let next =
-      sessions.count > page.limit
-      ? shown.last.map { "\($0.createdAt.milliseconds).\($0.id)" } : nil
     let current = request.caller.sessionID
-    return .data(nextCursor: next) { writer in
-      writer.array(of: shown) { writer, session in
-        writer.object {
-          $0.member("id", session.id)
-          $0.member("ip", session.ip)
-          $0.member("user_agent", session.userAgent)
-          // Written by this server; an unreadable one is shown as nothing.
-          $0.member(
-            "data", (try? JSONParser.parse(Array(session.data.utf8), maximumDepth: .max)) ?? .null)
-          $0.member("created_at", session.createdAt)
-          $0.member("last_seen_at", session.lastSeenAt)
-          $0.member("current", session.id == current)
-        }
+    return .list(sessions, limit: page.limit) {
+      "\($0.createdAt.milliseconds).\($0.id)"
+    } _: { writer, session in
+      writer.object {
+        $0.member("id", session.id)
+        $0.member("ip", session.ip)
+        $0.member("user_agent", session.userAgent)
+        // Written by this server; an unreadable one is shown as nothing.
+        $0.member(
+          "data", (try? JSONParser.parse(Array(session.data.utf8), maximumDepth: .max)) ?? .null)
+        $0.member("created_at", session.createdAt)
+        $0.member("last_seen_at", session.lastSeenAt)
+        $0.member("current", session.id == current)
       }
     }
   }
@@ -245,7 +251,7 @@ package struct AccountRoutes: Sendable {
     return (Timestamp(milliseconds: time), id)
   }
 
-  private func changePassword(_ request: Request) async throws -> Response {
+  private func changePassword(_ request: AuthenticatedRequest) async throws -> Response {
     var fields = Fields(try request.json(maximumDepth: maximumJSONDepth))
     let old = fields.secret("current_password", 1...256)
     let new = fields.secret("new_password", Self.passwordLength)

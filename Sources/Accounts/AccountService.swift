@@ -10,21 +10,23 @@ package final class AccountService: Sendable {
   private let database: any SQLDatabase
   private let events: EventStream
   private let tokens: LocalTokens
+  private let memberships: MembershipDirectory
   private let hashing: Lane
   private let delays = LoginDelays()
   private let recent = RecentUsers()
   private let signUp: Settings.SignUp
-  private let signUpsByAddress: HourlyLimit<IPAddress>?
+  private let signUpsByAddress: HourlyLimit<IPAddress.Site>?
   /// Verified against where there is no account, so that both failures take the same time.
   private let decoyHash: String
 
   package init(
-    database: any SQLDatabase, events: EventStream, tokens: LocalTokens, hashing: Lane,
-    settings: Settings
+    database: any SQLDatabase, events: EventStream, tokens: LocalTokens,
+    memberships: MembershipDirectory, hashing: Lane, settings: Settings
   ) {
     self.database = database
     self.events = events
     self.tokens = tokens
+    self.memberships = memberships
     self.hashing = hashing
     signUp = settings.signUp
     signUpsByAddress =
@@ -60,7 +62,7 @@ package final class AccountService: Sendable {
     case .invited: throw AppError(.signupInvited)
     case .closed: throw AppError(.signupClosed)
     }
-    if let seconds = signUpsByAddress?.take(address) {
+    if let seconds = signUpsByAddress?.take(address.site) {
       throw AppError(.rateLimited, retryAfter: seconds)
     }
     let passwordHash = try await hash(password)
@@ -72,7 +74,7 @@ package final class AccountService: Sendable {
       else { throw AppError(.emailTaken) }
       try await AccountStore.insert(session, of: user.id, client, at: .now, in: transaction)
     }
-    return grant(user, session, entities: [], refreshCount: 0)
+    return grant(user, session, refreshCount: 0)
   }
 
   package func logIn(
@@ -87,23 +89,19 @@ package final class AccountService: Sendable {
     }
     guard let found, isRight else { throw AppError(.invalidCredentials) }
     let session = SessionID.make()
-    let (user, entities) = try await database.write { transaction in
+    let user = try await database.write { transaction in
       // The password may have been changed while this one was checked, and all sessions ended.
       guard let now = try await AccountStore.user(email: email, in: transaction),
         now.user.id == found.user.id, now.passwordHash == found.passwordHash
       else { throw AppError(.invalidCredentials) }
       try await AccountStore.insert(session, of: now.user.id, client, at: .now, in: transaction)
-      return (now.user, try await AccountStore.organizations(of: now.user.id, in: transaction))
+      return now.user
     }
-    return grant(user, session, entities: entities, refreshCount: 0)
+    return grant(user, session, refreshCount: 0)
   }
 
-  private func grant(
-    _ user: User, _ session: SessionID, entities: [UUID], refreshCount: Int64
-  ) -> Grant {
-    let (token, expiresAt) = tokens.makeAccessToken(
-      user: user.id, session: session, entities: entities, isPlatformAdmin: user.isPlatformAdmin,
-      now: .now)
+  private func grant(_ user: User, _ session: SessionID, refreshCount: Int64) -> Grant {
+    let (token, expiresAt) = tokens.makeAccessToken(user: user.id, session: session, now: .now)
     return Grant(
       user: user, accessToken: token, expiresAt: expiresAt,
       refreshToken: tokens.makeRefreshToken(session, count: refreshCount),
@@ -123,7 +121,7 @@ package final class AccountService: Sendable {
       throw AppError(.invalidRefreshToken)
     }
     let granted = try await database.write(.essential) {
-      transaction -> (User, [UUID])? in
+      transaction -> User? in
       guard let row = try await AccountStore.session(session, in: transaction),
         let user = try await AccountStore.user(row.user, in: transaction)
       else { throw AppError(.invalidRefreshToken) }
@@ -133,10 +131,10 @@ package final class AccountService: Sendable {
         _ = try await self.end(session, of: row.user, in: transaction)
         return nil
       }
-      return (user, try await AccountStore.organizations(of: row.user, in: transaction))
+      return user
     }
-    guard let (user, entities) = granted else { return .reused(session) }
-    return .granted(grant(user, session, entities: entities, refreshCount: count + 1))
+    guard let user = granted else { return .reused(session) }
+    return .granted(grant(user, session, refreshCount: count + 1))
   }
 
   // MARK: Ending sessions
@@ -171,6 +169,11 @@ package final class AccountService: Sendable {
       let ended = try await AccountStore.endAll(of: user, but: kept, at: .now, in: transaction)
       self.announceEnd(ended, in: transaction)
     }
+  }
+
+  /// The id of the account with this address, or nil; for the audit of failed log-ins.
+  package func account(email: String) async throws -> UserID? {
+    try await database.read { try await AccountStore.user(email: email, in: $0)?.user.id }
   }
 
   // MARK: Oneself
@@ -235,16 +238,15 @@ package final class AccountService: Sendable {
 
   // MARK: The command line's
 
-  /// False where there is no such account. Its sessions end, so that no token says otherwise.
+  /// False where there is no such account. Counts within a second, also for sessions that are open.
   package func grantPlatformAdmin(email: String) async throws -> Bool {
     try await database.write(.essential) { transaction in
       guard
         try await AccountStore.setPlatformAdmin(true, email: email, in: transaction),
         let found = try await AccountStore.user(email: email, in: transaction)
       else { return false }
-      let ended = try await AccountStore.endAll(
-        of: found.user.id, but: nil, at: .now, in: transaction)
-      self.announceEnd(ended, in: transaction)
+      try await self.memberships.changed(found.user.id, in: transaction)
+      transaction.afterCommit { self.recent.forget(found.user.id) }
       return true
     }
   }
@@ -291,25 +293,44 @@ package enum AccountUpkeep {
     return tokens
   }
 
-  /// Sessions that the database says ended lately and that are new here; they are added.
-  package static func newlyEnded(
-    _ ended: EndedSessions, in database: any SQLDatabase, since: Timestamp
-  ) async throws -> [SessionID] {
-    let rows = try await database.read { try await AccountStore.ended(since: since, in: $0) }
-    return rows.filter { ended.add($0.0, at: $0.1) }.map(\.0)
+  /// The sessions that ended, for the start of a node, and the position from which to go on.
+  package static func ended(
+    in database: any SQLDatabase
+  ) async throws -> (sessions: [SessionID], position: ChangePosition) {
+    try await database.read { transaction in
+      (
+        try await AccountChanges.allEnded(in: transaction),
+        try await ChangePosition.next(in: transaction)
+      )
+    }
   }
 
   private static let endedKeptMilliseconds: Int64 = 86_400_000
   /// How long a session lives that nobody uses.
   private static let unusedKeptMilliseconds: Int64 = 90 * 86_400_000
+  private static let sessionsPerSlice: Int64 = 500
 
-  /// Removes sessions that are of no use to anyone: ended a day ago, or not used for 90 days.
-  package static func removeOldSessions(in database: any SQLDatabase) async throws {
+  /// Removes sessions that are of no use to anyone: ended a day ago, or not used for 90 days. They are
+  /// looked for among the readers, and removed a slice at a time, so that messages never wait.
+  package static func removeOldSessions(
+    in database: any SQLDatabase, pause: () async -> Void
+  ) async throws {
     let now = Timestamp.now
-    try await database.write { transaction in
-      try await AccountStore.removeSessions(
-        endedBefore: now.adding(milliseconds: -endedKeptMilliseconds),
-        unusedSince: now.adding(milliseconds: -unusedKeptMilliseconds), in: transaction)
+    var after = SessionID(UUID(high: 0, low: 0))
+    while !Task.isCancelled {
+      let start = after
+      let slice = try await database.read { transaction in
+        try await AccountStore.uselessSessions(
+          endedBefore: now.adding(milliseconds: -endedKeptMilliseconds),
+          unusedSince: now.adding(milliseconds: -unusedKeptMilliseconds), after: start,
+          limit: sessionsPerSlice, in: transaction)
+      }
+      guard let last = slice.lookedUpTo else { return }
+      after = last
+      if !slice.ids.isEmpty {
+        try await database.write { try await AccountStore.remove(slice.ids, in: $0) }
+      }
+      await pause()
     }
   }
 }

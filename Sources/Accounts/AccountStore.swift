@@ -98,13 +98,6 @@ enum AccountStore {
       [.text(key(email)), .bool(isAdmin)]) == 1
   }
 
-  static func organizations(of id: UserID, in transaction: Transaction) async throws -> [UUID] {
-    try await transaction.query(
-      "SELECT organization_id FROM memberships WHERE user_id = $1 ORDER BY created_at, organization_id",
-      [.id(id)]
-    ).map { try $0.uuid(0) }
-  }
-
   // MARK: Sessions
 
   static func insert(
@@ -190,31 +183,30 @@ enum AccountStore {
     ).map { try $0.id(0) }
   }
 
-  /// Removes sessions that ended before a moment, and those that nobody used since another one.
-  static func removeSessions(
-    endedBefore ended: Timestamp, unusedSince unused: Timestamp, in transaction: Transaction
-  ) async throws {
-    try await transaction.execute(
-      "DELETE FROM sessions WHERE ended_at IS NOT NULL AND ended_at < $1", [.time(ended)])
-    try await transaction.execute(
-      "DELETE FROM sessions WHERE last_seen_at < $1", [.time(unused)])
+  /// Ids above `after` of sessions that are of no use any more: ended before a moment, or not used since
+  /// another one. Ascending, at most `limit` of them; and the id up to which was looked.
+  static func uselessSessions(
+    endedBefore ended: Timestamp, unusedSince unused: Timestamp, after: SessionID, limit: Int64,
+    in transaction: Transaction
+  ) async throws -> (ids: [SessionID], lookedUpTo: SessionID?) {
+    let rows = try await transaction.query(
+      """
+      SELECT id, CASE WHEN ended_at < $2 OR last_seen_at < $3 THEN 1 ELSE 0 END
+      FROM sessions WHERE id > $1 ORDER BY id LIMIT $4
+      """, [.id(after), .time(ended), .time(unused), .integer(limit)])
+    let ids: [SessionID] = try rows.filter { try !$0.isNull(1) && $0.bool(1) }.map { try $0.id(0) }
+    return (ids, try rows.last?.id(0))
   }
 
-  static func touch(
-    _ id: SessionID, at time: Timestamp, in transaction: Transaction
-  ) async throws {
-    try await transaction.execute(
+  static func remove(_ sessions: [SessionID], in transaction: Transaction) async throws {
+    _ = try await transaction.pipeline(
+      sessions.map { Statement("DELETE FROM sessions WHERE id = $1", [.id($0)]) })
+  }
+
+  static func touch(_ id: SessionID, at time: Timestamp) -> Statement {
+    Statement(
       "UPDATE sessions SET last_seen_at = $2 WHERE id = $1 AND last_seen_at < $2",
       [.id(id), .time(time)])
-  }
-
-  /// Sessions that ended at `since` or later.
-  static func ended(
-    since: Timestamp, in transaction: Transaction
-  ) async throws -> [(SessionID, Timestamp)] {
-    try await transaction.query(
-      "SELECT id, ended_at FROM sessions WHERE ended_at >= $1", [.time(since)]
-    ).map { (try $0.id(0), try $0.time(1)) }
   }
 
   // MARK: Keys

@@ -6,48 +6,81 @@ internal import Synchronization
 
 /// Tells who a credential belongs to: sessions of this server and tokens of another system.
 ///
-/// A token that was verified is remembered for as long as it is good, so that its signature is
-/// checked once per node; whether its session has ended is asked every time.
+/// A token that was verified is remembered as long as it is used, so that its signature is checked once
+/// per node. What is remembered is who it names, and nothing of what they may do; whether it has
+/// expired and whether its session has ended is asked every time.
 package final class Credentials: Authenticator {
   private let database: any SQLDatabase
   private let local: LocalTokens
   private let foreign: ForeignTokens?
   private let ended: EndedSessions
   private let seen: SessionActivity
-  private let remembered = Mutex<[String: Caller]>([:])
+  private let memberships: any Memberships
+  private let freshness: Freshness
+  private let remembered = Mutex(BoundedCache<String, Principal>(capacity: 16_384))
 
-  private static let maximumRemembered = 4096
+  /// How long a request waits for this node to know who may do what, and how often it looks.
+  private static let patienceMilliseconds: Int64 = 5000
+  private static let lookMilliseconds: UInt64 = 20
 
   package init(
     database: any SQLDatabase, local: LocalTokens, foreign: ForeignTokens?, ended: EndedSessions,
-    seen: SessionActivity
+    seen: SessionActivity, memberships: any Memberships, freshness: Freshness
   ) {
     self.database = database
     self.local = local
     self.foreign = foreign
     self.ended = ended
     self.seen = seen
+    self.memberships = memberships
+    self.freshness = freshness
   }
 
+  // MARK: Authenticator
+
   package func authenticate(_ credential: Credential) async throws -> Caller {
-    let caller: Caller
-    switch credential {
-    case .bearer(let token):
-      caller = try await remember("t" + token.reveal()) { try await self.read(token.reveal()) }
-    case .cookie(let cookie):
-      caller = try await remember("c" + cookie.reveal()) {
-        try await self.readCookie(cookie.reveal())
+    try await waitUntilFresh()
+    let principal: Principal
+    do {
+      switch credential {
+      case .bearer(let token):
+        principal = try await remember("t" + token.reveal()) { try await self.read(token.reveal()) }
+      case .cookie(let cookie):
+        principal = try await remember("c" + cookie.reveal()) {
+          try await self.readCookie(cookie.reveal())
+        }
       }
+      try requireValid(principal)
+    } catch let refusal as TokenRefusal {
+      throw AppError(.invalidToken, underlying: refusal)
+    } catch let failure as JWT.Failure {
+      throw AppError(.invalidToken, underlying: failure)
     }
-    try check(caller)
-    noteUse(of: caller)
-    return caller
+    guard let session = principal.sessionID else {
+      return Caller(principal: principal, affiliations: nil)
+    }
+    seen.touch(session)
+    let affiliations: Affiliations
+    if let known = memberships.current(principal.userID) {
+      affiliations = known
+    } else {
+      affiliations = try await memberships.affiliations(of: principal.userID)
+    }
+    return Caller(principal: principal, affiliations: affiliations)
   }
 
   package func check(_ caller: Caller) throws(AppError) {
-    if let expiresAt = caller.expiresAt, expiresAt <= .now { throw AppError(.invalidToken) }
-    if let session = caller.sessionID, ended.contains(session) { throw AppError(.invalidToken) }
+    do { try requireValid(caller.principal) } catch {
+      throw AppError(.invalidToken, underlying: error)
+    }
   }
+
+  private func requireValid(_ principal: Principal) throws(TokenRefusal) {
+    if let expiresAt = principal.expiresAt, expiresAt <= .now { throw .expired }
+    if let session = principal.sessionID, ended.contains(session) { throw .sessionEnded }
+  }
+
+  package func hasEnded(_ session: SessionID) -> Bool { ended.contains(session) }
 
   package func noteUse(of caller: Caller) {
     if let session = caller.sessionID { seen.touch(session) }
@@ -56,98 +89,67 @@ package final class Credentials: Authenticator {
   /// Forgets what was remembered of sessions that ended: their cookies ask the database again.
   package func forget(_ sessions: Set<SessionID>) {
     remembered.withLock { remembered in
-      remembered = remembered.filter { entry in
-        entry.value.sessionID.map { !sessions.contains($0) } ?? true
-      }
+      remembered.removeAll { principal in principal.sessionID.map(sessions.contains) ?? false }
     }
   }
 
-  private func remember(_ key: String, _ read: () async throws -> Caller) async throws -> Caller {
-    if let caller = remembered.withLock({ $0[key] }) { return caller }
-    let caller = try await read()
+  /// A node that was stopped, or cut off from its database, does not know whose session has ended.
+  private func waitUntilFresh() async throws {
+    if freshness.isFresh { return }
+    let end = UptimeClock.milliseconds + Self.patienceMilliseconds
+    while !freshness.isFresh {
+      guard UptimeClock.milliseconds < end, !Task.isCancelled else {
+        throw AppError(.unavailable, "The server has lost its database for a moment; try again.")
+      }
+      try? await Task.sleep(nanoseconds: Self.lookMilliseconds * 1_000_000)
+    }
+  }
+
+  // MARK: Reading
+
+  private func remember(
+    _ key: String, _ read: () async throws -> Principal
+  ) async throws -> Principal {
+    if let known = remembered.withLock({ $0.value(for: key) }) { return known }
+    let principal = try await read()
     remembered.withLock { remembered in
       // Its session may have ended while it was read. Looked up inside the lock: `forget` comes after
       // the session is among those that ended.
-      if let session = caller.sessionID, ended.contains(session) { return }
-      if remembered.count >= Self.maximumRemembered { remembered.removeAll(keepingCapacity: true) }
-      remembered[key] = caller
+      if let session = principal.sessionID, ended.contains(session) { return }
+      remembered.insert(principal, for: key)
     }
-    return caller
+    return principal
   }
 
-  private func read(_ token: String) async throws -> Caller {
-    do {
-      let parts = try JWT.parse(token)
-      // Each kind of key verifies its own algorithm only, whatever the token says.
-      if parts.algorithm == "EdDSA", let caller = try local.caller(of: parts, now: .now) {
-        return caller
-      }
-      if parts.algorithm == "HS256", let foreign,
-        let caller = try foreign.caller(of: parts, now: .now)
-      {
-        try await refuseLocalUser(caller.userID)
-        return caller
-      }
-    } catch let failure as JWT.Failure {
-      throw AppError(.invalidToken, underlying: failure)
-    }
-    throw AppError(.invalidToken)
-  }
-
-  /// Another system may not speak for people who signed up here.
-  private func refuseLocalUser(_ id: UserID) async throws {
-    let user = try await database.read { try await AccountStore.user(id, in: $0) }
-    if user != nil { throw AppError(.invalidToken) }
-  }
-
-  private func readCookie(_ cookie: String) async throws -> Caller {
-    guard let session = local.readCookie(cookie) else { throw AppError(.invalidToken) }
-    let found = try await database.read {
-      transaction -> (user: User, entities: [UUID])? in
-      guard let row = try await AccountStore.session(session, in: transaction),
-        let user = try await AccountStore.user(row.user, in: transaction)
-      else { return nil }
-      return (user, try await AccountStore.organizations(of: row.user, in: transaction))
-    }
-    guard let found else { throw AppError(.invalidToken) }
-    return Caller(
-      userID: found.user.id, entities: found.entities, level: Caller.levelOfLocalUsers,
-      origin: .session(session), isPlatformAdmin: found.user.isPlatformAdmin, expiresAt: nil)
-  }
-}
-
-/// Notes when sessions were last used, and writes it down now and then: at most once a minute each.
-package final class SessionActivity: Sendable {
-  private struct State {
-    var notedAt: [SessionID: Int64] = [:]
-    var unwritten: [SessionID: Timestamp] = [:]
-  }
-  private let state = Mutex(State())
-
-  static let everyMilliseconds: Int64 = 60_000
-  private static let capacity = 100_000
-
-  package init() {}
-
-  func touch(_ id: SessionID) {
-    let now = Monotonic.milliseconds
-    state.withLock { state in
-      if let noted = state.notedAt[id], now - noted < Self.everyMilliseconds { return }
-      if state.notedAt.count >= Self.capacity { state.notedAt.removeAll() }
-      state.notedAt[id] = now
-      state.unwritten[id] = .now
+  private func read(_ token: String) async throws -> Principal {
+    let parts = try JWT.parse(token)
+    // Each kind of key verifies its own algorithm only, whatever the token says.
+    switch parts.algorithm {
+    case "EdDSA": return try local.principal(of: parts, now: .now)
+    case "HS256":
+      guard let foreign else { throw TokenRefusal.foreignTokensOff }
+      let principal = try foreign.principal(of: parts, now: .now)
+      try await refuseOurNames(principal)
+      return principal
+    default: throw TokenRefusal.notSigned
     }
   }
 
-  /// Writes what was noted since the last call.
-  package func write(to database: any SQLDatabase) async throws {
-    let noted = state.withLock { state in
-      defer { state.unwritten = [:] }
-      return state.unwritten
+  /// Another system may not speak for people who signed up here, nor for our organizations and teams,
+  /// nor call an entity what is someone's id here.
+  private func refuseOurNames(_ principal: Principal) async throws {
+    guard case .foreignToken(let entities, _) = principal.origin else { return }
+    let ids = [principal.userID.uuid] + entities
+    let isOurs = try await database.read {
+      try await AffiliationStore.namesSomething(ids, in: $0)
     }
-    guard !noted.isEmpty else { return }
-    try await database.write { transaction in
-      for (id, time) in noted { try await AccountStore.touch(id, at: time, in: transaction) }
-    }
+    if isOurs { throw TokenRefusal.namesOurs }
+  }
+
+  private func readCookie(_ cookie: String) async throws -> Principal {
+    guard let session = local.readCookie(cookie) else { throw TokenRefusal.badCookie }
+    let found = try await database.read { try await AccountStore.session(session, in: $0) }
+    guard let found else { throw TokenRefusal.unknownSession }
+    return Principal(userID: found.user, origin: .session(session), expiresAt: nil)
   }
 }

@@ -21,38 +21,43 @@ package struct ForeignTokens: Sendable {
     self.issuer = issuer
   }
 
-  /// The caller of such a token. Throws `JWT.Failure`; nil where a claim is missing or wrong.
-  func caller(of parts: JWT.Parts, now: Timestamp) throws(JWT.Failure) -> Caller? {
+  /// Who such a token names. Throws `JWT.Failure` or `TokenRefusal`.
+  func principal(of parts: JWT.Parts, now: Timestamp) throws -> Principal {
     try JWT.verify(parts, hmacKey: secret.reveal())
     let claims = parts.claims
     let seconds = now.milliseconds / 1000
-    guard claims["iss"]?.string == issuer, isForUs(claims["aud"]),
-      let expires = Self.date(claims["exp"]), expires + Self.leewaySeconds > seconds,
-      let user = claims["userUUID"]?.string.flatMap({ UserID($0) })
-    else { return nil }
+    guard claims["iss"]?.string == issuer else { throw TokenRefusal.wrongIssuer }
+    guard isForUs(claims["aud"]) else { throw TokenRefusal.wrongAudience }
+    guard let expires = Self.date(claims["exp"]) else { throw TokenRefusal.noExpiry }
+    guard expires + Self.leewaySeconds > seconds else { throw TokenRefusal.expired }
+    guard let user = claims["userUUID"]?.string.flatMap({ UserID($0) }) else {
+      throw TokenRefusal.noUser
+    }
     if let notBefore = claims["nbf"] {
       guard let notBefore = Self.date(notBefore), notBefore - Self.leewaySeconds <= seconds else {
-        return nil
+        throw TokenRefusal.notYetValid
       }
     }
     var entities: [UUID] = []
     switch claims["entityUUID"] {
     case nil, .null: break
     case .string(let text):
-      guard let entity = UUID(text) else { return nil }
+      guard let entity = UUID(text) else { throw TokenRefusal.badEntity }
       entities = [entity]
-    default: return nil
+    default: throw TokenRefusal.badEntity
     }
     var level: Int64 = 0
     switch claims["levelOnEntity"] {
     case nil, .null: break
     case let value?:
-      guard let number = value.wholeNumberOrNumericString, number >= 0 else { return nil }
+      guard let number = value.wholeNumberOrNumericString, number >= 0 else {
+        throw TokenRefusal.badLevel
+      }
       level = number
     }
     // At most 2^53 seconds, so this does not overflow.
-    return Caller(
-      userID: user, entities: entities, level: level, origin: .foreignToken,
+    return Principal(
+      userID: user, origin: .foreignToken(entities: entities, level: level),
       expiresAt: Timestamp(milliseconds: (expires + Self.leewaySeconds) * 1000))
   }
 

@@ -4,8 +4,8 @@ package import Crypto
 
 /// Makes and reads the credentials of sessions of this server.
 ///
-/// The access token is a JWT (EdDSA) that says all a request needs, so that checking it asks no
-/// database. Refresh token and cookie name the session and carry a code that only this server can
+/// The access token is a JWT (EdDSA) that names user, session and expiry, so that checking it asks no
+/// database; what the user may do is looked up. Refresh token and cookie name the session and carry a code that only this server can
 /// make: nothing of them is stored.
 package struct LocalTokens: Sendable {
   package static let issuer = "martlet"
@@ -30,7 +30,7 @@ package struct LocalTokens: Sendable {
   // MARK: Access tokens
 
   package func makeAccessToken(
-    user: UserID, session: SessionID, entities: [UUID], isPlatformAdmin: Bool, now: Timestamp
+    user: UserID, session: SessionID, now: Timestamp
   ) -> (token: Secret<String>, expiresAt: Timestamp) {
     let issuedAt = now.milliseconds / 1000
     let expiresAt = issuedAt + Self.lifetimeMilliseconds / 1000
@@ -40,32 +40,28 @@ package struct LocalTokens: Sendable {
       $0.member("sid", session)
       $0.member("iat", issuedAt)
       $0.member("exp", expiresAt)
-      if isPlatformAdmin { $0.member("adm", true) }
-      if !entities.isEmpty {
-        $0.key("org")
-        $0.array(of: entities) { $0.value($1) }
-      }
     }
     return (Secret(token), Timestamp(milliseconds: expiresAt * 1000))
   }
 
-  /// The caller of one of our tokens. Throws `JWT.Failure`; nil where the claims are not ours.
-  func caller(of parts: JWT.Parts, now: Timestamp) throws(JWT.Failure) -> Caller? {
+  /// Who one of our tokens names. Throws `JWT.Failure` or `TokenRefusal`.
+  ///
+  /// A node whose clock is ahead makes tokens that live longer here. How much longer is bounded, since
+  /// the sessions that ended are remembered for so long only.
+  func principal(of parts: JWT.Parts, now: Timestamp) throws -> Principal {
     try JWT.verify(parts, keys: keys)
     guard parts.claims["iss"]?.string == Self.issuer,
       let user = parts.claims["sub"]?.string.flatMap({ UserID($0) }),
       let session = parts.claims["sid"]?.string.flatMap({ SessionID($0) }),
       let expires = parts.claims["exp"]?.wholeNumber
-    else { return nil }
+    else { throw TokenRefusal.missingClaim }
+    // At most 2^53 seconds, so this does not overflow.
     let expiresAt = Timestamp(milliseconds: expires * 1000)
-    guard expiresAt > now else { return nil }
-    var entities: [UUID] = []
-    if case .array(let values)? = parts.claims["org"] {
-      entities = values.compactMap { $0.string.flatMap { UUID($0) } }
-    }
-    return Caller(
-      userID: user, entities: entities, level: Caller.levelOfLocalUsers, origin: .session(session),
-      isPlatformAdmin: parts.claims["adm"] == .bool(true), expiresAt: expiresAt)
+    guard expiresAt > now else { throw TokenRefusal.expired }
+    let latest = now.adding(
+      milliseconds: Self.lifetimeMilliseconds + EndedSessions.clockDifferenceMilliseconds)
+    guard expiresAt <= latest else { throw TokenRefusal.livesTooLong }
+    return Principal(userID: user, origin: .session(session), expiresAt: expiresAt)
   }
 
   // MARK: Refresh tokens and cookies

@@ -9,7 +9,7 @@ internal import Synchronization
 package final class LoginDelays: Sendable {
   private struct Key: Hashable {
     let account: String
-    let address: IPAddress
+    let address: IPAddress.Site
   }
 
   private struct Attempts {
@@ -19,7 +19,9 @@ package final class LoginDelays: Sendable {
     var lastAt: Int64 = 0
     /// Attempts whose outcome is not known yet.
     var running = 0
-    var waiting: [CheckedContinuation<Void, Never>] = []
+    /// By a number of their own, so that one that is cancelled can be found.
+    var waiting: [Int: CheckedContinuation<Void, Never>] = [:]
+    var lastWaiter = 0
   }
 
   private let attempts = Mutex<[Key: Attempts]>([:])
@@ -42,16 +44,10 @@ package final class LoginDelays: Sendable {
   package func guarded(
     _ account: String, _ address: IPAddress, _ attempt: () async throws -> Bool
   ) async throws -> Bool {
-    let key = Key(account: account, address: address)
+    let key = Key(account: account, address: address.site)
     while try !begin(key, now: now()) {
-      await withCheckedContinuation { continuation in
-        let mustWait = attempts.withLock { attempts in
-          guard let entry = attempts[key], entry.running > 0 else { return false }
-          attempts[key]?.waiting.append(continuation)
-          return true
-        }
-        if !mustWait { continuation.resume() }
-      }
+      await waitForOthers(key)
+      if Task.isCancelled { throw AppError(.unavailable) }
     }
     do {
       let isRight = try await attempt()
@@ -60,6 +56,30 @@ package final class LoginDelays: Sendable {
     } catch {
       end(key, .unknown, now: now())
       throw error
+    }
+  }
+
+  /// Until an attempt that is under way ends, or the calling task is cancelled.
+  private func waitForOthers(_ key: Key) async {
+    let number = attempts.withLock { attempts in
+      attempts[key]?.lastWaiter += 1
+      return attempts[key]?.lastWaiter
+    }
+    guard let number else { return }
+    await withTaskCancellationHandler {
+      await withCheckedContinuation { continuation in
+        let mustWait = attempts.withLock { attempts in
+          // Checked inside the lock that the cancellation takes as well.
+          guard !Task.isCancelled, let entry = attempts[key], entry.running > 0 else {
+            return false
+          }
+          attempts[key]?.waiting[number] = continuation
+          return true
+        }
+        if !mustWait { continuation.resume() }
+      }
+    } onCancel: {
+      attempts.withLock { $0[key]?.waiting.removeValue(forKey: number) }?.resume()
     }
   }
 
@@ -98,8 +118,8 @@ package final class LoginDelays: Sendable {
   private enum Outcome { case right, wrong, unknown }
 
   private func end(_ key: Key, _ outcome: Outcome, now: Int64) {
-    let waiting = attempts.withLock { attempts -> [CheckedContinuation<Void, Never>] in
-      guard var entry = attempts[key] else { return [] }
+    let waiting = attempts.withLock { attempts -> [Int: CheckedContinuation<Void, Never>] in
+      guard var entry = attempts[key] else { return [:] }
       entry.running -= 1
       switch outcome {
       case .unknown: break
@@ -116,11 +136,11 @@ package final class LoginDelays: Sendable {
         }
       }
       let waiting = entry.waiting
-      entry.waiting = []
+      entry.waiting = [:]
       attempts[key] = entry.running == 0 && entry.failures == 0 ? nil : entry
       return waiting
     }
-    for continuation in waiting { continuation.resume() }
+    for continuation in waiting.values { continuation.resume() }
   }
 
   private func makeRoom(_ attempts: inout [Key: Attempts], now: Int64) {

@@ -1,6 +1,10 @@
 package import Database
 
 /// The tables of accounts.
+///
+/// Rows that other nodes must hear of carry `changed_in`, a position in the database's own order of
+/// changes (`ChangePosition`), put there by triggers. On SQLite it is a counter, since writers come one
+/// at a time; on Postgres it is the transaction's id.
 package enum AccountSchema {
   package static let migrations: [Migration] = [
     Migration(
@@ -49,6 +53,68 @@ package enum AccountSchema {
             user_id BYTEA NOT NULL REFERENCES users (id), role TEXT NOT NULL,
             created_at BIGINT NOT NULL, PRIMARY KEY (organization_id, user_id));
           CREATE INDEX memberships_by_user ON memberships (user_id);
-          """))
+          """)),
+    // What people belong to, with versions, and changes in the database's own order.
+    Migration(
+      feature: "accounts", number: 2,
+      SQL(
+        sqlite: """
+          CREATE TABLE change_counter (
+            id INTEGER PRIMARY KEY CHECK (id = 1), value INTEGER NOT NULL) STRICT;
+          INSERT INTO change_counter (id, value) VALUES (1, 1);
+          ALTER TABLE sessions ADD COLUMN changed_in INTEGER NOT NULL DEFAULT 0;
+          CREATE INDEX sessions_by_change ON sessions (changed_in) WHERE changed_in > 0;
+          CREATE TRIGGER sessions_ended AFTER UPDATE OF ended_at ON sessions BEGIN
+            UPDATE change_counter SET value = value + 1;
+            UPDATE sessions SET changed_in = (SELECT value FROM change_counter) WHERE id = NEW.id;
+          END;
+          CREATE TABLE teams (
+            id BLOB PRIMARY KEY, organization_id BLOB REFERENCES organizations (id),
+            created_at INTEGER NOT NULL, deleted_at INTEGER) STRICT;
+          CREATE TABLE team_members (
+            team_id BLOB NOT NULL REFERENCES teams (id),
+            user_id BLOB NOT NULL REFERENCES users (id), role TEXT NOT NULL,
+            created_at INTEGER NOT NULL, PRIMARY KEY (team_id, user_id)) STRICT;
+          CREATE INDEX team_members_by_user ON team_members (user_id);
+          CREATE TABLE affiliation_versions (
+            user_id BLOB PRIMARY KEY, version INTEGER NOT NULL,
+            changed_in INTEGER NOT NULL DEFAULT 0) STRICT, WITHOUT ROWID;
+          CREATE INDEX affiliation_versions_by_change ON affiliation_versions (changed_in);
+          CREATE TRIGGER affiliations_first AFTER INSERT ON affiliation_versions BEGIN
+            UPDATE change_counter SET value = value + 1;
+            UPDATE affiliation_versions SET changed_in = (SELECT value FROM change_counter)
+              WHERE user_id = NEW.user_id;
+          END;
+          CREATE TRIGGER affiliations_changed AFTER UPDATE OF version ON affiliation_versions BEGIN
+            UPDATE change_counter SET value = value + 1;
+            UPDATE affiliation_versions SET changed_in = (SELECT value FROM change_counter)
+              WHERE user_id = NEW.user_id;
+          END;
+          """,
+        postgres: """
+          ALTER TABLE sessions ADD COLUMN changed_in BIGINT NOT NULL DEFAULT 0;
+          CREATE INDEX sessions_by_change ON sessions (changed_in) WHERE changed_in > 0;
+          CREATE FUNCTION martlet_changed() RETURNS trigger LANGUAGE plpgsql AS $$
+            BEGIN
+              NEW.changed_in := pg_current_xact_id()::text::bigint;
+              RETURN NEW;
+            END $$;
+          CREATE TRIGGER sessions_ended BEFORE UPDATE OF ended_at ON sessions
+            FOR EACH ROW EXECUTE FUNCTION martlet_changed();
+          CREATE TABLE teams (
+            id BYTEA PRIMARY KEY, organization_id BYTEA REFERENCES organizations (id),
+            created_at BIGINT NOT NULL, deleted_at BIGINT);
+          CREATE TABLE team_members (
+            team_id BYTEA NOT NULL REFERENCES teams (id),
+            user_id BYTEA NOT NULL REFERENCES users (id), role TEXT NOT NULL,
+            created_at BIGINT NOT NULL, PRIMARY KEY (team_id, user_id));
+          CREATE INDEX team_members_by_user ON team_members (user_id);
+          CREATE TABLE affiliation_versions (
+            user_id BYTEA PRIMARY KEY, version BIGINT NOT NULL,
+            changed_in BIGINT NOT NULL DEFAULT 0);
+          CREATE INDEX affiliation_versions_by_change ON affiliation_versions (changed_in);
+          CREATE TRIGGER affiliations_changed BEFORE INSERT OR UPDATE OF version
+            ON affiliation_versions FOR EACH ROW EXECUTE FUNCTION martlet_changed();
+          """)),
   ]
 }

@@ -101,6 +101,10 @@ extension ErrorCode {
     "session_not_found", 404, "You have no such session.")
   package static let tooManyRules = ErrorCode(
     "too_many_rules", 403, "The room holds as many rules as it may.")
+  package static let tooManyRooms = ErrorCode(
+    "too_many_rooms", 403, "You have made as many rooms as one person may.")
+  package static let notAMember = ErrorCode(
+    "not_a_member", 409, "You are in this room by your entity only; there is no rule of your own.")
   package static let roomFull = ErrorCode(
     "room_full", 422, "A conversation of two takes two people.")
 
@@ -140,7 +144,8 @@ extension ErrorCode {
     bodyTooLarge, unsupportedMediaType, validationFailed, upgradeRequired, headersTooLarge,
     httpVersion, unauthenticated, invalidToken, invalidCredentials, invalidRefreshToken,
     wrongPassword, forbidden, originNotAllowed, signupClosed, signupInvited, emailTaken,
-    roomNotFound, ruleNotFound, invitationNotFound, sessionNotFound, tooManyRules, roomFull,
+    roomNotFound, ruleNotFound, invitationNotFound, sessionNotFound, tooManyRules,
+    tooManyRooms, notAMember, roomFull,
     rateLimited, internalError, unavailable, timedOut, tooManyConnections, invalidFrame,
     unknownType, messageTooLarge, clientIDConflict, recipientNotInTeam, attachmentNotFound,
     notSameUser, revoked, roomDeleted,

@@ -82,6 +82,20 @@ package struct IPAddress: Hashable, Sendable, CustomStringConvertible {
     return String(decoding: text.prefix { $0 != 0 }.map(UInt8.init(bitPattern:)), as: UTF8.self)
   }
 
+  /// What limits count by: an IPv4 address, or the /64 of an IPv6 address, which is one customer's and
+  /// has more addresses than anyone can be limited by (RFC 6177).
+  package struct Site: Hashable, Sendable {
+    private let high: UInt64
+    private let low: UInt64
+
+    fileprivate init(_ address: IPAddress) {
+      high = address.high
+      low = address.isIPv4 ? address.low : 0
+    }
+  }
+
+  package var site: Site { Site(self) }
+
   /// A range in CIDR notation (RFC 4632), `10.0.0.0/8`; a bare address is a range of one.
   package struct Range: Sendable, Equatable {
     private let first: IPAddress

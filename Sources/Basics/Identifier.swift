@@ -20,12 +20,14 @@ package struct Identifier<Entity>: Hashable, Sendable, CustomStringConvertible {
 package enum Entities {
   package enum User {}
   package enum Organization {}
+  package enum Team {}
   package enum Session {}
   package enum Message {}
 }
 
 package typealias UserID = Identifier<Entities.User>
 package typealias OrganizationID = Identifier<Entities.Organization>
+package typealias TeamID = Identifier<Entities.Team>
 package typealias SessionID = Identifier<Entities.Session>
 package typealias MessageID = Identifier<Entities.Message>
 

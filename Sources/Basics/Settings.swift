@@ -17,6 +17,7 @@ package struct Settings: Sendable {
   package var trustedProxies: [IPAddress.Range]
   package var allowedOrigins: [String]
   package var roomRules: Int
+  package var roomsPerPerson: Int
   package var roomCreateLevel: Int64
   package var tlsCertificate: String?
   package var tlsKey: String?
@@ -103,7 +104,13 @@ extension Settings {
       "TOKEN_SECRET", "-",
       "HS256 secret shared with the system whose tokens are accepted; unset: such tokens are refused.",
       isSecret: true
-    ) { $1.tokenSecret = $0.isEmpty ? nil : Secret($0) },
+    ) { text, settings in
+      guard text.isEmpty || text.utf8.count >= minimumTokenSecretBytes else {
+        throw SettingsError(
+          "has fewer than \(minimumTokenSecretBytes) bytes: such a secret is guessed")
+      }
+      settings.tokenSecret = text.isEmpty ? nil : Secret(text)
+    },
     entry(
       "TOKEN_AUDIENCE", "-", "`aud` that those tokens must carry; unset: such tokens are refused."
     ) {
@@ -159,6 +166,9 @@ extension Settings {
     },
     entry("ROOM_RULES", "10", "Rules a room can hold.") {
       $1.roomRules = try integer($0, 2...10_000)
+    },
+    entry("ROOMS_PER_PERSON", "1000", "Rooms that one person may have made.") {
+      $1.roomsPerPerson = try integer($0, 1...1_000_000)
     },
     entry("ROOM_CREATE_LEVEL", "100", "`levelOnEntity` that creating a room needs.") {
       $1.roomCreateLevel = Int64(try integer($0, 0...1 << 53))
@@ -256,6 +266,9 @@ extension Settings {
     },
   ]
 
+  /// As long as what HMAC-SHA-256 gives (RFC 7518, 3.2).
+  private static let minimumTokenSecretBytes = 32
+
   private static func entry(
     _ name: String, _ defaultText: String, _ meaning: String, isSecret: Bool = false,
     read: @escaping @Sendable (String, inout Settings) throws -> Void
@@ -288,6 +301,7 @@ extension Settings {
     trustedProxies = []
     allowedOrigins = []
     roomRules = 0
+    roomsPerPerson = 0
     roomCreateLevel = 0
     logLevel = .info
     logFormat = .json

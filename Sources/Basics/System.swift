@@ -20,7 +20,16 @@ package final class Monitor: @unchecked Sendable {
 
   package init() {
     pthread_mutex_init(mutex, nil)
-    pthread_cond_init(condition, nil)
+    #if canImport(Glibc)
+      // Waits are measured by a clock that nobody sets.
+      var attributes = pthread_condattr_t()
+      pthread_condattr_init(&attributes)
+      pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC)
+      pthread_cond_init(condition, &attributes)
+      pthread_condattr_destroy(&attributes)
+    #else
+      pthread_cond_init(condition, nil)
+    #endif
   }
 
   deinit {
@@ -41,7 +50,12 @@ package final class Monitor: @unchecked Sendable {
 
   /// As `wait`, for so many milliseconds at most.
   package func wait(milliseconds: Int64) {
-    let until = Timestamp.now.adding(milliseconds: milliseconds).milliseconds
+    #if canImport(Glibc)
+      let now = Monotonic.milliseconds
+    #else
+      let now = Timestamp.now.milliseconds
+    #endif
+    let until = now + max(0, milliseconds)
     var time = timespec(tv_sec: Int(until / 1000), tv_nsec: Int(until % 1000) * 1_000_000)
     pthread_cond_timedwait(condition, mutex, &time)
   }
@@ -151,13 +165,22 @@ package enum FileSystem {
   /// Takes the kernel's lock on a file, made if need be, until the process ends, however it ends.
   /// False where another process holds it.
   package static func lockForLifetime(_ path: String) throws -> Bool {
-    let descriptor = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
-    guard descriptor >= 0 else { throw SystemError("open \(path)", errno: errno) }
-    if flock(descriptor, LOCK_EX | LOCK_NB) == 0 { return true }
-    let failure = errno
-    close(descriptor)
-    if failure == EWOULDBLOCK { return false }
-    throw SystemError("flock \(path)", errno: failure)
+    while true {
+      let descriptor = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
+      guard descriptor >= 0 else { throw SystemError("open \(path)", errno: errno) }
+      guard flock(descriptor, LOCK_EX | LOCK_NB) == 0 else {
+        let failure = errno
+        close(descriptor)
+        if failure == EWOULDBLOCK { return false }
+        throw SystemError("flock \(path)", errno: failure)
+      }
+      var (locked, named) = (stat(), stat())
+      if fstat(descriptor, &locked) == 0, stat(path, &named) == 0, locked.st_ino == named.st_ino {
+        return true
+      }
+      // Removed between the two calls: another file may have the name by now.
+      close(descriptor)
+    }
   }
 
   package static func exists(_ path: String) -> Bool { access(path, F_OK) == 0 }
@@ -167,6 +190,12 @@ package enum FileSystem {
     let descriptor = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0o600)
     guard descriptor >= 0 else { throw SystemError("open \(path)", errno: errno) }
     close(descriptor)
+  }
+
+  /// Takes everything out of a file, for its owner's eyes only from here on.
+  package static func emptyPrivately(_ path: String) throws {
+    guard chmod(path, 0o600) == 0 else { throw SystemError("chmod \(path)", errno: errno) }
+    guard truncate(path, 0) == 0 else { throw SystemError("truncate \(path)", errno: errno) }
   }
 
   /// Gives a finished file its name, once its contents are on the disk. Throws where the name is taken.

@@ -37,6 +37,20 @@ package enum Monotonic {
   package static var milliseconds: Int64 { Int64(nanoseconds / 1_000_000) }
 }
 
+/// The clock that never goes back and also counts the time that the machine was suspended: for how old
+/// something is that others may have changed meanwhile.
+package enum UptimeClock {
+  package static var milliseconds: Int64 {
+    var time = timespec()
+    #if canImport(Glibc)
+      clock_gettime(CLOCK_BOOTTIME, &time)
+    #else
+      clock_gettime(CLOCK_MONOTONIC_RAW, &time)
+    #endif
+    return Int64(time.tv_sec) * 1000 + Int64(time.tv_nsec) / 1_000_000
+  }
+}
+
 // MARK: - RFC 3339
 
 extension Timestamp: CustomStringConvertible {

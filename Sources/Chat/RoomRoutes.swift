@@ -1,6 +1,6 @@
 internal import Access
-internal import Basics
-internal import Events
+package import Basics
+package import Events
 package import Web
 
 /// The paths of seed 004, under `/v1` and literally.
@@ -18,6 +18,7 @@ package struct RoomRoutes: Sendable {
   }
 
   package func add(to router: inout Router) {
+    router.on(.get, "/v1/me/invitations", policy: .caller) { try await invitations($0) }
     for prefix in ["/v1/rooms", "/rooms"] {
       router.on(.get, prefix, policy: .caller) { try await list($0) }
       router.on(.post, prefix, policy: .room(.create)) { try await create($0) }
@@ -28,6 +29,7 @@ package struct RoomRoutes: Sendable {
       router.on(.put, prefix + "/{id}/members", policy: .room(.manage)) {
         try await setRule($0, $1)
       }
+      // One's own rule may go with less: that is how people leave.
       router.on(.delete, prefix + "/{id}/members/{entity_UUID}", policy: .room(.manage)) {
         (request, id: RoomID, subject: UUID) in
         try await rooms.removeRule(subject, from: id, by: request.caller)
@@ -48,7 +50,7 @@ package struct RoomRoutes: Sendable {
 
   // MARK: Rooms
 
-  private func list(_ request: Request) async throws -> Response {
+  private func list(_ request: AuthenticatedRequest) async throws -> Response {
     var fields = request.query.fields
     let page = PageRequest(&fields)
     let after = page.cursor.map { RoomID($0) }
@@ -56,14 +58,14 @@ package struct RoomRoutes: Sendable {
     try fields.finish()
     let views = try await rooms.list(
       for: request.caller, after: (after ?? nil) ?? RoomID(0), limit: page.limit)
-    let shown = views.prefix(page.limit)
-    let next = views.count > page.limit ? shown.last.map { $0.room.id.description } : nil
-    return .data(nextCursor: next) { writer in
-      writer.array(of: shown) { $0.value($1) }
+    return .list(views, limit: page.limit) {
+      $0.room.id.description
+    } _: {
+      $0.value($1)
     }
   }
 
-  private func create(_ request: Request) async throws -> Response {
+  private func create(_ request: AuthenticatedRequest) async throws -> Response {
     try rooms.requireMayCreate(request.caller)
     var fields = Fields(try request.json(maximumDepth: maximumJSONDepth))
     let name = fields.string("name", Self.nameLength)
@@ -79,12 +81,12 @@ package struct RoomRoutes: Sendable {
     return .data(status: 201) { $0.value(view) }
   }
 
-  private func get(_ request: Request, _ id: RoomID) async throws -> Response {
+  private func get(_ request: AuthenticatedRequest, _ id: RoomID) async throws -> Response {
     let view = try await rooms.view(id, as: request.caller, .member)
     return .data { $0.value(view) }
   }
 
-  private func update(_ request: Request, _ id: RoomID) async throws -> Response {
+  private func update(_ request: AuthenticatedRequest, _ id: RoomID) async throws -> Response {
     let change = try await form(of: request, id, .manage) {
       var fields = Fields(try request.json(maximumDepth: maximumJSONDepth))
       let change = Rooms.RoomChange(
@@ -99,7 +101,7 @@ package struct RoomRoutes: Sendable {
     return .data { $0.value(view) }
   }
 
-  private func delete(_ request: Request, _ id: RoomID) async throws -> Response {
+  private func delete(_ request: AuthenticatedRequest, _ id: RoomID) async throws -> Response {
     try await rooms.delete(id, by: request.caller)
     audit.record("delete_room", request, ["room_id": .init(id)])
     return .noContent
@@ -107,7 +109,7 @@ package struct RoomRoutes: Sendable {
 
   // MARK: Rules
 
-  private func members(_ request: Request, _ id: RoomID) async throws -> Response {
+  private func members(_ request: AuthenticatedRequest, _ id: RoomID) async throws -> Response {
     let page = try await form(of: request, id, .read) {
       var fields = request.query.fields
       let page = PageRequest(&fields)
@@ -120,14 +122,14 @@ package struct RoomRoutes: Sendable {
     let rules = try await rooms.view(id, as: request.caller, .read).room.rules
       .map { ($0.subject.description, $0) }.sorted { $0.0 < $1.0 }
       .filter { rule in page.cursor.map { rule.0 > $0 } ?? true }.map(\.1)
-    let shown = rules.prefix(page.limit)
-    let next = rules.count > page.limit ? shown.last.map { $0.subject.description } : nil
-    return .data(nextCursor: next) { writer in
-      writer.array(of: shown) { $0.value($1) }
+    return .list(rules, limit: page.limit) {
+      $0.subject.description
+    } _: {
+      $0.value($1)
     }
   }
 
-  private func setRule(_ request: Request, _ id: RoomID) async throws -> Response {
+  private func setRule(_ request: AuthenticatedRequest, _ id: RoomID) async throws -> Response {
     let (subject, permissions, level) = try await form(of: request, id, .manage) {
       () -> (UUID, Permissions?, Int64?) in
       var fields = Fields(try request.json(maximumDepth: maximumJSONDepth))
@@ -165,7 +167,9 @@ package struct RoomRoutes: Sendable {
     }
   }
 
-  private func answerInvitation(_ request: Request, _ id: RoomID) async throws -> Response {
+  private func answerInvitation(_ request: AuthenticatedRequest, _ id: RoomID) async throws
+    -> Response
+  {
     let (isAccepted, forEntity) = try await form(of: request, id, .invited) {
       () -> (Bool, Bool) in
       var fields = Fields(try request.json(maximumDepth: maximumJSONDepth))
@@ -185,22 +189,63 @@ package struct RoomRoutes: Sendable {
     return .data { $0.value(rule) }
   }
 
-  // MARK: Messages
-
-  private func messages(_ request: Request, _ id: RoomID) async throws -> Response {
-    let selection = try await form(of: request, id, .read) { try self.selection(request) }
-    let caller = request.caller
-    let entries = try await history.messages(in: id, as: caller, selection)
-    let shown = entries.prefix(selection.limit)
-    let next = entries.count > selection.limit ? shown.last.map { String($0.seq) } : nil
-    return .data(nextCursor: next) { writer in
-      writer.array(of: shown) { $0.message($1, for: caller) }
+  /// The invitations that wait for the caller's answer.
+  private func invitations(_ request: AuthenticatedRequest) async throws -> Response {
+    var fields = request.query.fields
+    let page = PageRequest(&fields)
+    let place = page.cursor.flatMap(invitationPlace)
+    if page.cursor != nil, place == nil { fields.fault("cursor", "is not one of ours") }
+    try fields.finish()
+    let found = try await rooms.invitations(of: request.caller, after: place, limit: page.limit)
+    return .list(found, limit: page.limit) {
+      "\($0.room.id).\($0.rule.subject)"
+    } _: { writer, invitation in
+      writer.object {
+        $0.member("room_id", invitation.room.id.value)
+        $0.member("name", invitation.room.name)
+        $0.member("type", invitation.room.type.rawValue)
+        $0.member("for", invitation.isForUser ? "user" : "entity")
+        $0.member("permissions", invitation.rule.permissions.letters)
+      }
     }
   }
+
+  private func invitationPlace(_ cursor: String) -> (room: RoomID, subject: UUID)? {
+    let parts = cursor.split(separator: ".", omittingEmptySubsequences: false)
+    guard parts.count == 2, let room = RoomID(parts[0]), let subject = UUID(parts[1]) else {
+      return nil
+    }
+    return (room, subject)
+  }
+
+  // MARK: Messages
+
+  private func messages(_ request: AuthenticatedRequest, _ id: RoomID) async throws -> Response {
+    let selection = try await form(of: request, id, .read) { try self.selection(request) }
+    let caller = request.caller
+    let found = try await history.messages(in: id, as: caller, selection)
+    var page = ListPage()
+    var last: Int64?
+    var nextTurnAt = Self.bytesPerTurn
+    for entry in found.entries {
+      guard page.append({ $0.message(entry, for: caller) }) else { break }
+      last = entry.seq
+      // Others have their turn between the parts of a large page.
+      if page.count > nextTurnAt {
+        nextTurnAt = page.count + Self.bytesPerTurn
+        await request.request.letOthersRun()
+      }
+    }
+    let hasMore = found.hasMore || last != found.entries.last?.seq
+    return page.finish(nextCursor: hasMore ? last.map { String($0) } : nil)
+  }
+
+  /// Bytes of a page that are written in one turn of the loop.
+  private static let bytesPerTurn = 128 * 1024
 }
 
 extension RoomRoutes {
-  private func selection(_ request: Request) throws -> MessageHistory.Selection {
+  private func selection(_ request: AuthenticatedRequest) throws -> MessageHistory.Selection {
     var fields = request.query.fields
     let page = PageRequest(&fields)
     var selection = MessageHistory.Selection(
@@ -222,7 +267,7 @@ extension RoomRoutes {
   /// What a request to a room says. Where it says it wrongly, only those who may do the thing hear so:
   /// to everyone else the room answers as it always does.
   private func form<Form>(
-    of request: Request, _ id: RoomID, _ right: Policy.RoomRight, _ read: () throws -> Form
+    of request: AuthenticatedRequest, _ id: RoomID, _ right: RoomRight, _ read: () throws -> Form
   ) async throws -> Form {
     do { return try read() } catch {
       try await rooms.requireRight(right, in: id, of: request.caller)
@@ -231,7 +276,7 @@ extension RoomRoutes {
   }
 }
 
-// MARK: - JSON of CONTRACT section 4
+// MARK: - JSON
 
 extension JSONWriter {
   package mutating func value(_ view: Rooms.View) {
@@ -266,24 +311,45 @@ extension JSONWriter {
     }
   }
 
-  /// A message in its present state; `client_id` only to its sender.
+  /// A message or an event in its present state; `client_id` only to its sender. What this node cannot
+  /// show has the type `unknown`.
   mutating func message(_ entry: Entry, for caller: Caller) {
+    let type: String
+    let data: String
+    var status = "sent"
+    switch entry.body {
+    case .message(let content): (type, data) = (content.type.rawValue, content.data)
+    case .erased(let erased): (type, data, status) = (erased.rawValue, "", "deleted")
+    case .event: (type, data) = ("event", "")
+    case .edit, .deletion, .reaction, .unknown: (type, data) = ("unknown", "")
+    }
     object {
       $0.member("id", entry.id)
       $0.member("room_id", entry.roomID.value)
       $0.member("channel_id", entry.channelID)
       $0.member("seq", entry.seq)
-      $0.member("type", entry.type.rawValue)
+      $0.member("type", type)
       $0.member("from", entry.from)
       $0.member("to", "*")
-      $0.member("data", entry.data)
-      $0.member("content", entry.data)
+      $0.member("data", data)
+      $0.member("content", data)
       $0.member("emitter", entry.from)
       $0.member("ts", entry.ts)
-      $0.member("status", "sent")
+      $0.member("status", status)
+      if case .event(let event) = entry.body {
+        $0.key("event")
+        $0.object { $0.members(of: event) }
+      }
       if let clientID = entry.clientID, entry.from == caller.userID {
         $0.member("client_id", clientID)
       }
     }
+  }
+
+  /// The members that tell of an event, in a message and in a frame.
+  package mutating func members(of event: RoomEvent) {
+    member("event", event.kind.rawValue)
+    if let subject = event.subject { member("subject", subject) }
+    if let name = event.name { member("name", name) }
   }
 }

@@ -1,4 +1,5 @@
 internal import Access
+internal import Accounts
 internal import Basics
 internal import Database
 
@@ -72,9 +73,8 @@ enum RoomStore {
     let id = try row.room(0)
     try await transaction.execute(
       """
-      INSERT INTO room_heads (room_id, last_seq, last_ts, access_version, access_changed_at)
-      VALUES ($1, 0, 0, 1, $2)
-      """, [.room(id), .time(time)])
+      INSERT INTO room_heads (room_id, last_seq, last_ts, access_version) VALUES ($1, 0, 0, 1)
+      """, [.room(id)])
     return id
   }
 
@@ -118,13 +118,13 @@ enum RoomStore {
 
   /// Raises the room's access version; no message checked under an older one enters after this.
   static func raiseAccessVersion(
-    _ id: RoomID, at time: Timestamp, in transaction: Transaction
+    _ id: RoomID, in transaction: Transaction
   ) async throws -> Int64 {
     let row = try await transaction.first(
       """
-      UPDATE room_heads SET access_version = access_version + 1, access_changed_at = $2
-      WHERE room_id = $1 RETURNING access_version
-      """, [.room(id), .time(time)])
+      UPDATE room_heads SET access_version = access_version + 1 WHERE room_id = $1
+      RETURNING access_version
+      """, [.room(id)])
     guard let row else { throw DatabaseError(kind: .other, message: "room \(id) has no head") }
     return try row.integer(0)
   }
@@ -143,19 +143,58 @@ enum RoomStore {
     ).map { try $0.room(0) }
   }
 
+  /// Ids from `from` on of rooms with a rule for the subject that waits for its answer, ascending.
+  static func waitingRoomIDs(
+    subject: UUID, from: RoomID, limit: Int, in transaction: Transaction
+  ) async throws -> [RoomID] {
+    try await transaction.query(
+      """
+      SELECT room_id FROM room_rules WHERE subject = $1 AND room_id >= $2 AND accepted = 0
+      ORDER BY room_id LIMIT $3
+      """, [.uuid(subject), .room(from), .integer(Int64(limit))]
+    ).map { try $0.room(0) }
+  }
+
+  /// Where a room's log ends.
+  struct Head: Sendable {
+    /// 0 for an empty log.
+    let lastSeq: Int64
+    let lastTime: Timestamp
+  }
+
+  static func head(_ id: RoomID, in transaction: Transaction) async throws -> Head? {
+    try await transaction.first(
+      "SELECT last_seq, last_ts FROM room_heads WHERE room_id = $1", [.room(id)]
+    ).map { Head(lastSeq: try $0.integer(0), lastTime: try $0.time(1)) }
+  }
+
   /// Where the room's log ends; 0 for an empty one, nil where there is no room.
   static func lastSeq(_ id: RoomID, in transaction: Transaction) async throws -> Int64? {
     try await transaction.first(
       "SELECT last_seq FROM room_heads WHERE room_id = $1", [.room(id)])?.integer(0)
   }
 
-  /// Rooms whose access changed at `since` or later, with their versions.
+  /// Rooms whose access changed since a position, with their versions; deleted ones as well.
   static func changes(
-    since: Timestamp, in transaction: Transaction
-  ) async throws -> [(RoomID, Int64)] {
-    try await transaction.query(
-      "SELECT room_id, access_version FROM room_heads WHERE access_changed_at >= $1",
-      [.time(since)]
-    ).map { (try $0.room(0), try $0.integer(1)) }
+    since position: ChangePosition, in transaction: Transaction
+  ) async throws -> [RoomID: Int64] {
+    var changes: [RoomID: Int64] = [:]
+    let rows = try await transaction.query(
+      """
+      SELECT room_id, access_version FROM room_heads WHERE changed_in >= $1 AND changed_in > 0
+      """, [.integer(position.value)])
+    for row in rows { changes[try row.room(0)] = try row.integer(1) }
+    return changes
+  }
+
+  /// How many rooms that stand the user has made, counted up to `limit`.
+  static func roomCount(
+    madeBy user: UserID, limit: Int64, in transaction: Transaction
+  ) async throws -> Int64 {
+    try await transaction.first(
+      """
+      SELECT count(*) FROM (
+        SELECT 1 FROM rooms WHERE owner_user = $1 AND deleted_at IS NULL LIMIT $2) AS made
+      """, [.id(user), .integer(limit)])?.integer(0) ?? 0
   }
 }

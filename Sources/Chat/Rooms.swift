@@ -1,4 +1,5 @@
 package import Access
+internal import Accounts
 package import Basics
 package import Database
 package import Events
@@ -12,34 +13,40 @@ package final class Rooms: Sendable {
   private let events: EventStream
   package let directory: RoomDirectory
   private let maximumRules: Int
+  private let maximumRooms: Int
   private let levelToCreate: Int64
 
+  /// `maximumRules` of a room, `maximumRooms` that one person may have made; `levelToCreate` is the
+  /// `levelOnEntity` that making one needs.
   package init(
     database: any SQLDatabase, events: EventStream, directory: RoomDirectory, maximumRules: Int,
-    levelToCreate: Int64
+    maximumRooms: Int, levelToCreate: Int64
   ) {
     self.database = database
     self.events = events
     self.directory = directory
     self.maximumRules = maximumRules
+    self.maximumRooms = maximumRooms
     self.levelToCreate = levelToCreate
   }
 
-  /// Level of a user from which one may answer an invitation for one's entity (CONTRACT section 4).
-  private static let levelToAnswerForEntity: Int64 = 100
+  /// Rules of only `b` that a room may hold besides the others.
+  private static let maximumBans = 1000
 
   /// A room with what its caller is in it and where its log ends.
   package struct View: Sendable {
     package let room: Room
     package let standing: Standing
     package let lastSeq: Int64
+    /// When the last entry came; the beginning of time for an empty log.
+    let lastMessageAt: Timestamp
   }
 
   // MARK: Access
 
   /// Throws `room_not_found` or `forbidden` unless the caller has this right in the room.
   private func require(
-    _ right: Policy.RoomRight, _ caller: Caller, _ room: Room?
+    _ right: RoomRight, _ caller: Caller, _ room: Room?
   ) throws(AppError) -> (Room, Standing) {
     guard let room else { throw AppError(.roomNotFound) }
     let standing = RuleEngine.standing(of: caller, in: room)
@@ -50,7 +57,7 @@ package final class Rooms: Sendable {
 
   /// Throws what an act that needs this right would throw.
   package func requireRight(
-    _ right: Policy.RoomRight, in id: RoomID, of caller: Caller
+    _ right: RoomRight, in id: RoomID, of caller: Caller
   ) async throws {
     let room = try await database.read { try await RoomStore.room(id, in: $0) }
     if right == .invited, let room, RuleEngine.isInvited(caller, to: room) { return }
@@ -58,16 +65,23 @@ package final class Rooms: Sendable {
   }
 
   /// The room, where the caller has this right in it, and where its log ends, in one snapshot.
-  package func view(_ id: RoomID, as caller: Caller, _ right: Policy.RoomRight) async throws -> View
-  {
-    let (room, lastSeq) = try await database.read { transaction in
+  package func view(_ id: RoomID, as caller: Caller, _ right: RoomRight) async throws -> View {
+    let (room, head) = try await database.read { transaction in
       (
         try await RoomStore.room(id, in: transaction),
-        try await RoomStore.lastSeq(id, in: transaction)
+        try await RoomStore.head(id, in: transaction)
       )
     }
     let (found, standing) = try self.require(right, caller, room)
-    return View(room: found, standing: standing, lastSeq: lastSeq ?? 0)
+    return Self.view(found, standing, head)
+  }
+
+  private static func view(
+    _ room: Room, _ standing: Standing, _ head: RoomStore.Head?
+  ) -> View {
+    View(
+      room: room, standing: standing, lastSeq: head?.lastSeq ?? 0,
+      lastMessageAt: head?.lastTime ?? Timestamp(milliseconds: 0))
   }
 
   /// Rooms in which the caller has a letter, by ascending id, from beyond `after`. Gives one more than
@@ -92,8 +106,8 @@ package final class Rooms: Sendable {
           guard let room = try await RoomStore.room(id, in: transaction) else { continue }
           let standing = RuleEngine.standing(of: caller, in: room)
           guard !standing.permissions.isEmpty else { continue }
-          let lastSeq = try await RoomStore.lastSeq(id, in: transaction) ?? 0
-          views.append(View(room: room, standing: standing, lastSeq: lastSeq))
+          views.append(
+            Self.view(room, standing, try await RoomStore.head(id, in: transaction)))
         }
         guard let end else { break }
         after = max(after, end)
@@ -102,20 +116,28 @@ package final class Rooms: Sendable {
     }
   }
 
-  /// Every room that the caller may read, by ascending id.
-  package func readableRooms(for caller: Caller) async throws -> [RoomID] {
-    var ids: [RoomID] = []
+  /// The rooms that the caller may read, by ascending id: the `maximumListed` most recently active ones
+  /// where there are more, and whether there are.
+  package func latestReadableRooms(
+    for caller: Caller
+  ) async throws -> (ids: [RoomID], hasMore: Bool) {
+    var found: [(id: RoomID, activeAt: Timestamp)] = []
     var after = RoomID(0)
     while true {
       let page = try await list(for: caller, after: after, limit: Self.pageSize)
       for view in page.prefix(Self.pageSize) where view.standing.permissions.contains(.read) {
-        ids.append(view.room.id)
+        found.append((view.room.id, max(view.lastMessageAt, view.room.createdAt)))
       }
-      guard page.count > Self.pageSize else { return ids }
+      guard page.count > Self.pageSize else { break }
       after = page[Self.pageSize - 1].room.id
     }
+    guard found.count > Self.maximumListed else { return (found.map(\.id), false) }
+    found.sort { ($0.activeAt, $0.id) > ($1.activeAt, $1.id) }
+    return (found.prefix(Self.maximumListed).map(\.id).sorted(), true)
   }
 
+  /// Rooms that a socket is subscribed to unasked.
+  private static let maximumListed = 5000
   private static let pageSize = 500
 
   // MARK: Rooms
@@ -135,11 +157,17 @@ package final class Rooms: Sendable {
     }
   }
 
-  /// Makes a room with the creator's rule and, unless it is for two, the creator's entity's.
+  /// Makes a room. With a token of another system it is born with the creator's rule and, unless it is
+  /// for two, the entity's; an account's own room belongs to no entity.
   package func create(_ new: NewRoom, by caller: Caller) async throws -> View {
     try requireMayCreate(caller)
-    let entity = caller.entities.first
+    let entity = caller.sessionID == nil ? caller.entities.first : nil
     let room = try await database.write { transaction in
+      // One after the other for one person, so that they count each other.
+      try await transaction.exclusively(on: Int64(bitPattern: caller.userID.uuid.low))
+      let count = try await RoomStore.roomCount(
+        madeBy: caller.userID, limit: Int64(self.maximumRooms), in: transaction)
+      guard count < Int64(self.maximumRooms) else { throw AppError(.tooManyRooms) }
       let id = try await RoomStore.insert(
         name: new.name, type: new.type, levelAdmin: new.levelAdmin, ownerUser: caller.userID,
         ownerEntity: entity, isByInvitation: new.isByInvitation, at: .now, in: transaction)
@@ -154,8 +182,7 @@ package final class Rooms: Sendable {
       }
       return try await self.announce(id, in: transaction)
     }
-    return View(
-      room: room, standing: RuleEngine.standing(of: caller, in: room), lastSeq: 0)
+    return Self.view(room, RuleEngine.standing(of: caller, in: room), nil)
   }
 
   /// Changes to a room; nil leaves a member as it is.
@@ -168,27 +195,26 @@ package final class Rooms: Sendable {
   package func update(
     _ id: RoomID, _ change: RoomChange, by caller: Caller
   ) async throws -> View {
-    let (room, lastSeq) = try await database.write { transaction in
+    let (room, head) = try await database.write { transaction in
       let (room, _) = try self.require(
         .manage, caller, try await RoomStore.roomForUpdate(id, in: transaction))
       try await RoomStore.update(
         id, name: change.name ?? room.name, levelAdmin: change.levelAdmin ?? room.levelAdmin,
         isByInvitation: change.isByInvitation ?? room.isByInvitation, in: transaction)
-      _ = try await RoomStore.raiseAccessVersion(id, at: .now, in: transaction)
+      _ = try await RoomStore.raiseAccessVersion(id, in: transaction)
       return (
         try await self.announce(id, in: transaction),
-        try await RoomStore.lastSeq(id, in: transaction) ?? 0
+        try await RoomStore.head(id, in: transaction)
       )
     }
-    return View(
-      room: room, standing: RuleEngine.standing(of: caller, in: room), lastSeq: lastSeq)
+    return Self.view(room, RuleEngine.standing(of: caller, in: room), head)
   }
 
   package func delete(_ id: RoomID, by caller: Caller) async throws {
     try await database.write(.essential) { transaction in
       _ = try self.require(.manage, caller, try await RoomStore.roomForUpdate(id, in: transaction))
       try await RoomStore.markDeleted(id, at: .now, in: transaction)
-      let version = try await RoomStore.raiseAccessVersion(id, at: .now, in: transaction)
+      let version = try await RoomStore.raiseAccessVersion(id, in: transaction)
       transaction.afterCommit { [self] in
         directory.remove(id, version: version)
         events.publish([.access(.roomDeleted(id, version: version))])
@@ -216,9 +242,9 @@ package final class Rooms: Sendable {
     _ subject: UUID, permissions: Permissions?, level: Int64?, in id: RoomID, by caller: Caller
   ) async throws -> RoomRule {
     // A ban and a removal go through even when the disk is nearly full.
-    let urgency: WriteUrgency =
+    let writeClass: WriteClass =
       permissions == nil || permissions?.contains(.banned) == true ? .essential : .ordinary
-    return try await database.write(urgency) { transaction in
+    return try await database.write(writeClass) { transaction in
       let (room, standing) = try self.require(
         .manage, caller, try await RoomStore.roomForUpdate(id, in: transaction))
       let old = room.rule(for: subject)
@@ -235,7 +261,7 @@ package final class Rooms: Sendable {
           subject: subject, permissions: [], level: old?.level ?? 0,
           isAccepted: old?.isAccepted ?? false)
       }
-      if old == nil { try self.checkRoomForRule(room) }
+      if old == nil { try await self.requirePlace(for: subject, permissions, room, transaction) }
       // A rule keeps its answer. Nobody is asked whether they want to be banned, and no ban that is
       // lifted answers for anyone.
       let isAccepted =
@@ -249,33 +275,106 @@ package final class Rooms: Sendable {
       let rule = RoomRule(
         subject: subject, permissions: permissions, level: newLevel, isAccepted: isAccepted)
       try await RoomStore.put(rule, in: id, transaction)
-      try await self.bump(id, in: transaction)
+      let changed = try await self.bump(id, in: transaction)
+      if !isAccepted, old?.isAccepted != false {
+        transaction.afterCommit { [events = self.events] in
+          events.publish([
+            .access(.invited(id, subject: subject, version: changed.accessVersion))
+          ])
+        }
+      }
       return rule
     }
   }
 
-  private func bump(_ id: RoomID, in transaction: Transaction) async throws {
-    _ = try await RoomStore.raiseAccessVersion(id, at: .now, in: transaction)
-    _ = try await self.announce(id, in: transaction)
+  @discardableResult
+  private func bump(_ id: RoomID, in transaction: Transaction) async throws -> Room {
+    _ = try await RoomStore.raiseAccessVersion(id, in: transaction)
+    return try await self.announce(id, in: transaction)
   }
 
-  private func checkRoomForRule(_ room: Room) throws(AppError) {
-    if room.type == .userToUser, room.rules.count >= 2 { throw AppError(.roomFull) }
-    guard room.rules.count < maximumRules else { throw AppError(.tooManyRules) }
+  /// Throws where the room has no place for another rule. A person's ban does not take the place of a
+  /// rule that lets someone in.
+  private func requirePlace(
+    for subject: UUID, _ permissions: Permissions, _ room: Room, _ transaction: Transaction
+  ) async throws {
+    if room.type == .userToUser {
+      guard room.rules.count < 2 else { throw AppError(.roomFull) }
+      return
+    }
+    let bans = room.rules.filter { $0.permissions == .banned && $0.subject != room.ownerEntity }
+    var isGroup = subject == room.ownerEntity
+    if !isGroup { isGroup = try await KnownGroups.contains(subject, in: transaction) }
+    if permissions == .banned, !isGroup {
+      guard bans.count < Self.maximumBans else { throw AppError(.tooManyRules) }
+    } else {
+      guard room.rules.count - bans.count < maximumRules else { throw AppError(.tooManyRules) }
+    }
   }
 
-  /// As `setRule` with nil, but a rule that is not there is `rule_not_found`.
+  /// As `setRule` with nil, but a rule that is not there is `rule_not_found`. One's own rule may always
+  /// go, which is how people leave a room: not its creator (`forbidden`), nor who is in it only by an
+  /// entity (`not_a_member`).
   package func removeRule(_ subject: UUID, from id: RoomID, by caller: Caller) async throws {
     try await database.write(.essential) { transaction in
+      let isSelf = subject == caller.userID.uuid
       let (room, standing) = try self.require(
-        .manage, caller, try await RoomStore.roomForUpdate(id, in: transaction))
-      guard room.rule(for: subject) != nil else { throw AppError(.ruleNotFound) }
+        isSelf ? .member : .manage, caller,
+        try await RoomStore.roomForUpdate(id, in: transaction))
+      guard let rule = room.rule(for: subject) else {
+        throw AppError(isSelf ? .notAMember : .ruleNotFound)
+      }
+      let isLeaving = isSelf && rule.isAccepted && subject != room.ownerUser.uuid
       let change = RuleEngine.RuleChange(subject: subject, new: nil)
-      guard RuleEngine.mayChange(change, by: caller, standing, in: room) else {
+      guard isLeaving || RuleEngine.mayChange(change, by: caller, standing, in: room) else {
         throw AppError(.forbidden)
       }
       try await RoomStore.removeRule(subject, from: id, transaction)
       try await self.bump(id, in: transaction)
+    }
+  }
+
+  // MARK: Invitations
+
+  /// A rule that waits for an answer that someone may give.
+  package struct Invitation: Sendable {
+    package let room: Room
+    package let rule: RoomRule
+    /// Whether the answer is for the person, or for everyone of an entity.
+    package let isForUser: Bool
+  }
+
+  /// The invitations that the caller may answer, by ascending room and subject, from beyond a place in
+  /// that order. Gives one more than `limit` where there are more.
+  package func invitations(
+    of caller: Caller, after place: (room: RoomID, subject: UUID)?, limit: Int
+  ) async throws -> [Invitation] {
+    let subjects =
+      [caller.userID.uuid] + caller.entities.filter { RuleEngine.mayAnswer(for: $0, caller) }
+    let start = place?.room ?? RoomID(0)
+    return try await database.read { transaction in
+      var rooms: Set<RoomID> = []
+      for subject in Set(subjects) {
+        rooms.formUnion(
+          try await RoomStore.waitingRoomIDs(
+            subject: subject, from: start, limit: limit + 2, in: transaction))
+      }
+      var found: [Invitation] = []
+      for id in rooms.sorted() where found.count <= limit {
+        guard let room = try await RoomStore.room(id, in: transaction) else { continue }
+        let waiting = RuleEngine.invitations(of: caller, to: room)
+          .sorted { $0.subject.description < $1.subject.description }
+        for rule in waiting where found.count <= limit {
+          if let place, id == place.room,
+            rule.subject.description <= place.subject.description
+          {
+            continue
+          }
+          found.append(
+            Invitation(room: room, rule: rule, isForUser: rule.subject == caller.userID.uuid))
+        }
+      }
+      return found
     }
   }
 
@@ -287,15 +386,20 @@ package final class Rooms: Sendable {
       guard let room = try await RoomStore.roomForUpdate(id, in: transaction) else {
         throw AppError(.roomNotFound)
       }
-      let subjects = forEntity ? caller.entities : [caller.userID.uuid]
-      guard let rule = room.rules.first(where: { !$0.isAccepted && subjects.contains($0.subject) })
-      else {
+      let waiting = room.rules.filter { rule in
+        !rule.isAccepted
+          && (forEntity ? caller.isOf(rule.subject) : rule.subject == caller.userID.uuid)
+      }
+      guard let first = waiting.first else {
         let isMember = RuleEngine.standing(of: caller, in: room).isMember
         throw AppError(isMember ? .invitationNotFound : .roomNotFound)
       }
-      if forEntity, caller.level < Self.levelToAnswerForEntity {
+      let rule =
+        forEntity
+        ? waiting.first { RuleEngine.mayAnswer(for: $0.subject, caller) } : first
+      guard let rule else {
         throw AppError(
-          .forbidden, "Answering for an entity needs a level of \(Self.levelToAnswerForEntity).")
+          .forbidden, "Answering for an entity needs a level of 100, or to be its admin here.")
       }
       var answered = rule
       answered.isAccepted = isAccepted

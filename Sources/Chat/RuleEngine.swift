@@ -1,5 +1,6 @@
 package import Access
 package import Basics
+package import Events
 
 /// What a caller is in a room.
 package enum Standing: Sendable, Equatable {
@@ -21,40 +22,88 @@ package enum Standing: Sendable, Equatable {
   package var isMember: Bool { if case .member = self { true } else { false } }
 }
 
-/// The rules of CONTRACT section 4 as pure functions; `RuleEngineTests` holds them as a table.
+/// The law of a room as pure functions (docs/rooms-and-rules.md); `RuleEngineTests` holds it as a table.
 package enum RuleEngine {
   /// What the creator always has.
   package static let creatorPermissions: Permissions = [.read, .write, .admin]
 
   /// The union of the letters of the accepted rules that match, and the highest of their levels.
   package static func standing(of caller: Caller, in room: Room) -> Standing {
+    standing(of: caller, in: room, countsEntities: true)
+  }
+
+  private static func standing(
+    of caller: Caller, in room: Room, countsEntities: Bool
+  ) -> Standing {
     let isCreator = caller.userID == room.ownerUser
     var permissions: Permissions = isCreator ? creatorPermissions : []
     var level: Int64 = 0
     var hasMatch = isCreator
-    for rule in room.rules where rule.isAccepted && matches(rule, caller, room.type) {
+    var isBannedByName = false
+    var isBannedByEntity = false
+    var holdsAdminByName = false
+    for rule in room.rules where rule.isAccepted {
+      let isOwn = rule.subject == caller.userID.uuid
+      guard isOwn || (countsEntities && matchesEntity(rule, caller, room.type)) else { continue }
       hasMatch = true
       permissions.formUnion(rule.permissions)
       level = max(level, rule.level)
+      if rule.permissions.contains(.banned) {
+        if isOwn { isBannedByName = true } else { isBannedByEntity = true }
+      }
+      if isOwn, rule.permissions.contains(.admin) { holdsAdminByName = true }
     }
     guard hasMatch else { return .stranger }
-    if permissions.contains(.banned), !isCreator { return .banned }
+    // Nobody shuts out an admin by banning everyone of the admin's entity.
+    if !isCreator, isBannedByName || (isBannedByEntity && !holdsAdminByName) { return .banned }
     permissions.remove(.banned)
-    if let entity = room.ownerEntity, caller.entities.contains(entity) {
-      level = max(level, caller.level)
-    }
+    if let entity = room.ownerEntity, caller.isOf(entity) { level = max(level, caller.level) }
     return .member(permissions, level: level)
   }
 
-  /// Whether a rule means this caller. In a room of two only people count, never entities.
-  private static func matches(_ rule: RoomRule, _ caller: Caller, _ type: RoomType) -> Bool {
-    rule.subject == caller.userID.uuid
-      || (type == .group && caller.entities.contains(rule.subject))
+  /// What the right to write rests on; nil where the caller may not write. A change of what the caller
+  /// belongs to matters only where the right does not stand without it.
+  package static func grantToWrite(_ caller: Caller, in room: Room) -> Draft.Grant? {
+    guard standing(of: caller, in: room).permissions.contains(.write) else { return nil }
+    let standsAlone = standing(of: caller, in: room, countsEntities: false).permissions
+      .contains(.write)
+    return Draft.Grant(
+      accessVersion: room.accessVersion,
+      affiliationsVersion: standsAlone ? nil : caller.affiliations?.version,
+      session: caller.sessionID)
+  }
+
+  /// Whether a rule means everyone of an entity of this caller's. In a room of two only people count.
+  private static func matchesEntity(_ rule: RoomRule, _ caller: Caller, _ type: RoomType) -> Bool {
+    type == .group && caller.isOf(rule.subject)
+  }
+
+  /// Level of a user from which one may answer an invitation for one's entity.
+  package static let levelToAnswerForEntity: Int64 = 100
+
+  /// Whether the caller may answer for this entity: of an organization or a team of this server its
+  /// admins may, of another system's entity whoever has the level.
+  package static func mayAnswer(for entity: UUID, _ caller: Caller) -> Bool {
+    guard caller.isOf(entity) else { return false }
+    return caller.affiliations.map { $0.manages(entity) == true }
+      ?? (caller.level >= levelToAnswerForEntity)
+  }
+
+  /// The rules that wait for an answer that the caller may give.
+  package static func invitations(of caller: Caller, to room: Room) -> [RoomRule] {
+    room.rules.filter { rule in
+      !rule.isAccepted
+        && (rule.subject == caller.userID.uuid
+          || (room.type == .group && mayAnswer(for: rule.subject, caller)))
+    }
   }
 
   /// Whether a rule of the caller's own, or of its entity, waits for an answer.
   package static func isInvited(_ caller: Caller, to room: Room) -> Bool {
-    room.rules.contains { !$0.isAccepted && matches($0, caller, room.type) }
+    room.rules.contains {
+      !$0.isAccepted
+        && ($0.subject == caller.userID.uuid || matchesEntity($0, caller, room.type))
+    }
   }
 
   package static func canManage(_ standing: Standing, _ room: Room) -> Bool {
@@ -63,8 +112,7 @@ package enum RuleEngine {
   }
 
   /// Whether a standing suffices for what an operation needs in the room.
-  package static func allows(_ right: Policy.RoomRight, _ standing: Standing, _ room: Room) -> Bool
-  {
+  package static func allows(_ right: RoomRight, _ standing: Standing, _ room: Room) -> Bool {
     switch right {
     case .read: standing.permissions.contains(.read)
     case .write: standing.permissions.contains(.write)

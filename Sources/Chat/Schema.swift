@@ -2,6 +2,14 @@ package import Database
 
 /// The tables of rooms and their logs.
 ///
+/// `room_heads.changed_in` is a position in the database's own order of changes (`ChangePosition`),
+/// put on the row by triggers, so that no writer can forget it: neither another node of an older
+/// release nor an operator's own statement. On Postgres `access_changed_at` stays for nodes of the
+/// first release, which compare by it while an upgrade rolls over them.
+///
+/// `entries.type` is the code of what an entry is (`EntryCoding`). `non_messages` counts, in each entry
+/// and in the head, what is not a message: the ordinal of an entry is `seq - non_messages`.
+///
 /// What a message says stands in `contents`, under the message's id: destroying it leaves entry, seq
 /// and key. Ids are made in the order of time, so contents of all rooms fill one page after the
 /// other, where a key by room would touch a page per room in every commit.
@@ -59,6 +67,51 @@ package enum ChatSchema {
           CREATE UNIQUE INDEX entries_by_client_id ON entries (room_id, sender, client_id)
             WHERE client_id IS NOT NULL;
           CREATE TABLE contents (id BYTEA PRIMARY KEY, data TEXT NOT NULL);
-          """))
+          """)),
+    // Entries of other kinds than messages, and changes in the database's own order.
+    Migration(
+      feature: "chat", number: 2,
+      SQL(
+        sqlite: """
+          ALTER TABLE entries ADD COLUMN target_seq INTEGER;
+          ALTER TABLE entries ADD COLUMN non_messages INTEGER NOT NULL DEFAULT 0;
+          ALTER TABLE entries ADD COLUMN erased_at INTEGER;
+          DROP INDEX entries_by_id;
+          CREATE UNIQUE INDEX entries_by_id ON entries (id) WHERE client_id IS NULL;
+          ALTER TABLE room_heads ADD COLUMN non_messages INTEGER NOT NULL DEFAULT 0;
+          DROP INDEX room_heads_by_change;
+          ALTER TABLE room_heads DROP COLUMN access_changed_at;
+          ALTER TABLE room_heads ADD COLUMN changed_in INTEGER NOT NULL DEFAULT 0;
+          CREATE INDEX room_heads_by_change ON room_heads (changed_in) WHERE changed_in > 0;
+          CREATE TRIGGER room_heads_made AFTER INSERT ON room_heads BEGIN
+            UPDATE change_counter SET value = value + 1;
+            UPDATE room_heads SET changed_in = (SELECT value FROM change_counter)
+              WHERE room_id = NEW.room_id;
+          END;
+          CREATE TRIGGER room_heads_changed AFTER UPDATE OF access_version ON room_heads BEGIN
+            UPDATE change_counter SET value = value + 1;
+            UPDATE room_heads SET changed_in = (SELECT value FROM change_counter)
+              WHERE room_id = NEW.room_id;
+          END;
+          CREATE INDEX rooms_by_owner ON rooms (owner_user) WHERE deleted_at IS NULL;
+          """,
+        postgres: """
+          ALTER TABLE entries ADD COLUMN target_seq BIGINT,
+            ADD COLUMN non_messages BIGINT NOT NULL DEFAULT 0, ADD COLUMN erased_at BIGINT;
+          DROP INDEX entries_by_id;
+          CREATE UNIQUE INDEX entries_by_id ON entries (id) WHERE client_id IS NULL;
+          ALTER TABLE room_heads ADD COLUMN non_messages BIGINT NOT NULL DEFAULT 0,
+            ADD COLUMN changed_in BIGINT NOT NULL DEFAULT 0;
+          CREATE INDEX room_heads_by_position ON room_heads (changed_in) WHERE changed_in > 0;
+          CREATE FUNCTION martlet_room_changed() RETURNS trigger LANGUAGE plpgsql AS $$
+            BEGIN
+              NEW.changed_in := pg_current_xact_id()::text::bigint;
+              NEW.access_changed_at := (extract(epoch FROM clock_timestamp()) * 1000)::bigint;
+              RETURN NEW;
+            END $$;
+          CREATE TRIGGER room_heads_changed BEFORE INSERT OR UPDATE OF access_version ON room_heads
+            FOR EACH ROW EXECUTE FUNCTION martlet_room_changed();
+          CREATE INDEX rooms_by_owner ON rooms (owner_user) WHERE deleted_at IS NULL;
+          """)),
   ]
 }

@@ -4,38 +4,71 @@ internal import Basics
 /// that may block.
 ///
 /// The body awaits its own statements only, and here those never suspend: it finishes in the jobs that
-/// its task enqueues on this executor. A body that waits for anything else would hang the database,
-/// so that is a bug of ours, and traps.
+/// its task enqueues on this executor. A body that waits for anything else holds up this database, so
+/// it gets a second: then its transaction fails. What is left of the body may run later; its
+/// transaction has ended by then and refuses every statement.
 final class BlockingExecutor: TaskExecutor, @unchecked Sendable {
   // Unchecked: `jobs` is behind the monitor.
   private let monitor = Monitor()
-  private var jobs: [UnownedJob] = []
+  private var jobs = Queue<UnownedJob>()
+
+  private static let patienceMilliseconds: Int64 = 1000
 
   func enqueue(_ job: consuming ExecutorJob) {
     let job = UnownedJob(job)
-    monitor.locked { jobs.append(job) }
+    monitor.locked {
+      jobs.append(job)
+      monitor.signal()
+    }
   }
 
-  /// On the thread that owns this executor.
+  /// On the thread that owns this executor. The transaction is `body`'s own; it has ended afterwards.
   func run<Result: Sendable>(
-    _ body: @escaping @Sendable () async throws -> Result
+    _ transaction: Transaction,
+    _ body: @escaping @Sendable (Transaction) async throws -> Result
   ) -> Swift.Result<Result, any Error> {
     let outcome = Outcome<Result>()
+    let carried = UncheckedTransfer(transaction)
     Task(executorPreference: self) {
-      do { outcome.value = .success(try await body()) } catch { outcome.value = .failure(error) }
+      do { outcome.value = .success(try await body(carried.value)) } catch {
+        outcome.value = .failure(error)
+      }
     }
-    while outcome.value == nil {
-      guard let job = monitor.locked({ jobs.isEmpty ? nil : jobs.removeFirst() }) else {
-        preconditionFailure("a transaction awaited something besides its own statements")
+    defer { transaction.end() }
+    while true {
+      if let value = outcome.value { return value }
+      guard let job = nextJob() else {
+        return .failure(
+          DatabaseError(
+            kind: .other, message: "a transaction awaited something besides its own statements"))
       }
       job.runSynchronously(on: asUnownedTaskExecutor())
     }
-    guard let value = outcome.value else { preconditionFailure("checked above") }
-    return value
+  }
+
+  /// Nil where none comes within the body's patience.
+  private func nextJob() -> UnownedJob? {
+    let end = Monotonic.milliseconds + Self.patienceMilliseconds
+    return monitor.locked {
+      while true {
+        if let job = jobs.popFirst() { return job }
+        let left = end - Monotonic.milliseconds
+        if left <= 0 { return nil }
+        monitor.wait(milliseconds: left)
+      }
+    }
   }
 
   private final class Outcome<Value>: @unchecked Sendable {
-    // Unchecked: written by the task's job and read after it, on one thread.
+    // Unchecked: written by a job and read between jobs, on one thread.
     var value: Swift.Result<Value, any Error>?
   }
+}
+
+/// Carries a transaction into the task that runs its body on the same thread.
+struct UncheckedTransfer<Value>: @unchecked Sendable {
+  // Unchecked: jobs of a `BlockingExecutor` run on the one thread that owns it.
+  let value: Value
+
+  init(_ value: Value) { self.value = value }
 }

@@ -27,11 +27,21 @@ package enum SQLValue: Sendable, Equatable {
   case integer(Int64)
   case text(String)
   case blob([UInt8])
+  /// A blob of 16 bytes, without an array: ids are in every row.
+  case uuid(UUID)
 
-  package static func uuid(_ value: UUID) -> SQLValue { .blob(value.bytes) }
-  package static func id<Entity>(_ value: Identifier<Entity>) -> SQLValue {
-    .blob(value.uuid.bytes)
+  package static func id<Entity>(_ value: Identifier<Entity>) -> SQLValue { .uuid(value.uuid) }
+  /// A blob as it came from a database.
+  static func blobOrUUID(_ bytes: UnsafeRawBufferPointer) -> SQLValue {
+    if bytes.count == 16 {
+      return .uuid(
+        UUID(
+          high: UInt64(bigEndian: bytes.loadUnaligned(as: UInt64.self)),
+          low: UInt64(bigEndian: bytes.loadUnaligned(fromByteOffset: 8, as: UInt64.self))))
+    }
+    return .blob([UInt8](bytes))
   }
+
   package static func room(_ value: RoomID) -> SQLValue { .integer(value.value) }
   package static func time(_ value: Timestamp) -> SQLValue { .integer(value.milliseconds) }
   package static func bool(_ value: Bool) -> SQLValue { .integer(value ? 1 : 0) }
@@ -40,7 +50,7 @@ package enum SQLValue: Sendable, Equatable {
   }
 }
 
-/// One row of a result, by column position.
+/// One row of a result, by column position. Blobs of 16 bytes are `uuid` values.
 package struct Row: Sendable {
   private let values: [SQLValue]
 
@@ -68,12 +78,16 @@ package struct Row: Sendable {
   }
 
   package func blob(_ column: Int) throws -> [UInt8] {
-    guard column < values.count, case .blob(let value) = values[column] else { throw wrong(column) }
-    return value
+    guard column < values.count else { throw wrong(column) }
+    switch values[column] {
+    case .blob(let bytes): return bytes
+    case .uuid(let uuid): return uuid.bytes
+    default: throw wrong(column)
+    }
   }
 
   package func uuid(_ column: Int) throws -> UUID {
-    guard let value = UUID(bytes: try blob(column)) else { throw wrong(column) }
+    guard column < values.count, case .uuid(let value) = values[column] else { throw wrong(column) }
     return value
   }
 
@@ -117,8 +131,10 @@ package struct DatabaseError: Error, Sendable, CustomStringConvertible {
   package enum Kind: Sendable {
     /// A constraint of the schema: unique, foreign key, check, not null.
     case constraint
-    /// Locked, full, gone: the same may work later. Answered 503.
+    /// Locked, full, gone, read-only: the same may work later. Answered 503.
     case unavailable
+    /// The transaction took longer than `Transaction.expire` allows. Nothing was kept.
+    case expired
     /// Everything else is a mistake of ours.
     case other
   }
@@ -133,4 +149,19 @@ package struct DatabaseError: Error, Sendable, CustomStringConvertible {
   }
 
   package var description: String { message }
+}
+
+/// What a caller is told where the database could not do its work: transient trouble is
+/// `unavailable`, everything else keeps its type and becomes an internal error.
+func unavailable(_ error: any Error) -> any Error {
+  isTransient(error) && !(error is AppError) ? AppError(.unavailable, underlying: error) : error
+}
+
+/// Whether the same may work later: the fault is not in what was asked.
+func isTransient(_ error: any Error) -> Bool {
+  switch error {
+  case let failure as DatabaseError: failure.kind == .unavailable || failure.kind == .expired
+  case let failure as AppError: failure.code == .unavailable
+  default: false
+  }
 }

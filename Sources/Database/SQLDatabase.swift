@@ -10,18 +10,29 @@ package protocol SQLDatabase: Sendable {
     _ body: @escaping @Sendable (Transaction) async throws -> Result
   ) async throws -> Result
 
-  /// Runs `body` in a transaction and returns once it is committed, durably. Where `body` throws,
-  /// nothing of it is kept. SQLite puts all waiting transactions into one commit.
-  @discardableResult
-  func write<Result: Sendable>(
-    _ urgency: WriteUrgency, _ body: @escaping @Sendable (Transaction) async throws -> Result
+  /// As `read`, but never behind the reads of requests: for the comparison of what this node knows
+  /// with the database, on which revocations and live delivery depend.
+  func readUrgently<Result: Sendable>(
+    _ body: @escaping @Sendable (Transaction) async throws -> Result
   ) async throws -> Result
 
-  /// Names the work that gathers (the message log) and is asked to write at each of its signals.
-  func attach(_ work: any GatheredWork)
+  /// Runs `body` in a transaction and returns once it is committed, durably. Where `body` throws,
+  /// nothing of it is kept. SQLite puts all waiting transactions into one commit. Throws `unavailable`
+  /// where too much of this class waits already.
+  @discardableResult
+  func write<Result: Sendable>(
+    _ writeClass: WriteClass, _ body: @escaping @Sendable (Transaction) async throws -> Result
+  ) async throws -> Result
 
-  /// Says that the attached work has gathered something. Costs next to nothing; from any thread.
-  func signalGatheredWork()
+  /// Adds work to the group commit. Any number may take part; each is asked for what waits whenever
+  /// it raised the signal that this returns. Before the first signal of any.
+  func attach(_ work: any GroupCommitWork) -> GroupCommitSignal
+
+  /// Whether reading and writing work at this moment; found out by doing both.
+  func condition() async -> DatabaseCondition
+
+  /// Whether other processes serve from the same data, so that what this node knows may be old.
+  var isShared: Bool { get }
 
   /// Ends all connections; what waits fails as unavailable. Called once, last.
   func close() async
@@ -34,83 +45,29 @@ extension SQLDatabase {
   ) async throws -> Result { try await write(.ordinary, body) }
 }
 
-/// Whether a write is done even when the disk is nearly full.
-package enum WriteUrgency: Sendable {
-  /// Grows the data; refused below the reserve of free disk.
-  case ordinary
-  /// Takes access away or frees space (log-out, ban, deletion): done while anything can be written.
+/// What a write is for: whether it is done when the disk is nearly full, and how much may wait.
+package enum WriteClass: Sendable, Equatable {
+  /// Takes access away or frees space (log-out, ban, deletion): done while anything can be written,
+  /// and before the others.
   case essential
+  /// A few small rows. Refused below the reserve of free disk.
+  case ordinary
+  /// Rows of so many bytes in all, stored ahead of what will refer to them: sounds, files. A commit
+  /// takes a few megabytes of them, so that small writes never wait long. Refused below the reserve.
+  case bulk(bytes: Int)
 }
 
-/// Work that is cheap in bulk: callers leave their parts with it, and it writes all of them whenever
-/// the database is ready for a commit.
-package protocol GatheredWork: Sendable {
-  /// Writes what was gathered so far.
-  func write(in transaction: Transaction) async -> GatheredOutcome
-
-  /// Called instead of `write` where there is no transaction to be had: all parts fail.
-  func fail(_ error: any Error)
-}
-
-/// What became of gathered work inside its transaction.
-package struct GatheredOutcome: Sendable {
-  /// Why nothing of it may be kept; nil where it may be committed.
-  package let failure: (any Error)?
-  /// Called once, whatever happens: with nil after the commit, else with why nothing was kept.
-  package let finish: @Sendable ((any Error)?) -> Void
-
-  package init(failure: (any Error)? = nil, finish: @escaping @Sendable ((any Error)?) -> Void) {
-    self.failure = failure
-    self.finish = finish
-  }
-}
-
-/// One transaction, inside its body only.
-package final class Transaction {
-  private let connection: any SQLConnection
-  private(set) var commitHooks: [@Sendable () -> Void] = []
-
-  init(_ connection: any SQLConnection) { self.connection = connection }
-
-  /// The rows of a statement.
-  package func query(_ sql: SQL, _ values: [SQLValue] = []) async throws -> [Row] {
-    try await connection.run(Statement(sql, values)).rows
-  }
-
-  /// The first row of a statement, or nil.
-  package func first(_ sql: SQL, _ values: [SQLValue] = []) async throws -> Row? {
-    try await query(sql, values).first
-  }
-
-  /// Runs a statement; returns how many rows it inserted, updated or deleted.
-  @discardableResult
-  package func execute(_ sql: SQL, _ values: [SQLValue] = []) async throws -> Int {
-    try await connection.run(Statement(sql, values)).changes
-  }
-
-  /// Runs statements that do not depend on each other's results, in order, in one round trip.
-  package func pipeline(_ statements: [Statement]) async throws -> [ResultSet] {
-    try await connection.run(statements)
-  }
-
-  /// Waits until no other transaction, of whichever node, is past this line: for what is made once and
-  /// must be one. Until the transaction ends.
-  package func exclusively() async throws { _ = try await query(Self.exclusiveSQL) }
-
-  private static let exclusiveSQL = SQL(
-    // Writers come one at a time.
-    sqlite: "SELECT 1", postgres: "SELECT 1 FROM pg_advisory_xact_lock(7237955317802)")
-
-  /// Calls `hook` after the commit, before the writer's caller goes on; in the order of commits on
-  /// SQLite, and without an order between connections on Postgres. Not called where the transaction
-  /// fails. This is where events come from.
-  package func afterCommit(_ hook: @escaping @Sendable () -> Void) { commitHooks.append(hook) }
-}
-
-/// A driver's connection inside a transaction.
-protocol SQLConnection {
-  func run(_ statement: Statement) async throws -> ResultSet
-  func run(_ statements: [Statement]) async throws -> [ResultSet]
+/// What a database can do at the moment.
+package enum DatabaseCondition: String, Sendable {
+  case writable
+  /// Free disk is below the reserve: what grows the data is refused.
+  case diskLow = "disk_low"
+  /// Another process holds the write lock, or the disk fails.
+  case locked
+  /// The server allows reading only: a standby, or `default_transaction_read_only`.
+  case readOnly = "read_only"
+  /// Not even reading works.
+  case unavailable
 }
 
 /// What the database tells of itself.
@@ -118,7 +75,10 @@ package struct DatabaseMetrics: Sendable {
   package let commitSeconds: Histogram
   package let batchSizes: Histogram
   package let syncSeconds: Histogram
+  package let checkpointSeconds: Histogram
   package let walBytes: Gauge
+  /// Rows or transactions of a group commit that the database refused while the others were kept.
+  package let refusedAlone: Counter
 
   package init(_ metrics: Metrics) {
     commitSeconds = metrics.histogram(
@@ -134,6 +94,15 @@ package struct DatabaseMetrics: Sendable {
     ) {
       .durations()
     }
+    checkpointSeconds = metrics.histogram(
+      "martlet_checkpoint_seconds",
+      "Time to move the write-ahead log into the database file (SQLite)."
+    ) {
+      .durations()
+    }
     walBytes = metrics.gauge("martlet_wal_bytes", "Size of the write-ahead log (SQLite).")
+    refusedAlone = metrics.counter(
+      "martlet_group_commit_refused_total",
+      "Parts of a group commit that the database refused while the others were kept.")
   }
 }

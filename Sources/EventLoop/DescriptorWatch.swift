@@ -1,3 +1,4 @@
+internal import Basics
 internal import CLibUV
 
 /// Tells when a descriptor can be read or written. On its loop only; the descriptor stays its owner's
@@ -19,12 +20,17 @@ package final class DescriptorWatch {
   private let handle = UnsafeMutablePointer<uv_poll_t>.allocate(capacity: 1)
   private var ready: ((Readiness) -> Void)?
 
-  /// `ready` is called for what is watched, until `close`.
-  package init(loop: Loop, descriptor: Int32, _ ready: @escaping (Readiness) -> Void) {
+  /// `ready` is called for what is watched, until `close`. Throws `SystemError` where the kernel does
+  /// not watch it: a bad descriptor, or no memory.
+  package init(loop: Loop, descriptor: Int32, _ ready: @escaping (Readiness) -> Void) throws {
     loop.preconditionOnLoop()
     self.loop = loop
     self.ready = ready
-    uv_poll_init(loop.uv, handle, descriptor)
+    let status = uv_poll_init(loop.uv, handle, descriptor)
+    guard status == 0 else {
+      handle.deallocate()
+      throw SystemError("uv_poll_init", errno: -status)
+    }
     // Retained until the handle is closed; released in the close callback below.
     handle.pointee.data = Unmanaged.passRetained(self).toOpaque()
   }

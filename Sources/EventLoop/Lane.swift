@@ -1,4 +1,5 @@
 internal import Basics
+internal import Synchronization
 
 /// Threads of their own for work that blocks: reading a database, hashing a password.
 ///
@@ -15,8 +16,7 @@ package final class Lane: @unchecked Sendable {
   package let name: String
   private let monitor = Monitor()
   private let maximumWaiting: Int
-  private var waiting: [@Sendable (Int) -> Void] = []
-  private var head = 0
+  private var waiting = Queue<@Sendable (Int) -> Void>()
   private var isStopping = false
   private var threads: [Thread] = []
 
@@ -30,25 +30,39 @@ package final class Lane: @unchecked Sendable {
   }
 
   /// Pieces of work that wait at this moment.
-  package var waitingCount: Int { monitor.locked { waiting.count - head } }
+  package var waitingCount: Int { monitor.locked { waiting.count } }
 
   /// Runs `body` on one of the lane's threads, which it may block; `body` gets the thread's number,
-  /// from 0, for things of which each thread has one. Throws what `body` throws, or `Full`.
+  /// from 0, for things of which each thread has one. Throws what `body` throws, `Full`, or
+  /// `CancellationError` where the calling task was cancelled before its turn came.
   package func run<Result: Sendable>(
     _ body: @escaping @Sendable (_ thread: Int) throws -> Result
   ) async throws -> Result {
-    try await withCheckedThrowingContinuation { continuation in
-      let isAccepted = submit { thread in
-        continuation.resume(with: Swift.Result { try body(thread) })
+    let cancellation = Cancellation()
+    return try await withTaskCancellationHandler {
+      try await withCheckedThrowingContinuation { continuation in
+        let isAccepted = submit { thread in
+          if cancellation.hasCome.load(ordering: .relaxed) {
+            continuation.resume(throwing: CancellationError())
+          } else {
+            continuation.resume(with: Swift.Result { try body(thread) })
+          }
+        }
+        if !isAccepted { continuation.resume(throwing: Full(lane: name)) }
       }
-      if !isAccepted { continuation.resume(throwing: Full(lane: name)) }
+    } onCancel: {
+      cancellation.hasCome.store(true, ordering: .relaxed)
     }
+  }
+
+  private final class Cancellation: Sendable {
+    let hasCome = Atomic<Bool>(false)
   }
 
   /// Adds work without waiting for its end; false where the lane is full or stopped.
   package func submit(_ work: @escaping @Sendable (_ thread: Int) -> Void) -> Bool {
     monitor.locked {
-      guard !isStopping, waiting.count - head < maximumWaiting else { return false }
+      guard !isStopping, waiting.count < maximumWaiting else { return false }
       waiting.append(work)
       monitor.signal()
       return true
@@ -61,17 +75,11 @@ package final class Lane: @unchecked Sendable {
 
   private func take() -> (@Sendable (Int) -> Void)? {
     monitor.locked {
-      while head == waiting.count {
+      while true {
+        if let work = waiting.popFirst() { return work }
         if isStopping { return nil }
         monitor.wait()
       }
-      let work = waiting[head]
-      head += 1
-      if head == waiting.count || head > 1024 {
-        waiting.removeFirst(head)
-        head = 0
-      }
-      return work
     }
   }
 

@@ -44,6 +44,8 @@ package final class Loop: SerialExecutor, TaskExecutor, @unchecked Sendable {
   private var queue: [Job] = []
   private var queueHead = 0
   private var arrived: [Job] = []
+  /// Work that goes on in the next turn, behind sockets that are ready.
+  private var continuing: [CheckedContinuation<Void, Never>] = []
   private var turnEndHooks: [() -> Void] = []
   private var isIdleActive = false
   private var isStopping = false
@@ -70,7 +72,11 @@ package final class Loop: SerialExecutor, TaskExecutor, @unchecked Sendable {
     check.pointee.data = context
     prepare.pointee.data = context
     idle.pointee.data = context
-    uv_check_start(check) { Loop.of($0?.pointee.data).runJobs() }
+    uv_check_start(check) {
+      let loop = Loop.of($0?.pointee.data)
+      loop.goOnWithWork()
+      loop.runJobs()
+    }
     uv_prepare_start(prepare) { Loop.of($0?.pointee.data).endTurn() }
     thread = Thread(name: "\(name)-\(index)") { self.run() }
   }
@@ -125,6 +131,14 @@ package final class Loop: SerialExecutor, TaskExecutor, @unchecked Sendable {
     arrived.removeAll(keepingCapacity: arrived.capacity <= 4096)
   }
 
+  /// After sockets had their turn.
+  private func goOnWithWork() {
+    guard !continuing.isEmpty else { return }
+    let continuations = continuing
+    continuing = []
+    for continuation in continuations { continuation.resume() }
+  }
+
   private func runJobs() {
     var budget = Self.jobsPerTurn
     while queueHead < queue.count, budget > 0 {
@@ -149,7 +163,7 @@ package final class Loop: SerialExecutor, TaskExecutor, @unchecked Sendable {
   private func endTurn() {
     runJobs()
     for hook in turnEndHooks { hook() }
-    let hasWork = queueHead < queue.count || neverWaits || isStopping
+    let hasWork = queueHead < queue.count || neverWaits || isStopping || !continuing.isEmpty
     if hasWork != isIdleActive {
       isIdleActive = hasWork
       // An active idle handle makes the poll return at once (libuv manual, uv_idle_t).
@@ -180,14 +194,13 @@ package final class Loop: SerialExecutor, TaskExecutor, @unchecked Sendable {
       queue.append(job)
       return
     }
-    let mustWake = inbox.withLock { inbox in
-      guard !inbox.isClosed else { return false }
+    inbox.withLock { inbox in
+      guard !inbox.isClosed else { return }
       inbox.jobs.append(job)
-      defer { inbox.isWakeUpSent = true }
-      return !inbox.isWakeUpSent
-    }
-    if mustWake {
+      if inbox.isWakeUpSent { return }
+      inbox.isWakeUpSent = true
       wakeUps.wrappingAdd(1, ordering: .relaxed)
+      // Inside the lock: the handle is closed behind it.
       uv_async_send(async)
     }
   }
@@ -206,6 +219,12 @@ package final class Loop: SerialExecutor, TaskExecutor, @unchecked Sendable {
   package func turnWithoutWaiting() {
     preconditionOnLoop()
     neverWaits = true
+  }
+
+  /// Lets sockets and other work have a turn: for a task on this loop that has a lot to do.
+  package func nextTurn() async {
+    preconditionOnLoop()
+    await withCheckedContinuation { continuing.append($0) }
   }
 
   // MARK: Executors

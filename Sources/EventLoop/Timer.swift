@@ -65,10 +65,39 @@ extension Loop {
     Timer(on: self, after: milliseconds, repeats: true, action)
   }
 
-  /// Suspends the calling task; it goes on where it runs, after so many milliseconds.
+  /// Suspends the calling task; it goes on where it runs, after so many milliseconds, or at once where
+  /// it is cancelled.
   nonisolated package func sleep(milliseconds: Int) async {
-    await withCheckedContinuation { (continuation: CheckedContinuation<Void, Never>) in
-      execute { self.schedule(after: milliseconds) { continuation.resume() } }
+    let sleeper = Sleeper()
+    await withTaskCancellationHandler {
+      await withCheckedContinuation { continuation in
+        execute { sleeper.begin(on: self, milliseconds, continuation) }
+        // Cancelled before it slept: the handler below has been and gone.
+        if Task.isCancelled { execute { sleeper.end() } }
+      }
+    } onCancel: {
+      execute { sleeper.end() }
     }
+  }
+}
+
+/// A task that sleeps on a loop. On that loop only.
+private final class Sleeper: @unchecked Sendable {
+  // Unchecked: touched in closures that the loop runs, one after the other.
+  private var timer: Timer?
+  private var continuation: CheckedContinuation<Void, Never>?
+
+  func begin(
+    on loop: Loop, _ milliseconds: Int, _ continuation: CheckedContinuation<Void, Never>
+  ) {
+    self.continuation = continuation
+    timer = loop.schedule(after: milliseconds) { self.end() }
+  }
+
+  func end() {
+    timer?.cancel()
+    timer = nil
+    continuation?.resume()
+    continuation = nil
   }
 }

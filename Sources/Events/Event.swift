@@ -4,22 +4,45 @@ package import Basics
 /// What happened, in the order of commits: the one stream that live delivery, acknowledgements and
 /// revocation come from.
 package enum Event: Sendable {
-  /// A message entered its room's log.
+  /// An entry is in its room's log.
   case entry(Entry, origin: Origin?)
   /// Access was taken or changed.
   case access(AccessChange)
-  /// The answer to a submission that made no new entry. Stays on its node.
+  /// The answer to a draft that made no new entry. Stays on its node.
   case receipt(Receipt)
+  /// This node has compared what it knows with the database: the comparison began at this moment of
+  /// `UptimeClock`, and what it found stands before this in the stream. Stays on its node.
+  case compared(at: Int64)
+  /// The log was replaced: a backup was restored under its servers. No cursor of the old one counts.
+  /// Stays on its node, since every node finds it by itself.
+  case epochChanged(String)
+
+  /// Whether other nodes are to hear of it.
+  package var isShared: Bool {
+    switch self {
+    case .entry, .access: true
+    case .receipt, .compared, .epochChanged: false
+    }
+  }
 }
 
-/// The socket that a message came by, on this node. Opaque to all but the loop that made it.
+/// Names a node among those that share a database; made at its start.
+package struct NodeID: Sendable, Hashable {
+  package let value: UInt64
+
+  package init(_ value: UInt64) { self.value = value }
+}
+
+/// The socket that a draft came by. Opaque to all but the loop that made it.
 package struct Origin: Sendable, Equatable {
+  package let node: NodeID
   /// Index of the event loop.
   package let loop: Int
   /// Names the socket on that loop, never reused.
   package let socket: UInt64
 
-  package init(loop: Int, socket: UInt64) {
+  package init(node: NodeID, loop: Int, socket: UInt64) {
+    self.node = node
     self.loop = loop
     self.socket = socket
   }
@@ -28,7 +51,7 @@ package struct Origin: Sendable, Equatable {
 /// How a draft ended that made no new entry.
 package struct Receipt: Sendable {
   package enum Outcome: Sendable {
-    /// The same message is in the log already: acknowledge it as it was.
+    /// The same is in the log already: acknowledge it as it was.
     case known(Entry)
     /// The client id names another message.
     case conflict

@@ -1,17 +1,23 @@
+package import Basics
 internal import Synchronization
 
 /// A node's events in commit order, handed to everyone here who listens.
 ///
 /// Publishing happens on the thread that committed, before anyone is answered; listeners must be
-/// quick: they pass the events on to their loop.
+/// quick: they pass the events on to their loop. What a listener publishes itself is delivered behind
+/// what is being delivered.
 package final class EventStream: Sendable {
   package typealias Listener = @Sendable ([Event]) -> Void
 
   private let fanout: any Fanout
+  // In a struct: a bare closure in a Mutex is wrapped once more by every access.
   private struct Registered {
     let listen: Listener
   }
+  /// Held while listeners run, so that every one of them sees the same order.
   private let listeners = Mutex<[Registered]>([])
+  /// The thread that holds `listeners`, and what it published meanwhile.
+  private let delivering = Mutex<(thread: UInt?, later: [[Event]])>((nil, []))
 
   package init(fanout: any Fanout) {
     self.fanout = fanout
@@ -23,9 +29,13 @@ package final class EventStream: Sendable {
     listeners.withLock { $0.append(Registered(listen: listener)) }
   }
 
-  /// Publishes what one commit brought. Calls of different threads do not mix.
+  /// Publishes what one commit of this node brought: here at once, on other nodes when they hear of it.
+  /// Calls of different threads do not mix.
   package func publish(_ events: [Event]) {
-    if !events.isEmpty { fanout.publish(events) }
+    guard !events.isEmpty else { return }
+    deliver(events)
+    let shared = events.filter(\.isShared)
+    if !shared.isEmpty { fanout.publish(shared) }
   }
 
   /// Hands events to this node's listeners only: what it found out by itself.
@@ -34,40 +44,42 @@ package final class EventStream: Sendable {
   }
 
   private func deliver(_ events: [Event]) {
-    // Held while listeners run, so that every one of them sees the same order.
+    let thread = currentThreadID()
+    let isNested = delivering.withLock { delivering in
+      guard delivering.thread == thread else { return false }
+      delivering.later.append(events)
+      return true
+    }
+    if isNested { return }
     listeners.withLock { listeners in
-      for listener in listeners { listener.listen(events) }
+      delivering.withLock { $0.thread = thread }
+      var next: [Event]? = events
+      while let events = next {
+        for listener in listeners { listener.listen(events) }
+        next = delivering.withLock { delivering in
+          if !delivering.later.isEmpty { return delivering.later.removeFirst() }
+          delivering.thread = nil
+          return nil
+        }
+      }
     }
   }
 }
 
-/// Carries events between nodes. Port: in-process here; Redis or gRPC between machines.
+/// Carries events between nodes. Port: nothing where a node is alone; Redis or gRPC between machines.
 ///
 /// A fanout may lose events: heads and versions are compared with the database. It must not reorder
 /// those of one publisher.
 package protocol Fanout: Sendable {
-  /// Names who gets the events, our own included. Called once, first.
+  /// Names who gets the events of the other nodes. Called once, first.
   func start(_ receive: @escaping @Sendable ([Event]) -> Void)
-  /// Sends events of this node to all, this node included. From any thread.
+  /// Sends events of this node to the others. From any thread.
   func publish(_ events: [Event])
 }
 
-/// The fanout of a node that is alone: straight back to itself.
+/// The fanout of a node that is alone: there is nobody to tell.
 package final class InProcessFanout: Fanout {
-  // In a struct: a bare closure in a Mutex is wrapped once more by every access.
-  private struct Receiver {
-    let receive: @Sendable ([Event]) -> Void
-  }
-  private let receiver = Mutex<Receiver?>(nil)
-
   package init() {}
-
-  package func start(_ receive: @escaping @Sendable ([Event]) -> Void) {
-    receiver.withLock { $0 = Receiver(receive: receive) }
-  }
-
-  package func publish(_ events: [Event]) {
-    let receiver = receiver.withLock { $0 }
-    receiver?.receive(events)
-  }
+  package func start(_ receive: @escaping @Sendable ([Event]) -> Void) {}
+  package func publish(_ events: [Event]) {}
 }

@@ -13,13 +13,12 @@ package final class Hub {
   package let loop: Loop
   private let metrics: LiveMetrics
   private let sendQueueBytes: Int
+  private let gate: DeliveryGate
   /// Messages that are being committed: while there are some, a flush may wait for them.
   private let outstanding: () -> Int
 
   private var dirtyTopics: [Topic] = []
   private var dirtyConnections: [Connection] = []
-  /// Counts flushes; a subscription's offset counts in the turn that it was set in only.
-  private var turn: UInt64 = 1
   private var firstPending: UInt64 = 0
   private var isTimerArmed = false
   private var nextNumber: UInt64 = 0
@@ -30,13 +29,18 @@ package final class Hub {
   private static let gatherNanoseconds: UInt64 = 1_000_000
   /// Buffers that grew beyond this are given back after the turn.
   private static let keptBytes = 256 * 1024
+  /// Writes between two looks at the gate: it may close while a topic with many subscribers is flushed.
+  private static let writesPerLook = 8
 
-  /// `outstanding` tells how many accepted messages have not been published yet.
+  /// While `gate` is closed nothing is written. `outstanding` tells how many accepted messages have not
+  /// been published yet.
   package init(
-    loop: Loop, sendQueueBytes: Int, metrics: LiveMetrics, outstanding: @escaping () -> Int
+    loop: Loop, gate: DeliveryGate, sendQueueBytes: Int, metrics: LiveMetrics,
+    outstanding: @escaping () -> Int
   ) {
     loop.preconditionOnLoop()
     self.loop = loop
+    self.gate = gate
     self.sendQueueBytes = sendQueueBytes
     self.metrics = metrics
     self.outstanding = outstanding
@@ -51,17 +55,51 @@ package final class Hub {
     package let number: UInt64
     /// Frames of this turn that are for this connection alone, with what of its topics goes before.
     fileprivate var out: [UInt8] = []
+    /// The parts of `out` that are a topic's.
+    fileprivate var parts: [(topic: ObjectIdentifier, range: Range<Int>)] = []
     fileprivate var isDirty: Bool { socket.outlet.blockers.contains(.ownFrames) }
 
     fileprivate init(socket: WebSocket, number: UInt64) {
       self.socket = socket
       self.number = number
     }
+
+    fileprivate func append(_ bytes: some Collection<UInt8>, of topic: Topic?) {
+      if let topic, !bytes.isEmpty {
+        parts.append((ObjectIdentifier(topic), out.count..<(out.count + bytes.count)))
+      }
+      out.append(contentsOf: bytes)
+    }
+
+    fileprivate func clear() {
+      out = []
+      parts = []
+    }
+
+    /// Takes back what waits here of a topic.
+    fileprivate func discard(_ topic: Topic) {
+      let id = ObjectIdentifier(topic)
+      guard parts.contains(where: { $0.topic == id }) else { return }
+      var kept: [UInt8] = []
+      var keptParts: [(topic: ObjectIdentifier, range: Range<Int>)] = []
+      var position = 0
+      for part in parts {
+        kept += out[position..<part.range.lowerBound]
+        position = part.range.upperBound
+        if part.topic == id { continue }
+        keptParts.append((part.topic, kept.count..<(kept.count + part.range.count)))
+        kept += out[part.range]
+      }
+      kept += out[position...]
+      (out, parts) = (kept, keptParts)
+    }
   }
 
   /// Something that many connections hear.
   package final class Topic {
     fileprivate var batch: [UInt8] = []
+    /// Counts batches; a subscriber's offset counts in the batch that it was set in only.
+    fileprivate var generation: UInt64 = 1
     fileprivate var isDirty = false
     fileprivate var subscribers: [Subscriber] = []
     /// Position in `subscribers` by connection number.
@@ -76,9 +114,20 @@ package final class Hub {
       let connection: Connection
       /// The connection's; it lives as long as the connection above.
       let outlet: Unmanaged<Outlet>
-      /// Where in the batch of turn `turn` this subscriber's part begins; in other turns at 0.
+      /// Where in the batch of this generation this subscriber's part begins; in others at 0.
       var from: Int
-      var turn: UInt64
+      var generation: UInt64
+    }
+
+    /// Where the part of the present batch begins that this subscriber has not been sent.
+    fileprivate func offset(of subscriber: Subscriber) -> Int {
+      subscriber.generation == generation ? subscriber.from : 0
+    }
+
+    /// The subscriber at this position has all of the present batch so far.
+    fileprivate func markCaughtUp(_ position: Int) {
+      subscribers[position].from = batch.count
+      subscribers[position].generation = generation
     }
   }
 
@@ -95,13 +144,16 @@ package final class Hub {
     topic.subscribers.append(
       Topic.Subscriber(
         connection: connection, outlet: .passUnretained(connection.socket.outlet),
-        from: topic.batch.count, turn: turn))
+        from: topic.batch.count, generation: topic.generation))
   }
 
-  /// The connection hears what was published until now, and nothing after.
+  /// The connection hears what was published until now, and nothing after. Where the gate is closed, it
+  /// does not hear what waits either: whoever unsubscribes it may have found that it must not.
   package func unsubscribe(_ connection: Connection, from topic: Topic) {
+    let isOpen = gate.isOpen
+    if !isOpen { connection.discard(topic) }
     guard topic.positions[connection.number] != nil else { return }
-    catchUp(connection, topic)
+    if isOpen { catchUp(connection, topic) }
     // Catching up does not move subscribers.
     guard let position = topic.positions.removeValue(forKey: connection.number) else { return }
     let last = topic.subscribers.count - 1
@@ -133,44 +185,43 @@ package final class Hub {
     }
     guard positions.count < topic.count else { return }
     topic.batch.append(contentsOf: frame)
-    for position in positions {
-      topic.subscribers[position].from = topic.batch.count
-      topic.subscribers[position].turn = turn
-    }
+    for position in positions { topic.markCaughtUp(position) }
     markDirty(topic)
   }
 
   /// A frame to one connection: after everything sent to it alone, and after everything published to
-  /// `topic` so far.
-  package func send(_ frame: [UInt8], to connection: Connection, after topic: Topic? = nil) {
+  /// `topic` so far. `owner` is the topic whose content the frame is, where it is any's.
+  package func send(
+    _ frame: [UInt8], to connection: Connection, after topic: Topic? = nil, of owner: Topic? = nil
+  ) {
     guard connection.socket.isOpen else { return }
     if let topic { catchUp(connection, topic) }
     metrics.framesOut.add()
-    connection.out.append(contentsOf: frame)
+    connection.append(frame, of: owner)
     markDirty(connection)
   }
 
   /// Writes what was sent to this connection alone, now: its socket then tells what must wait.
   package func flush(_ connection: Connection) {
-    guard connection.isDirty, !connection.out.isEmpty else { return }
+    guard connection.isDirty, !connection.out.isEmpty, gate.isOpen else { return }
     connection.out.withUnsafeBytes { connection.socket.send(frames: $0) }
     // It stays among the dirty ones until the end of the turn, with nothing left to write.
-    connection.out = []
+    connection.clear()
   }
 
-  /// Bytes that wait for the connection's reader; frames of this turn count once they are written.
-  package func queuedBytes(of connection: Connection) -> Int { connection.socket.queuedBytes }
+  /// Bytes that wait for the connection's reader, or for the gate.
+  package func queuedBytes(of connection: Connection) -> Int {
+    connection.socket.queuedBytes + connection.out.count
+  }
 
   /// Moves what the topic has for the connection so far into the connection's own frames.
   private func catchUp(_ connection: Connection, _ topic: Topic) {
     guard topic.isDirty, let position = topic.positions[connection.number] else { return }
-    let subscriber = topic.subscribers[position]
-    let from = subscriber.turn == turn ? subscriber.from : 0
+    let from = topic.offset(of: topic.subscribers[position])
     guard from < topic.batch.count else { return }
-    connection.out.append(contentsOf: topic.batch[from...])
+    connection.append(topic.batch[from...], of: topic)
     markDirty(connection)
-    topic.subscribers[position].from = topic.batch.count
-    topic.subscribers[position].turn = turn
+    topic.markCaughtUp(position)
   }
 
   private func markDirty(_ topic: Topic) {
@@ -187,10 +238,13 @@ package final class Hub {
     if firstPending == 0 { firstPending = Monotonic.nanoseconds }
   }
 
-  /// Closes a connection after what was sent to it alone. What its topics still hold is not sent.
+  /// Closes a connection after what was sent to it alone, unless its access was revoked or the gate is
+  /// closed. What its topics still hold is not sent.
   package func close(_ connection: Connection, _ code: CloseCode) {
-    connection.out.withUnsafeBytes { connection.socket.send(frames: $0) }
-    connection.out = []
+    if code != .revoked, gate.isOpen {
+      connection.out.withUnsafeBytes { connection.socket.send(frames: $0) }
+    }
+    connection.clear()
     connection.socket.close(code)
   }
 
@@ -199,7 +253,7 @@ package final class Hub {
   /// Writes what the turn gathered, or waits a moment for more. At the end of every turn, after the
   /// turn's messages were handed to the log.
   package func endTurn() {
-    guard firstPending != 0 else { return }
+    guard firstPending != 0, gate.isOpen else { return }
     if outstanding() > 0, Monotonic.nanoseconds - firstPending < Self.gatherNanoseconds {
       // The commit that is awaited wakes the loop; the timer is for one that does not come.
       if !isTimerArmed {
@@ -214,48 +268,72 @@ package final class Hub {
 
   /// Writes everything now. Connections whose queue is over the limit are closed with 4408.
   package func flush() {
-    for topic in dirtyTopics { flush(topic) }
-    dirtyTopics.removeAll(keepingCapacity: true)
-    for connection in dirtyConnections {
+    guard gate.isOpen else { return }
+    while let topic = dirtyTopics.last {
+      guard flush(topic) else {
+        // The gate has closed. What was written is marked; the rest waits where it is.
+        closeSlow()
+        return
+      }
+      dirtyTopics.removeLast()
+    }
+    for (index, connection) in dirtyConnections.enumerated() {
+      if index % Self.writesPerLook == 0, !gate.isOpen {
+        dirtyConnections.removeFirst(index)
+        closeSlow()
+        return
+      }
       connection.out.withUnsafeBytes { connection.socket.send(frames: $0) }
-      connection.out = []
+      connection.clear()
       connection.socket.outlet.blockers.remove(.ownFrames)
       checkQueue(connection)
     }
     dirtyConnections.removeAll(keepingCapacity: true)
     firstPending = 0
-    turn += 1
     closeSlow()
   }
 
   /// The loop that everything else is for. The common case is one `send` on a plain socket, and
-  /// touches the subscriber and its outlet only.
-  private func flush(_ topic: Topic) {
+  /// touches the subscriber and its outlet only. False where the gate closed on the way.
+  private func flush(_ topic: Topic) -> Bool {
     let batch = SharedBytes(topic.batch)
-    topic.isDirty = false
-    topic.batch.removeAll(keepingCapacity: topic.batch.count <= Self.keptBytes)
-    let turn = turn
+    let generation = topic.generation
+    var done = topic.subscribers.count
     batch.bytes.withUnsafeBytes { bytes in
       topic.subscribers.withUnsafeBufferPointer { subscribers in
         for index in subscribers.indices {
-          let from = subscribers[index].turn == turn ? subscribers[index].from : 0
+          if index % Self.writesPerLook == 0, !gate.isOpen {
+            done = index
+            return
+          }
+          let from = subscribers[index].generation == generation ? subscribers[index].from : 0
           guard from < bytes.count else { continue }
           let rest = UnsafeRawBufferPointer(rebasing: bytes[from...])
           let sent = subscribers[index].outlet._withUnsafeGuaranteedRef { outlet in
             outlet.blockers.isEmpty ? outlet.sendDirect(rest) : 0
           }
           if sent < rest.count {
-            sendRest(batch, from: from + sent, to: subscribers[index].connection)
+            sendRest(batch, from: from + sent, of: topic, to: subscribers[index].connection)
           }
         }
       }
     }
-    metrics.writes.add(topic.subscribers.count)
+    metrics.writes.add(done)
+    guard done == topic.subscribers.count else {
+      for index in 0..<done { topic.markCaughtUp(index) }
+      return false
+    }
+    topic.isDirty = false
+    topic.generation += 1
+    topic.batch.removeAll(keepingCapacity: topic.batch.count <= Self.keptBytes)
+    return true
   }
 
-  private func sendRest(_ batch: SharedBytes, from offset: Int, to connection: Connection) {
+  private func sendRest(
+    _ batch: SharedBytes, from offset: Int, of topic: Topic, to connection: Connection
+  ) {
     if connection.isDirty {
-      connection.out.append(contentsOf: batch.bytes[offset...])
+      connection.append(batch.bytes[offset...], of: topic)
     } else {
       connection.socket.send(frames: batch, from: offset)
       checkQueue(connection)

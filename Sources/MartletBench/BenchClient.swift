@@ -63,8 +63,15 @@ final class BenchClient {
       Glibc.close(descriptor)
       return nil
     }
-    // Unowned: the watch is closed with the client, which owns it.
-    let watch = DescriptorWatch(loop: loop, descriptor: descriptor) { [unowned self] in ready($0) }
+    // Unowned: the watch is closed with the client, which owns it. Why there is none is of no interest:
+    // the benchmark ends.
+    guard
+      let watch = try? DescriptorWatch(
+        loop: loop, descriptor: descriptor, { [unowned self] in ready($0) })
+    else {
+      Glibc.close(descriptor)
+      return nil
+    }
     watch.watch([.readable, .writable])
     self.watch = watch
   }

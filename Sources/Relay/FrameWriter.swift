@@ -29,7 +29,7 @@ struct FrameWriter {
   private static let reconnectMilliseconds: [Int64] = [500, 5000]
 
   mutating func ready(
-    _ caller: Caller, epoch: String, heartbeatSeconds: Int64, channels: [RoomHead]
+    _ caller: Caller, epoch: String, heartbeatSeconds: Int64, channels: [RoomHead], hasMore: Bool
   ) -> [UInt8] {
     frame {
       $0.member("type", "ready")
@@ -40,6 +40,7 @@ struct FrameWriter {
       $0.array(of: Self.reconnectMilliseconds) { $0.value($1) }
       $0.expiry(of: caller)
       $0.channels(channels)
+      if hasMore { $0.member("more", true) }
     }
   }
 
@@ -64,19 +65,32 @@ struct FrameWriter {
     }
   }
 
-  /// A message, as all but its sender see it; with `client_id` as the sender's sockets do.
-  mutating func relayMessage(_ entry: Entry, withClientID: Bool) -> [UInt8] {
-    frame {
-      $0.member("type", entry.type.rawValue)
-      $0.member("channel_id", entry.channelID)
-      $0.member("room_id", entry.roomID.value)
-      $0.member("seq", entry.seq)
-      $0.member("id", entry.id)
-      $0.member("from", entry.from)
-      $0.member("to", "*")
-      $0.member("data", entry.data)
-      $0.member("ts", entry.ts)
-      if withClientID, let clientID = entry.clientID { $0.member("client_id", clientID) }
+  /// An entry, as all but its sender see it; with `client_id` as the sender's sockets do.
+  mutating func relayEntry(_ entry: Entry, withClientID: Bool) -> [UInt8] {
+    frame { writer in
+      switch entry.body {
+      case .message(let content):
+        writer.message(content.type, content.data, entry)
+      case .erased(let type):
+        writer.message(type, "", entry)
+        writer.member("status", "deleted")
+      case .edit(let of, let data):
+        writer.change("edited", of, entry)
+        if let data { writer.member("data", data) }
+      case .deletion(let of): writer.change("deleted", of, entry)
+      case .reaction(let to, let emoji, let isRemoved):
+        writer.change("reacted", to, entry)
+        writer.member("emoji", emoji)
+        writer.member("removed", isRemoved)
+      case .event(let event):
+        writer.place("event", entry)
+        writer.member("id", entry.id)
+        writer.members(of: event)
+        writer.member("from", entry.from)
+      case .unknown: writer.place("unknown", entry)
+      }
+      writer.member("ts", entry.ts)
+      if withClientID, let clientID = entry.clientID { writer.member("client_id", clientID) }
     }
   }
 
@@ -111,6 +125,19 @@ struct FrameWriter {
     }
   }
 
+  /// A rule of a room waits for an answer that the reader may give.
+  mutating func invitation(to room: Room, _ rule: RoomRule, isForUser: Bool) -> [UInt8] {
+    frame {
+      $0.member("type", "invitation")
+      $0.member("channel_id", room.channelID)
+      $0.member("room_id", room.id.value)
+      $0.member("name", room.name)
+      $0.member("room_type", room.type.rawValue)
+      $0.member("for", isForUser ? "user" : "entity")
+      $0.member("permissions", rule.permissions.letters)
+    }
+  }
+
   mutating func error(
     _ code: ErrorCode, _ message: String? = nil, clientID: String? = nil, channelID: String? = nil
   ) -> [UInt8] {
@@ -125,15 +152,17 @@ struct FrameWriter {
 
   // MARK: Nano
 
-  mutating func nanoMessage(_ entry: Entry) -> [UInt8] {
-    frame {
+  /// Nil for what is no message: this protocol has no word for it.
+  mutating func nanoMessage(_ entry: Entry) -> [UInt8]? {
+    guard case .message(let content) = entry.body else { return nil }
+    return frame {
       $0.member("type", "message")
       $0.key("data")
       $0.object {
         $0.member("id", entry.id)
         $0.member("room_id", entry.roomID.value)
         $0.member("seq", entry.seq)
-        $0.member("content", entry.data)
+        $0.member("content", content.data)
         $0.member("emitter", entry.from)
         $0.member("ts", entry.ts)
       }
@@ -157,6 +186,30 @@ extension JSONWriter {
     } else {
       nullMember("expires_at")
     }
+  }
+
+  /// What every frame of an entry begins with.
+  fileprivate mutating func place(_ type: String, _ entry: Entry) {
+    member("type", type)
+    member("channel_id", entry.channelID)
+    member("room_id", entry.roomID.value)
+    member("seq", entry.seq)
+  }
+
+  fileprivate mutating func message(_ type: MessageType, _ data: String, _ entry: Entry) {
+    place(type.rawValue, entry)
+    member("id", entry.id)
+    member("from", entry.from)
+    member("to", "*")
+    member("data", data)
+  }
+
+  /// Something that was done to the message with the seq `of`.
+  fileprivate mutating func change(_ type: String, _ of: Int64, _ entry: Entry) {
+    place(type, entry)
+    member("of", of)
+    member("id", entry.id)
+    member("from", entry.from)
   }
 
   fileprivate mutating func channels(_ heads: [FrameWriter.RoomHead]) {

@@ -30,7 +30,7 @@ enum NanoReply: Equatable {
   }
 }
 
-/// The nano protocol as a value (CONTRACT section 5): frames and outcomes in, actions out. No socket,
+/// The nano protocol as a value: frames and outcomes in, actions out. No socket,
 /// clock or database inside.
 struct NanoDialect {
   enum Action: Equatable {
@@ -71,11 +71,11 @@ struct NanoDialect {
     case selectRoom = "select_room"
     case message, quit
 
-    var policy: Policy {
+    var policy: UntypedPolicy {
       switch self {
-      case .token, .quit: .anyone
-      case .selectRoom: .room(.read)
-      case .message: .room(.write)
+      case .token, .quit: Policy.anyone.untyped
+      case .selectRoom: Policy.room(.read).untyped
+      case .message: Policy.room(.write).untyped
       }
     }
 

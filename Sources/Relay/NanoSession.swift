@@ -55,7 +55,7 @@ final class NanoSession: WebSocketHandler, RoomListener {
       return
     }
     let object = parseObject(text, maximumDepth: services.settings.maxJSONDepth)
-    guard !isBusy else {
+    guard !isBusy, feeds.mayServe, waiting.isEmpty else {
       // Whoever leaves, or does not speak the language, waits for what it sent before, but not long.
       if endDue == nil, NanoDialect.ends(object) {
         endDue = (Monotonic.milliseconds + Self.endMilliseconds, object)
@@ -128,8 +128,14 @@ final class NanoSession: WebSocketHandler, RoomListener {
   /// What waited for a token or a room is over: the frames behind it have their turn.
   private func goOn() {
     isBusy = false
+    serveWaiting()
+  }
+
+  func gateOpened() { if !isBusy { serveWaiting() } }
+
+  private func serveWaiting() {
     let wasFull = waiting.isFull
-    while !isBusy, !isEnded, let frame = waiting.next() {
+    while !isBusy, !isEnded, feeds.mayServe, let frame = waiting.next() {
       serve(
         frame.withUnsafeBytes {
           parseObject($0, maximumDepth: services.settings.maxJSONDepth)
@@ -177,6 +183,7 @@ final class NanoSession: WebSocketHandler, RoomListener {
   private func reject(_ error: any Error) {
     guard !isEnded else { return }
     let isBad = (error as? AppError)?.code.status == 401
+    services.logRefusal(error, connection.socket.address)
     carryOut(isBad ? machine.tokenRejected() : machine.tokenUnchecked())
     goOn()
   }
@@ -214,15 +221,16 @@ final class NanoSession: WebSocketHandler, RoomListener {
       reply(.unavailable)
       return
     }
-    guard RuleEngine.standing(of: caller, in: room).permissions.contains(.write) else {
+    guard let grant = RuleEngine.grantToWrite(caller, in: room) else {
       reply(.notAuthorized)
       return
     }
     submit(
       Draft(
-        id: .make(), roomID: id, channelID: room.channelID, from: caller.userID, type: .text,
-        data: content, clientID: nil, access: .granted(version: room.accessVersion),
-        origin: Origin(loop: loop.loop.index, socket: connection.number)), room)
+        roomID: id, channelID: room.channelID, from: caller.userID,
+        body: .message(MessageContent(type: .text, data: content)), access: .granted(grant),
+        origin: Origin(
+          node: services.node, loop: loop.loop.index, socket: connection.number)), room)
   }
 
   private func submit(_ draft: Draft, _ room: Room) {
@@ -242,16 +250,19 @@ final class NanoSession: WebSocketHandler, RoomListener {
 
   func settled(_ roomID: RoomID, stale: Draft?) {
     guard outbox.settled(roomID, stale: stale) else { return }
-    feeds.withFreshRoom(roomID) { [weak self] result in
+    feeds.withFreshRoom(roomID, for: self) { [weak self] result in
       guard let self, let caller, !isEnded else { return }
       for draft in outbox.takeBack(roomID) {
         switch result {
-        case .success(let room?)
-        where RuleEngine.standing(of: caller, in: room).permissions.contains(.write):
+        case .success(let room?):
+          guard let grant = RuleEngine.grantToWrite(caller, in: room) else {
+            reply(.notAuthorized)
+            continue
+          }
           var again = draft
-          again.access = .granted(version: room.accessVersion)
+          again.access = .granted(grant)
           submit(again, room)
-        case .success: reply(.notAuthorized)
+        case .success(nil): reply(.notAuthorized)
         case .failure: reply(.unavailable)
         }
       }
@@ -262,4 +273,17 @@ final class NanoSession: WebSocketHandler, RoomListener {
   func follows(_ roomID: RoomID) -> Bool { false }
 
   func sessionEnded() { loop.hub.close(connection, .revoked) }
+
+  func affiliationsChanged(_ affiliations: Affiliations) {
+    guard let old = caller, old.affiliations.map({ $0.version < affiliations.version }) ?? false
+    else { return }
+    let new = old.with(affiliations)
+    caller = new
+    if !new.hasSameClaims(as: old) {
+      feeds.renewed(self, from: old, in: [machine.room, selecting].compactMap(\.self))
+    }
+  }
+
+  /// This protocol has no word for it.
+  func invited(to room: Room, _ rule: RoomRule) {}
 }

@@ -22,19 +22,20 @@ package final class RelayLoop {
   private static let compareHeadsMilliseconds = 25_000
 
   package init(
-    loop: Loop, services: RelayServices, history: MessageHistory, directory: RoomDirectory,
-    metrics: LiveMetrics
+    loop: Loop, services: RelayServices, directory: RoomDirectory, metrics: LiveMetrics
   ) {
     self.loop = loop
     self.services = services
     self.metrics = metrics
     let ingest = services.ingest
-    hub = Hub(loop: loop, sendQueueBytes: services.settings.sendQueueBytes, metrics: metrics) {
+    let gate = DeliveryGate(maximumAgeMilliseconds: services.maximumAgeMilliseconds)
+    hub = Hub(
+      loop: loop, gate: gate, sendQueueBytes: services.settings.sendQueueBytes, metrics: metrics
+    ) {
       ingest.outstanding
     }
     feeds = RoomFeeds(
-      loop: loop, hub: hub, history: history, directory: directory, metrics: metrics,
-      relayMetrics: services.metrics, log: services.log)
+      loop: loop, hub: hub, gate: gate, services: services, directory: directory, metrics: metrics)
     // Unowned, here and below: a relay lives as long as its loop.
     loop.onTurnEnd { [unowned self] in endTurn() }
     headTimer = loop.schedule(every: Self.compareHeadsMilliseconds) { [unowned self] in

@@ -23,7 +23,8 @@ package struct RelayRoutes: Sendable {
     router.webSocket("/v1/relay", policy: .caller) { request in
       let follows = request.query["subscribe"] != "none"
       let caller = request.caller
-      return try upgrade(request, Authentication.chosenSubprotocol(request)) { socket, loop in
+      return try upgrade(request.request, Authentication.chosenSubprotocol(request.request)) {
+        socket, loop in
         RelaySession(socket: socket, loop: loop, caller: caller, followsAllRooms: follows)
       }
     }
@@ -45,7 +46,7 @@ package struct RelayRoutes: Sendable {
 
   /// Every frame of both dialects with its policy, for `martlet routes`.
   package static var frames: [(socket: String, type: String, policy: String, meaning: String)] {
-    RelayFrame.table.map { ("/v1/relay", $0.type, $0.policy.description, $0.meaning) }
+    RelayFrame.table.map { ("/v1/relay", $0.type, $0.policy.untyped.description, $0.meaning) }
       + NanoDialect.Kind.allCases.map {
         ("/chat", $0.rawValue, $0.policy.description, $0.meaning)
       }

@@ -1,6 +1,7 @@
 package import Access
 package import Basics
 package import Chat
+package import Events
 internal import Live
 internal import Synchronization
 
@@ -8,10 +9,17 @@ internal import Synchronization
 package final class RelayServices: Sendable {
   let ingest: any Ingest
   let authenticator: any Authenticator
+  let memberships: any Memberships
   let rooms: Rooms
+  let reader: LogReader
   let settings: Settings
+  /// This node, for the origins of drafts.
+  let node: NodeID
+  /// How old what this node knows may be for it to deliver; nil where it is alone.
+  let maximumAgeMilliseconds: Int64?
   /// Names this log: a restored backup gets another one, and no cursor of the old one counts.
-  let epoch: String
+  var epoch: String { currentEpoch.withLock { $0 } }
+  private let currentEpoch: Mutex<String>
   let log: Log
   let metrics: RelayMetrics
   /// Nil where rates are off.
@@ -19,18 +27,37 @@ package final class RelayServices: Sendable {
   private let connectionsByUser = Mutex<[UserID: Int]>([:])
 
   package init(
-    ingest: any Ingest, authenticator: any Authenticator, rooms: Rooms, settings: Settings,
-    epoch: String, log: Log, metrics: RelayMetrics
+    ingest: any Ingest, authenticator: any Authenticator, memberships: any Memberships,
+    rooms: Rooms, reader: LogReader, settings: Settings, node: NodeID,
+    maximumAgeMilliseconds: Int64?, epoch: String, log: Log, metrics: RelayMetrics
   ) {
     self.ingest = ingest
     self.authenticator = authenticator
+    self.memberships = memberships
     self.rooms = rooms
+    self.reader = reader
     self.settings = settings
-    self.epoch = epoch
+    self.node = node
+    self.maximumAgeMilliseconds = maximumAgeMilliseconds
+    currentEpoch = Mutex(epoch)
     self.log = log
     self.metrics = metrics
     userFrames = settings.rateLimits ? KeyedRateLimiter(settings.userFrames) : nil
   }
+
+  /// Says why a token that a socket showed was not taken, without its content.
+  func logRefusal(_ error: any Error, _ address: IPAddress) {
+    guard let failure = error as? AppError, failure.code == .invalidToken else { return }
+    log.info(
+      "token_refused",
+      [
+        "address": .init(address),
+        "reason": .string(failure.underlying.map { "\($0)" } ?? failure.message),
+      ])
+  }
+
+  /// The log is another one from now on.
+  package func epochChanged(to epoch: String) { currentEpoch.withLock { $0 = epoch } }
 
   /// Counts a connection of the user; false where there are too many already.
   func openConnection(of user: UserID) -> Bool {

@@ -6,7 +6,7 @@ internal import Events
 internal import Live
 internal import Web
 
-/// One socket of relay v1 (CONTRACT section 6). On its loop only.
+/// One socket of relay v1. On its loop only.
 ///
 /// Frames are served in the order they came. What must wait (a room that is read, a token that is
 /// checked) holds up only what depends on it, but nothing is served before `ready` is out.
@@ -36,6 +36,11 @@ final class RelaySession: WebSocketHandler, RoomListener {
   /// `ready` is out by then, or the client is to try again.
   private let openingDue: Int64
   private var isExpiryAnnounced = false
+  /// False where there are more rooms than `ready` lists: the others are subscribed to by name.
+  private var listsAllRooms = true
+  /// Whether the rooms that new claims opened are being looked for, and are to be looked for again.
+  private var isFollowing = false
+  private var mustFollowAgain = false
   private var isCounted = false
 
   private enum State {
@@ -84,7 +89,8 @@ final class RelaySession: WebSocketHandler, RoomListener {
     let session = LoopBound(self, on: loop.loop)
     loop.loop.task { [services] in
       do {
-        let ids = try await services.rooms.readableRooms(for: caller)
+        let (ids, hasMore) = try await services.rooms.latestReadableRooms(for: caller)
+        session.value.listsAllRooms = !hasMore
         session.value.prepare(ids)
       } catch { session.value.openingFailed(error) }
     }
@@ -120,7 +126,7 @@ final class RelaySession: WebSocketHandler, RoomListener {
     }
     let frame = feeds.frames.ready(
       caller, epoch: services.epoch, heartbeatSeconds: Self.heartbeatMilliseconds / 1000,
-      channels: heads.sorted { $0.key < $1.key })
+      channels: heads.sorted { $0.key < $1.key }, hasMore: !listsAllRooms)
     loop.hub.send(frame, to: connection)
     serveWaiting()
   }
@@ -130,19 +136,21 @@ final class RelaySession: WebSocketHandler, RoomListener {
   func received(text: UnsafeRawBufferPointer) {
     loop.metrics.framesIn.add()
     switch state {
-    case .opening, .renewing:
+    case .open where feeds.mayServe && waiting.isEmpty: serve(text)
+    case .opening, .renewing, .open:
       waiting.add(text)
       // What was read already still comes; the rest waits on the client's side.
       if waiting.isFull { connection.socket.setReading(false) }
-    case .open: serve(text)
     case .ended: break
     }
   }
 
+  func gateOpened() { serveWaiting() }
+
   /// Serves what waited, until something has to be waited for again.
   private func serveWaiting() {
     let wasFull = waiting.isFull
-    while case .open = state, let frame = waiting.next() {
+    while case .open = state, feeds.mayServe, let frame = waiting.next() {
       frame.withUnsafeBytes { serve($0) }
     }
     if wasFull, !waiting.isFull { connection.socket.setReading(true) }
@@ -244,18 +252,19 @@ final class RelaySession: WebSocketHandler, RoomListener {
 
   private func submit(_ message: RelayMessage, _ room: Room) {
     guard let caller else { return }
-    let denial = Self.denial(caller, room, message.type)
+    let access = Self.access(caller, room)
     // Who may not write may still ask for the ack of what is in the log already.
-    if let denial, message.clientID == nil {
-      fail(denial, clientID: nil, channel: message.channelID)
+    if case .denied(let code) = access, message.clientID == nil {
+      fail(code, clientID: nil, channel: message.channelID)
       return
     }
     submit(
       Draft(
-        id: .make(), roomID: room.id, channelID: room.channelID, from: caller.userID,
-        type: message.type, data: message.data, clientID: message.clientID,
-        access: denial.map { .denied($0) } ?? .granted(version: room.accessVersion),
-        origin: Origin(loop: loop.loop.index, socket: connection.number)), room)
+        roomID: room.id, channelID: room.channelID, from: caller.userID,
+        body: .message(MessageContent(type: message.type, data: message.data)),
+        clientID: message.clientID, access: access,
+        origin: Origin(
+          node: services.node, loop: loop.loop.index, socket: connection.number)), room)
   }
 
   private func submit(_ draft: Draft, _ room: Room) {
@@ -266,19 +275,18 @@ final class RelaySession: WebSocketHandler, RoomListener {
     }
   }
 
-  /// Why the caller may not send this to the room; nil where it may.
-  private static func denial(_ caller: Caller, _ room: Room, _ type: MessageType) -> ErrorCode? {
-    let standing = RuleEngine.standing(of: caller, in: room)
-    guard standing.isMember else { return .roomNotFound }
-    guard standing.permissions.contains(.write) else { return .forbidden }
-    return type == .text ? nil : .attachmentNotFound
+  /// Whether the caller may write in the room, and what that rests on.
+  private static func access(_ caller: Caller, _ room: Room) -> Draft.Access {
+    if let grant = RuleEngine.grantToWrite(caller, in: room) { return .granted(grant) }
+    return .denied(
+      RuleEngine.standing(of: caller, in: room).isMember ? .forbidden : .roomNotFound)
   }
 
   func committed(_ entry: Entry) {
     guard entry.clientID != nil else { return }
     if feeds.isBehind(self, in: entry.roomID) {
       heldAcks[entry.roomID, default: []].append(entry)
-      heldAckBytes += entry.data.utf8.count
+      heldAckBytes += entry.cost
       // Who does not take what it is sent, and sends on, is too slow like any other.
       if heldAckBytes > services.settings.sendQueueBytes {
         loop.hub.close(connection, .slowReader)
@@ -294,7 +302,7 @@ final class RelaySession: WebSocketHandler, RoomListener {
       let entries = heldAcks.removeValue(forKey: id)
     else { return }
     for entry in entries {
-      heldAckBytes -= entry.data.utf8.count
+      heldAckBytes -= entry.cost
       send(feeds.frames.ack(entry), after: id)
     }
   }
@@ -305,15 +313,13 @@ final class RelaySession: WebSocketHandler, RoomListener {
 
   func settled(_ roomID: RoomID, stale: Draft?) {
     guard outbox.settled(roomID, stale: stale) else { return }
-    feeds.withFreshRoom(roomID) { [weak self] result in
+    feeds.withFreshRoom(roomID, for: self) { [weak self] result in
       guard let self, let caller, connection.socket.isOpen else { return }
       for draft in outbox.takeBack(roomID) {
         switch result {
         case .success(let room?):
           var again = draft
-          again.access =
-            Self.denial(caller, room, draft.type).map { .denied($0) }
-            ?? .granted(version: room.accessVersion)
+          again.access = Self.access(caller, room)
           submit(again, room)
         case .success(nil): failed(draft, .roomNotFound)
         case .failure(let error): failed(draft, error.code)
@@ -407,7 +413,9 @@ final class RelaySession: WebSocketHandler, RoomListener {
 
   func replay(_ entries: [Entry]) {
     for entry in entries {
-      send(feeds.frames.relayMessage(entry, withClientID: entry.from == caller?.userID))
+      feeds.send(
+        feeds.frames.relayEntry(entry, withClientID: entry.from == caller?.userID), to: self,
+        of: entry.roomID)
     }
   }
 
@@ -448,15 +456,37 @@ final class RelaySession: WebSocketHandler, RoomListener {
       fail(.notSameUser, clientID: clientID)
       return
     }
-    var new = new
     // A cookie's socket lives as long as its session, whatever token it shows besides.
-    if old.expiresAt == nil, old.sessionID == new.sessionID { new.expiresAt = nil }
-    caller = new
+    let keepsCookie = old.expiresAt == nil && old.sessionID == new.sessionID
+    let renewed =
+      keepsCookie
+      ? Caller(principal: new.principal.withoutExpiry, affiliations: new.affiliations) : new
     isExpiryAnnounced = false
-    send(feeds.frames.authed(new))
-    guard new.entities != old.entities || new.level != old.level else { return }
+    send(feeds.frames.authed(renewed))
+    use(renewed)
+  }
+
+  /// From here on the socket acts for the caller as it is now.
+  private func use(_ new: Caller) {
+    guard let old = caller else { return }
+    caller = new
+    // The version of what it belongs to, which drafts name, may be another all the same.
+    if new.hasSameClaims(as: old) { return }
     feeds.renewed(self, from: old, in: Array(heads.keys))
-    if followsAllRooms { followNewRooms(new) }
+    if followsAllRooms { followNewRooms() }
+  }
+
+  func affiliationsChanged(_ affiliations: Affiliations) {
+    guard let caller, caller.affiliations.map({ $0.version < affiliations.version }) ?? false else {
+      return
+    }
+    use(caller.with(affiliations))
+  }
+
+  func invited(to room: Room, _ rule: RoomRule) {
+    guard let caller else { return }
+    send(
+      feeds.frames.invitation(to: room, rule, isForUser: rule.subject == caller.userID.uuid))
   }
 
   private func notRenewed(_ error: any Error, _ clientID: String?) {
@@ -464,15 +494,22 @@ final class RelaySession: WebSocketHandler, RoomListener {
     state = .open
     defer { serveWaiting() }
     let code = (error as? AppError)?.code ?? .unavailable
+    services.logRefusal(error, connection.socket.address)
     fail(code == .unavailable ? .unavailable : .invalidToken, clientID: clientID)
   }
 
-  /// Rooms that new claims opened.
-  private func followNewRooms(_ caller: Caller) {
+  /// Looks for rooms that new claims opened; once more at the end where claims change meanwhile.
+  private func followNewRooms() {
+    guard let caller else { return }
+    guard !isFollowing else {
+      mustFollowAgain = true
+      return
+    }
+    isFollowing = true
     let session = LoopBound(self, on: loop.loop)
     loop.loop.task { [services] in
       do {
-        let ids = try await services.rooms.readableRooms(for: caller)
+        let (ids, _) = try await services.rooms.latestReadableRooms(for: caller)
         session.value.follow(ids)
       } catch {
         services.log.warning("rooms_not_listed", ["cause": .init("\(error)")])
@@ -483,13 +520,21 @@ final class RelaySession: WebSocketHandler, RoomListener {
 
   private func followLater() {
     loop.loop.schedule(after: Self.followAgainMilliseconds) { [weak self] in
-      guard let self, let caller, connection.socket.isOpen else { return }
-      followNewRooms(caller)
+      guard let self, connection.socket.isOpen else { return }
+      isFollowing = false
+      followNewRooms()
     }
   }
 
   private func follow(_ ids: [RoomID]) {
+    isFollowing = false
     guard connection.socket.isOpen else { return }
+    defer {
+      if mustFollowAgain {
+        mustFollowAgain = false
+        followNewRooms()
+      }
+    }
     for id in ids where heads[id] == nil && !left.contains(id) {
       heads[id] = 0
       feeds.attach(self, to: id, .became)

@@ -86,7 +86,7 @@ final class Replays {
     var fitting = entries
     if let entries, !entries.isEmpty {
       fitting = Self.prefix(of: entries)
-      let average = entries.reduce(0) { $0 + $1.data.utf8.count } / entries.count
+      let average = entries.reduce(0) { $0 + $1.cost } / entries.count
       queue.entriesPerPiece = Int64(
         max(1, Self.pieceBytes / max(Self.smallestEntryBytes, average)))
     }
@@ -100,7 +100,7 @@ final class Replays {
   private static func prefix(of entries: [Entry]) -> [Entry] {
     var bytes = 0
     let count = entries.prefix { entry in
-      bytes += entry.data.utf8.count
+      bytes += entry.cost
       return bytes <= pieceBytes
     }.count
     return Array(entries.prefix(max(1, count)))

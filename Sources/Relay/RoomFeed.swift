@@ -43,12 +43,14 @@ struct RoomFeed {
     case gapRead([Entry]?)
     /// The gap has been waited for long enough.
     case gapTimeout
-    /// The head as the database has it: entries beyond ours were lost on the way.
-    case head(Int64)
+    /// The head as the database has it; `asOf` is how far this loop had delivered when it began to read.
+    /// Entries beyond ours were lost on the way. A head below that is another log: a backup was
+    /// restored under us.
+    case head(Int64, asOf: Int64)
     /// The first of the entries that a replay asked for, at least one; nil where that failed.
     case replayRead(SubscriberID, replay: Int, [Entry]?)
-    /// The head that `readHead` asked for; nil where it could not be read.
-    case headRead(Int64?)
+    /// The head that `readHead` asked for, with its `asOf`; nil where it could not be read.
+    case headRead(Int64?, asOf: Int64)
     /// The subscriber has taken what it was sent.
     case replayTaken(SubscriberID, replay: Int)
   }
@@ -63,8 +65,10 @@ struct RoomFeed {
     case waitForGap(isRetry: Bool)
     /// Read these entries, then give `gapRead`.
     case readGap(after: Int64, through: Int64)
-    /// Read the head in the database, then give `headRead`.
-    case readHead
+    /// Read the head in the database, then give `headRead` with this `asOf`.
+    case readHead(asOf: Int64)
+    /// The database's log ends before what was delivered here: everyone is reset to where it ends.
+    case rewound(from: Int64, to: Int64)
     /// Read these entries or the first of them, when the subscriber has room, then give `replayRead`.
     case readReplay(SubscriberID, replay: Int, after: Int64, through: Int64)
     /// Entries for one subscriber, which is not in the topic.
@@ -113,7 +117,7 @@ struct RoomFeed {
 
     /// Keeps an entry that was published, if there is not too much of it.
     mutating func keep(_ entry: Entry) {
-      laterBytes += entry.data.utf8.count
+      laterBytes += entry.cost
       if laterBytes > RoomFeed.maximumLaterBytes { isLaterIncomplete = true }
       if !isLaterIncomplete { later.append(entry) }
     }
@@ -149,9 +153,13 @@ struct RoomFeed {
   /// Subscribers that wait for the head in the database, or for this loop to reach it.
   private var headChecks: Set<SubscriberID> = []
   private var replayCount = 0
+  /// The id of the last entry that was delivered.
+  private var lastID: MessageID?
+  /// Whether the head is being read because of an entry that should not have come.
+  private var isHeadDoubted = false
   private var keptBytes = 0
 
-  /// Entries that one room's resume replays at most; beyond it `reset` (CONTRACT section 6).
+  /// Entries that one room's resume replays at most; beyond it `reset`.
   static let maximumReplay: Int64 = 1000
   /// Entries kept beyond a gap, or while loading, and their bytes; the log has them all the same.
   private static let maximumKept = 4096
@@ -198,8 +206,8 @@ struct RoomFeed {
     case .entry(let entry): return receive(entry)
     case .gapRead(let entries): return gapRead(entries)
     case .gapTimeout: return gapTimeout()
-    case .head(let seq): return headSeen(seq)
-    case .headRead(let seq): return headRead(seq)
+    case .head(let seq, let asOf): return headSeen(seq, asOf: asOf)
+    case .headRead(let seq, let asOf): return headRead(seq, asOf: asOf)
     case .replayRead(let id, let number, let entries):
       return replayRead(id, number, entries)
     case .replayTaken(let id, let number): return goOn(id, number)
@@ -257,7 +265,7 @@ struct RoomFeed {
           case .none:
             subscribers[id]?.headCheck = .asked
             headChecks.insert(id)
-            return outputs + [.readHead]
+            return outputs + [.readHead(asOf: lastSeq)]
           case .asked, .behind: return outputs
           case .done: break
           }
@@ -448,7 +456,7 @@ struct RoomFeed {
       state = .loading(entries: kept)
       return []
     case .live(_, let lastSeq):
-      if entry.seq <= lastSeq { return [] }
+      if entry.seq <= lastSeq { return seenBefore(entry, lastSeq) }
       if entry.seq == lastSeq + 1 { return advance(entry) }
       if mayKeep(entry, besides: ahead.count) { ahead[entry.seq] = entry }
       defer { gapEnd = max(gapEnd ?? 0, entry.seq) }
@@ -456,11 +464,19 @@ struct RoomFeed {
     }
   }
 
+  /// An entry at or below the head: it came by two ways, or the database's log is another one than was
+  /// delivered here. The head tells.
+  private mutating func seenBefore(_ entry: Entry, _ lastSeq: Int64) -> [Output] {
+    guard entry.id != lastID, !isHeadDoubted else { return [] }
+    isHeadDoubted = true
+    return [.readHead(asOf: lastSeq)]
+  }
+
   /// Counts bytes that are kept; where there are too many the log is read instead.
   private mutating func mayKeep(_ entry: Entry, besides count: Int) -> Bool {
     if count == 0 { keptBytes = 0 }
     guard count < Self.maximumKept, keptBytes < Self.maximumKeptBytes else { return false }
-    keptBytes += entry.data.utf8.count
+    keptBytes += entry.cost
     return true
   }
 
@@ -472,8 +488,9 @@ struct RoomFeed {
     var lastSeq = first.seq
     while let entry = next {
       lastSeq = entry.seq
-      for id in replays.keys { replays[id]?.keep(entry) }
+      for index in replays.values.indices { replays.values[index].keep(entry) }
       outputs.append(.publish(entry))
+      lastID = entry.id
       next = ahead.isEmpty ? nil : ahead.removeValue(forKey: lastSeq + 1)
     }
     state = .live(room, lastSeq: lastSeq)
@@ -488,24 +505,47 @@ struct RoomFeed {
     return [.readGap(after: lastSeq, through: end)]
   }
 
-  private mutating func headSeen(_ seq: Int64) -> [Output] {
+  private mutating func headSeen(_ seq: Int64, asOf: Int64) -> [Output] {
+    if seq < asOf { return rewind(to: seq) }
     guard case .live(_, let lastSeq) = state, seq > lastSeq, gapEnd == nil else { return [] }
     gapEnd = seq
     // What was just committed is on its way here: it is given the time that a gap has.
     return [.waitForGap(isRetry: false)]
   }
 
-  private mutating func headRead(_ seq: Int64?) -> [Output] {
+  private mutating func headRead(_ seq: Int64?, asOf: Int64) -> [Output] {
+    isHeadDoubted = false
     guard let lastSeq else { return [] }
+    var rewound: [Output] = []
+    if let seq, seq < asOf { rewound = rewind(to: seq) }
     for id in headChecks {
       guard case .asked? = subscribers[id]?.headCheck else { continue }
       subscribers[id]?.headCheck = seq.map { .behind($0) } ?? .done
     }
-    var outputs = endHeadChecks(givesUp: false)
+    var outputs = rewound + endHeadChecks(givesUp: false)
     if let seq, seq > lastSeq {
       // Where a gap is being filled already, that goes on to here.
       if gapEnd == nil { outputs.append(.readGap(after: lastSeq, through: seq)) }
       gapEnd = max(gapEnd ?? 0, seq)
+    }
+    return outputs
+  }
+
+  /// Goes back to where the log really ends. Whoever hears the room is told to reload; whoever is being
+  /// made whole as well.
+  private mutating func rewind(to seq: Int64) -> [Output] {
+    guard case .live(let room, let lastSeq) = state, seq < lastSeq else { return [] }
+    state = .live(room, lastSeq: seq)
+    lastID = nil
+    ahead = [:]
+    gapEnd = nil
+    let interrupted = Set(replays.keys)
+    replays = [:]
+    var outputs: [Output] = [.rewound(from: lastSeq, to: seq)]
+    for (id, subscriber) in subscribers.sorted(by: { $0.key < $1.key })
+    where subscriber.asks.isEmpty || interrupted.contains(id) {
+      outputs.append(.reset(id, seq: seq))
+      outputs += answerAsks(of: id)
     }
     return outputs
   }
@@ -536,9 +576,16 @@ struct RoomFeed {
       gapEnd = nil
       return outputs
     }
-    // One reading gives a part; where it gave nothing it is tried again in a while.
-    outputs.append(
-      lastSeq > before ? .readGap(after: lastSeq, through: end) : .waitForGap(isRetry: true))
+    if let entries, !entries.isEmpty {
+      // One reading gives a part.
+      outputs.append(.readGap(after: lastSeq, through: end))
+    } else if entries == nil {
+      outputs.append(.waitForGap(isRetry: true))
+    } else {
+      // The log ends here: there is no gap, and what spoke of one spoke of another log.
+      gapEnd = nil
+      outputs.append(.readHead(asOf: lastSeq))
+    }
     return outputs
   }
 }

@@ -4,17 +4,21 @@ internal import Chat
 internal import EventLoop
 internal import Events
 internal import Live
+internal import Web
 
 /// The rooms that one event loop serves: carries out what each `RoomFeed` decides. On the loop only.
 final class RoomFeeds {
   let loop: Loop
   let hub: Hub
   var frames = FrameWriter()
-  private let history: MessageHistory
+  private let log: LogReader
   private let directory: RoomDirectory
+  private let memberships: any Memberships
+  private let gate: DeliveryGate
+  private let node: NodeID
   private let metrics: LiveMetrics
   private let relayMetrics: RelayMetrics
-  private let log: Log
+  private let logger: Log
 
   /// A feed with the topics of its two dialects.
   private final class Served {
@@ -41,29 +45,57 @@ final class RoomFeeds {
   private var listeners: [UInt64: any RoomListener] = [:]
   private var listenersByUser: [UserID: Set<UInt64>] = [:]
   private var listenersByEntity: [UUID: Set<UInt64>] = [:]
-  /// Versions that rooms are known to have, until they were read.
-  private var wantedVersions: [RoomID: Int64] = [:]
+  /// Rooms and accounts that are being read because they changed, with the versions that they are known
+  /// to have. Until then nothing new is delivered in such a room.
+  private var wantedVersions: [RoomID: Wanted] = [:]
+  private var wantedAffiliations: [UserID: Wanted] = [:]
+  /// What came while the gate was closed, and what came of rooms that are being read again.
+  private var held = HeldEvents()
+  private var heldByRoom: [RoomID: HeldEvents] = [:]
+  /// A comparison whose findings are still being read.
+  private var comparedAt: Int64?
+  /// Whether the gate was closed at the last look: what waits for it must be told.
+  private var wasClosed = false
   private lazy var replays = Replays(feeds: self)
+
+  /// A version that something said there is.
+  private struct Wanted {
+    var version: Int64
+    /// Whether it was named after the reading that is under way began.
+    var isLater = false
+    var failures = 0
+
+    /// Another event names a version.
+    mutating func note(_ version: Int64) {
+      self.version = max(self.version, version)
+      isLater = true
+    }
+  }
 
   private static let gapMilliseconds = 20
   private static let gapRetryMilliseconds = 1000
+  /// After a reading failed: doubled each time, up to the second.
   private static let reloadMilliseconds = 100
+  private static let longestReloadMilliseconds = 5000
   private static let unusedMilliseconds: Int64 = 30_000
   private static let entriesPerGapRead: Int64 = 256
   /// Rooms in one reading: whoever asks for thousands lets others have their turn.
   private static let roomsPerRead = 256
 
   init(
-    loop: Loop, hub: Hub, history: MessageHistory, directory: RoomDirectory,
-    metrics: LiveMetrics, relayMetrics: RelayMetrics, log: Log
+    loop: Loop, hub: Hub, gate: DeliveryGate, services: RelayServices, directory: RoomDirectory,
+    metrics: LiveMetrics
   ) {
     self.loop = loop
     self.hub = hub
-    self.history = history
+    self.gate = gate
     self.directory = directory
     self.metrics = metrics
-    self.relayMetrics = relayMetrics
-    self.log = log
+    log = services.reader
+    memberships = services.memberships
+    node = services.node
+    relayMetrics = services.metrics
+    logger = services.log
   }
 
   // MARK: Listeners
@@ -166,13 +198,23 @@ final class RoomFeeds {
     arrived(.success(nil))
   }
 
-  /// As `withRoom`, with the room as the database has it now.
-  func withFreshRoom(_ id: RoomID, _ body: @escaping (Result<Room?, AppError>) -> Void) {
+  /// As `withRoom`, with the room as the database has it now. Before that the listener is told what its
+  /// account belongs to now.
+  func withFreshRoom(
+    _ id: RoomID, for listener: any RoomListener,
+    _ body: @escaping (Result<Room?, AppError>) -> Void
+  ) {
     let feeds = LoopBound(self, on: loop)
     let callback = LoopBound(body, on: loop)
-    loop.task { [directory] in
+    let number = listener.connection.number
+    let account = listener.caller?.affiliations == nil ? nil : listener.caller?.userID
+    loop.task { [directory, memberships] in
       do {
         let room = try await directory.reload(id)
+        if let account {
+          let affiliations = try await memberships.reload(account)
+          feeds.value.listeners[number]?.affiliationsChanged(affiliations)
+        }
         if feeds.value.rooms[id] != nil { feeds.value.handle(id, .changed(room)) }
         callback.value(.success(room))
       } catch {
@@ -194,46 +236,129 @@ final class RoomFeeds {
   // MARK: Events
 
   /// Takes what a commit brought, in order.
+  ///
+  /// What takes access away counts at once. Entries and answers wait while the gate is closed, and
+  /// those of a room while its rules are being read: nothing is delivered by rules that are known to be
+  /// old.
   func apply(_ events: [Event]) {
     loop.preconditionOnLoop()
+    noteClosedGate()
     var ended: Set<SessionID> = []
     for event in events {
       switch event {
-      case .entry(let entry, let origin):
-        if rooms[entry.roomID] != nil { handle(entry.roomID, .entry(entry)) }
-        if let origin, origin.loop == loop.index {
-          listeners[origin.socket]?.settled(entry.roomID, stale: nil)
-          acknowledge(entry, origin.socket)
-        }
-      case .receipt(let receipt):
-        if receipt.draft.origin.loop == loop.index { take(receipt) }
+      case .entry, .receipt: take(event)
       case .access(.sessionEnded(let id)): ended.insert(id)
+      case .access(.affiliationsChanged(let user, let version)):
+        affiliationsChanged(user, version)
       case .access(.roomChanged(let id, let version)): accessChanged(id, version)
+      case .access(.invited(let id, let subject, let version)):
+        invited(subject, to: id, version)
       case .access(.roomDeleted(let id, _)):
         if rooms[id] != nil { handle(id, .changed(nil)) }
+      case .compared(let begin):
+        // Sessions that ended come before this in the stream.
+        end(ended)
+        ended = []
+        comparedAt = begin
+        openGate()
+      case .epochChanged: closeAll()
       }
     }
-    if !ended.isEmpty { end(ended) }
+    end(ended)
+  }
+
+  private func noteClosedGate() { if !gate.isOpen { wasClosed = true } }
+
+  /// Whether frames of clients may be served: not while this node does not know who may do what.
+  var mayServe: Bool {
+    noteClosedGate()
+    return !wasClosed
+  }
+
+  /// Opens the gate once all that the last comparison found is applied.
+  private func openGate() {
+    guard let begin = comparedAt, wantedVersions.isEmpty, wantedAffiliations.isEmpty else {
+      return
+    }
+    comparedAt = nil
+    gate.compared(at: begin)
+    guard wasClosed, gate.isOpen else { return }
+    wasClosed = false
+    let waiting = held
+    held = HeldEvents()
+    release(waiting)
+    for number in listeners.keys.sorted() { listeners[number]?.gateOpened() }
+  }
+
+  /// Applies an entry or an answer, or holds it.
+  private func take(_ event: Event) {
+    if wasClosed {
+      held.append(event)
+    } else if let room = Self.room(of: event), wantedVersions[room] != nil {
+      heldByRoom[room, default: HeldEvents()].append(event)
+    } else {
+      carryOut(event)
+    }
+  }
+
+  private static func room(of event: Event) -> RoomID? {
+    switch event {
+    case .entry(let entry, _): entry.roomID
+    case .receipt(let receipt): receipt.draft.roomID
+    default: nil
+    }
+  }
+
+  /// Takes what was held, in order.
+  private func release(_ held: HeldEvents) {
+    for event in held.events { take(event) }
+    for (room, seq) in held.heads.sorted(by: { $0.key < $1.key }) {
+      handle(room, .head(seq, asOf: 0))
+    }
+  }
+
+  private func carryOut(_ event: Event) {
+    switch event {
+    case .entry(let entry, let origin):
+      if rooms[entry.roomID] != nil { handle(entry.roomID, .entry(entry)) }
+      if let origin, isHere(origin) {
+        listeners[origin.socket]?.settled(entry.roomID, stale: nil)
+        acknowledge(entry, origin.socket)
+      }
+    case .receipt(let receipt): take(receipt)
+    default: break
+    }
+  }
+
+  private func isHere(_ origin: Origin) -> Bool {
+    origin.node == node && origin.loop == loop.index
+  }
+
+  /// The log is another one: every cursor that was given out is void. Clients come back, and are told
+  /// to reload.
+  private func closeAll() {
+    for listener in Array(listeners.values) { hub.close(listener.connection, .unavailable) }
   }
 
   private func take(_ receipt: Receipt) {
-    let (draft, socket) = (receipt.draft, receipt.draft.origin.socket)
+    guard let origin = receipt.draft.origin, isHere(origin) else { return }
+    let (draft, socket) = (receipt.draft, origin.socket)
     switch receipt.outcome {
     case .stale: listeners[socket]?.settled(draft.roomID, stale: draft)
     case .known(let entry):
       listeners[socket]?.settled(draft.roomID, stale: nil)
       // It may be in the log and not have reached this loop yet.
-      if rooms[entry.roomID] != nil { handle(entry.roomID, .head(entry.seq)) }
+      if rooms[entry.roomID] != nil { handle(entry.roomID, .head(entry.seq, asOf: 0)) }
       acknowledge(entry, socket)
-    case .conflict: fail(draft, .clientIDConflict)
-    case .denied(let code): fail(draft, code)
-    case .unavailable: fail(draft, .unavailable)
+    case .conflict: fail(draft, .clientIDConflict, socket)
+    case .denied(let code): fail(draft, code, socket)
+    case .unavailable: fail(draft, .unavailable, socket)
     }
   }
 
-  private func fail(_ draft: Draft, _ code: ErrorCode) {
-    listeners[draft.origin.socket]?.settled(draft.roomID, stale: nil)
-    listeners[draft.origin.socket]?.failed(draft, code)
+  private func fail(_ draft: Draft, _ code: ErrorCode, _ socket: UInt64) {
+    listeners[socket]?.settled(draft.roomID, stale: nil)
+    listeners[socket]?.failed(draft, code)
   }
 
   /// The ack of an entry follows its broadcast on the sender's socket.
@@ -249,6 +374,7 @@ final class RoomFeeds {
   }
 
   private func end(_ sessions: Set<SessionID>) {
+    if sessions.isEmpty { return }
     // Rare, and the list of all is short enough to look through once.
     for listener in Array(listeners.values)
     where listener.caller?.sessionID.map(sessions.contains) == true {
@@ -264,9 +390,9 @@ final class RoomFeeds {
       apply(room, to: id)
       return
     }
-    let known = wantedVersions[id]
-    wantedVersions[id] = max(known ?? 0, version)
-    if known == nil { reload(id) }
+    if wantedVersions[id]?.note(version) != nil { return }
+    wantedVersions[id] = Wanted(version: version)
+    reload(id)
   }
 
   private func apply(_ room: Room, to id: RoomID) {
@@ -281,32 +407,131 @@ final class RoomFeeds {
     offer(room)
   }
 
-  /// Reads a room until it is as new as it is known to be: a ban must count, however often that fails.
+  /// Reads a room until that succeeds: a ban must count, however often it fails.
   private func reload(_ id: RoomID) {
+    wantedVersions[id]?.isLater = false
     let feeds = LoopBound(self, on: loop)
-    loop.task { [directory, log] in
+    loop.task { [directory, logger] in
       do {
         let room = try await directory.reload(id)
         feeds.value.reloaded(id, room)
       } catch {
-        log.warning("room_reload_failed", ["room_id": .init(id), "cause": .init("\(error)")])
-        feeds.value.loop.schedule(after: Self.reloadMilliseconds) { feeds.value.reload(id) }
+        logger.warning("room_reload_failed", ["room_id": .init(id), "cause": .init("\(error)")])
+        feeds.value.reloadLater(id)
       }
     }
   }
 
+  private func reloadLater(_ id: RoomID) {
+    let failures = wantedVersions[id]?.failures ?? 0
+    wantedVersions[id]?.failures = failures + 1
+    // Six doublings are beyond the longest: no overflow.
+    let pause = min(
+      Self.reloadMilliseconds << min(failures, 6), Self.longestReloadMilliseconds)
+    // Unowned: feeds live as long as their loop.
+    loop.schedule(after: pause) { [unowned self] in reload(id) }
+  }
+
   private func reloaded(_ id: RoomID, _ room: Room?) {
-    let wanted = wantedVersions[id] ?? 0
-    guard let room else {
-      wantedVersions[id] = nil
-      if rooms[id] != nil { handle(id, .changed(nil)) }
+    if let room {
+      apply(room, to: id)
+    } else if rooms[id] != nil {
+      handle(id, .changed(nil))
+    }
+    guard let wanted = wantedVersions[id] else { return }
+    if let room, room.accessVersion < wanted.version {
+      // Named while this was read: the next reading has it. What was named before, and is not in the
+      // database, is no version of this database's.
+      if wanted.isLater {
+        reload(id)
+        return
+      }
+      logger.warning(
+        "room_version_unknown",
+        [
+          "room_id": .init(id), "named": .init(Int(wanted.version)),
+          "is": .init(Int(room.accessVersion)),
+        ])
+    }
+    wantedVersions[id] = nil
+    if let waiting = heldByRoom.removeValue(forKey: id) { release(waiting) }
+    openGate()
+  }
+
+  // MARK: What people belong to
+
+  private func affiliationsChanged(_ user: UserID, _ version: Int64) {
+    guard listenersByUser[user] != nil else { return }
+    if let known = memberships.current(user), known.version >= version {
+      tell(user, known)
       return
     }
-    apply(room, to: id)
-    if room.accessVersion >= wanted {
-      wantedVersions[id] = nil
-    } else {
-      reload(id)
+    if wantedAffiliations[user]?.note(version) != nil { return }
+    wantedAffiliations[user] = Wanted(version: version)
+    reloadAffiliations(of: user)
+  }
+
+  private func reloadAffiliations(of user: UserID) {
+    guard let wanted = wantedAffiliations[user]?.version else { return }
+    wantedAffiliations[user]?.isLater = false
+    let feeds = LoopBound(self, on: loop)
+    loop.task { [memberships, logger] in
+      do {
+        let found = try await memberships.affiliations(of: user, atLeast: wanted)
+        feeds.value.affiliationsReloaded(user, found)
+      } catch {
+        logger.warning(
+          "affiliations_not_read", ["user_id": .init(user), "cause": .init("\(error)")])
+        // Unowned: feeds live as long as their loop.
+        let later = feeds.value
+        later.loop.schedule(after: Self.reloadMilliseconds) { [unowned later] in
+          later.reloadAffiliations(of: user)
+        }
+      }
+    }
+  }
+
+  private func affiliationsReloaded(_ user: UserID, _ affiliations: Affiliations) {
+    tell(user, affiliations)
+    guard let wanted = wantedAffiliations[user] else { return }
+    if affiliations.version < wanted.version, wanted.isLater {
+      reloadAffiliations(of: user)
+      return
+    }
+    wantedAffiliations[user] = nil
+    openGate()
+  }
+
+  private func tell(_ user: UserID, _ affiliations: Affiliations) {
+    for number in (listenersByUser[user] ?? []).sorted() {
+      listeners[number]?.affiliationsChanged(affiliations)
+    }
+  }
+
+  /// Tells those who may answer of a rule that waits. A signal only: who misses it finds the invitation
+  /// in the list.
+  private func invited(_ subject: UUID, to id: RoomID, _ version: Int64) {
+    let numbers = (listenersByUser[UserID(subject)] ?? []).union(listenersByEntity[subject] ?? [])
+    guard !numbers.isEmpty else { return }
+    let feeds = LoopBound(self, on: loop)
+    loop.task { [directory, logger] in
+      do {
+        guard let room = try await directory.room(id, atLeast: version) else { return }
+        feeds.value.tell(numbers, of: subject, in: room)
+      } catch {
+        logger.warning("room_not_read", ["room_id": .init(id), "cause": .init("\(error)")])
+      }
+    }
+  }
+
+  private func tell(_ numbers: Set<UInt64>, of subject: UUID, in room: Room) {
+    for number in numbers.sorted() {
+      guard let listener = listeners[number], let caller = listener.caller,
+        let rule = RuleEngine.invitations(of: caller, to: room).first(where: {
+          $0.subject == subject
+        })
+      else { continue }
+      listener.invited(to: room, rule)
     }
   }
 
@@ -361,16 +586,21 @@ final class RoomFeeds {
       guard leaveTopic(subscriber, served) != nil else { return }
       replays.add(
         Replays.Piece(room: id, number: number, after: after, through: through), for: subscriber)
-    case .readHead:
-      loop.task { [history, log, feeds = LoopBound(self, on: loop)] in
+    case .readHead(let asOf):
+      loop.task { [log, logger, feeds = LoopBound(self, on: loop)] in
         do {
-          let seq = try await history.lastSeqs([id])[id]
-          feeds.value.handle(id, .headRead(seq))
+          let seq = try await log.lastSeqs([id])[id]
+          feeds.value.handle(id, .headRead(seq, asOf: asOf))
         } catch {
-          log.warning("head_not_read", ["room_id": .init(id), "cause": .init("\(error)")])
-          feeds.value.handle(id, .headRead(nil))
+          logger.warning("head_not_read", ["room_id": .init(id), "cause": .init("\(error)")])
+          feeds.value.handle(id, .headRead(nil, asOf: asOf))
         }
       }
+    case .rewound(let from, let to):
+      relayMetrics.headsRewound.add()
+      logger.error(
+        "log_rewound",
+        ["room_id": .init(id), "delivered": .init(Int(from)), "head": .init(Int(to))])
     case .replay(let subscriber, let entries): listeners[subscriber]?.replay(entries)
     case .resumed(let subscriber, let seq):
       guard let listener = leaveTopic(subscriber, served), let room = served.feed.room else {
@@ -421,17 +651,19 @@ final class RoomFeeds {
   private func publish(_ entry: Entry, _ served: Served) {
     metrics.deliveries.add(served.relay.count + served.nano.count)
     if !served.relay.isEmpty {
-      let frame = frames.relayMessage(entry, withClientID: false)
-      if entry.clientID != nil, let senders = listenersByUser[entry.from] {
+      let frame = frames.relayEntry(entry, withClientID: false)
+      if entry.clientID != nil, let from = entry.from, let senders = listenersByUser[from] {
         let connections = senders.sorted().compactMap { listeners[$0]?.connection }
         hub.publish(
           frame, to: served.relay, except: connections,
-          theirs: frames.relayMessage(entry, withClientID: true))
+          theirs: frames.relayEntry(entry, withClientID: true))
       } else {
         hub.publish(frame, to: served.relay)
       }
     }
-    if !served.nano.isEmpty { hub.publish(frames.nanoMessage(entry), to: served.nano) }
+    if !served.nano.isEmpty, let frame = frames.nanoMessage(entry) {
+      hub.publish(frame, to: served.nano)
+    }
     if !served.heldAcks.isEmpty, let held = served.heldAcks.removeValue(forKey: entry.seq) {
       for socket in held.sockets { listeners[socket]?.committed(held.entry) }
     }
@@ -443,6 +675,11 @@ final class RoomFeeds {
     hub.send(frame, to: listener.connection, after: topic)
   }
 
+  /// A frame of a room's content to one listener, which the room's topic does not reach.
+  func send(_ frame: [UInt8], to listener: any RoomListener, of id: RoomID) {
+    hub.send(frame, to: listener.connection, of: rooms[id]?.topic(listener.dialect))
+  }
+
   // MARK: Reading
 
   /// Starts to serve rooms that are not served yet: entries are kept from here on, then the rooms and
@@ -452,15 +689,16 @@ final class RoomFeeds {
     guard !ids.isEmpty else { return }
     for id in ids { rooms[id] = Served() }
     let feeds = LoopBound(self, on: loop)
-    loop.task { [history, directory, log] in
+    loop.task { [log, directory, logger] in
       for start in stride(from: 0, to: ids.count, by: Self.roomsPerRead) {
         let some = Array(ids[start..<min(start + Self.roomsPerRead, ids.count)])
         do {
-          let found = try await history.heads(some)
+          let found = try await log.heads(some)
           for (room, _) in found { directory.put(room) }
           feeds.value.loaded(some, found)
         } catch {
-          log.warning("rooms_not_loaded", ["count": .init(some.count), "cause": .init("\(error)")])
+          logger.warning(
+            "rooms_not_loaded", ["count": .init(some.count), "cause": .init("\(error)")])
           feeds.value.notLoaded(some)
         }
       }
@@ -504,12 +742,12 @@ final class RoomFeeds {
       loop.execute { callback.value(nil) }
       return
     }
-    loop.task { [history, log] in
+    loop.task { [log, logger] in
       do {
-        let entries = try await history.entries(in: room, after: after, through: through)
+        let entries = try await log.entries(in: room, after: after, through: through)
         callback.value(entries)
       } catch {
-        log.warning("log_not_read", ["room_id": .init(id), "cause": .init("\(error)")])
+        logger.warning("log_not_read", ["room_id": .init(id), "cause": .init("\(error)")])
         callback.value(nil)
       }
     }
@@ -526,14 +764,16 @@ final class RoomFeeds {
       }
       return now - since < Self.unusedMilliseconds
     }
-    let ids = rooms.filter { $0.value.feed.room != nil }.map(\.key)
-    guard !ids.isEmpty else { return }
+    let delivered = rooms.compactMapValues(\.feed.lastSeq)
+    guard !delivered.isEmpty else { return }
     let feeds = LoopBound(self, on: loop)
-    loop.task { [history, log] in
+    loop.task { [log, logger] in
       do {
-        for (id, seq) in try await history.lastSeqs(ids) { feeds.value.handle(id, .head(seq)) }
+        for (id, seq) in try await log.lastSeqs(Array(delivered.keys)) {
+          feeds.value.handle(id, .head(seq, asOf: delivered[id] ?? 0))
+        }
       } catch {
-        log.warning("heads_not_compared", ["cause": .init("\(error)")])
+        logger.warning("heads_not_compared", ["cause": .init("\(error)")])
       }
     }
   }

@@ -31,6 +31,12 @@ protocol RoomListener: AnyObject {
   func settled(_ roomID: RoomID, stale: Draft?)
   /// The session that the caller's credential names has ended.
   func sessionEnded()
+  /// What the caller's account belongs to is this now.
+  func affiliationsChanged(_ affiliations: Affiliations)
+  /// A rule of a room waits for an answer that the caller may give.
+  func invited(to room: Room, _ rule: RoomRule)
+  /// The gate was closed and is open: what was taken in meanwhile is to be served.
+  func gateOpened()
   func tick(now: Int64)
 }
 

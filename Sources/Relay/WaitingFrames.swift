@@ -10,6 +10,8 @@ struct WaitingFrames {
   /// Whether reading should stop. What was read from the socket already may still be added.
   var isFull: Bool { frames.count - head >= Self.maximumFrames || bytes >= Self.maximumBytes }
 
+  var isEmpty: Bool { head == frames.count }
+
   mutating func add(_ text: UnsafeRawBufferPointer) {
     frames.append([UInt8](text))
     bytes += text.count

@@ -21,9 +21,17 @@ struct AdminCommands {
     log = Log(level: .warning, format: .text)
   }
 
+  /// Throws where there is no database: none of these commands makes one.
   private func withDatabase<Result: Sendable>(
     _ body: @escaping @Sendable (any SQLDatabase) async throws -> Result
   ) throws -> Result {
+    if settings.database.reveal().isEmpty {
+      let path = Storage.databasePath(settings)
+      guard FileSystem.exists(path) else {
+        throw SettingsError(
+          "There is no database at \(path). MARTLET_DATA names the directory of the server's data.")
+      }
+    }
     let database = try Storage.open(
       settings, metrics: DatabaseMetrics(Metrics()), log: log, loops: [loop])
     return try loop.runBlocking {
@@ -39,17 +47,31 @@ struct AdminCommands {
   ) throws -> Result {
     try withDatabase { [settings] database in
       let lane = Lane(name: "password", threads: 1, maximumWaiting: 1)
+      let events = EventStream(fanout: InProcessFanout())
       let accounts = AccountService(
-        database: database, events: EventStream(fanout: InProcessFanout()),
-        tokens: try await AccountUpkeep.tokens(from: database), hashing: lane, settings: settings)
+        database: database, events: events, tokens: try await AccountUpkeep.tokens(from: database),
+        memberships: MembershipDirectory(database: database, events: events), hashing: lane,
+        settings: settings)
       return try await body(accounts)
     }
   }
 
-  /// Brings the schema up to date.
+  /// Brings the schema up to date, and makes the database where there is none.
   func migrate() throws -> String {
-    try withDatabase { _ in }
+    let database = try Storage.open(
+      settings, metrics: DatabaseMetrics(Metrics()), log: log, loops: [loop])
+    try loop.runBlocking { await database.close() }
     return "The schema is up to date."
+  }
+
+  /// Gives the log another name, after an older state of the database was restored.
+  func renewEpoch() throws -> String {
+    try withDatabase { database in
+      try await database.write(.essential) {
+        try await Epoch.renew(to: Base64URL.encode(SecretBytes.random(9)), in: $0)
+      }
+    }
+    return "The log has a new epoch. Clients that resume are told to reload."
   }
 
   func grant(email: String) throws -> String {
@@ -58,7 +80,7 @@ struct AdminCommands {
     }
     Log(level: .notice, format: settings.logFormat).notice(
       "audit", ["act": "grant_platform_admin", "email": .string(email), "by": "command line"])
-    return "\(email) is a platform admin from the next log-in on; open sessions have ended."
+    return "\(email) is a platform admin."
   }
 
   func resetPassword(email: String) throws -> String {
@@ -83,7 +105,7 @@ struct AdminCommands {
       throw SettingsError("There is no database at \(source).")
     }
     // A server that starts on the copy is another history: its clients must reload.
-    try SQLiteDatabase.backup(from: source, to: file, changes: [Instance.forgetEpoch])
+    try SQLiteDatabase.backup(from: source, to: file, changes: [Epoch.forget])
     return "Saved to \(file). To restore, put it at \(source) while no server runs."
   }
 

@@ -31,6 +31,7 @@ package enum MartletCommand {
       case "settings" where arguments.count == 1: say(AdminCommands.settingsPage())
       case "routes" where arguments.count == 1: say(try admin(environment, file).routes())
       case "migrate" where arguments.count == 1: say(try admin(environment, file).migrate())
+      case "renew-epoch" where arguments.count == 1: say(try admin(environment, file).renewEpoch())
       case "backup" where arguments.count == 2:
         say(try admin(environment, file).backup(to: arguments[1]))
       case "admin" where arguments.count == 3 && arguments[1] == "grant":
@@ -61,6 +62,7 @@ package enum MartletCommand {
       admin grant EMAIL             make an account a platform admin
       admin reset-password EMAIL    set a new password and print it
       backup FILE                   save a consistent copy of the embedded database, online
+      renew-epoch                   after restoring an older database: clients reload
       routes                        print every route and frame with its policy
       settings                      print every setting (docs/CONFIGURATION.md)
       --version                     print the version

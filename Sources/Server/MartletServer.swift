@@ -59,41 +59,50 @@ package final class MartletServer: Sendable {
     let database = try Storage.open(
       settings, metrics: DatabaseMetrics(metrics), log: log, loops: group.loops)
     let tokens = try await AccountUpkeep.tokens(from: database)
-    let epoch = try await Instance.epoch(from: database) {
-      Base64URL.encode(SecretBytes.random(9))
-    }
+    let epoch = try await Epoch.read(from: database) { Base64URL.encode(SecretBytes.random(9)) }
+    // From here on everything that changes is found by comparing from this position.
+    let known = try await AccountUpkeep.ended(in: database)
     let ended = EndedSessions()
-    _ = try await AccountUpkeep.newlyEnded(
-      ended, in: database,
-      since: Timestamp.now.adding(milliseconds: -EndedSessions.keptMilliseconds))
+    for session in known.sessions { ended.add(session) }
 
     let events = EventStream(fanout: InProcessFanout())
+    let freshness = Freshness(isShared: database.isShared)
     let activity = SessionActivity()
+    let activitySignal = database.attach(activity)
+    let memberships = MembershipDirectory(database: database, events: events)
     let credentials = Credentials(
       database: database, local: tokens, foreign: ForeignTokens(settings), ended: ended,
-      seen: activity)
-    // First of the listeners: whoever hears of an ended session after this finds it ended.
+      seen: activity, memberships: memberships, freshness: freshness)
+    // First of the listeners: whoever hears of a change after this finds it here.
     events.listen { events in
-      let sessions = Set(
-        events.compactMap { event in
-          if case .access(.sessionEnded(let id)) = event { id } else { nil }
-        })
-      guard !sessions.isEmpty else { return }
-      for id in sessions { ended.add(id) }
-      credentials.forget(sessions)
+      Self.note(events, in: ended, credentials, memberships)
     }
-    let messageLog = MessageLog(database: database, events: events, metrics: ChatMetrics(metrics))
     let directory = RoomDirectory(database: database)
-    let history = MessageHistory(database: database)
+    let reconciler = Reconciler(
+      database: database, events: events, ended: ended, memberships: memberships, rooms: directory,
+      freshness: freshness, position: known.position, epoch: epoch, log: log)
+    let messageLog = MessageLog(
+      database: database, events: events, appender: LogAppender(events: events),
+      authenticator: credentials, freshness: freshness, metrics: ChatMetrics(metrics))
+    let unknown = UnknownEntries(log: log, metrics: metrics)
+    let history = MessageHistory(database: database, unknown: unknown)
     let rooms = Rooms(
       database: database, events: events, directory: directory, maximumRules: settings.roomRules,
-      levelToCreate: settings.roomCreateLevel)
+      maximumRooms: settings.roomsPerPerson, levelToCreate: settings.roomCreateLevel)
     let accounts = AccountService(
-      database: database, events: events, tokens: tokens, hashing: hashing, settings: settings)
+      database: database, events: events, tokens: tokens, memberships: memberships,
+      hashing: hashing, settings: settings)
+    var random = SystemRandomNumberGenerator()
     let relay = RelayServices(
-      ingest: messageLog, authenticator: credentials, rooms: rooms, settings: settings,
+      ingest: messageLog, authenticator: credentials, memberships: memberships, rooms: rooms,
+      reader: LogReader(database: database, unknown: unknown), settings: settings,
+      node: NodeID(random.next()),
+      maximumAgeMilliseconds: database.isShared ? Freshness.maximumAgeMilliseconds : nil,
       epoch: epoch, log: log, metrics: RelayMetrics(metrics))
-    let relayLoops = await makeRelayLoops(relay, history, directory, events)
+    events.listen { events in
+      for case .epochChanged(let epoch) in events { relay.epochChanged(to: epoch) }
+    }
+    let relayLoops = await makeRelayLoops(relay, directory, events)
 
     let web = WebServer(
       settings: settings, group: group, openFileLimit: openFileLimit, log: log, metrics: metrics)
@@ -106,7 +115,12 @@ package final class MartletServer: Sendable {
       Application(router: router, middleware: middleware(credentials, address))
     }
     let metricsWeb = try await startMetrics()
-    let tasks = startUpkeep(database, history, events, ended, activity)
+    let tasks = startUpkeep(database, reconciler, ended, activitySignal)
+    metrics.reading(
+      "martlet_database_writable", "1 while the database takes writes, as last found out."
+    ) { [health] in
+      health.lastCondition == .writable ? 1 : 0
+    }
     metrics.reading("martlet_password_queue", "Passwords that wait to be hashed.") { [hashing] in
       Double(hashing.waitingCount)
     }
@@ -114,6 +128,24 @@ package final class MartletServer: Sendable {
     return Running(
       url: "\(scheme)://\(address)", web: web, metricsWeb: metricsWeb, database: database,
       tasks: tasks)
+  }
+
+  /// Takes what events say into what is asked for every frame and request.
+  private static func note(
+    _ events: [Event], in ended: EndedSessions, _ credentials: Credentials,
+    _ memberships: MembershipDirectory
+  ) {
+    var sessions: Set<SessionID> = []
+    for case .access(let change) in events {
+      switch change {
+      case .sessionEnded(let id): sessions.insert(id)
+      case .affiliationsChanged(let user, let version): memberships.note(user, version: version)
+      case .roomChanged, .invited, .roomDeleted: break
+      }
+    }
+    guard !sessions.isEmpty else { return }
+    for id in sessions { ended.add(id) }
+    credentials.forget(sessions)
   }
 
   /// Every route of the public listener.
@@ -151,11 +183,16 @@ package final class MartletServer: Sendable {
     return router(
       settings: settings, health: Health(), database: database,
       accounts: AccountService(
-        database: database, events: events, tokens: tokens, hashing: lane, settings: settings),
+        database: database, events: events, tokens: tokens,
+        memberships: MembershipDirectory(database: database, events: events), hashing: lane,
+        settings: settings),
       rooms: Rooms(
         database: database, events: events, directory: RoomDirectory(database: database),
-        maximumRules: settings.roomRules, levelToCreate: settings.roomCreateLevel),
-      history: MessageHistory(database: database), relayLoops: [], audit: Audit(.none),
+        maximumRules: settings.roomRules, maximumRooms: settings.roomsPerPerson,
+        levelToCreate: settings.roomCreateLevel),
+      history: MessageHistory(
+        database: database, unknown: UnknownEntries(log: .none, metrics: Metrics())),
+      relayLoops: [], audit: Audit(.none),
       hasRoomForWebSocket: { false }
     ).routes
   }
@@ -174,13 +211,12 @@ package final class MartletServer: Sendable {
     ]
     if settings.rateLimits { middleware.append(AddressLimit(settings.addressRequests)) }
     middleware.append(Preflight(origins: origins))
-    middleware.append(Authentication(authenticator, origins: origins))
+    middleware.append(Authentication(authenticator, origins: origins, log: log))
     return middleware
   }
 
   private func makeRelayLoops(
-    _ services: RelayServices, _ history: MessageHistory, _ directory: RoomDirectory,
-    _ events: EventStream
+    _ services: RelayServices, _ directory: RoomDirectory, _ events: EventStream
   ) async -> [LoopBound<RelayLoop>] {
     let liveMetrics = LiveMetrics(metrics)
     var loops: [LoopBound<RelayLoop>] = []
@@ -188,8 +224,7 @@ package final class MartletServer: Sendable {
       let bound = await withCheckedContinuation { continuation in
         loop.execute {
           let relay = RelayLoop(
-            loop: loop, services: services, history: history, directory: directory,
-            metrics: liveMetrics)
+            loop: loop, services: services, directory: directory, metrics: liveMetrics)
           continuation.resume(returning: LoopBound(relay, on: loop))
         }
       }
@@ -217,33 +252,38 @@ package final class MartletServer: Sendable {
   }
 
   private func startUpkeep(
-    _ database: any SQLDatabase, _ history: MessageHistory, _ events: EventStream,
-    _ ended: EndedSessions, _ activity: SessionActivity
+    _ database: any SQLDatabase, _ reconciler: Reconciler, _ ended: EndedSessions,
+    _ activitySignal: GroupCommitSignal
   ) -> [Task<Void, Never>] {
     let loop = group.loops[0]
-    let reconciler = Reconciler(
-      database: database, history: history, events: events, ended: ended, log: log)
     return [
       loop.task { await reconciler.run(on: loop) },
       loop.task { [log] in
         while !Task.isCancelled {
-          do { try await AccountUpkeep.removeOldSessions(in: database) } catch {
+          do {
+            try await AccountUpkeep.removeOldSessions(in: database) {
+              await loop.sleep(milliseconds: Self.sliceMilliseconds)
+            }
+          } catch {
             log.warning("old_sessions_not_removed", ["cause": .init("\(error)")])
           }
           await loop.sleep(milliseconds: 3_600_000)
         }
       },
-      loop.task { [log] in
+      loop.task { [health] in
         while !Task.isCancelled {
           await loop.sleep(milliseconds: 5000)
           ended.sweep()
-          do { try await activity.write(to: database) } catch {
-            log.warning("activity_not_written", ["cause": .init("\(error)")])
-          }
+          activitySignal.raise()
+          // For the metric, also where nobody asks `/readyz`.
+          _ = await health.condition(of: database)
         }
       },
     ]
   }
+
+  /// Between two slices of upkeep.
+  private static let sliceMilliseconds = 50
 
   // MARK: Running
 
@@ -265,6 +305,8 @@ package final class MartletServer: Sendable {
       await loop.sleep(milliseconds: 200)
     }
     for task in running.tasks { task.cancel() }
+    // What they have begun is done before the database closes.
+    for task in running.tasks { await task.value }
     await running.web.destroy()
     await running.metricsWeb?.destroy()
     await running.database.close()
@@ -293,11 +335,16 @@ private struct DescribedDatabase: SQLDatabase {
     _ body: @escaping @Sendable (Transaction) async throws -> Result
   ) async throws -> Result { throw AppError(.unavailable) }
 
-  func write<Result: Sendable>(
-    _ urgency: WriteUrgency, _ body: @escaping @Sendable (Transaction) async throws -> Result
+  func readUrgently<Result: Sendable>(
+    _ body: @escaping @Sendable (Transaction) async throws -> Result
   ) async throws -> Result { throw AppError(.unavailable) }
 
-  func attach(_ work: any GatheredWork) {}
-  func signalGatheredWork() {}
+  func write<Result: Sendable>(
+    _ writeClass: WriteClass, _ body: @escaping @Sendable (Transaction) async throws -> Result
+  ) async throws -> Result { throw AppError(.unavailable) }
+
+  func attach(_ work: any GroupCommitWork) -> GroupCommitSignal { .none }
+  func condition() async -> DatabaseCondition { .unavailable }
+  var isShared: Bool { false }
   func close() async {}
 }

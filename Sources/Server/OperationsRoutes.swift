@@ -4,12 +4,37 @@ internal import Database
 internal import Synchronization
 internal import Web
 
-/// Whether the server is up, and whether it should get requests.
+/// Whether the server is up, whether it should get requests, and what its database can do.
 final class Health: Sendable {
   private let draining = Atomic<Bool>(false)
+  private struct State {
+    var condition = DatabaseCondition.writable
+    var knownUntil: Int64 = .min
+  }
+  private let state = Mutex(State())
+
+  /// How long a condition that was found out counts: asking often costs nothing.
+  private static let keptMilliseconds: Int64 = 1000
 
   var isDraining: Bool { draining.load(ordering: .acquiring) }
   func startDraining() { draining.store(true, ordering: .releasing) }
+
+  /// The last condition that was found out.
+  var lastCondition: DatabaseCondition { state.withLock(\.condition) }
+
+  /// What the database can do, as of at most a second ago.
+  func condition(of database: any SQLDatabase) async -> DatabaseCondition {
+    let known = state.withLock { state in
+      Monotonic.milliseconds < state.knownUntil ? state.condition : nil
+    }
+    if let known { return known }
+    let condition = await database.condition()
+    state.withLock { state in
+      state.condition = condition
+      state.knownUntil = Monotonic.milliseconds + Self.keptMilliseconds
+    }
+    return condition
+  }
 }
 
 /// `/healthz` (the process) and `/readyz` (database, draining), for load balancers and supervisors.
@@ -25,8 +50,19 @@ struct OperationsRoutes: Sendable {
       guard !health.isDraining else {
         throw AppError(.unavailable, "The server is shutting down.")
       }
-      _ = try await database.read { try await $0.first("SELECT 1") }
-      return .data { $0.object { $0.member("status", "ready") } }
+      let condition = await health.condition(of: database)
+      switch condition {
+      case .unavailable: throw AppError(.unavailable, "The database does not answer.")
+      case .readOnly: throw AppError(.unavailable, "The database allows reading only.")
+      // The only server of its data goes on serving what it can.
+      case .writable, .diskLow, .locked: break
+      }
+      return .data {
+        $0.object {
+          $0.member("status", "ready")
+          $0.member("database", condition.rawValue)
+        }
+      }
     }
   }
 }

@@ -7,69 +7,86 @@ internal import EventLoop
 internal import Events
 internal import Synchronization
 
-/// Compares what this node knows of sessions and access with the database, a few times a second.
+/// Compares what this node knows of sessions, memberships and rooms with the database, a few times a
+/// second.
 ///
 /// The stream of events brings changes at once, but may lose them between nodes. What is found here is
-/// put into this node's stream as if it had just come: a lost signal costs a moment, not a leak.
+/// put into this node's stream as if it had just come: a lost signal costs a moment, not a leak. The
+/// end of each comparison goes the same way, so that whoever hears of it has heard of what it found;
+/// only then do loops go on whose last one was too long ago (`Freshness`).
+///
+/// Changes are read by the database's own order (`ChangePosition`); no clock is compared.
 final class Reconciler: Sendable {
   private let database: any SQLDatabase
-  private let history: MessageHistory
   private let events: EventStream
   private let ended: EndedSessions
+  private let memberships: MembershipDirectory
+  private let rooms: RoomDirectory
+  private let freshness: Freshness
   private let log: Log
+
   private struct State {
-    /// Access versions already passed on, for rooms that changed lately.
-    var passedOn: [RoomID: Int64] = [:]
-    /// When the last comparison that succeeded began.
-    var comparedAt: Timestamp
+    var position: ChangePosition
+    var epoch: String
+    /// What was passed on already of what the last comparison found: it may be found again.
+    var passedOnRooms: [RoomID: Int64] = [:]
+    var passedOnAffiliations: [UserID: Int64] = [:]
     var isFailing = false
   }
   private let state: Mutex<State>
 
   /// A third of the second within which a revocation must count, so that one slow reading is no harm.
-  static let everyMilliseconds = 300
-  /// How far back beyond the last comparison is looked: covers clocks of nodes that differ.
-  private static let windowMilliseconds: Int64 = 60_000
+  private static let everyMilliseconds = 300
 
+  /// `position` and `epoch` as they were when this node began to know things.
   init(
-    database: any SQLDatabase, history: MessageHistory, events: EventStream, ended: EndedSessions,
-    log: Log
+    database: any SQLDatabase, events: EventStream, ended: EndedSessions,
+    memberships: MembershipDirectory, rooms: RoomDirectory, freshness: Freshness,
+    position: ChangePosition, epoch: String, log: Log
   ) {
     self.database = database
-    self.history = history
     self.events = events
     self.ended = ended
+    self.memberships = memberships
+    self.rooms = rooms
+    self.freshness = freshness
     self.log = log
-    state = Mutex(State(comparedAt: .now))
+    state = Mutex(State(position: position, epoch: epoch))
   }
 
   /// Repeats until the task is cancelled.
   func run(on loop: Loop) async {
     while !Task.isCancelled {
-      await loop.sleep(milliseconds: Self.everyMilliseconds)
       await compare()
+      await loop.sleep(milliseconds: Self.everyMilliseconds)
     }
+  }
+
+  private struct Findings: Sendable {
+    let sessions: [SessionID]
+    let affiliations: [UserID: Int64]
+    let rooms: [RoomID: Int64]
+    let position: ChangePosition
+    let epoch: String?
   }
 
   /// One comparison. Failures are logged once, until one succeeds.
   func compare() async {
+    let begin = UptimeClock.milliseconds
+    let position = state.withLock(\.position)
     do {
-      // After an outage everything that happened in it must be seen, however long it was.
-      let begin = Timestamp.now
-      let since = state.withLock { $0.comparedAt }.adding(milliseconds: -Self.windowMilliseconds)
-      let changes = try await history.accessChanges(since: since)
-      // Last of what may fail: what it finds is marked as known, and must be passed on.
-      let sessions = try await AccountUpkeep.newlyEnded(ended, in: database, since: since)
-      let news = state.withLock { state in
-        let news = changes.filter { state.passedOn[$0.0] != $0.1 }
-        state.passedOn = Dictionary(uniqueKeysWithValues: changes)
-        state.comparedAt = begin
-        state.isFailing = false
-        return news
+      let findings = try await database.readUrgently { transaction in
+        let accounts = try await AccountChanges.since(position, in: transaction)
+        let changedRooms = try await RoomChanges.since(position, in: transaction)
+        // What is in memory already is brought up to date here, so that loops need not ask.
+        try await self.memberships.refresh(accounts.affiliations, in: transaction)
+        try await self.rooms.refresh(changedRooms, in: transaction)
+        return Findings(
+          sessions: accounts.ended, affiliations: accounts.affiliations, rooms: changedRooms,
+          position: try await ChangePosition.next(in: transaction),
+          epoch: try await Epoch.current(in: transaction))
       }
-      events.deliverHere(
-        sessions.map { .access(.sessionEnded($0)) }
-          + news.map { .access(.roomChanged($0.0, version: $0.1)) })
+      passOn(findings, begin)
     } catch {
       let isFirst = state.withLock { state in
         defer { state.isFailing = true }
@@ -77,5 +94,29 @@ final class Reconciler: Sendable {
       }
       if isFirst { log.warning("not_compared_with_database", ["cause": .init("\(error)")]) }
     }
+  }
+
+  private func passOn(_ findings: Findings, _ begin: Int64) {
+    var news: [Event] = findings.sessions.filter { !ended.contains($0) }
+      .map { .access(.sessionEnded($0)) }
+    let epoch = state.withLock { state -> String? in
+      news += findings.affiliations.filter { state.passedOnAffiliations[$0.key] != $0.value }
+        .map { .access(.affiliationsChanged($0.key, version: $0.value)) }
+      news += findings.rooms.filter { state.passedOnRooms[$0.key] != $0.value }
+        .map { .access(.roomChanged($0.key, version: $0.value)) }
+      state.passedOnAffiliations = findings.affiliations
+      state.passedOnRooms = findings.rooms
+      state.position = findings.position
+      state.isFailing = false
+      guard let epoch = findings.epoch, epoch != state.epoch else { return nil }
+      state.epoch = epoch
+      return epoch
+    }
+    if let epoch {
+      log.warning("epoch_renewed", [:])
+      news.append(.epochChanged(epoch))
+    }
+    freshness.compared(at: begin)
+    events.deliverHere(news + [.compared(at: begin)])
   }
 }

@@ -138,10 +138,82 @@ def test_ten_rules(server):
     subjects = [uuid.uuid4() for _ in range(9)]
     answers = [ada.rule(room, subject, "r").status_code for subject in subjects]
     assert answers == [200] * 8 + [403]
-    assert ada.rule(room, uuid.uuid4(), "b").json()["error"]["code"] == "too_many_rules"
+    assert ada.rule(room, uuid.uuid4(), "r").json()["error"]["code"] == "too_many_rules"
+    # A person's ban takes nobody's place; an entity's does.
+    assert ada.rule(room, uuid.uuid4(), "b").status_code == 200
     assert ada.rule(room, subjects[0], "rw").status_code == 200
     ada.rule(room, subjects[0], False)
     assert ada.rule(room, subjects[8], "r").status_code == 200
+
+
+def test_bans_have_a_limit_of_their_own(fresh):
+    server = fresh()
+    ada = server.person(uuid.uuid4())
+    room = ada.room()
+    answers = [ada.rule(room, uuid.uuid4(), "b").status_code for _ in range(1001)]
+    assert answers == [200] * 1000 + [403]
+    # They leave the places of the others alone, and a page of them is a page like any other.
+    assert ada.rule(room, uuid.uuid4(), "rw").status_code == 200
+    assert len(ada.http.get(f"/rooms/{room}/members", params={"limit": 200}).json()["data"]) == 200
+
+
+def test_a_person_makes_so_many_rooms(fresh):
+    server = fresh(MARTLET_ROOMS_PER_PERSON=3)
+    ada, bob = server.person(), server.person()
+    rooms = [ada.room() for _ in range(3)]
+    refused = ada.http.post("/rooms", json={"name": "n", "level_admin": 1, "type": "group"})
+    assert (refused.status_code, refused.json()["error"]["code"]) == (403, "too_many_rooms")
+    bob.room()
+    # One that is gone counts no more.
+    assert ada.http.delete(f"/rooms/{rooms[0]}").status_code == 204
+    ada.room()
+
+
+def test_a_local_persons_room_has_no_entity(server):
+    account = server.sign_up()
+    with server.http(account["access_token"]) as http:
+        room = http.post("/rooms", json={"name": "n", "level_admin": 1, "type": "group"}).json()["data"]
+        assert room["owner_entity_id"] is None and room["level"] == 100
+        rules = http.get(f"/rooms/{room['id']}/members").json()["data"]
+    assert [(rule["entity_UUID"], rule["permissions"]) for rule in rules] == [(account["user"]["id"], "rwa")]
+
+
+def test_the_ban_of_an_entity_does_not_reach_an_admin_by_name(server):
+    entity = uuid.uuid4()
+    ada, bob, carol = server.person(), server.person(entity), server.person(entity)
+    room = ada.room()
+    ada.rule(room, bob, "rwa")
+    ada.rule(room, carol, "rw")
+    lower = server.person()
+    ada.rule(room, lower, "rwa")
+    assert lower.rule(room, entity, "b").status_code == 200
+    assert carol.http.get(f"/rooms/{room}").status_code == 404
+    assert bob.http.get(f"/rooms/{room}").json()["data"]["permissions"] == "rwa"
+    # Named by someone who may, it does.
+    assert ada.rule(room, bob, "b").status_code == 200
+    assert bob.http.get(f"/rooms/{room}").status_code == 404
+
+
+def test_leaving(server):
+    entity = uuid.uuid4()
+    ada, bob = server.person(entity), server.person()
+    room = ada.room()
+    ada.rule(room, bob, "r")
+    with bob.relay() as socket:
+        assert [channel["room_id"] for channel in socket.ready["channels"]] == [room]
+        assert bob.http.delete(f"/rooms/{room}/members/{bob.id}").status_code == 204
+        assert socket.until("gone")["code"] == "revoked"
+    assert bob.http.get(f"/rooms/{room}").status_code == 404
+    assert bob.http.delete(f"/rooms/{room}/members/{bob.id}").status_code == 404
+    # The creator stays; who is in by the entity has nothing to give back.
+    assert ada.http.delete(f"/rooms/{room}/members/{ada.id}").status_code == 403
+    member = server.person(entity)
+    answer = member.http.delete(f"/rooms/{room}/members/{member.id}")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (409, "not_a_member")
+    # Nobody lifts a ban by leaving.
+    ada.rule(room, bob, "b")
+    assert bob.http.delete(f"/rooms/{room}/members/{bob.id}").status_code == 404
+    assert ada.http.get(f"/rooms/{room}/members").json()["data"][-1]["permissions"] in ("b", "rwa", "rw")
 
 
 def test_a_conversation_of_two(server):
@@ -184,6 +256,42 @@ def test_invitations(server):
     assert eve.http.put(f"/rooms/{room}/invitation", json={"accepted": False}).status_code == 200
     assert eve.http.put(f"/rooms/{room}/invitation", json={"accepted": True}).status_code == 404
     assert bob.http.put(f"/rooms/{room}/invitation", json={"accepted": "yes"}).status_code == 422
+
+
+def test_invitations_are_listed_and_told(server):
+    entity = uuid.uuid4()
+    ada, bob = server.person(), server.person(entity, level="100")
+    low = server.person(entity, level="99")
+    with bob.relay() as socket, low.relay() as silent:
+        mine = [ada.room(invite=True) for _ in range(3)]
+        for room in mine:
+            ada.rule(room, bob, "rw")
+            told = socket.until("invitation")
+            assert (told["room_id"], told["for"], told["permissions"]) == (room, "user", "rw")
+        # Changing what waits is no other invitation.
+        ada.rule(mine[0], bob, "r")
+        ada.rule(mine[1], entity, "r")
+        told = socket.until("invitation")
+        assert (told["room_id"], told["for"], told["permissions"]) == (mine[1], "entity", "r")
+        assert silent.silent()
+    listed = bob.http.get("/v1/me/invitations").json()["data"]
+    assert {(i["room_id"], i["for"], i["permissions"]) for i in listed} == {
+        (mine[0], "user", "r"), (mine[1], "user", "rw"), (mine[1], "entity", "r"), (mine[2], "user", "rw"),
+    }
+    assert all(i["name"] == "a room" and i["type"] == "group" for i in listed)
+    pages, cursor = [], None
+    while True:
+        page = bob.http.get("/v1/me/invitations", params={"limit": 1} | ({"cursor": cursor} if cursor else {})).json()
+        pages += page["data"]
+        cursor = page.get("meta", {}).get("next_cursor")
+        if not cursor:
+            break
+    assert pages == listed
+    assert low.http.get("/v1/me/invitations").json()["data"] == []
+    assert bob.http.get("/v1/me/invitations", params={"cursor": "x"}).status_code == 422
+    bob.http.put(f"/rooms/{mine[0]}/invitation", json={"accepted": True})
+    bob.http.put(f"/rooms/{mine[2]}/invitation", json={"accepted": False})
+    assert {i["room_id"] for i in bob.http.get("/v1/me/invitations").json()["data"]} == {mine[1]}
 
 
 def test_list_pages(server):

@@ -1,10 +1,12 @@
 import Access
 import Basics
+import Events
+import TestSupport
 import Testing
 
 @testable import Chat
 
-/// CONTRACT section 4 as a table: who has which letters and which level in which room.
+/// The law of a room as a table: who has which letters and which level in which room.
 @Suite struct RuleEngineTests {
   // People and entities of the table.
   static let creator = UUID(high: 1, low: 1)
@@ -29,12 +31,16 @@ import Testing
       isAccepted: accepted)
   }
 
-  static func caller(_ user: UUID, of entities: [UUID] = [], level: Int64 = 0, admin: Bool = false)
-    -> Caller
-  {
-    Caller(
-      userID: UserID(user), entities: entities, level: level, origin: .foreignToken,
-      isPlatformAdmin: admin, expiresAt: nil)
+  static func caller(_ user: UUID, of entities: [UUID] = [], level: Int64 = 0) -> Caller {
+    .foreign(user, of: entities, level: level)
+  }
+
+  static func platformAdmin(_ user: UUID) -> Caller {
+    .local(user, Affiliations(version: 1, isPlatformAdmin: true))
+  }
+
+  static func member(_ user: UUID, of team: UUID, _ role: TeamRole = .user) -> Caller {
+    .local(user, Affiliations(version: 4, teams: [TeamID(team): role]))
   }
 
   struct Case: Sendable {
@@ -75,6 +81,23 @@ import Testing
       name: "a ban of one's entity", rules: [rule(ada, "rw", 5), rule(guests, "b")],
       caller: caller(ada, of: [guests]), letters: "b"),
     Case(
+      name: "a ban of one's entity does not reach an admin by name",
+      rules: [rule(ada, "ra", 5), rule(guests, "wb", 7)], caller: caller(ada, of: [guests]),
+      letters: "rwa", level: 7),
+    Case(
+      name: "a ban by name reaches an admin", rules: [rule(ada, "rab", 5)], caller: caller(ada),
+      letters: "b"),
+    Case(
+      name: "nor does an entity's a save from another entity's ban",
+      rules: [rule(owners, "rwa"), rule(guests, "b")], caller: caller(ada, of: [owners, guests]),
+      letters: "b"),
+    Case(
+      name: "a team's rule means its members", rules: [rule(guests, "rw", 4)],
+      caller: member(ada, of: guests), letters: "rw", level: 4),
+    Case(
+      name: "an account's level counts where the owner entity is its own",
+      rules: [rule(owners, "r", 4)], caller: member(ada, of: owners), letters: "r", level: 100),
+    Case(
       name: "a waiting ban does not count",
       rules: [rule(ada, "r"), rule(guests, "b", accepted: false)],
       caller: caller(ada, of: [guests]), letters: "r"),
@@ -104,7 +127,7 @@ import Testing
       name: "nor does an entity's ban match there", rules: [rule(ada, "r", 5), rule(guests, "b")],
       type: .userToUser, caller: caller(ada, of: [guests]), letters: "r", level: 5),
     Case(
-      name: "a platform admin is a stranger too", rules: [], caller: caller(ada, admin: true),
+      name: "a platform admin is a stranger too", rules: [], caller: platformAdmin(ada),
       letters: nil),
   ]
 
@@ -194,11 +217,11 @@ import Testing
       name: "the creator grants anything", rules: [], by: caller(creator), subject: bob, to: "rwa",
       level: 9999, isAllowed: true),
     Change(
-      name: "a platform admin who manages does too", rules: [manager], by: caller(ada, admin: true),
+      name: "a platform admin who manages does too", rules: [manager], by: platformAdmin(ada),
       subject: bob, to: "rwa", level: 9999, isAllowed: true),
     Change(
       name: "a platform admin who does not manage does not", rules: [rule(ada, "rw", 10)],
-      by: caller(ada, admin: true), subject: bob, to: "r", isAllowed: false),
+      by: platformAdmin(ada), subject: bob, to: "r", isAllowed: false),
     Change(
       name: "who manages by level grants own letters", rules: [rule(ada, "r", 500)], subject: bob,
       to: "r", level: 500, isAllowed: true),
@@ -218,6 +241,31 @@ import Testing
       subject: row.subject, new: row.to.map { (Permissions(letters: $0) ?? [], row.level) })
     #expect(
       RuleEngine.mayChange(change, by: row.by, standing, in: room) == row.isAllowed, "\(row.name)")
+  }
+
+  @Test func `a right to write names what it rests on`() {
+    let room = Self.room([Self.rule(Self.guests, "rw"), Self.rule(Self.bob, "rw")])
+    let byTeam = RuleEngine.grantToWrite(Self.member(Self.ada, of: Self.guests), in: room)
+    #expect(byTeam?.accessVersion == 1 && byTeam?.affiliationsVersion == 4)
+    #expect(byTeam?.session != nil)
+    // A rule of one's own stands whatever one belongs to.
+    let byName = RuleEngine.grantToWrite(Self.member(Self.bob, of: Self.guests), in: room)
+    #expect(byName != nil && byName?.affiliationsVersion == nil)
+    let foreign = RuleEngine.grantToWrite(Self.caller(Self.ada, of: [Self.guests]), in: room)
+    #expect(foreign == Draft.Grant(accessVersion: 1))
+    #expect(RuleEngine.grantToWrite(Self.caller(Self.ada), in: room) == nil)
+  }
+
+  @Test func `who may answer for an entity`() {
+    let room = Self.room([Self.rule(Self.guests, "rw", accepted: false)])
+    func mayAnswer(_ caller: Caller) -> Bool {
+      !RuleEngine.invitations(of: caller, to: room).isEmpty
+    }
+    #expect(mayAnswer(Self.caller(Self.ada, of: [Self.guests], level: 100)))
+    #expect(!mayAnswer(Self.caller(Self.ada, of: [Self.guests], level: 99)))
+    #expect(mayAnswer(Self.member(Self.ada, of: Self.guests, .admin)))
+    #expect(!mayAnswer(Self.member(Self.ada, of: Self.guests)))
+    #expect(!mayAnswer(Self.caller(Self.ada, of: [Self.owners], level: 100)))
   }
 
   @Test func `letters are read in any order and written in one`() {

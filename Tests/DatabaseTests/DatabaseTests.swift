@@ -5,8 +5,8 @@ import TestSupport
 import Testing
 
 /// The contract of `SQLDatabase`, on every database.
-@Suite struct DatabaseTests {
-  private static let migrations = [
+@Suite(.timeLimit(.minutes(2))) struct DatabaseTests {
+  static let migrations = [
     Migration(
       feature: "test", number: 1,
       SQL(
@@ -109,84 +109,6 @@ import Testing
     await (try place.open(whole)).close()
   }
 
-  /// Work that gathers numbers, and can be told to fail.
-  private final class Numbers: GatheredWork {
-    struct Broken: Error {}
-    struct State {
-      var waiting: [Int] = []
-      var kept: [Int] = []
-      var lost: [Int] = []
-    }
-    let state = Mutex(State())
-
-    func write(in transaction: Transaction) async -> GatheredOutcome {
-      let numbers = state.withLock { state in
-        defer { state.waiting = [] }
-        return state.waiting
-      }
-      do {
-        for number in numbers {
-          try await transaction.execute(
-            "INSERT INTO things (id) VALUES ($1)", [.integer(Int64(number))])
-        }
-        // A negative number stands for a part that breaks the whole.
-        if numbers.contains(where: { $0 < 0 }) { throw Broken() }
-        return GatheredOutcome { failure in
-          self.state.withLock { state in
-            if failure == nil { state.kept += numbers } else { state.lost += numbers }
-          }
-        }
-      } catch {
-        return GatheredOutcome(failure: error) { _ in
-          self.state.withLock { $0.lost += numbers }
-        }
-      }
-    }
-
-    func fail(_ error: any Error) {
-      state.withLock { state in
-        state.lost += state.waiting
-        state.waiting = []
-      }
-    }
-  }
-
-  @Test(arguments: DatabaseKind.allCases)
-  func `gathered work that fails takes only itself along`(kind: DatabaseKind) async throws {
-    let database = try TestDatabase(kind).open(Self.migrations)
-    let numbers = Numbers()
-    database.attach(numbers)
-    var sent = 0
-    for round in 1...60 {
-      let number = round % 7 == 0 ? -round : round
-      numbers.state.withLock { $0.waiting.append(number) }
-      sent += 1
-      database.signalGatheredWork()
-      try await database.write {
-        try await $0.execute(
-          "INSERT INTO things (id, name) VALUES ($1, $2)",
-          [.integer(Int64(1000 + round)), .text("n\(round)")])
-      }
-    }
-    var outcome = numbers.state.withLock { $0 }
-    while outcome.kept.count + outcome.lost.count < sent {
-      await Task.yield()
-      outcome = numbers.state.withLock { $0 }
-    }
-    let ids = try await database.read {
-      try await $0.query("SELECT id FROM things WHERE name IS NULL ORDER BY id").map {
-        Int(try $0.integer(0))
-      }
-    }
-    #expect(ids == outcome.kept.sorted())
-    #expect(outcome.lost.contains(-7) && !outcome.kept.isEmpty)
-    let named = try await database.read {
-      try await $0.first("SELECT count(*) FROM things WHERE name IS NOT NULL")?.integer(0)
-    }
-    #expect(named == 60)
-    await database.close()
-  }
-
   @Test(arguments: DatabaseKind.allCases)
   func `closing ends what waits`(kind: DatabaseKind) async throws {
     let database = try TestDatabase(kind).open(Self.migrations)
@@ -203,6 +125,196 @@ import Testing
     await #expect(throws: (any Error).self) {
       try await database.write { _ = try await $0.execute("DELETE FROM things") }
     }
+  }
+
+  @Test(arguments: DatabaseKind.allCases)
+  func `what may wait is bounded in bytes`(kind: DatabaseKind) async throws {
+    let database = try TestDatabase(kind).open(Self.migrations)
+    await #expect(throws: AppError.self) {
+      try await database.write(.bulk(bytes: 100 << 20)) { _ in }
+    }
+    // The bytes of those that are done count no more.
+    for _ in 0..<5 { try await database.write(.bulk(bytes: 60 << 20)) { _ in } }
+    await database.close()
+  }
+
+  @Test(arguments: DatabaseKind.allCases)
+  func `a reading stops at its bytes, where the statement does not bound itself`(
+    kind: DatabaseKind
+  ) async throws {
+    let database = try TestDatabase(kind).open(Self.migrations)
+    try await database.write { transaction in
+      for number in 0..<20 {
+        try await transaction.execute(
+          "INSERT INTO things (id, data) VALUES ($1, $2)",
+          [.integer(Int64(number)), .blob(Array(repeating: 1, count: 1000))])
+      }
+    }
+    let rows = try await database.read {
+      try await $0.query("SELECT data FROM things ORDER BY id", [], stoppingAfter: 2500)
+    }
+    #expect(rows.count == (kind == .sqlite ? 3 : 20))
+    await database.close()
+  }
+
+  @Test func `a transaction that awaits something else fails, and the next ones go on`()
+    async throws
+  {
+    let database = try TestDatabase(.sqlite).open(Self.migrations)
+    let gate = Gate()
+    await #expect(throws: DatabaseError.self) {
+      try await database.write { transaction in
+        try await transaction.execute("INSERT INTO things (id) VALUES (1)")
+        await withCheckedContinuation { gate.close($0) }
+        // By now its transaction is over, and belongs to nobody.
+        try await transaction.execute("INSERT INTO things (id) VALUES (2)")
+      }
+    }
+    gate.open()
+    try await database.write { try await $0.execute("INSERT INTO things (id) VALUES (3)") }
+    let ids = try await database.read {
+      try await $0.query("SELECT id FROM things").map { try $0.integer(0) }
+    }
+    #expect(ids == [3])
+    await database.close()
+  }
+
+  @Test(arguments: DatabaseKind.allCases)
+  func `a transaction that took too long is not committed`(kind: DatabaseKind) async throws {
+    let database = try TestDatabase(kind).open(Self.migrations)
+    let pause = SQL(sqlite: "SELECT 1", postgres: "SELECT 1 FROM pg_sleep(0.05)")
+    func write(_ milliseconds: Int) async throws {
+      try await database.write { transaction in
+        transaction.expire(afterMilliseconds: milliseconds)
+        try await transaction.execute("INSERT INTO things (name) VALUES ('x')")
+        _ = try await transaction.query(pause)
+        try await transaction.execute("DELETE FROM things")
+        try await transaction.execute("INSERT INTO things (name) VALUES ('y')")
+      }
+    }
+    if kind == .postgres {
+      await #expect(throws: AppError.self) { try await write(20) }
+    } else {
+      try await write(20)
+    }
+    try await write(60_000)
+    let names = try await database.read {
+      try await $0.query("SELECT name FROM things").map { try $0.text(0) }
+    }
+    #expect(names == ["y"])
+    await database.close()
+  }
+
+  @Test func `a refused statement costs no connection`() async throws {
+    let database = try TestDatabase(.postgres).open(Self.migrations)
+    func connection() async throws -> Int64 {
+      try await database.write {
+        try await $0.first("SELECT pg_backend_pid()")?.integer(0) ?? 0
+      }
+    }
+    let first = try await connection()
+    // Broken constraint, no such table, a type that is not read, an error that the body drops.
+    await #expect(throws: DatabaseError.self) {
+      try await database.write {
+        try await $0.execute("INSERT INTO things (id, name) VALUES (1, 'a'), (1, 'b')")
+      }
+    }
+    await #expect(throws: DatabaseError.self) {
+      try await database.write { transaction in
+        _ = try await transaction.pipeline([
+          Statement("SELECT 1"), Statement("SELECT * FROM nowhere"),
+          Statement("SELECT count(*) FROM things"),
+        ])
+      }
+    }
+    await #expect(throws: DatabaseError.self) {
+      try await database.write { transaction in
+        _ = try await transaction.pipeline([
+          Statement("SELECT 1.5"), Statement("SELECT count(*) FROM things"),
+        ])
+      }
+    }
+    await #expect(throws: DatabaseError.self) {
+      try await database.write { transaction in
+        try? await transaction.execute("SELECT * FROM nowhere")
+      }
+    }
+    #expect(try await connection() == first)
+    // What was not prepared because of them is prepared now.
+    let count = try await database.write { transaction in
+      try await transaction.pipeline([
+        Statement("SELECT 1"), Statement("SELECT count(*) FROM things"),
+      ])[1].rows.first?.integer(0)
+    }
+    #expect(count == 0)
+    await database.close()
+  }
+
+  @Test func `commits wait for the disk, whatever the database says`() async throws {
+    let place = try TestDatabase(.postgres)
+    let before = try place.open(Self.migrations)
+    try await before.write { transaction in
+      let name = try await transaction.first("SELECT current_database()")?.text(0)
+      #expect(name != nil)
+      try await transaction.execute(
+        """
+        DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET synchronous_commit = off',
+          current_database()); END $$
+        """)
+    }
+    await before.close()
+    let database = try place.open(Self.migrations)
+    let setting = try await database.write {
+      try await $0.first("SELECT current_setting('synchronous_commit')")?.text(0)
+    }
+    #expect(setting == "on")
+    await database.close()
+  }
+
+  @Test func `whoever is cancelled stops waiting for a connection`() async throws {
+    let database = try TestDatabase(.postgres).open(Self.migrations)
+    // All connections of requests are taken.
+    let held = Counter()
+    let holders = (0..<4).map { _ in
+      Task {
+        try await database.read { transaction in
+          held.add()
+          _ = try await transaction.query("SELECT 1 FROM pg_sleep(1)")
+        }
+      }
+    }
+    while held.current < 4 { await Task.yield() }
+    let waiting = (0..<50).map { _ in Task { try await database.read { _ in } } }
+    for task in waiting { task.cancel() }
+    for task in waiting { _ = await task.result }
+    for holder in holders { try await holder.value }
+    try await database.read { _ in }
+    await database.close()
+  }
+
+  @Test(arguments: DatabaseKind.allCases)
+  func `a database says what it can do`(kind: DatabaseKind) async throws {
+    let place = try TestDatabase(kind)
+    let database = try place.open(Self.migrations)
+    #expect(await database.condition() == .writable)
+    await database.close()
+    #expect(await database.condition() == .unavailable)
+  }
+
+  @Test func `a file that is no database is named`() throws {
+    let place = try TestDatabase(.sqlite)
+    try place.spoil()
+    let failure = #expect(throws: DatabaseError.self) { try place.open(Self.migrations) }
+    #expect(failure?.description.contains(place.place) == true)
+  }
+
+  /// Something that a transaction must not wait for.
+  private final class Gate: Sendable {
+    private let waiting = Mutex<CheckedContinuation<Void, Never>?>(nil)
+    func close(_ continuation: CheckedContinuation<Void, Never>) {
+      waiting.withLock { $0 = continuation }
+    }
+    func open() { waiting.withLock { $0 }?.resume() }
   }
 
   private final class Hooks: Sendable {

@@ -73,7 +73,7 @@ import class Foundation.ProcessInfo
     let key = try #require(SigningKey(id: "k", seed: Array(repeating: 7, count: 32)))
     let local = try #require(LocalTokens(keys: [key]))
     let ours = local.makeAccessToken(
-      user: .make(), session: .make(), entities: [.version7()], isPlatformAdmin: false, now: .now)
+      user: .make(), session: .make(), now: .now)
     let claims = [
       #"{"aud":"chat","iss":"api","exp":999999999999,"userUUID":"2eb6d5a4-1b1f-4c43-8e0b-5a7f7a1f0f01"}"#,
       #"{"aud":["a","chat"],"iss":"api","exp":1e300,"nbf":-1,"userUUID":"x","levelOnEntity":"100"}"#,
@@ -95,8 +95,8 @@ import class Foundation.ProcessInfo
       _ = local.readCookie(token)
       guard let parts = try? JWT.parse(token) else { return false }
       // Signatures of the other kind are slow to check; one in sixteen is.
-      if mutator.pick(16) == 0 { _ = try? local.caller(of: parts, now: .now) }
-      return (try? foreign.caller(of: parts, now: .now)) != nil
+      if mutator.pick(16) == 0 { _ = try? local.principal(of: parts, now: .now) }
+      return (try? foreign.principal(of: parts, now: .now)) != nil
     }
     #expect(good > Self.inputs / 100)
   }

@@ -8,7 +8,7 @@ import Testing
 @testable import Relay
 
 /// A room's log, its feed and its subscribers, driven in every order by a generator with a seed. Every
-/// subscriber keeps a log of what it was told; the promises of CONTRACT section 6 are checked on it.
+/// subscriber keeps a log of what it was told; its promises are checked on it.
 @Suite struct RoomFeedTests {
   private static let people = (1...4).map { UUID(high: 9, low: UInt64($0)) }
 
@@ -24,9 +24,9 @@ import Testing
 
   private static func entry(_ seq: Int64) -> Entry {
     Entry(
-      roomID: RoomID(1), seq: seq, id: MessageID(UUID(high: 5, low: UInt64(seq))), type: .text,
-      from: UserID(people[0]), channelID: "1", data: "\(seq)", ts: Timestamp(milliseconds: seq),
-      clientID: nil)
+      roomID: RoomID(1), seq: seq, id: MessageID(UUID(high: 5, low: UInt64(seq))),
+      from: UserID(people[0]), channelID: "1", ts: Timestamp(milliseconds: seq), clientID: nil,
+      ordinal: seq, body: .message(MessageContent(type: .text, data: "\(seq)")))
   }
 
   /// What one subscriber knows.
@@ -56,7 +56,8 @@ import Testing
     /// Replays whose subscriber has not taken its last piece yet.
     var untaken: [(id: UInt64, number: Int)] = []
     var isTimerArmed = false
-    var isHeadAsked = false
+    /// What a reading of the head was asked as of.
+    var headAskedAsOf: Int64?
     var isLoadAsked = true
     var failures: [String] = []
 
@@ -107,7 +108,8 @@ import Testing
         leave(person)
       case .publish(let entry):
         for person in seen.indices where seen[person].isLive { receive(person, entry) }
-      case .readHead: isHeadAsked = true
+      case .readHead(let asOf): headAskedAsOf = asOf
+      case .rewound: failures.append("rewound, though the log only grew")
       case .waitForGap: isTimerArmed = true
       case .readGap(let after, let through):
         reads.append(Read(replay: nil, after: after, through: through))
@@ -261,8 +263,9 @@ import Testing
     }
 
     mutating func readHead() {
-      isHeadAsked = false
-      feed(.headRead(pick(10) == 0 ? nil : head))
+      guard let asOf = headAskedAsOf else { return }
+      headAskedAsOf = nil
+      feed(.headRead(pick(10) == 0 ? nil : head, asOf: asOf))
     }
 
     mutating func finishRead() {
@@ -284,9 +287,7 @@ import Testing
     }
 
     func caller(_ person: Int) -> Caller {
-      Caller(
-        userID: UserID(people[person]), entities: [], level: 0, origin: .foreignToken,
-        expiresAt: nil)
+      .foreign(people[person])
     }
 
     /// Everything that is on its way arrives, lost entries are found by comparing heads.
@@ -302,12 +303,12 @@ import Testing
           isTimerArmed = false
           feed(.gapTimeout)
         }
-        while !reads.isEmpty || !untaken.isEmpty || isHeadAsked {
-          if isHeadAsked { readHead() }
+        while !reads.isEmpty || !untaken.isEmpty || headAskedAsOf != nil {
+          readHead()
           take()
           if !reads.isEmpty { finishRead() }
         }
-        feed(.head(head))
+        feed(.head(head, asOf: feed.lastSeq ?? 0))
       }
     }
   }
@@ -337,9 +338,7 @@ import Testing
   }
 
   private func reader(_ person: Int) -> Caller {
-    Caller(
-      userID: UserID(Self.people[person]), entities: [], level: 0, origin: .foreignToken,
-      expiresAt: nil)
+    .foreign(Self.people[person])
   }
 
   private func words(_ outputs: [RoomFeed.Output]) -> [String] {
@@ -350,7 +349,8 @@ import Testing
       case .publish(let entry): "publish \(entry.seq)"
       case .waitForGap: "wait"
       case .readGap(let after, let through): "gap \(after) \(through)"
-      case .readHead: "head"
+      case .readHead(let asOf): "head \(asOf)"
+      case .rewound(let from, let to): "rewound \(from) \(to)"
       case .readReplay(_, _, let after, let through): "read \(after) \(through)"
       case .replay(_, let entries): "replay \(entries.map(\.seq))"
       case .resumed(_, let seq): "resumed \(seq)"
@@ -386,27 +386,27 @@ import Testing
     var feed = liveFeed(3)
     let resume = RoomFeed.Input.attach(
       0, reader(0), .resume(last: 5, clientID: nil, budget: ReplayBudget()))
-    #expect(words(feed.handle(resume)) == ["head"])
-    #expect(words(feed.handle(.headRead(6))) == ["gap 3 6"])
+    #expect(words(feed.handle(resume)) == ["head 3"])
+    #expect(words(feed.handle(.headRead(6, asOf: 3))) == ["gap 3 6"])
     let filled = feed.handle(.gapRead((4...6).map(Self.entry)))
     #expect(words(filled) == ["publish 4", "publish 5", "publish 6", "read 5 6"])
     // Above every head there is, it has another log's seqs.
     var other = liveFeed(3)
     _ = other.handle(resume)
-    #expect(words(other.handle(.headRead(3))) == ["reset 3"])
+    #expect(words(other.handle(.headRead(3, asOf: 3))) == ["reset 3"])
     // Also while a gap is being waited for that ends before the head.
     var waiting = liveFeed(3)
     #expect(words(waiting.handle(.entry(Self.entry(5)))) == ["wait"])
     _ = waiting.handle(
       .attach(0, reader(0), .resume(last: 6, clientID: nil, budget: ReplayBudget())))
-    #expect(words(waiting.handle(.headRead(6))) == [])
+    #expect(words(waiting.handle(.headRead(6, asOf: 3))) == [])
     #expect(words(waiting.handle(.gapTimeout)) == ["gap 3 6"])
     #expect(
       words(waiting.handle(.gapRead((4...6).map(Self.entry))))
         == ["publish 4", "publish 5", "publish 6", "resumed 6", "join"])
     var failing = liveFeed(3)
     _ = failing.handle(resume)
-    #expect(words(failing.handle(.headRead(nil))) == ["reset 3"])
+    #expect(words(failing.handle(.headRead(nil, asOf: 3))) == ["reset 3"])
   }
 
   @Test func `what comes during a long replay is read from the log where it is too much to keep`() {
@@ -416,8 +416,10 @@ import Testing
     #expect(words(outputs) == ["read 0 2"])
     for seq: Int64 in 3...6 {
       let large = Entry(
-        roomID: RoomID(1), seq: seq, id: .make(), type: .text, from: UserID(Self.people[0]),
-        channelID: "1", data: String(repeating: "x", count: 30_000), ts: .now, clientID: nil)
+        roomID: RoomID(1), seq: seq, id: .make(), from: UserID(Self.people[0]), channelID: "1",
+        ts: .now, clientID: nil, ordinal: seq,
+        body: .message(
+          MessageContent(type: .text, data: String(repeating: "x", count: 30_000))))
       _ = feed.handle(.entry(large))
     }
     outputs = feed.handle(.replayRead(0, replay: 1, [Self.entry(1), Self.entry(2)]))
@@ -449,8 +451,7 @@ import Testing
 
   @Test func `who may not read is refused, and told no more than that`() {
     var feed = RoomFeed()
-    let stranger = Caller(
-      userID: UserID(Self.people[3]), entities: [], level: 0, origin: .foreignToken, expiresAt: nil)
+    let stranger = Caller.foreign(Self.people[3])
     _ = feed.handle(.attach(3, stranger, .subscribe(clientID: "c")))
     let outputs = feed.handle(.loaded((Self.room(version: 1, readers: [0]), 7)))
     guard outputs.count == 1, case .refuse(3, .subscribe("c"), let code) = outputs[0] else {
@@ -458,5 +459,43 @@ import Testing
       return
     }
     #expect(code == .roomNotFound)
+  }
+
+  @Test func `a log that ends before what was delivered resets everyone`() {
+    var feed = liveFeed(9)
+    _ = feed.handle(.attach(0, reader(0), .subscribe(clientID: nil)))
+    #expect(
+      words(
+        feed.handle(
+          .attach(1, reader(1), .resume(last: 5, clientID: nil, budget: ReplayBudget()))))
+        == ["read 5 9"])
+    // Read before it had delivered so far: no news.
+    #expect(words(feed.handle(.head(7, asOf: 7))) == [])
+    #expect(words(feed.handle(.head(7, asOf: 9))) == ["rewound 9 7", "reset 7", "reset 7"])
+    #expect(feed.lastSeq == 7)
+    // The replay that was under way is over.
+    #expect(words(feed.handle(.replayRead(1, replay: 1, [Self.entry(6)]))) == [])
+    #expect(words(feed.handle(.entry(Self.entry(8)))) == ["publish 8"])
+  }
+
+  @Test func `an entry below the head asks where the log ends`() {
+    var feed = liveFeed(3)
+    _ = feed.handle(.entry(Self.entry(4)))
+    // The same once more: it came by two ways.
+    #expect(words(feed.handle(.entry(Self.entry(4)))) == [])
+    #expect(words(feed.handle(.entry(Self.entry(2)))) == ["head 4"])
+    // Once at a time.
+    #expect(words(feed.handle(.entry(Self.entry(3)))) == [])
+    #expect(words(feed.handle(.headRead(2, asOf: 4))) == ["rewound 4 2"])
+    #expect(words(feed.handle(.entry(Self.entry(3)))) == ["publish 3"])
+  }
+
+  @Test func `a gap that the log does not have is none`() {
+    var feed = liveFeed(3)
+    #expect(words(feed.handle(.head(9, asOf: 3))) == ["wait"])
+    #expect(words(feed.handle(.gapTimeout)) == ["gap 3 9"])
+    #expect(words(feed.handle(.gapRead([]))) == ["head 3"])
+    #expect(words(feed.handle(.headRead(3, asOf: 3))) == [])
+    #expect(words(feed.handle(.entry(Self.entry(4)))) == ["publish 4"])
   }
 }

@@ -38,6 +38,11 @@ package struct TestDatabase: Sendable {
     }
   }
 
+  /// Makes SQLite's file something that is no database.
+  package func spoil() throws {
+    try Data(repeating: 7, count: 9000).write(to: URL(fileURLWithPath: place))
+  }
+
   package static func with<Result>(
     _ kind: DatabaseKind, _ migrations: [Migration],
     _ body: (any SQLDatabase) async throws -> Result

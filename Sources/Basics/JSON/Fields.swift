@@ -27,11 +27,8 @@ package struct Fields {
     }
   }
 
-  /// Whether the member is there and not null.
-  package func has(_ name: String) -> Bool {
-    guard let value = object[name] else { return false }
-    return value != .null
-  }
+  /// Whether the member is there, also as null: null is a value, and none of these readers takes it.
+  package func has(_ name: String) -> Bool { object[name] != nil }
 
   // MARK: Text
 
@@ -100,7 +97,7 @@ package struct Fields {
         return nil
       }
       return text
-    case nil, .null:
+    case nil:
       fault(name, "is required")
       return nil
     default:

@@ -47,6 +47,26 @@ package struct JSONWriter {
     }
   }
 
+  // For containers that are written in several steps: each begin needs its end.
+  package mutating func beginObject() { open(UInt8(ascii: "{")) }
+  package mutating func endObject() { close(UInt8(ascii: "}")) }
+  package mutating func beginArray() { open(UInt8(ascii: "[")) }
+  package mutating func endArray() { close(UInt8(ascii: "]")) }
+
+  /// A place in the text, to go back to.
+  package struct Mark {
+    fileprivate let count: Int
+    fileprivate let needsComma: Bool
+  }
+
+  package var mark: Mark { Mark(count: bytes.count, needsComma: needsComma) }
+
+  /// Takes back what was written since.
+  package mutating func goBack(to mark: Mark) {
+    bytes.removeLast(bytes.count - mark.count)
+    needsComma = mark.needsComma
+  }
+
   private mutating func open(_ byte: UInt8) {
     separate()
     bytes.append(byte)
@@ -154,6 +174,12 @@ package struct JSONWriter {
   package mutating func member<Entity>(_ key: StaticString, _ value: Identifier<Entity>) {
     self.key(key)
     self.value(value.uuid)
+  }
+
+  /// Null for nil.
+  package mutating func member<Entity>(_ key: StaticString, _ value: Identifier<Entity>?) {
+    self.key(key)
+    if let value { self.value(value.uuid) } else { null() }
   }
 
   package mutating func member(_ key: StaticString, _ value: UUID) {

@@ -11,6 +11,8 @@ final class PostgresConnection: SQLConnection {
   private let handle: OpaquePointer
   private var watch: DescriptorWatch?
   private var prepared: [UnsafeRawPointer: String] = [:]
+  /// Names given to prepared statements so far; none is given twice.
+  private var nameCount = 0
   private var waiter: CheckedContinuation<DescriptorWatch.Readiness, Never>?
   private(set) var isBroken = false
 
@@ -44,7 +46,7 @@ final class PostgresConnection: SQLConnection {
     while true {
       // libpq may change sockets while it tries addresses.
       watch?.close()
-      watch = makeWatch()
+      watch = try makeWatch()
       _ = try await ready(interest, until: end)
       switch PQconnectPoll(handle) {
       case PGRES_POLLING_READING: interest = .readable
@@ -56,6 +58,7 @@ final class PostgresConnection: SQLConnection {
         _ = try await run([
           Statement("SET statement_timeout = '9s'"), Statement("SET lock_timeout = '5s'"),
           Statement("SET idle_in_transaction_session_timeout = '30s'"),
+          Statement(Self.durableSQL),
         ])
         return
       default: throw failure()
@@ -63,9 +66,16 @@ final class PostgresConnection: SQLConnection {
     }
   }
 
-  private func makeWatch() -> DescriptorWatch {
+  /// Acknowledged means committed: a database or role whose commits do not wait for the disk is
+  /// overruled; one that waits for more (a standby) is left as it is.
+  private static let durableSQL: SQL = """
+    SELECT set_config('synchronous_commit', 'on', false)
+    WHERE current_setting('synchronous_commit') = 'off'
+    """
+
+  private func makeWatch() throws -> DescriptorWatch {
     // Unowned: the watch is closed with the connection, which owns it.
-    DescriptorWatch(loop: loop, descriptor: PQsocket(handle)) { [unowned self] readiness in
+    try DescriptorWatch(loop: loop, descriptor: PQsocket(handle)) { [unowned self] readiness in
       watch?.watch([])
       let waiter = waiter
       self.waiter = nil
@@ -109,46 +119,68 @@ final class PostgresConnection: SQLConnection {
 
   // MARK: Statements
 
+  /// Whether a statement of the open transaction failed. Its COMMIT would roll back and succeed.
+  var isTransactionFailed: Bool { PQtransactionStatus(handle) == PQTRANS_INERROR }
+
   func run(_ statement: Statement) async throws -> ResultSet {
     let results = try await run([statement])
     guard let result = results.first else { throw gone("no result") }
     return result
   }
 
+  /// A result that libpq will give: of a statement, or of its preparation. Statements are named by the
+  /// address of their text, as in `prepared`.
+  private enum Expected {
+    case result(of: UnsafeRawPointer)
+    case preparation(of: UnsafeRawPointer)
+
+    var statement: UnsafeRawPointer {
+      switch self {
+      case .result(let statement), .preparation(let statement): statement
+      }
+    }
+  }
+
   /// Sends all statements, then reads all results. Where one fails, those behind it are not run and
-  /// the first failure is thrown; the transaction is then to be rolled back.
+  /// the first failure is thrown; the transaction is then to be rolled back, and the connection is as
+  /// good as before.
   func run(_ statements: [Statement]) async throws -> [ResultSet] {
     loop.preconditionOnLoop()
     guard !isBroken else { throw gone("the connection is broken") }
     if statements.isEmpty { return [] }
     let end = Monotonic.milliseconds + Int64(Self.answerMilliseconds)
-    var expected: [Bool] = []
+    var expected: [Expected] = []
     for statement in statements { try send(statement, &expected) }
     guard PQpipelineSync(handle) == 1 else { throw gone("PQpipelineSync") }
     try await flush(until: end)
     return try await readResults(expected, until: end)
   }
 
-  /// Queues a statement, prepared first where it is new; `expected` gets, per result to come, whether
-  /// it is the statement's own.
-  private func send(_ statement: Statement, _ expected: inout [Bool]) throws {
+  /// A result comes whole, so the statement itself bounds what it returns.
+  func run(_ statement: Statement, stoppingAfter bytes: Int) async throws -> ResultSet {
+    try await run(statement)
+  }
+
+  /// Queues a statement, prepared first where it is new.
+  private func send(_ statement: Statement, _ expected: inout [Expected]) throws {
     let text = statement.sql.postgres
     let key = UnsafeRawPointer(text.utf8Start)
     let name: String
     if let known = prepared[key] {
       name = known
     } else {
-      name = "s\(prepared.count)"
+      nameCount += 1
+      name = "s\(nameCount)"
       prepared[key] = name
       let status = text.utf8Start.withMemoryRebound(to: CChar.self, capacity: 1) {
         PQsendPrepare(handle, name, $0, 0, nil)
       }
       guard status == 1 else { throw gone("PQsendPrepare") }
-      expected.append(false)
+      expected.append(.preparation(of: key))
     }
     let parameters = Parameters(statement.values)
     guard parameters.send(handle, name) == 1 else { throw gone("PQsendQueryPrepared") }
-    expected.append(true)
+    expected.append(.result(of: key))
   }
 
   private func flush(until end: Int64) async throws {
@@ -165,30 +197,39 @@ final class PostgresConnection: SQLConnection {
     }
   }
 
-  /// In pipeline mode each command's results end with a null one, and the sync has one of its own.
-  private func readResults(_ expected: [Bool], until end: Int64) async throws -> [ResultSet] {
+  /// In pipeline mode each command's results end with a null one, and the sync has one of its own. All
+  /// of them are read, whatever the first ones are: what stayed would be taken for the next
+  /// statement's.
+  private func readResults(_ expected: [Expected], until end: Int64) async throws -> [ResultSet] {
     var sets: [ResultSet] = []
-    var error: DatabaseError?
-    for isOwn in expected {
+    var firstFailure: DatabaseError?
+    for item in expected {
+      var isDone = false
       while let result = try await nextResult(until: end) {
         defer { PQclear(result) }
         switch PQresultStatus(result) {
         case PGRES_TUPLES_OK, PGRES_COMMAND_OK:
-          if isOwn { sets.append(try Self.resultSet(result)) }
+          isDone = true
+          guard case .result = item, firstFailure == nil else { break }
+          do { sets.append(try Self.resultSet(result)) } catch {
+            firstFailure =
+              error as? DatabaseError ?? DatabaseError(kind: .other, message: "\(error)")
+          }
         case PGRES_PIPELINE_ABORTED: break
-        default: if error == nil { error = failure(result) }
+        default:
+          let failure = failure(result)
+          // A plan that a change of the schema made useless is among these: prepared anew next time.
+          if failure.kind == .other { prepared[item.statement] = nil }
+          if firstFailure == nil { firstFailure = failure }
         }
       }
+      if case .preparation(let statement) = item, !isDone { prepared[statement] = nil }
     }
     guard let sync = try await nextResult(until: end) else { throw gone("no end of the pipeline") }
     let status = PQresultStatus(sync)
     PQclear(sync)
     guard status == PGRES_PIPELINE_SYNC else { throw gone("no end of the pipeline") }
-    if let error {
-      // Statements behind the failed one were not prepared, though `prepared` says so.
-      isBroken = true
-      throw error
-    }
+    if let firstFailure { throw firstFailure }
     return sets
   }
 
@@ -228,7 +269,7 @@ final class PostgresConnection: SQLConnection {
       let start: Int64 = first >= 0x80 ? -1 : 0
       return .integer(bytes.reduce(start) { $0 << 8 | Int64($1) })
     case 16: return .integer(bytes.first == 1 ? 1 : 0)
-    case 17: return .blob([UInt8](bytes))
+    case 17: return .blobOrUUID(bytes)
     case 18, 19, 25, 1043: return .text(String(decoding: bytes, as: UTF8.self))
     default: break
     }
@@ -245,6 +286,9 @@ final class PostgresConnection: SQLConnection {
 
   private func failure() -> DatabaseError { gone("connect") }
 
+  /// Division by zero: what `PostgresDatabase.ageSQL` fails with, and no other statement of ours.
+  private static let expiredState = "22012"
+
   /// By the class of the SQLSTATE (Postgres manual, appendix A).
   private func failure(_ result: OpaquePointer) -> DatabaseError {
     // 67 is PG_DIAG_SQLSTATE, a character's code that Swift does not see.
@@ -252,9 +296,11 @@ final class PostgresConnection: SQLConnection {
     let message = String(cString: PQresultErrorMessage(result)).trimmingNewlines()
     let kind: DatabaseError.Kind =
       switch state.prefix(2) {
+      case _ where state == Self.expiredState: .expired
       case "23": .constraint
-      // Connection, resources, operator's intervention, locks, conflicts of transactions.
-      case "", "08", "53", "55", "57", "58", "40": .unavailable
+      // Connection, read-only transactions, resources, operator's intervention, locks, conflicts of
+      // transactions.
+      case "", "08", "25", "53", "55", "57", "58", "40": .unavailable
       default: .other
       }
     return DatabaseError(kind: kind, message: "postgres \(state): \(message)")
@@ -278,6 +324,9 @@ private struct Parameters {
         withUnsafeBytes(of: number.bigEndian) { storage.append(contentsOf: $0) }
       case .text(let text): storage.append(contentsOf: text.utf8)
       case .blob(let bytes): storage.append(contentsOf: bytes)
+      case .uuid(let uuid):
+        withUnsafeBytes(of: uuid.high.bigEndian) { storage.append(contentsOf: $0) }
+        withUnsafeBytes(of: uuid.low.bigEndian) { storage.append(contentsOf: $0) }
       }
       offsets.append(value == .null ? nil : start)
       lengths.append(Int32(storage.count - start))

@@ -8,6 +8,8 @@ internal import CSQLite
 final class SQLiteConnection: SQLConnection {
   let handle: OpaquePointer
   private var statements: [UnsafeRawPointer: Prepared] = [:]
+  /// Texts and blobs of the statement that runs, so that SQLite need not copy them one by one.
+  private var scratch: UnsafeMutableRawBufferPointer
 
   private struct Prepared {
     let handle: OpaquePointer
@@ -18,9 +20,16 @@ final class SQLiteConnection: SQLConnection {
   /// How long a statement waits for another process's lock.
   private static let busyMilliseconds: Int32 = 2000
   private static let maximumParameters = 32
+  private static let keptScratchBytes = 64 * 1024
+
+  /// Counting SQLite's memory takes a lock for each allocation, and nobody reads the counts. Set
+  /// before the library is used first (https://www.sqlite.org/c3ref/config.html).
+  private static let isConfigured: Bool = martlet_sqlite_disable_memory_statistics() == SQLITE_OK
 
   /// Opens or creates the file. Throws `DatabaseError`.
   init(path: String, isReadOnly: Bool) throws {
+    // Without it SQLite is slower, and nothing else.
+    _ = Self.isConfigured
     var opened: OpaquePointer?
     let flags = isReadOnly ? SQLITE_OPEN_READONLY : SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE
     let status = sqlite3_open_v2(path, &opened, flags | SQLITE_OPEN_NOMUTEX, nil)
@@ -30,6 +39,7 @@ final class SQLiteConnection: SQLConnection {
       throw DatabaseError(kind: .unavailable, message: "\(path): \(message)")
     }
     handle = opened
+    scratch = .allocate(byteCount: Self.keptScratchBytes, alignment: 16)
     sqlite3_extended_result_codes(handle, 1)
     sqlite3_busy_timeout(handle, Self.busyMilliseconds)
   }
@@ -37,6 +47,7 @@ final class SQLiteConnection: SQLConnection {
   deinit {
     for prepared in statements.values { sqlite3_finalize(prepared.handle) }
     sqlite3_close_v2(handle)
+    scratch.deallocate()
   }
 
   /// Runs one or more statements without values: pragmas, DDL, transaction control.
@@ -45,6 +56,11 @@ final class SQLiteConnection: SQLConnection {
       sqlite3_exec(handle, $0, nil, nil, nil)
     }
     guard status == SQLITE_OK else { throw failure(status) }
+  }
+
+  /// As `script`, for one statement that is run again and again: it is prepared once.
+  func control(_ text: StaticString) throws {
+    _ = try runNow(Statement(SQL(stringLiteral: text)))
   }
 
   /// Whether no transaction is open: SQLite ends one by itself on some errors
@@ -57,29 +73,28 @@ final class SQLiteConnection: SQLConnection {
     try statements.map { try runNow($0) }
   }
 
-  func runNow(_ statement: Statement) throws -> ResultSet {
+  func run(_ statement: Statement, stoppingAfter bytes: Int) async throws -> ResultSet {
+    try runNow(statement, stoppingAfter: bytes)
+  }
+
+  func runNow(_ statement: Statement, stoppingAfter maximumBytes: Int = .max) throws -> ResultSet {
     let prepared = try prepare(statement.sql.sqlite)
     defer {
       sqlite3_reset(prepared.handle)
       sqlite3_clear_bindings(prepared.handle)
     }
-    for (position, value) in statement.values.enumerated() {
-      guard position < prepared.parameters.count else {
-        throw DatabaseError(kind: .other, message: "more than \(Self.maximumParameters) values")
-      }
-      let index = prepared.parameters[position]
-      if index > 0 { try bind(value, at: index, to: prepared.handle) }
-    }
+    try bind(statement.values, to: prepared)
     let columns = sqlite3_column_count(prepared.handle)
     var rows: [Row] = []
-    while true {
+    var bytes = 0
+    while bytes < maximumBytes {
       switch sqlite3_step(prepared.handle) {
-      case SQLITE_ROW: rows.append(row(prepared.handle, columns))
-      case SQLITE_DONE:
-        return ResultSet(rows: rows, changes: Int(sqlite3_changes(handle)))
+      case SQLITE_ROW: rows.append(row(prepared.handle, columns, &bytes))
+      case SQLITE_DONE: return ResultSet(rows: rows, changes: Int(sqlite3_changes(handle)))
       case let status: throw failure(status)
       }
     }
+    return ResultSet(rows: rows, changes: 0)
   }
 
   private func prepare(_ text: StaticString) throws -> Prepared {
@@ -100,34 +115,80 @@ final class SQLiteConnection: SQLConnection {
     return prepared
   }
 
-  private func bind(_ value: SQLValue, at index: Int32, to statement: OpaquePointer) throws {
-    let status: Int32
-    switch value {
-    case .null: status = sqlite3_bind_null(statement, index)
-    case .integer(let number): status = sqlite3_bind_int64(statement, index, number)
-    case .text(var text):
-      status = text.withUTF8 { bytes in
-        bytes.withMemoryRebound(to: CChar.self) {
-          // withUTF8 gives a pointer for the empty text too: a null one would bind NULL.
-          sqlite3_bind_text64(
-            statement, index, $0.baseAddress, sqlite3_uint64($0.count),
-            martlet_sqlite_transient(), UInt8(SQLITE_UTF8))
-        }
+  // MARK: Binding
+
+  /// Copies texts and blobs side by side into `scratch`, where they stay until the statement is reset,
+  /// and binds them there (SQLITE_STATIC).
+  private func bind(_ values: [SQLValue], to prepared: Prepared) throws {
+    if values.isEmpty { return }
+    makeScratch(values)
+    var used = 0
+    for position in values.indices {
+      guard position < prepared.parameters.count else {
+        throw DatabaseError(kind: .other, message: "more than \(Self.maximumParameters) values")
       }
-    case .blob(let bytes):
-      status = bytes.withUnsafeBytes { buffer in
-        // A null pointer would bind NULL; an empty blob is not that.
-        buffer.isEmpty
-          ? sqlite3_bind_zeroblob(statement, index, 0)
-          : sqlite3_bind_blob64(
-            statement, index, buffer.baseAddress, sqlite3_uint64(buffer.count),
-            martlet_sqlite_transient())
+      let index = prepared.parameters[position]
+      if index == 0 { continue }
+      let status: Int32
+      switch values[position] {
+      case .null: status = sqlite3_bind_null(prepared.handle, index)
+      case .integer(let number): status = sqlite3_bind_int64(prepared.handle, index, number)
+      case .text(let text):
+        let count = copy(text.utf8, text.utf8.count, at: used)
+        status = sqlite3_bind_text64(
+          prepared.handle, index,
+          scratch.baseAddress.map { ($0 + used).assumingMemoryBound(to: CChar.self) },
+          sqlite3_uint64(count), martlet_sqlite_static(), UInt8(SQLITE_UTF8))
+        used += count
+      case .blob(let bytes):
+        let count = copy(bytes, bytes.count, at: used)
+        status = sqlite3_bind_blob64(
+          prepared.handle, index, scratch.baseAddress.map { $0 + used }, sqlite3_uint64(count),
+          martlet_sqlite_static())
+        used += count
+      case .uuid(let uuid):
+        scratch.storeBytes(of: uuid.high.bigEndian, toByteOffset: used, as: UInt64.self)
+        scratch.storeBytes(of: uuid.low.bigEndian, toByteOffset: used + 8, as: UInt64.self)
+        status = sqlite3_bind_blob64(
+          prepared.handle, index, scratch.baseAddress.map { $0 + used }, 16,
+          martlet_sqlite_static())
+        used += 16
       }
+      guard status == SQLITE_OK else { throw failure(status) }
     }
-    guard status == SQLITE_OK else { throw failure(status) }
   }
 
-  private func row(_ statement: OpaquePointer, _ columns: Int32) -> Row {
+  private func makeScratch(_ values: [SQLValue]) {
+    // One byte more, so that an empty text at the end has an address inside: a null one binds NULL.
+    var needed = 1
+    for value in values {
+      switch value {
+      case .text(let text): needed += text.utf8.count
+      case .blob(let bytes): needed += bytes.count
+      case .uuid: needed += 16
+      case .null, .integer: break
+      }
+    }
+    if needed > scratch.count
+      || (scratch.count > Self.keptScratchBytes && needed < scratch.count / 4)
+    {
+      scratch.deallocate()
+      scratch = .allocate(byteCount: max(needed, Self.keptScratchBytes), alignment: 16)
+    }
+  }
+
+  private func copy(_ bytes: some Sequence<UInt8>, _ count: Int, at offset: Int) -> Int {
+    let target = UnsafeMutableRawBufferPointer(rebasing: scratch[offset..<(offset + count)])
+    let isDone: Void? = bytes.withContiguousStorageIfAvailable {
+      target.copyMemory(from: UnsafeRawBufferPointer($0))
+    }
+    if isDone == nil { for (index, byte) in bytes.enumerated() { target[index] = byte } }
+    return count
+  }
+
+  // MARK: Rows
+
+  private func row(_ statement: OpaquePointer, _ columns: Int32, _ bytes: inout Int) -> Row {
     var values: [SQLValue] = []
     values.reserveCapacity(Int(columns))
     for column in 0..<columns {
@@ -135,13 +196,15 @@ final class SQLiteConnection: SQLConnection {
       case SQLITE_INTEGER: values.append(.integer(sqlite3_column_int64(statement, column)))
       case SQLITE_TEXT:
         let count = Int(sqlite3_column_bytes(statement, column))
-        let bytes = UnsafeBufferPointer(start: sqlite3_column_text(statement, column), count: count)
-        values.append(.text(String(decoding: bytes, as: UTF8.self)))
+        let text = UnsafeBufferPointer(start: sqlite3_column_text(statement, column), count: count)
+        values.append(.text(String(decoding: text, as: UTF8.self)))
+        bytes += count
       case SQLITE_BLOB:
         let count = Int(sqlite3_column_bytes(statement, column))
-        let bytes = UnsafeRawBufferPointer(
+        let blob = UnsafeRawBufferPointer(
           start: sqlite3_column_blob(statement, column), count: count)
-        values.append(.blob([UInt8](bytes)))
+        values.append(.blobOrUUID(blob))
+        bytes += count
       case SQLITE_FLOAT:
         // No column of ours is one; an aggregate may be.
         values.append(.integer(sqlite3_column_int64(statement, column)))

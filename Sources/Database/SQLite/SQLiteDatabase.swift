@@ -7,9 +7,11 @@ internal import EventLoop
 /// https://www.sqlite.org/wal.html
 package final class SQLiteDatabase: SQLDatabase {
   private let writer: SQLiteWriter
+  private let checkpointer: SQLiteCheckpointer
+  private let admission = WriteAdmission()
   private let readers: Lane
   private let readConnections: ReadConnections
-  private let path: String
+  private let disk: DiskReserve
 
   /// A connection and an executor per reading thread; each is used by its own thread only.
   private final class ReadConnections: @unchecked Sendable {
@@ -27,12 +29,29 @@ package final class SQLiteDatabase: SQLDatabase {
   private static let maximumWaitingReads = 10_000
 
   /// Opens the file, brings its schema up to date and starts the threads. Throws `DatabaseError` or
-  /// `MigrationError`.
+  /// `MigrationError`, both of which name the file.
   package init(
     path: String, migrations: [Migration], readers readerCount: Int, disk: DiskReserve,
     metrics: DatabaseMetrics, log: Log
   ) throws {
-    self.path = path
+    do {
+      let connection = try Self.open(path, migrations)
+      SyncTimer.install(on: connection, histogram: metrics.syncSeconds)
+      readConnections = try ReadConnections(path: path, count: readerCount)
+      checkpointer = try SQLiteCheckpointer(path: path, metrics: metrics, log: log)
+      writer = SQLiteWriter(
+        connection: connection, checkpointer: checkpointer, disk: disk, metrics: metrics, log: log)
+    } catch let failure as DatabaseError {
+      throw DatabaseError(
+        kind: failure.kind, message: "The database \(path) cannot be used: \(failure.message)")
+    } catch let failure as MigrationError {
+      throw MigrationError(description: "\(path): \(failure)")
+    }
+    self.disk = disk
+    readers = Lane(name: "reader", threads: readerCount, maximumWaiting: Self.maximumWaitingReads)
+  }
+
+  private static func open(_ path: String, _ migrations: [Migration]) throws -> SQLiteConnection {
     if !FileSystem.exists(path) { try FileSystem.createPrivate(path) }
     let connection = try SQLiteConnection(path: path, isReadOnly: false)
     try connection.script("PRAGMA journal_mode = WAL")
@@ -41,11 +60,8 @@ package final class SQLiteDatabase: SQLDatabase {
     try connection.script("PRAGMA foreign_keys = ON")
     try connection.script("PRAGMA cache_size = -16384")
     try connection.script("PRAGMA temp_store = MEMORY")
-    try Self.migrate(connection, migrations)
-    SyncTimer.install(on: connection, histogram: metrics.syncSeconds)
-    readConnections = try ReadConnections(path: path, count: readerCount)
-    readers = Lane(name: "reader", threads: readerCount, maximumWaiting: Self.maximumWaitingReads)
-    writer = SQLiteWriter(connection: connection, disk: disk, metrics: metrics, log: log)
+    try migrate(connection, migrations)
+    return connection
   }
 
   private static func migrate(_ connection: SQLiteConnection, _ migrations: [Migration]) throws {
@@ -85,7 +101,7 @@ package final class SQLiteDatabase: SQLDatabase {
     }
   }
 
-  // MARK: Database
+  // MARK: SQLDatabase
 
   package func read<Result: Sendable>(
     _ body: @escaping @Sendable (Transaction) async throws -> Result
@@ -93,13 +109,12 @@ package final class SQLiteDatabase: SQLDatabase {
     do {
       return try await readers.run { [readConnections] thread in
         let (connection, executor) = readConnections.slots[thread]
-        try connection.script("BEGIN")
+        try connection.control("BEGIN")
         defer {
           // Ends a snapshot; there is nothing to lose.
-          try? connection.script("COMMIT")
+          try? connection.control("COMMIT")
         }
-        let transaction = UncheckedTransfer(Transaction(connection))
-        return try executor.run { try await body(transaction.value) }.get()
+        return try executor.run(Transaction(connection), body).get()
       }
     } catch let full as Lane.Full {
       throw AppError(.unavailable, underlying: full)
@@ -108,17 +123,24 @@ package final class SQLiteDatabase: SQLDatabase {
     }
   }
 
+  /// Nothing on this node waits for the comparison where there is one server for the data.
+  package func readUrgently<Result: Sendable>(
+    _ body: @escaping @Sendable (Transaction) async throws -> Result
+  ) async throws -> Result { try await read(body) }
+
   @discardableResult
   package func write<Result: Sendable>(
-    _ urgency: WriteUrgency, _ body: @escaping @Sendable (Transaction) async throws -> Result
+    _ writeClass: WriteClass, _ body: @escaping @Sendable (Transaction) async throws -> Result
   ) async throws -> Result {
-    try await withCheckedThrowingContinuation { continuation in
+    guard admission.admit(writeClass) else { throw AppError(.unavailable) }
+    defer { admission.release(writeClass) }
+    return try await withCheckedThrowingContinuation { continuation in
       let outcome = Outcome<Result>()
-      let pending = SQLiteWriter.Pending(urgency: urgency) { connection, executor in
-        let transaction = UncheckedTransfer(Transaction(connection))
-        let result = executor.run { try await body(transaction.value) }
+      let pending = SQLiteWriter.Pending(writeClass: writeClass) { connection, executor in
+        let transaction = Transaction(connection)
+        let result = executor.run(transaction, body)
         outcome.value = result
-        return result.map { _ in transaction.value.commitHooks }
+        return result.map { _ in transaction.commitHooks }
       } finish: { failure in
         if let failure {
           continuation.resume(throwing: failure)
@@ -138,25 +160,43 @@ package final class SQLiteDatabase: SQLDatabase {
     var value: Swift.Result<Value, any Error>?
   }
 
-  package func attach(_ work: any GatheredWork) { writer.attach(work) }
-  package func signalGatheredWork() { writer.signalGatheredWork() }
+  package func attach(_ work: any GroupCommitWork) -> GroupCommitSignal { writer.attach(work) }
+
+  package var isShared: Bool { false }
+
+  package func condition() async -> DatabaseCondition {
+    do { _ = try await read { try await $0.first("SELECT count(*) FROM schema_migrations") } } catch
+    {
+      return .unavailable
+    }
+    if disk.isLow { return .diskLow }
+    // Takes the write lock and gives it back: nothing is written.
+    do { try await write(.essential) { _ in } } catch { return .locked }
+    return .writable
+  }
 
   package func close() async {
     readers.stop()
     writer.stop()
+    checkpointer.stop()
   }
 
+  // MARK: Backup
+
   /// Writes a consistent copy into a new file for its owner's eyes only, while everything goes on, and
-  /// runs `changes` on the copy. One file is all of it, and it is there when it is whole:
+  /// runs `changes` on the copy. One file is all of it, and it is there when it is whole. Throws where
+  /// another backup to the same file is under way.
   /// https://www.sqlite.org/backup.html
   package static func backup(
     from path: String, to target: String, changes: [Statement]
   ) throws {
     let unfinished = target + ".unfinished"
-    // Of one that was killed.
-    FileSystem.remove(unfinished)
-    try FileSystem.createPrivate(unfinished)
+    guard try FileSystem.lockForLifetime(unfinished) else {
+      throw DatabaseError(kind: .other, message: "Another backup to \(target) is under way.")
+    }
     do {
+      // What a backup that was killed left.
+      try FileSystem.emptyPrivately(unfinished)
       try copy(from: path, to: unfinished, changes: changes)
       try FileSystem.publish(unfinished, as: target)
     } catch {

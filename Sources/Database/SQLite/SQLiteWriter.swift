@@ -3,14 +3,15 @@ internal import CSQLite
 
 /// The only writer of the embedded database, on a thread of its own.
 ///
-/// All transactions and messages that wait go into one commit, each transaction in a savepoint; one
-/// `fdatasync` makes all of them durable. Nothing is answered or published before COMMIT succeeded.
+/// All transactions that wait and a batch of each group-commit work go into one commit, each in a
+/// savepoint; one `fdatasync` makes all of them durable. Nothing is answered or published before
+/// COMMIT succeeded.
 final class SQLiteWriter: @unchecked Sendable {
   // Unchecked: what callers touch is behind `monitor`; the rest belongs to the thread.
 
   /// A transaction that waits: run inside the commit, then told how it went.
   struct Pending: Sendable {
-    let urgency: WriteUrgency
+    let writeClass: WriteClass
     /// Runs the body; returns the hooks for after the commit, or what it threw.
     let run:
       @Sendable (SQLiteConnection, BlockingExecutor) ->
@@ -19,41 +20,49 @@ final class SQLiteWriter: @unchecked Sendable {
     let finish: @Sendable ((any Error)?) -> Void
   }
 
+  private struct Participant {
+    let work: any GroupCommitWork
+    var isSignalled = false
+  }
+
   private let connection: SQLiteConnection
   private let executor = BlockingExecutor()
+  private let checkpointer: SQLiteCheckpointer
   private let metrics: DatabaseMetrics
   private let log: Log
   private let disk: DiskReserve
   private let monitor = Monitor()
-  private var waiting: [Pending] = []
-  private var gathered: (any GatheredWork)?
-  private var isGatheredSignalled = false
+  private var essential = Queue<Pending>()
+  private var ordinary = Queue<Pending>()
+  private var bulk = Queue<Pending>()
+  private var participants: [Participant] = []
   private var isStopping = false
   private var thread: Thread?
-  private var walBytes = 0
   private var wasDiskLow = false
 
-  /// Transactions that may wait; more are refused as unavailable.
-  private static let maximumWaiting = 10_000
-  /// The log is folded into the database when the writer is idle, or beyond this size at once.
-  private static let checkpointWhenIdleBytes = 1 << 20
-  private static let checkpointAtOnceBytes = 64 << 20
-  private static let idleMilliseconds: Int64 = 50
+  /// Transactions of a class in one commit; those behind them wait for the next.
+  private static let maximumTransactions = 1000
+  /// Bytes of bulk writes in one commit, beyond its first.
+  private static let maximumBulkBytes = 4 * 1024 * 1024
 
   init(
-    connection: SQLiteConnection, disk: DiskReserve, metrics: DatabaseMetrics, log: Log
+    connection: SQLiteConnection, checkpointer: SQLiteCheckpointer, disk: DiskReserve,
+    metrics: DatabaseMetrics, log: Log
   ) {
     self.connection = connection
+    self.checkpointer = checkpointer
     self.disk = disk
     self.metrics = metrics
     self.log = log
-    // Unretained: the connection and its hook end with the thread, which holds the writer.
+    // Unretained: the connection and its hook end with the thread, which holds the writer. A hook of
+    // our own also takes the place of SQLite's automatic checkpoints
+    // (https://www.sqlite.org/c3ref/wal_hook.html).
     sqlite3_wal_hook(
       connection.handle,
       { context, _, _, pages in
         guard let context else { return SQLITE_OK }
         let writer = Unmanaged<SQLiteWriter>.fromOpaque(context).takeUnretainedValue()
-        writer.walBytes = Int(pages) * 4096
+        writer.checkpointer.logGrew(toPages: Int(pages))
         return SQLITE_OK
       }, Unmanaged.passUnretained(self).toOpaque())
     thread = Thread(name: "sqlite-writer") { self.run() }
@@ -61,25 +70,37 @@ final class SQLiteWriter: @unchecked Sendable {
 
   // MARK: From any thread
 
+  /// False where the writer has stopped.
   func submit(_ pending: Pending) -> Bool {
     monitor.locked {
-      guard !isStopping, waiting.count < Self.maximumWaiting else { return false }
-      waiting.append(pending)
+      guard !isStopping else { return false }
+      switch pending.writeClass {
+      case .essential: essential.append(pending)
+      case .ordinary: ordinary.append(pending)
+      case .bulk: bulk.append(pending)
+      }
       monitor.signal()
       return true
     }
   }
 
-  func attach(_ work: any GatheredWork) { monitor.locked { gathered = work } }
+  func attach(_ work: any GroupCommitWork) -> GroupCommitSignal {
+    let index = monitor.locked {
+      participants.append(Participant(work: work))
+      return participants.count - 1
+    }
+    return GroupCommitSignal { [weak self] in self?.signal(index) }
+  }
 
-  func signalGatheredWork() {
+  private func signal(_ index: Int) {
     monitor.locked {
-      guard !isGatheredSignalled else { return }
-      isGatheredSignalled = true
+      guard !participants[index].isSignalled else { return }
+      participants[index].isSignalled = true
       monitor.signal()
     }
   }
 
+  /// Does what was accepted, then ends the thread.
   func stop() {
     monitor.locked {
       isStopping = true
@@ -87,115 +108,133 @@ final class SQLiteWriter: @unchecked Sendable {
     }
     thread?.join()
     thread = nil
+    for participant in participants { participant.work.failAll(AppError(.unavailable)) }
   }
 
   // MARK: The thread
 
-  private struct Batch {
-    var transactions: [Pending]
-    var gathered: (any GatheredWork)?
-  }
-
-  private enum Turn {
-    case commit(Batch)
-    /// Nothing to do for a while.
-    case idle
-    case stop
+  /// What goes into one commit.
+  private struct Turn {
+    var transactions: [Pending] = []
+    var works: [any GroupCommitWork] = []
   }
 
   private func run() {
-    while true {
-      switch next() {
-      case .commit(let batch):
-        commit(batch)
-        if walBytes > Self.checkpointAtOnceBytes { checkpoint() }
-      case .idle: if walBytes > Self.checkpointWhenIdleBytes { checkpoint() }
-      case .stop:
-        checkpoint()
-        return
-      }
+    while let turn = next() {
+      commit(turn)
+      if checkpointer.wantsWriter { checkpointer.finish(on: connection) }
     }
   }
 
-  /// Waits for something to do. What was accepted is done before it stops.
-  private func next() -> Turn {
+  /// Waits for something to do; nil when the writer is to stop and everything accepted is done.
+  private func next() -> Turn? {
     monitor.locked {
-      if waiting.isEmpty, !isGatheredSignalled, !isStopping {
-        if walBytes > Self.checkpointWhenIdleBytes {
-          monitor.wait(milliseconds: Self.idleMilliseconds)
-        } else {
-          monitor.wait()
-        }
+      while true {
+        let turn = takeTurn()
+        if !turn.transactions.isEmpty || !turn.works.isEmpty { return turn }
+        if isStopping { return nil }
+        monitor.wait()
       }
-      guard !waiting.isEmpty || isGatheredSignalled else { return isStopping ? .stop : .idle }
-      let batch = Batch(transactions: waiting, gathered: isGatheredSignalled ? gathered : nil)
-      waiting = []
-      isGatheredSignalled = false
-      return .commit(batch)
     }
   }
 
-  private func commit(_ batch: Batch) {
+  /// Inside the monitor.
+  private func takeTurn() -> Turn {
+    var turn = Turn()
+    var count = 0
+    func isNext(_: Pending) -> Bool {
+      count += 1
+      return count <= Self.maximumTransactions
+    }
+    turn.transactions = essential.popWhile(isNext)
+    count = 0
+    turn.transactions += ordinary.popWhile(isNext)
+    var bytes = 0
+    turn.transactions += bulk.popWhile { pending in
+      guard bytes < Self.maximumBulkBytes else { return false }
+      if case .bulk(let count) = pending.writeClass { bytes += count }
+      return true
+    }
+    for index in participants.indices where participants[index].isSignalled {
+      participants[index].isSignalled = false
+      turn.works.append(participants[index].work)
+    }
+    return turn
+  }
+
+  // MARK: The commit
+
+  /// A batch that was written, or refused, inside the commit.
+  private struct Written {
+    let batch: any GroupCommitBatch
+    let failure: (any Error)?
+    let hooks: [@Sendable () -> Void]
+  }
+
+  private func commit(_ turn: Turn) {
     let start = Monotonic.nanoseconds
+    let transactions = allowed(turn.transactions)
+    var batches = turn.works.compactMap { takeBatch(of: $0) }
+    if transactions.isEmpty, batches.isEmpty { return }
+    var hooks: [@Sendable () -> Void] = []
+    var written: [Written] = []
+    do {
+      try connection.control("BEGIN IMMEDIATE")
+      for pending in transactions { hooks += try runInSavepoint(pending) }
+      while let batch = batches.first {
+        batches.removeFirst()
+        try write(batch, &written)
+      }
+      try connection.control("COMMIT")
+    } catch {
+      // The whole transaction is lost: by SQLite's own doing, or because BEGIN or COMMIT failed.
+      if !connection.isOutsideTransaction { rollback() }
+      let failure = unavailable(error)
+      log.error("commit_failed", ["cause": .init("\(error)")])
+      for pending in transactions { pending.finish(failure) }
+      for batch in written.map(\.batch) + batches { batch.finish(failure) }
+      return
+    }
+    metrics.commitSeconds.observe(Int((Monotonic.nanoseconds - start) / 1000))
+    metrics.batchSizes.observe(transactions.count)
+    for hook in hooks { hook() }
+    for entry in written {
+      for hook in entry.hooks { hook() }
+      entry.batch.finish(entry.failure)
+    }
+    for pending in transactions { pending.finish(nil) }
+  }
+
+  /// Those of the transactions that may grow the data now; the others are told.
+  private func allowed(_ transactions: [Pending]) -> [Pending] {
     let isDiskLow = disk.isLow
     if isDiskLow != wasDiskLow {
       wasDiskLow = isDiskLow
       log.record(isDiskLow ? .error : .notice, isDiskLow ? "disk_low" : "disk_no_longer_low", [:])
     }
-    var accepted: [Pending] = []
-    for pending in batch.transactions {
-      if isDiskLow, pending.urgency == .ordinary {
-        pending.finish(diskFull)
-      } else {
-        accepted.append(pending)
-      }
+    guard isDiskLow else { return transactions }
+    return transactions.filter { pending in
+      if pending.writeClass == .essential { return true }
+      pending.finish(diskFull)
+      return false
     }
-    var messages = batch.gathered
-    if isDiskLow {
-      messages?.fail(diskFull)
-      messages = nil
-    }
-    if accepted.isEmpty, messages == nil { return }
-    do { try connection.script("BEGIN IMMEDIATE") } catch {
-      let failure = unavailable(error)
-      log.error("commit_failed", ["cause": .init("\(error)")])
-      for pending in accepted { pending.finish(failure) }
-      messages?.fail(failure)
-      return
-    }
-    var hooks: [@Sendable () -> Void] = []
-    var outcome: GatheredOutcome?
-    do {
-      for pending in accepted { hooks += try runInSavepoint(pending) }
-      if let messages {
-        let written = try write(messages)
-        outcome = written
-        try endSavepoint(isKept: written.failure == nil)
-      }
-      try connection.script("COMMIT")
-    } catch {
-      // The whole transaction is lost: by SQLite's own doing, or because COMMIT failed.
-      if !connection.isOutsideTransaction { rollback() }
-      let failure = unavailable(error)
-      log.error("commit_failed", ["cause": .init("\(error)")])
-      for pending in accepted { pending.finish(failure) }
-      if let outcome { outcome.finish(failure) } else { messages?.fail(failure) }
-      return
-    }
-    metrics.commitSeconds.observe(Int((Monotonic.nanoseconds - start) / 1000))
-    metrics.walBytes.set(walBytes)
-    metrics.batchSizes.observe(accepted.count)
-    for hook in hooks { hook() }
-    if let failure = outcome?.failure {
-      log.error("messages_not_stored", ["cause": .init("\(failure)")])
-    }
-    outcome?.finish(outcome?.failure)
-    for pending in accepted { pending.finish(nil) }
   }
+
+  private func takeBatch(of work: any GroupCommitWork) -> (any GroupCommitBatch)? {
+    let batch = work.takeBatch()
+    if work.isWaiting, let index = participants.firstIndex(where: { $0.work === work }) {
+      signal(index)
+    }
+    guard let batch, wasDiskLow, !batch.isEssential else { return batch }
+    batch.finish(diskFull)
+    return nil
+  }
+
+  private var diskFull: AppError { AppError(.unavailable, "The server's disk is nearly full.") }
 
   /// Throws only where the whole transaction is gone.
   private func runInSavepoint(_ pending: Pending) throws -> [@Sendable () -> Void] {
-    try connection.script("SAVEPOINT one")
+    try connection.control("SAVEPOINT one")
     switch pending.run(connection, executor) {
     case .success(let hooks):
       try endSavepoint(isKept: true)
@@ -206,53 +245,56 @@ final class SQLiteWriter: @unchecked Sendable {
     }
   }
 
-  /// Throws only where nothing was written; afterwards the savepoint is to be ended.
-  private func write(_ work: any GatheredWork) throws -> GatheredOutcome {
-    try connection.script("SAVEPOINT one")
-    let transaction = UncheckedTransfer(Transaction(connection))
-    return try executor.run { await work.write(in: transaction.value) }.get()
+  /// Writes a batch in a savepoint. Where the database refuses it, what it divides into is written
+  /// instead, each in a savepoint of its own, until what is refused stands alone. Throws only where the
+  /// whole transaction is gone, with all of this batch among `written`.
+  private func write(_ batch: any GroupCommitBatch, _ written: inout [Written]) throws {
+    let transaction = Transaction(connection)
+    let outcome: Swift.Result<Void, any Error>
+    do {
+      try connection.control("SAVEPOINT one")
+      outcome = executor.run(transaction) { try await batch.write(in: $0) }
+      if case .success = outcome {
+        try endSavepoint(isKept: true)
+      } else {
+        try endSavepoint(isKept: false)
+      }
+    } catch {
+      written.append(Written(batch: batch, failure: error, hooks: []))
+      throw error
+    }
+    switch outcome {
+    case .success:
+      written.append(Written(batch: batch, failure: nil, hooks: transaction.commitHooks))
+    case .failure(let failure):
+      var parts = isTransient(failure) ? [] : batch.divide()
+      guard !parts.isEmpty else {
+        metrics.refusedAlone.add()
+        log.error("group_commit_refused", ["cause": .init("\(failure)")])
+        written.append(Written(batch: batch, failure: unavailable(failure), hooks: []))
+        return
+      }
+      while !parts.isEmpty {
+        let part = parts.removeFirst()
+        do { try write(part, &written) } catch {
+          written += parts.map { Written(batch: $0, failure: error, hooks: []) }
+          throw error
+        }
+      }
+    }
   }
 
   private func endSavepoint(isKept: Bool) throws {
     guard !connection.isOutsideTransaction else {
       throw DatabaseError(kind: .unavailable, message: "SQLite rolled the transaction back")
     }
-    if !isKept { try connection.script("ROLLBACK TO one") }
-    try connection.script("RELEASE one")
+    if !isKept { try connection.control("ROLLBACK TO one") }
+    try connection.control("RELEASE one")
   }
 
   private func rollback() {
-    do { try connection.script("ROLLBACK") } catch {
+    do { try connection.control("ROLLBACK") } catch {
       log.error("rollback_failed", ["cause": .init("\(error)")])
     }
   }
-
-  /// Moves the write-ahead log into the database file; readers and later commits go on meanwhile
-  /// (https://www.sqlite.org/c3ref/wal_checkpoint_v2.html).
-  private func checkpoint() {
-    var total: Int32 = 0
-    var done: Int32 = 0
-    let status = sqlite3_wal_checkpoint_v2(
-      connection.handle, nil, SQLITE_CHECKPOINT_PASSIVE, &total, &done)
-    // Busy means that a reader needs old pages; the next occasion moves them.
-    walBytes = status == SQLITE_OK ? Int(max(0, total - done)) * 4096 : 0
-    metrics.walBytes.set(walBytes)
-  }
-
-  private var diskFull: AppError { AppError(.unavailable, "The server's disk is nearly full.") }
-}
-
-/// Carries a transaction into the task that runs its body on the same thread.
-struct UncheckedTransfer<Value>: @unchecked Sendable {
-  // Unchecked: `BlockingExecutor.run` ends before its caller goes on, on one thread.
-  let value: Value
-
-  init(_ value: Value) { self.value = value }
-}
-
-/// What a caller is told where the database could not do its work: transient trouble is
-/// `unavailable`, everything else keeps its type and becomes an internal error.
-func unavailable(_ error: any Error) -> any Error {
-  guard let failure = error as? DatabaseError, failure.kind == .unavailable else { return error }
-  return AppError(.unavailable, underlying: failure)
 }

@@ -20,18 +20,14 @@ package struct Request: Sendable {
   package let loop: Loop
   /// How this request's credential was carried, where the route asks for one.
   package internal(set) var credentialSource: CredentialSource?
-  /// Set by the authentication middleware on every route whose policy asks for a caller.
-  package internal(set) var authenticated: Caller?
+  /// Set by the authentication middleware on every route whose policy asks for a caller. Handlers get
+  /// it by `AuthenticatedRequest`.
+  var authenticated: Caller?
 
   package enum CredentialSource: Sendable { case bearer, subprotocol, cookie }
 
-  /// Who asks. Only for routes whose policy asks for a caller; elsewhere this is our bug, and traps.
-  package var caller: Caller {
-    guard let authenticated else {
-      preconditionFailure("\(path) has no caller: its policy is anyone")
-    }
-    return authenticated
-  }
+  /// Lets sockets and other requests of this loop have a turn, in the middle of a long answer.
+  package func letOthersRun() async { await loop.nextTurn() }
 
   /// Whether this asks for a WebSocket (RFC 6455, 4.2.1).
   package var isWebSocketUpgrade: Bool {
@@ -66,6 +62,29 @@ package struct Request: Sendable {
     } catch let failure as JSONParser.Failure {
       throw AppError(.invalidJSON, "The body is not JSON: \(failure).")
     }
+  }
+}
+
+/// A request with who asks: what handlers of routes get whose policy lets only callers in.
+@dynamicMemberLookup
+package struct AuthenticatedRequest: Sendable {
+  package let request: Request
+  package let caller: Caller
+
+  /// Throws `unauthenticated` where the middleware that finds out who asks is missing.
+  init(_ request: Request) throws(AppError) {
+    guard let caller = request.authenticated else { throw AppError(.unauthenticated) }
+    self.request = request
+    self.caller = caller
+  }
+
+  package subscript<Value>(dynamicMember member: KeyPath<Request, Value>) -> Value {
+    request[keyPath: member]
+  }
+
+  /// As `Request.json`.
+  package func json(maximumDepth: Int) throws -> JSONObject {
+    try request.json(maximumDepth: maximumDepth)
   }
 }
 

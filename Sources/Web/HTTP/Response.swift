@@ -27,7 +27,7 @@ package struct Response: Sendable {
 
   package func header(_ name: String) -> String? { headers.first { $0.name == name }?.value }
 
-  // MARK: The envelopes of CONTRACT section 2
+  // MARK: Envelopes
 
   /// `{"data": ...}`, with `meta` where there is a next page.
   package static func data(
@@ -43,6 +43,25 @@ package struct Response: Sendable {
       }
     }
     return Response(status: status, contentType: "application/json", body: writer.bytes)
+  }
+
+  /// A page of a list: at most `limit` of the elements, and fewer where the answer would pass
+  /// `maximumPageBytes`, though at least one. Give one element more than `limit` where there are more, or
+  /// say `hasMore`; `cursor` names the place behind an element.
+  package static func list<Element>(
+    _ elements: some Collection<Element>, limit: Int, hasMore: Bool = false,
+    cursor: (Element) -> String, _ write: (inout JSONWriter, Element) -> Void
+  ) -> Response {
+    var page = ListPage()
+    var last: Element?
+    var count = 0
+    for element in elements.prefix(limit) {
+      guard page.append({ write(&$0, element) }) else { break }
+      last = element
+      count += 1
+    }
+    let isCut = hasMore || count < elements.count
+    return page.finish(nextCursor: isCut ? last.map(cursor) : nil)
   }
 
   package static let noContent = Response(status: 204)
@@ -75,6 +94,51 @@ package struct Response: Sendable {
       response.add("retry-after", "1")
     }
     return response
+  }
+}
+
+/// A page of a list while it is written, one element after the other.
+package struct ListPage {
+  private var writer = JSONWriter(capacity: 1024)
+
+  /// A page ends before the element with which it would pass this.
+  package static let maximumBytes = 1024 * 1024
+  /// The envelope around the elements.
+  private static let envelopeBytes = 1024
+
+  private var isEmpty = true
+
+  package init() {
+    writer.beginObject()
+    writer.key("data")
+    writer.beginArray()
+  }
+
+  /// Bytes written so far.
+  package var count: Int { writer.bytes.count }
+
+  /// Writes an element; false, and nothing is written, where the page would be too large with it and has
+  /// one already.
+  package mutating func append(_ write: (inout JSONWriter) -> Void) -> Bool {
+    let mark = writer.mark
+    write(&writer)
+    if !isEmpty, writer.bytes.count + Self.envelopeBytes > Self.maximumBytes {
+      writer.goBack(to: mark)
+      return false
+    }
+    isEmpty = false
+    return true
+  }
+
+  /// The answer, with the place behind its last element where there is more.
+  package mutating func finish(nextCursor: String?) -> Response {
+    writer.endArray()
+    if let nextCursor {
+      writer.key("meta")
+      writer.object { $0.member("next_cursor", nextCursor) }
+    }
+    writer.endObject()
+    return Response(contentType: "application/json", body: writer.bytes)
   }
 }
 

@@ -1,5 +1,5 @@
 package import Access
-internal import Basics
+package import Basics
 
 /// Finds out who asks, where the route's policy wants to know, and refuses who may not.
 ///
@@ -13,10 +13,12 @@ package struct Authentication: Middleware {
 
   private let authenticator: any Authenticator
   private let origins: Origins
+  private let log: Log
 
-  package init(_ authenticator: any Authenticator, origins: Origins) {
+  package init(_ authenticator: any Authenticator, origins: Origins, log: Log) {
     self.authenticator = authenticator
     self.origins = origins
+    self.log = log
   }
 
   package func respond(
@@ -37,12 +39,30 @@ package struct Authentication: Middleware {
     } else {
       throw AppError(.unauthenticated)
     }
-    let caller = try await authenticator.authenticate(credential)
+    let caller: Caller
+    do { caller = try await authenticator.authenticate(credential) } catch {
+      logRefusal(error, request)
+      throw error
+    }
     if route.policy.requirement == .localUser, caller.sessionID == nil {
       throw AppError(.forbidden, "Tokens of another system cannot do this.")
     }
+    if route.policy.scope == .platform, !caller.isPlatformAdmin {
+      throw AppError(.forbidden, "This is for platform admins.")
+    }
     request.authenticated = caller
     return try await next(request)
+  }
+
+  /// Why, for whoever has to find out; without the credential's content.
+  private func logRefusal(_ error: any Error, _ request: Request) {
+    guard let failure = error as? AppError, failure.code == .invalidToken else { return }
+    log.info(
+      "token_refused",
+      [
+        "request_id": .string(request.id), "address": .init(request.address),
+        "reason": .string(failure.underlying.map { "\($0)" } ?? failure.message),
+      ])
   }
 
   private func bearerToken(_ request: Request) -> String? {

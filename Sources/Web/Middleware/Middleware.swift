@@ -13,10 +13,10 @@ package protocol Middleware: Sendable {
 package struct MatchedRoute: Sendable {
   /// The pattern, or `-` where no route answers.
   package let pattern: String
-  package let policy: Policy
+  package let policy: UntypedPolicy
   package let kind: Route.Kind
 
-  static let none = MatchedRoute(pattern: "-", policy: .anyone, kind: .http)
+  static let none = MatchedRoute(pattern: "-", policy: Policy.anyone.untyped, kind: .http)
 
   init(_ route: Route) {
     pattern = route.pattern
@@ -24,7 +24,7 @@ package struct MatchedRoute: Sendable {
     kind = route.kind
   }
 
-  private init(pattern: String, policy: Policy, kind: Route.Kind) {
+  private init(pattern: String, policy: UntypedPolicy, kind: Route.Kind) {
     self.pattern = pattern
     self.policy = policy
     self.kind = kind

@@ -32,7 +32,7 @@ package struct Route: Sendable {
   /// `/v1/rooms/{id}`: literal segments and named parameters.
   package let pattern: String
   /// Who may use it. There is no route without.
-  package let policy: Policy
+  package let policy: UntypedPolicy
   package let kind: Kind
   let segments: [Segment]
   let respond: @Sendable (Request, [String]) async throws -> Response
@@ -55,11 +55,28 @@ package struct Router: Sendable {
   /// Adds a route. `{name}` segments of the pattern are parameters, in the order of the handler's.
   ///
   ///     router.on(.get, "/v1/rooms/{id}", policy: .room(.read)) { (request, id: RoomID) in ... }
+  ///
+  /// The handler gets a request with its caller, which the policy asks for.
   package mutating func on<each Parameter: PathParameter>(
-    _ method: Method, _ pattern: String, policy: Policy,
+    _ method: Method, _ pattern: String, policy: Policy<Known>,
+    _ handler:
+      @escaping @Sendable (AuthenticatedRequest, repeat each Parameter) async throws ->
+      Response
+  ) {
+    add(method, pattern, policy.untyped, .http) { request, texts in
+      var index = 0
+      return try await handler(
+        try AuthenticatedRequest(request),
+        repeat try Self.parameter((each Parameter).self, texts, &index))
+    }
+  }
+
+  /// As above, for whoever comes: there is no caller to ask for.
+  package mutating func on<each Parameter: PathParameter>(
+    _ method: Method, _ pattern: String, policy: Policy<Anyone>,
     _ handler: @escaping @Sendable (Request, repeat each Parameter) async throws -> Response
   ) {
-    add(method, pattern, policy, .http) { request, texts in
+    add(method, pattern, policy.untyped, .http) { request, texts in
       var index = 0
       return try await handler(
         request, repeat try Self.parameter((each Parameter).self, texts, &index))
@@ -68,10 +85,20 @@ package struct Router: Sendable {
 
   /// Adds a WebSocket. The handler decides on the upgrade; the handshake is checked before it runs.
   package mutating func webSocket(
-    _ pattern: String, policy: Policy,
+    _ pattern: String, policy: Policy<Known>,
+    _ handler: @escaping @Sendable (AuthenticatedRequest) async throws -> WebSocketUpgrade
+  ) {
+    add(.get, pattern, policy.untyped, .webSocket) { request, _ in
+      Response(try await handler(try AuthenticatedRequest(request)))
+    }
+  }
+
+  /// As above, for whoever comes.
+  package mutating func webSocket(
+    _ pattern: String, policy: Policy<Anyone>,
     _ handler: @escaping @Sendable (Request) async throws -> WebSocketUpgrade
   ) {
-    add(.get, pattern, policy, .webSocket) { request, _ in
+    add(.get, pattern, policy.untyped, .webSocket) { request, _ in
       Response(try await handler(request))
     }
   }
@@ -87,7 +114,7 @@ package struct Router: Sendable {
   }
 
   private mutating func add(
-    _ method: Method, _ pattern: String, _ policy: Policy, _ kind: Route.Kind,
+    _ method: Method, _ pattern: String, _ policy: UntypedPolicy, _ kind: Route.Kind,
     _ respond: @escaping @Sendable (Request, [String]) async throws -> Response
   ) {
     let segments = pattern.dropFirst().split(separator: "/", omittingEmptySubsequences: false).map {

@@ -15,7 +15,11 @@ final class Listener {
   private var watch: DescriptorWatch?
   private let accepted: (Int32, IPAddress) -> Void
   private var isOpen = true
+  /// Set while accepting waits for a descriptor to become free.
+  private var retry: Timer?
 
+  /// How long accepting waits where the process has no descriptor left.
+  private static let retryMilliseconds = 100
   /// Connections taken in one turn, so that a storm leaves room for those already here.
   private static let acceptsPerTurn = 64
 
@@ -108,7 +112,7 @@ final class Listener {
     self.accepted = accepted
     guard listen(descriptor, 4096) == 0 else { throw SystemError("listen", errno: errno) }
     // Unowned: the watch is closed with the listener, which owns it.
-    let watch = DescriptorWatch(loop: loop, descriptor: descriptor) { [unowned self] _ in
+    let watch = try DescriptorWatch(loop: loop, descriptor: descriptor) { [unowned self] _ in
       acceptSome()
     }
     watch.watch(.readable)
@@ -125,7 +129,8 @@ final class Listener {
         }
       }
       guard connection >= 0 else {
-        // Nothing left, a peer that gave up, or no descriptor: the next turn tries again.
+        // Nothing left, or a peer that gave up: the next turn tries again.
+        if [EMFILE, ENFILE, ENOBUFS, ENOMEM].contains(errno) { waitForDescriptor() }
         return
       }
       _ = fcntl(connection, F_SETFD, FD_CLOEXEC)
@@ -143,11 +148,23 @@ final class Listener {
     }
   }
 
+  /// The listener stays readable while nothing can be accepted: watching it would turn the loop without
+  /// end.
+  private func waitForDescriptor() {
+    watch?.watch([])
+    // Unowned: the timer is cancelled with the listener, which owns it.
+    retry = loop.schedule(after: Self.retryMilliseconds) { [unowned self] in
+      retry = nil
+      watch?.watch(.readable)
+    }
+  }
+
   /// Stops listening; connections stay.
   func stop() {
     loop.preconditionOnLoop()
     guard isOpen else { return }
     isOpen = false
+    retry?.cancel()
     watch?.close()
     watch = nil
     close(descriptor)

@@ -1,0 +1,179 @@
+internal import Access
+package import Basics
+package import Database
+
+/// The SQL of what people belong to, nothing else. Inside a transaction of the caller's.
+enum AffiliationStore {
+  /// What an account belongs to. An unknown one belongs to nothing.
+  static func affiliations(
+    of user: UserID, in transaction: Transaction
+  ) async throws -> Affiliations {
+    let results = try await transaction.pipeline([
+      Statement(versionSQL, [.id(user)]), Statement(organizationsSQL, [.id(user)]),
+      Statement(teamsSQL, [.id(user)]), Statement(platformSQL, [.id(user)]),
+    ])
+    guard results.count == 4 else { throw DatabaseError(kind: .other, message: "no results") }
+    var organizations: [OrganizationID: OrganizationRole] = [:]
+    for row in results[1].rows {
+      // A role of a newer release's is the least: nothing is allowed by default.
+      organizations[try row.id(0)] =
+        OrganizationRole(rawValue: try row.text(1)) ?? .statusReporter
+    }
+    var teams: [TeamID: TeamRole] = [:]
+    for row in results[2].rows {
+      teams[try row.id(0)] = TeamRole(rawValue: try row.text(1)) ?? .user
+    }
+    return Affiliations(
+      version: try results[0].rows.first?.integer(0) ?? 0, organizations: organizations,
+      teams: teams, isPlatformAdmin: try results[3].rows.first?.bool(0) ?? false)
+  }
+
+  private static let versionSQL: SQL =
+    "SELECT version FROM affiliation_versions WHERE user_id = $1"
+
+  private static let organizationsSQL: SQL =
+    "SELECT organization_id, role FROM memberships WHERE user_id = $1"
+
+  private static let teamsSQL: SQL = """
+    SELECT m.team_id, m.role FROM team_members m JOIN teams t ON t.id = m.team_id
+    WHERE m.user_id = $1 AND t.deleted_at IS NULL
+    """
+
+  private static let platformSQL: SQL = "SELECT is_platform_admin FROM users WHERE id = $1"
+
+  /// Raises the version; whoever checked something under an older one is told to check again.
+  static func raiseVersion(of user: UserID, in transaction: Transaction) async throws -> Int64 {
+    let row = try await transaction.first(
+      """
+      INSERT INTO affiliation_versions (user_id, version) VALUES ($1, 1)
+      ON CONFLICT (user_id) DO UPDATE SET version = affiliation_versions.version + 1
+      RETURNING version
+      """, [.id(user)])
+    guard let row else { throw DatabaseError(kind: .other, message: "no version") }
+    return try row.integer(0)
+  }
+
+  // MARK: Changes
+
+  static func setRole(
+    _ role: OrganizationRole, of user: UserID, in organization: OrganizationID, at time: Timestamp,
+    _ transaction: Transaction
+  ) async throws {
+    try await transaction.execute(
+      """
+      INSERT INTO memberships (organization_id, user_id, role, created_at) VALUES ($1, $2, $3, $4)
+      ON CONFLICT (organization_id, user_id) DO UPDATE SET role = excluded.role
+      """, [.id(organization), .id(user), .text(role.rawValue), .time(time)])
+  }
+
+  /// False where they were not in it.
+  static func remove(
+    _ user: UserID, from organization: OrganizationID, _ transaction: Transaction
+  ) async throws -> Bool {
+    try await transaction.execute(
+      "DELETE FROM memberships WHERE organization_id = $1 AND user_id = $2",
+      [.id(organization), .id(user)]) > 0
+  }
+
+  static func setRole(
+    _ role: TeamRole, of user: UserID, in team: TeamID, at time: Timestamp,
+    _ transaction: Transaction
+  ) async throws {
+    try await transaction.execute(
+      """
+      INSERT INTO team_members (team_id, user_id, role, created_at) VALUES ($1, $2, $3, $4)
+      ON CONFLICT (team_id, user_id) DO UPDATE SET role = excluded.role
+      """, [.id(team), .id(user), .text(role.rawValue), .time(time)])
+  }
+
+  /// False where they were not in it.
+  static func remove(
+    _ user: UserID, from team: TeamID, _ transaction: Transaction
+  ) async throws -> Bool {
+    try await transaction.execute(
+      "DELETE FROM team_members WHERE team_id = $1 AND user_id = $2", [.id(team), .id(user)]) > 0
+  }
+
+  // MARK: Names of this server
+
+  /// Whether one of these ids names, or ever named, an account, an organization or a team. Their rows
+  /// stay when they are deleted.
+  static func namesSomething(
+    _ ids: [UUID], in transaction: Transaction
+  ) async throws -> Bool {
+    let results = try await transaction.pipeline(ids.map { Statement(namesSQL, [.uuid($0)]) })
+    return results.contains { !$0.rows.isEmpty }
+  }
+
+  private static let namesSQL: SQL = """
+    SELECT 1 WHERE EXISTS (SELECT 1 FROM users WHERE id = $1)
+      OR EXISTS (SELECT 1 FROM organizations WHERE id = $1)
+      OR EXISTS (SELECT 1 FROM teams WHERE id = $1)
+    """
+}
+
+/// The organizations and teams of this server, as subjects of rules.
+package enum KnownGroups {
+  /// Whether this id is an organization's or a team's of this server.
+  package static func contains(_ id: UUID, in transaction: Transaction) async throws -> Bool {
+    try await transaction.first(
+      """
+      SELECT 1 WHERE EXISTS (SELECT 1 FROM organizations WHERE id = $1)
+        OR EXISTS (SELECT 1 FROM teams WHERE id = $1)
+      """, [.uuid(id)]) != nil
+  }
+}
+
+/// The versions of what people belong to, for transactions whose decision rests on them.
+package enum AffiliationVersions {
+  /// The versions as they are, 0 for those who have none. Nobody changes them until the transaction
+  /// ends.
+  package static func lock(
+    _ users: Set<UserID>, in transaction: Transaction
+  ) async throws -> [UserID: Int64] {
+    // In one order, so that two nodes never wait for each other.
+    let users = users.sorted { ($0.uuid.high, $0.uuid.low) < ($1.uuid.high, $1.uuid.low) }
+    let results = try await transaction.pipeline(users.map { Statement(lockSQL, [.id($0)]) })
+    var versions: [UserID: Int64] = [:]
+    for (user, result) in zip(users, results) {
+      versions[user] = try result.rows.first?.integer(0) ?? 0
+    }
+    return versions
+  }
+
+  private static let lockSQL = SQL(
+    // Writers come one at a time.
+    sqlite: "SELECT version FROM affiliation_versions WHERE user_id = $1",
+    postgres: "SELECT version FROM affiliation_versions WHERE user_id = $1 FOR SHARE")
+}
+
+/// What changed in accounts, for the comparison of nodes with the database.
+package enum AccountChanges {
+  /// Sessions that ended since a position, and versions of what people belong to.
+  package static func since(
+    _ position: ChangePosition, in transaction: Transaction
+  ) async throws -> (ended: [SessionID], affiliations: [UserID: Int64]) {
+    let results = try await transaction.pipeline([
+      Statement(endedSQL, [.integer(position.value)]),
+      Statement(affiliationsSQL, [.integer(position.value)]),
+    ])
+    guard results.count == 2 else { throw DatabaseError(kind: .other, message: "no results") }
+    var affiliations: [UserID: Int64] = [:]
+    for row in results[1].rows { affiliations[try row.id(0)] = try row.integer(1) }
+    return (try results[0].rows.map { try $0.id(0) }, affiliations)
+  }
+
+  /// All sessions that ended and have a row still.
+  package static func allEnded(in transaction: Transaction) async throws -> [SessionID] {
+    try await transaction.query("SELECT id FROM sessions WHERE ended_at IS NOT NULL").map {
+      try $0.id(0)
+    }
+  }
+
+  private static let endedSQL: SQL = """
+    SELECT id FROM sessions WHERE changed_in >= $1 AND changed_in > 0 AND ended_at IS NOT NULL
+    """
+
+  private static let affiliationsSQL: SQL =
+    "SELECT user_id, version FROM affiliation_versions WHERE changed_in >= $1"
+}

@@ -1,0 +1,81 @@
+package import Access
+package import Basics
+package import Database
+package import Events
+internal import Synchronization
+
+/// What the accounts seen lately belong to, in memory, each at the newest version known here.
+///
+/// A change made on this node or heard of from another is noted as a version; whoever needs the account
+/// then reads it. What was read before such a note is never kept after it.
+package final class MembershipDirectory: Memberships {
+  private let database: any SQLDatabase
+  private let events: EventStream
+  private struct State {
+    var known = BoundedCache<UserID, Affiliations>(capacity: MembershipDirectory.capacity)
+    /// Versions that changes named, so that an older reading that ends later is not kept.
+    var leastVersions = BoundedCache<UserID, Int64>(capacity: MembershipDirectory.capacity)
+  }
+  private let state = Mutex(State())
+
+  private static let capacity = 50_000
+
+  package init(database: any SQLDatabase, events: EventStream) {
+    self.database = database
+    self.events = events
+  }
+
+  package func current(_ user: UserID) -> Affiliations? {
+    state.withLock { $0.known.value(for: user) }
+  }
+
+  package func affiliations(of user: UserID, atLeast version: Int64) async throws -> Affiliations {
+    if let known = current(user), known.version >= version { return known }
+    return try await reload(user)
+  }
+
+  package func reload(_ user: UserID) async throws -> Affiliations {
+    let read = try await database.read { try await AffiliationStore.affiliations(of: user, in: $0) }
+    keep(read, of: user)
+    return read
+  }
+
+  /// Reads what these accounts belong to, where memory has it older: for a node that compares itself
+  /// with the database.
+  package func refresh(
+    _ versions: [UserID: Int64], in transaction: Transaction
+  ) async throws {
+    for (user, version) in versions {
+      guard let known = current(user), known.version < version else { continue }
+      keep(try await AffiliationStore.affiliations(of: user, in: transaction), of: user)
+    }
+  }
+
+  private func keep(_ affiliations: Affiliations, of user: UserID) {
+    state.withLock { state in
+      if let least = state.leastVersions.value(for: user), least > affiliations.version { return }
+      if let known = state.known.value(for: user), known.version > affiliations.version { return }
+      state.known.insert(affiliations, for: user)
+    }
+  }
+
+  /// Something said that the account is at this version now.
+  package func note(_ user: UserID, version: Int64) {
+    state.withLock { state in
+      if let least = state.leastVersions.value(for: user), least >= version { return }
+      state.leastVersions.insert(version, for: user)
+      if let known = state.known.value(for: user), known.version < version {
+        state.known.remove(user)
+      }
+    }
+  }
+
+  /// Call it in the transaction that changes what an account belongs to: raises its version, and tells
+  /// every node once that is committed. No message that rests on what was before enters after that.
+  package func changed(_ user: UserID, in transaction: Transaction) async throws {
+    let version = try await AffiliationStore.raiseVersion(of: user, in: transaction)
+    transaction.afterCommit { [events] in
+      events.publish([.access(.affiliationsChanged(user, version: version))])
+    }
+  }
+}

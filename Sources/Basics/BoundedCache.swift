@@ -1,0 +1,46 @@
+/// What was used lately, at most about `capacity` entries, without a list of who came when: two
+/// generations, of which the older is dropped when the younger is full. An entry that is used moves to
+/// the younger one, so whatever was used among the last `capacity / 2` others is still there.
+package struct BoundedCache<Key: Hashable, Value> {
+  private var young: [Key: Value] = [:]
+  private var old: [Key: Value] = [:]
+  private let generation: Int
+
+  package init(capacity: Int) { generation = max(1, capacity / 2) }
+
+  package var count: Int { young.count + old.count }
+
+  /// The value, which is among the youngest from here on.
+  package mutating func value(for key: Key) -> Value? {
+    if let value = young[key] { return value }
+    guard let value = old.removeValue(forKey: key) else { return nil }
+    insert(value, for: key)
+    return value
+  }
+
+  package mutating func insert(_ value: Value, for key: Key) {
+    old[key] = nil
+    if young.count >= generation, young[key] == nil {
+      old = young
+      young = [:]
+    }
+    young[key] = value
+  }
+
+  @discardableResult
+  package mutating func remove(_ key: Key) -> Value? {
+    young.removeValue(forKey: key) ?? old.removeValue(forKey: key)
+  }
+
+  package mutating func removeAll() {
+    young = [:]
+    old = [:]
+  }
+
+  package mutating func removeAll(where isUnwanted: (Value) -> Bool) {
+    young = young.filter { !isUnwanted($0.value) }
+    old = old.filter { !isUnwanted($0.value) }
+  }
+
+  package var keys: [Key] { Array(young.keys) + Array(old.keys) }
+}

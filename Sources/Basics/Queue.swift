@@ -1,0 +1,42 @@
+/// First in, first out, in an array with a moving beginning: both ends cost amortized constant time.
+package struct Queue<Element> {
+  private var elements: [Element?] = []
+  private var head = 0
+
+  package init() {}
+
+  package var count: Int { elements.count - head }
+  package var isEmpty: Bool { head == elements.count }
+  package var first: Element? { isEmpty ? nil : elements[head] }
+
+  package mutating func append(_ element: Element) { elements.append(element) }
+
+  package mutating func popFirst() -> Element? {
+    guard !isEmpty else { return nil }
+    let element = elements[head]
+    // Let go of at once, not when the array is next made shorter.
+    elements[head] = nil
+    head += 1
+    if head == elements.count {
+      elements.removeAll(keepingCapacity: elements.capacity <= 1024)
+      head = 0
+    } else if head >= 1024, head * 2 >= elements.count {
+      elements.removeFirst(head)
+      head = 0
+    }
+    return element
+  }
+
+  /// Takes the elements at the front for which `isWanted` holds, up to the first for which it does not.
+  package mutating func popWhile(_ isWanted: (Element) -> Bool) -> [Element] {
+    var taken: [Element] = []
+    while let next = first, isWanted(next), let element = popFirst() { taken.append(element) }
+    return taken
+  }
+
+  /// Takes everything.
+  package mutating func popAll() -> [Element] {
+    defer { self = Queue() }
+    return elements[head...].compactMap(\.self)
+  }
+}

@@ -1,0 +1,334 @@
+internal import Accounts
+package import Basics
+internal import Crypto
+package import Database
+package import Events
+
+/// The one place that gives seqs. The group commit of messages uses it, and so does any transaction of a
+/// feature: a rule and the event that tells of it are one commit.
+///
+/// In the transaction, per room and in ascending order of rooms: the head is read (and locked, on
+/// Postgres), what each draft's right rests on is looked at again, those that are in the log already are
+/// found by their client id (or their own, where they have none), the new ones get the next seqs, and
+/// the head moves. After the commit the entries are published in order, with a receipt for every
+/// other draft that has an origin.
+package struct LogAppender: Sendable {
+  private let events: EventStream
+  private let attachments: AttachmentClaims
+
+  /// `attachments`: what features attach to messages, each responsible for types of its own.
+  package init(events: EventStream, attachments: [any Attachments] = []) {
+    self.events = events
+    self.attachments = AttachmentClaims(attachments)
+  }
+
+  /// What became of a draft.
+  package enum Outcome: Sendable {
+    case entered(Entry)
+    case refused(Receipt.Outcome)
+  }
+
+  /// Which drafts are looked up before they are written.
+  enum LookUp {
+    /// All: for drafts of which some may be in the log already.
+    case all
+    /// Those that will not be written anyway. Where another one is in the log, writing it breaks a
+    /// unique index: the transaction fails, and is to be run again with `all`. Most commits have no
+    /// retry in them, and this saves a statement for each of their drafts.
+    case refused
+  }
+
+  /// Appends drafts in order, in a transaction of whoever calls; returns what became of each. Throws
+  /// what the database throws; nothing may be kept then.
+  @discardableResult
+  package func append(
+    _ drafts: [Draft], at now: Timestamp = .now, in transaction: Transaction
+  ) async throws -> [Outcome] {
+    try await append(drafts, at: now, lookUp: .all, hasEnded: { _ in false }, in: transaction)
+  }
+
+  /// As above. `hasEnded` tells whether a session that a draft was granted by has ended since.
+  func append(
+    _ drafts: [Draft], at now: Timestamp, lookUp: LookUp, hasEnded: (SessionID) -> Bool,
+    in transaction: Transaction
+  ) async throws -> [Outcome] {
+    if drafts.isEmpty { return [] }
+    var run = try await prepare(drafts, at: now, hasEnded: hasEnded, in: transaction)
+    try await find(drafts, lookUp, &run, in: transaction)
+    try await claim(drafts, &run, in: transaction)
+    var outcomes: [Outcome] = []
+    outcomes.reserveCapacity(drafts.count)
+    for index in drafts.indices { outcomes.append(enter(drafts[index], index, &run)) }
+    for (roomID, head) in run.heads where head.hasMoved {
+      run.statements.append(
+        Statement(
+          Self.moveSQL,
+          [
+            .room(roomID), .integer(head.lastSeq), .time(head.lastTime),
+            .integer(head.nonMessages),
+          ]))
+    }
+    if !run.statements.isEmpty { _ = try await transaction.pipeline(run.statements) }
+    publish(drafts, outcomes, after: transaction)
+    return outcomes
+  }
+
+  private func publish(
+    _ drafts: [Draft], _ outcomes: [Outcome], after transaction: Transaction
+  ) {
+    let published = zip(drafts, outcomes).compactMap { draft, outcome -> Event? in
+      switch outcome {
+      case .entered(let entry): .entry(entry, origin: draft.origin)
+      case .refused(let reason):
+        draft.origin == nil ? nil : .receipt(Receipt(draft, reason))
+      }
+    }
+    transaction.afterCommit { [events] in events.publish(published) }
+  }
+
+  // MARK: What is known
+
+  private struct Head {
+    var lastSeq: Int64
+    var lastTime: Timestamp
+    var nonMessages: Int64
+    let accessVersion: Int64
+    var hasMoved = false
+  }
+
+  /// An entry that is in the log.
+  private struct Known {
+    let entry: Entry
+    /// Nil where its id is the key: that names one entry only.
+    let digest: UUID?
+  }
+
+  /// What makes a draft the same as an earlier one.
+  private enum Key: Hashable {
+    case clientID(RoomID, UserID?, ClientKey)
+    case id(MessageID)
+
+    init(_ draft: Draft) {
+      if let clientID = draft.clientID {
+        self = .clientID(draft.roomID, draft.from, ClientKey(clientID))
+      } else {
+        self = .id(draft.id)
+      }
+    }
+  }
+
+  /// Compares byte by byte, as the databases do: texts that only look alike are different keys.
+  private struct ClientKey: Hashable {
+    private let text: String
+
+    init(_ text: String) { self.text = text }
+
+    static func == (left: Self, right: Self) -> Bool {
+      left.text.utf8.elementsEqual(right.text.utf8)
+    }
+
+    func hash(into hasher: inout Hasher) {
+      var text = text
+      text.withUTF8 { hasher.combine(bytes: UnsafeRawBufferPointer($0)) }
+    }
+  }
+
+  /// One call of `append`, as far as it has come.
+  private struct Run {
+    let now: Timestamp
+    var heads: [RoomID: Head] = [:]
+    /// Why a draft will not be written unless it is in the log already; by its place.
+    var refusals: [Int: Receipt.Outcome] = [:]
+    var known: [Key: Known] = [:]
+    /// What goes with a draft into the log, by its place.
+    var claimed: [Int: [Statement]] = [:]
+    var statements: [Statement] = []
+  }
+
+  // MARK: Steps
+
+  /// Reads the heads, and finds which drafts may not be written any more.
+  private func prepare(
+    _ drafts: [Draft], at now: Timestamp, hasEnded: (SessionID) -> Bool, in transaction: Transaction
+  ) async throws -> Run {
+    var run = Run(now: now)
+    run.heads = try await lockHeads(drafts, in: transaction)
+    let affiliations = try await lockAffiliations(drafts, in: transaction)
+    run.statements.reserveCapacity(drafts.count * 2 + run.heads.count)
+    for (index, draft) in drafts.enumerated() {
+      switch draft.access {
+      case .decided:
+        if run.heads[draft.roomID] == nil { run.refusals[index] = .stale }
+      case .denied(let code): run.refusals[index] = .denied(code)
+      case .granted(let grant):
+        if let session = grant.session, hasEnded(session) {
+          run.refusals[index] = .denied(.invalidToken)
+        } else if run.heads[draft.roomID]?.accessVersion != grant.accessVersion {
+          run.refusals[index] = .stale
+        } else if let version = grant.affiliationsVersion, let user = draft.from,
+          affiliations[user] ?? 0 != version
+        {
+          run.refusals[index] = .stale
+        }
+      }
+    }
+    return run
+  }
+
+  /// Locked in ascending order, so that two nodes never wait for each other. A deleted room has a head,
+  /// but a version that no draft was checked under.
+  private func lockHeads(
+    _ drafts: [Draft], in transaction: Transaction
+  ) async throws -> [RoomID: Head] {
+    let rooms = Set(drafts.lazy.map(\.roomID)).sorted()
+    let results = try await transaction.pipeline(rooms.map { Statement(Self.headSQL, [.room($0)]) })
+    var heads: [RoomID: Head] = [:]
+    heads.reserveCapacity(rooms.count)
+    for (room, result) in zip(rooms, results) {
+      guard let row = result.rows.first else { continue }
+      heads[room] = Head(
+        lastSeq: try row.integer(0), lastTime: try row.time(1), nonMessages: try row.integer(2),
+        accessVersion: try row.integer(3))
+    }
+    return heads
+  }
+
+  /// The versions of what writers belong to, where their right rests on it: whoever takes a membership
+  /// away waits for this commit, or comes before it.
+  private func lockAffiliations(
+    _ drafts: [Draft], in transaction: Transaction
+  ) async throws -> [UserID: Int64] {
+    var users: Set<UserID> = []
+    for draft in drafts {
+      guard case .granted(let grant) = draft.access, grant.affiliationsVersion != nil,
+        let user = draft.from
+      else { continue }
+      users.insert(user)
+    }
+    return users.isEmpty ? [:] : try await AffiliationVersions.lock(users, in: transaction)
+  }
+
+  /// Finds the drafts that are in the log already.
+  private func find(
+    _ drafts: [Draft], _ lookUp: LookUp, _ run: inout Run, in transaction: Transaction
+  ) async throws {
+    let asked = drafts.indices.filter { lookUp == .all || run.refusals[$0] != nil }
+    if asked.isEmpty { return }
+    let results = try await transaction.pipeline(
+      asked.map { index in
+        let draft = drafts[index]
+        guard let clientID = draft.clientID else {
+          return Statement(Self.redeliveredSQL, [.id(draft.id)])
+        }
+        return Statement(
+          Self.knownSQL, [.room(draft.roomID), .sender(draft.from), .text(clientID)])
+      })
+    for (index, result) in zip(asked, results) {
+      guard let row = result.rows.first else { continue }
+      let draft = drafts[index]
+      let seq = try row.integer(0)
+      // Equal digests mean equal content, so a retry's body is the stored body.
+      let entry = Entry(
+        roomID: draft.roomID, seq: seq, id: try row.id(1), from: draft.from,
+        channelID: draft.channelID, ts: try row.time(2), clientID: draft.clientID,
+        ordinal: seq - (try row.integer(3)), body: draft.body)
+      run.known[Key(draft)] = Known(entry: entry, digest: try row.optional(4, row.uuid))
+    }
+  }
+
+  /// Asks the features whether messages may have what they name. One call for all of a feature's.
+  private func claim(
+    _ drafts: [Draft], _ run: inout Run, in transaction: Transaction
+  ) async throws {
+    var claims: [AttachmentClaim] = []
+    for (index, draft) in drafts.enumerated() where run.refusals[index] == nil {
+      guard case .message(let content) = draft.body, content.type != .text,
+        run.known[Key(draft)] == nil
+      else { continue }
+      claims.append(
+        AttachmentClaim(
+          place: index, reference: content.data, type: content.type, by: draft.from,
+          room: draft.roomID, message: draft.id))
+    }
+    if claims.isEmpty { return }
+    let verdicts = try await attachments.decide(claims, in: transaction)
+    for claim in claims {
+      switch verdicts[claim.place] {
+      case .granted(let statements): run.claimed[claim.place] = statements
+      case .refused(let code): run.refusals[claim.place] = .denied(code)
+      case nil: run.refusals[claim.place] = .denied(.attachmentNotFound)
+      }
+    }
+  }
+
+  /// Gives a draft its seq, or says why not.
+  private func enter(_ draft: Draft, _ index: Int, _ run: inout Run) -> Outcome {
+    let key = Key(draft)
+    let digest = draft.clientID == nil ? nil : EntryCoding.digest(draft.body)
+    if let earlier = run.known[key] {
+      return .refused(earlier.digest == digest ? .known(earlier.entry) : .conflict)
+    }
+    if let refusal = run.refusals[index] { return .refused(refusal) }
+    guard var head = run.heads[draft.roomID], let stored = EntryCoding.columns(of: draft.body)
+    else {
+      return .refused(.denied(.internalError))
+    }
+    head.lastSeq += 1
+    head.lastTime = max(head.lastTime, run.now)
+    if !draft.body.isMessage { head.nonMessages += 1 }
+    head.hasMoved = true
+    run.heads[draft.roomID] = head
+    let entry = Entry(
+      roomID: draft.roomID, seq: head.lastSeq, id: draft.id, from: draft.from,
+      channelID: draft.channelID, ts: head.lastTime, clientID: draft.clientID,
+      ordinal: head.lastSeq - head.nonMessages, body: draft.body)
+    run.known[key] = Known(entry: entry, digest: digest)
+    run.statements.append(
+      Statement(
+        Self.entrySQL,
+        [
+          .room(entry.roomID), .integer(entry.seq), .id(entry.id), .integer(stored.code),
+          .sender(entry.from), .time(entry.ts), .optional(entry.clientID) { .text($0) },
+          .optional(digest) { .uuid($0) }, .optional(stored.target) { .integer($0) },
+          .integer(head.nonMessages),
+        ]))
+    if let content = stored.content {
+      run.statements.append(Statement(Self.contentSQL, [.id(entry.id), .text(content)]))
+    }
+    if let claimed = run.claimed[index] { run.statements += claimed }
+    return .entered(entry)
+  }
+
+  // MARK: SQL
+
+  private static let headSQL = SQL(
+    sqlite: """
+      SELECT last_seq, last_ts, non_messages, access_version FROM room_heads WHERE room_id = $1
+      """,
+    postgres: """
+      SELECT last_seq, last_ts, non_messages, access_version FROM room_heads WHERE room_id = $1
+      FOR UPDATE
+      """)
+
+  private static let knownSQL: SQL = """
+    SELECT seq, id, ts, non_messages, digest FROM entries
+    WHERE room_id = $1 AND sender = $2 AND client_id = $3
+    """
+
+  private static let redeliveredSQL: SQL = """
+    SELECT seq, id, ts, non_messages, digest FROM entries WHERE id = $1 AND client_id IS NULL
+    """
+
+  private static let entrySQL: SQL = """
+    INSERT INTO entries (room_id, seq, id, type, sender, ts, client_id, digest, target_seq,
+      non_messages)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+    """
+
+  private static let contentSQL: SQL =
+    "INSERT INTO contents (id, data) VALUES ($1, $2)"
+
+  private static let moveSQL: SQL = """
+    UPDATE room_heads SET last_seq = $2, last_ts = $3, non_messages = $4 WHERE room_id = $1
+    """
+}

@@ -1,0 +1,189 @@
+package import Basics
+package import Database
+package import Events
+internal import Synchronization
+
+/// Reads the log for sockets: runs of entries, and where the logs end. Access is the business of
+/// whoever passes them on.
+///
+/// Nothing is ever left out. An entry of a kind that this release does not know, one whose content is
+/// lost, and one of which not even the line is left come as `unknown`: whoever reads gets each seq.
+package struct LogReader: Sendable {
+  private let database: any SQLDatabase
+  private let unknown: UnknownEntries
+
+  package init(database: any SQLDatabase, unknown: UnknownEntries) {
+    self.database = database
+    self.unknown = unknown
+  }
+
+  /// Entries from `after` + 1 on, without a gap, at most to `through` and to where the log ends. Ends
+  /// earlier, though never before the first, where they come to `bytes` or to more than `limit`.
+  package func entries(
+    in room: Room, after: Int64, through: Int64, limit: Int64 = .max,
+    bytes: Int = LogReader.readBytes
+  ) async throws -> [Entry] {
+    let count = min(through - after, limit)
+    guard count > 0 else { return [] }
+    let (entries, end) = try await database.read { transaction in
+      let head = try await RoomStore.lastSeq(room.id, in: transaction) ?? 0
+      let rows = try await transaction.query(
+        EntryRows.ascendingSQL,
+        [
+          .room(room.id), .integer(after), .integer(after + count + 1), .integer(count),
+          .integer(Int64(bytes)),
+        ], stoppingAfter: bytes)
+      let entries = try rows.map { try EntryRows.entry($0, room) }
+      let end = min(after + count, head)
+      guard let last = entries.last?.seq, last < end else { return (entries, end) }
+      // Either cut short by its size, or what is behind is lost.
+      let isCut =
+        try await transaction.first(
+          "SELECT seq FROM entries WHERE room_id = $1 AND seq > $2 AND seq <= $3 LIMIT 1",
+          [.room(room.id), .integer(last), .integer(end)]) != nil
+      return (entries, isCut ? last : end)
+    }
+    let whole = Self.fill(entries, in: room, after: after, through: end)
+    unknown.report(whole)
+    return whole
+  }
+
+  /// What one reading may bring; its first entry may be larger.
+  package static let readBytes = 512 * 1024
+
+  /// The entries with `unknown` ones where seqs are missing.
+  private static func fill(
+    _ entries: [Entry], in room: Room, after: Int64, through: Int64
+  ) -> [Entry] {
+    guard Int64(entries.count) < through - after else { return entries }
+    var whole: [Entry] = []
+    var next = entries.makeIterator()
+    var entry = next.next()
+    var ts = entry?.ts ?? room.createdAt
+    var ordinal = entry.map { $0.ordinal - 1 } ?? 0
+    for seq in (after + 1)...max(after + 1, through) where seq <= through {
+      if let known = entry, known.seq == seq {
+        whole.append(known)
+        (ts, ordinal) = (known.ts, known.ordinal)
+        entry = next.next()
+      } else {
+        whole.append(
+          Entry(
+            roomID: room.id, seq: seq, id: MessageID(UUID(high: 0, low: 0)), from: nil,
+            channelID: room.channelID, ts: ts, clientID: nil, ordinal: max(0, ordinal),
+            body: EntryCoding.lost))
+      }
+    }
+    return whole
+  }
+
+  /// Rooms with their heads in one snapshot; rooms that do not exist are left out.
+  package func heads(_ ids: [RoomID]) async throws -> [(room: Room, lastSeq: Int64)] {
+    try await database.read { transaction in
+      var heads: [(Room, Int64)] = []
+      for id in ids {
+        guard let room = try await RoomStore.room(id, in: transaction),
+          let lastSeq = try await RoomStore.lastSeq(id, in: transaction)
+        else { continue }
+        heads.append((room, lastSeq))
+      }
+      return heads
+    }
+  }
+
+  /// Where the logs of rooms end, without their rules.
+  package func lastSeqs(_ ids: [RoomID]) async throws -> [RoomID: Int64] {
+    try await database.read { transaction in
+      var result: [RoomID: Int64] = [:]
+      let answers = try await transaction.pipeline(
+        ids.map { Statement("SELECT last_seq FROM room_heads WHERE room_id = $1", [.room($0)]) })
+      for (id, answer) in zip(ids, answers) {
+        if let row = answer.rows.first { result[id] = try row.integer(0) }
+      }
+      return result
+    }
+  }
+}
+
+/// Rows of `entries` with their contents, as all readers of the log select them.
+///
+/// `$1` is the room, `$2` and `$3` are exclusive seqs, `$4` is the number of rows, `$5` the bytes of
+/// content with which to stop: SQLite's driver stops reading by itself, Postgres counts in the
+/// statement, without touching the contents that are left out.
+enum EntryRows {
+  static let ascendingSQL = SQL(
+    sqlite: """
+      SELECT e.seq, e.id, e.type, e.sender, e.ts, e.client_id, e.target_seq, e.non_messages,
+        e.erased_at, c.data
+      FROM entries e LEFT JOIN contents c ON c.id = e.id
+      WHERE e.room_id = $1 AND e.seq > $2 AND e.seq < $3 ORDER BY e.seq LIMIT $4
+      """,
+    postgres: """
+      SELECT seq, id, type, sender, ts, client_id, target_seq, non_messages, erased_at, data FROM (
+        SELECT e.*, c.data, sum(coalesce(octet_length(c.data), 0)) OVER (ORDER BY e.seq)
+          - coalesce(octet_length(c.data), 0) AS bytes_before
+        FROM (SELECT * FROM entries WHERE room_id = $1 AND seq > $2 AND seq < $3
+          ORDER BY seq LIMIT $4) e LEFT JOIN contents c ON c.id = e.id) counted
+      WHERE bytes_before < $5 ORDER BY seq
+      """)
+
+  static let descendingSQL = SQL(
+    sqlite: """
+      SELECT e.seq, e.id, e.type, e.sender, e.ts, e.client_id, e.target_seq, e.non_messages,
+        e.erased_at, c.data
+      FROM entries e LEFT JOIN contents c ON c.id = e.id
+      WHERE e.room_id = $1 AND e.seq > $2 AND e.seq < $3 ORDER BY e.seq DESC LIMIT $4
+      """,
+    postgres: """
+      SELECT seq, id, type, sender, ts, client_id, target_seq, non_messages, erased_at, data FROM (
+        SELECT e.*, c.data, sum(coalesce(octet_length(c.data), 0)) OVER (ORDER BY e.seq DESC)
+          - coalesce(octet_length(c.data), 0) AS bytes_before
+        FROM (SELECT * FROM entries WHERE room_id = $1 AND seq > $2 AND seq < $3
+          ORDER BY seq DESC LIMIT $4) e LEFT JOIN contents c ON c.id = e.id) counted
+      WHERE bytes_before < $5 ORDER BY seq DESC
+      """)
+
+  static func entry(_ row: Row, _ room: Room) throws -> Entry {
+    let seq = try row.integer(0)
+    return Entry(
+      roomID: room.id, seq: seq, id: try row.id(1), from: try row.sender(3),
+      channelID: room.channelID, ts: try row.time(4), clientID: try row.optional(5, row.text),
+      ordinal: seq - (try row.integer(7)),
+      body: EntryCoding.body(
+        code: try row.integer(2), target: try row.optional(6, row.integer),
+        content: try row.optional(9, row.text), isErased: !row.isNull(8)))
+  }
+}
+
+/// Counts entries that this node cannot show, and logs the first of each while.
+package final class UnknownEntries: Sendable {
+  private let log: Log
+  private let count: Counter
+  private let loggedAt = Mutex<Int64>(.min)
+
+  private static let everyMilliseconds: Int64 = 1000
+
+  package init(log: Log, metrics: Metrics) {
+    self.log = log
+    count = metrics.counter(
+      "martlet_unknown_entries_total",
+      "Entries read from the log that this node cannot show: lost, or of a newer release.")
+  }
+
+  func report(_ entries: [Entry]) {
+    for entry in entries {
+      guard case .unknown(let code) = entry.body else { continue }
+      count.add()
+      let mayLog = loggedAt.withLock { loggedAt in
+        let now = Monotonic.milliseconds
+        guard loggedAt == .min || now - loggedAt >= Self.everyMilliseconds else { return false }
+        loggedAt = now
+        return true
+      }
+      guard mayLog else { continue }
+      log.warning(
+        "entry_unknown",
+        ["room_id": .init(entry.roomID), "seq": .init(Int(entry.seq)), "code": .init(Int(code))])
+    }
+  }
+}

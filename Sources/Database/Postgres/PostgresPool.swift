@@ -1,0 +1,228 @@
+internal import Basics
+internal import EventLoop
+internal import Synchronization
+
+/// Connections that are made when they are needed and kept; broken ones are replaced.
+final class PostgresPool: Sendable {
+  private let url: Secret<String>
+  private let loops: [Loop]
+  private struct State {
+    var idle: [LoopBound<PostgresConnection>] = []
+    var open = 0
+    var made = 0
+    /// Who waits for a connection, in order; those that gave up are gone from `waiters` only.
+    var line = Queue<UInt64>()
+    var waiters: [UInt64: Waiter] = [:]
+    var lastWaiter: UInt64 = 0
+    var isClosed = false
+
+    mutating func popWaiter() -> Waiter? {
+      while let id = line.popFirst() {
+        if let waiter = waiters.removeValue(forKey: id) { return waiter }
+      }
+      return nil
+    }
+  }
+  /// Resumed with a connection, or with nil where one must ask again.
+  private typealias Waiter = CheckedContinuation<LoopBound<PostgresConnection>?, Never>
+  private let state = Mutex(State())
+  private let size: Int
+
+  private static let maximumWaiting = 10_000
+
+  static let beginRead = Statement("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+  static let begin = Statement("BEGIN")
+
+  init(url: Secret<String>, size: Int, loops: [Loop]) {
+    self.url = url
+    self.size = size
+    self.loops = loops
+  }
+
+  /// Runs `body` with a connection on which `begin` was run, on that connection's loop. Throws what
+  /// `body` throws; transient trouble as `AppError` `unavailable`.
+  ///
+  /// Connections that lay idle while Postgres was restarted are found out here, and replaced: nothing
+  /// has been asked of them yet.
+  func use<Result: Sendable>(
+    beginning begin: Statement,
+    _ body: @escaping @Sendable (PostgresConnection) async throws -> Result
+  ) async throws -> Result {
+    let place = try await take()
+    let outcome = Task(executorPreference: place.loop) { [url] () -> Result? in
+      let bound: LoopBound<PostgresConnection>
+      switch place {
+      case .connection(let idle): bound = idle
+      case .new(let loop):
+        do {
+          bound = LoopBound(try await PostgresConnection.connect(to: url, on: loop), on: loop)
+        } catch {
+          self.lose()
+          throw error
+        }
+      }
+      do {
+        _ = try await bound.value.run(begin)
+      } catch {
+        let isStale = place.isIdle && bound.value.isBroken
+        self.giveBack(bound)
+        if isStale { return nil }
+        throw error
+      }
+      do {
+        let result = try await body(bound.value)
+        self.giveBack(bound)
+        return result
+      } catch {
+        self.giveBack(bound)
+        throw error
+      }
+    }
+    do {
+      if let result = try await outcome.value { return result }
+    } catch { throw unavailable(error) }
+    await dropIdle()
+    return try await use(beginning: begin, body)
+  }
+
+  private enum Place: Sendable {
+    case connection(LoopBound<PostgresConnection>)
+    case new(Loop)
+
+    var isIdle: Bool { if case .connection = self { true } else { false } }
+
+    var loop: Loop {
+      switch self {
+      case .connection(let bound): bound.loop
+      case .new(let loop): loop
+      }
+    }
+  }
+
+  private enum Decision {
+    case place(Place)
+    case wait
+    case refuse
+  }
+
+  /// What whoever waits gets: `never` is found out by asking again.
+  private enum Ready {
+    case now(Place)
+    case later
+    case never
+  }
+
+  private func decide(_ state: inout State) -> Decision {
+    if state.isClosed { return .refuse }
+    if let idle = state.idle.popLast() { return .place(.connection(idle)) }
+    if state.open < size {
+      state.open += 1
+      state.made += 1
+      return .place(.new(loops[state.made % loops.count]))
+    }
+    return state.waiters.count < Self.maximumWaiting ? .wait : .refuse
+  }
+
+  /// Throws where the pool is closed or full, and where the calling task was cancelled.
+  private func take() async throws -> Place {
+    switch state.withLock({ decide(&$0) }) {
+    case .place(let place): return place
+    case .refuse: throw AppError(.unavailable)
+    case .wait: break
+    }
+    let id = state.withLock { state in
+      state.lastWaiter += 1
+      return state.lastWaiter
+    }
+    let given = await withTaskCancellationHandler {
+      await withCheckedContinuation { wait(for: id, $0) }
+    } onCancel: {
+      state.withLock { $0.waiters.removeValue(forKey: id) }?.resume(returning: nil)
+    }
+    if let given { return .connection(given) }
+    guard !Task.isCancelled else { throw AppError(.unavailable) }
+    // A place came free without a connection in it.
+    return try await take()
+  }
+
+  private func wait(for id: UInt64, _ waiter: Waiter) {
+    let isCancelled = Task.isCancelled
+    let ready: Ready = state.withLock { state in
+      // Cancelled before it waits: `onCancel` has been and gone.
+      if isCancelled { return .never }
+      // Something may have come free between the decision and now.
+      switch decide(&state) {
+      case .place(let place): return .now(place)
+      case .refuse: return .never
+      case .wait:
+        state.line.append(id)
+        state.waiters[id] = waiter
+        return .later
+      }
+    }
+    switch ready {
+    case .later:
+      // Cancelled between the look and the waiting.
+      if Task.isCancelled {
+        state.withLock { $0.waiters.removeValue(forKey: id) }?.resume(returning: nil)
+      }
+    case .now(.connection(let bound)): waiter.resume(returning: bound)
+    case .now(.new):
+      lose()
+      waiter.resume(returning: nil)
+    case .never: waiter.resume(returning: nil)
+    }
+  }
+
+  private func giveBack(_ bound: LoopBound<PostgresConnection>) {
+    let isBroken = bound.value.isBroken
+    let (isKept, next) = state.withLock { state -> (Bool, Waiter?) in
+      if isBroken || state.isClosed { return (false, nil) }
+      if let waiter = state.popWaiter() { return (true, waiter) }
+      state.idle.append(bound)
+      return (true, nil)
+    }
+    guard isKept else {
+      bound.value.close()
+      lose()
+      return
+    }
+    next?.resume(returning: bound)
+  }
+
+  /// A place is free, but its connection is gone.
+  private func lose() {
+    let next = state.withLock { state in
+      state.open -= 1
+      return state.popWaiter()
+    }
+    next?.resume(returning: nil)
+  }
+
+  /// Throws away the connections that nobody uses.
+  private func dropIdle() async {
+    let idle = state.withLock { state in
+      defer { state.idle = [] }
+      return state.idle
+    }
+    for bound in idle {
+      await Task(executorPreference: bound.loop) { bound.value.close() }.value
+      lose()
+    }
+  }
+
+  func close() async {
+    let (idle, waiting) = state.withLock { state in
+      state.isClosed = true
+      defer {
+        state.idle = []
+        state.waiters = [:]
+      }
+      return (state.idle, Array(state.waiters.values))
+    }
+    for waiter in waiting { waiter.resume(returning: nil) }
+    for bound in idle {
+      await Task(executorPreference: bound.loop) { bound.value.close() }.value
+    }
+  }
+}

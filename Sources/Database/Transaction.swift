@@ -1,0 +1,84 @@
+/// One transaction, inside its body only. Used after its end it throws.
+package final class Transaction {
+  private let connection: any SQLConnection
+  private(set) var commitHooks: [@Sendable () -> Void] = []
+  /// What `expire` asked for.
+  private(set) var maximumMilliseconds: Int?
+  private var hasEnded = false
+
+  init(_ connection: any SQLConnection) { self.connection = connection }
+
+  /// From here on every use throws: its connection belongs to another transaction.
+  func end() { hasEnded = true }
+
+  private func requireOpen() throws {
+    if hasEnded { throw DatabaseError(kind: .other, message: "the transaction has ended") }
+  }
+
+  /// The rows of a statement.
+  package func query(_ sql: SQL, _ values: [SQLValue] = []) async throws -> [Row] {
+    try requireOpen()
+    return try await connection.run(Statement(sql, values)).rows
+  }
+
+  /// The rows of a statement up to the first with which texts and blobs come to `bytes`; all where
+  /// there is less. SQLite reads no further; on Postgres the statement itself must bound what it
+  /// returns, since a result comes whole.
+  package func query(
+    _ sql: SQL, _ values: [SQLValue], stoppingAfter bytes: Int
+  ) async throws -> [Row] {
+    try requireOpen()
+    return try await connection.run(Statement(sql, values), stoppingAfter: bytes).rows
+  }
+
+  /// The first row of a statement, or nil.
+  package func first(_ sql: SQL, _ values: [SQLValue] = []) async throws -> Row? {
+    try await query(sql, values).first
+  }
+
+  /// Runs a statement; returns how many rows it inserted, updated or deleted.
+  @discardableResult
+  package func execute(_ sql: SQL, _ values: [SQLValue] = []) async throws -> Int {
+    try requireOpen()
+    return try await connection.run(Statement(sql, values)).changes
+  }
+
+  /// Runs statements that do not depend on each other's results, in order, in one round trip.
+  package func pipeline(_ statements: [Statement]) async throws -> [ResultSet] {
+    try requireOpen()
+    return try await connection.run(statements)
+  }
+
+  /// Waits until no other transaction, of whichever node, is past this line: for what is made once and
+  /// must be one. Until the transaction ends.
+  package func exclusively() async throws { _ = try await query(Self.exclusiveSQL) }
+
+  private static let exclusiveSQL = SQL(
+    // Writers come one at a time.
+    sqlite: "SELECT 1", postgres: "SELECT 1 FROM pg_advisory_xact_lock(7237955317802)")
+
+  /// As `exclusively()`, among the transactions that name the same number.
+  package func exclusively(on number: Int64) async throws {
+    _ = try await query(Self.exclusiveOnSQL, [.integer(number)])
+  }
+
+  private static let exclusiveOnSQL = SQL(
+    sqlite: "SELECT 1", postgres: "SELECT 1 FROM pg_advisory_xact_lock($1)")
+
+  /// Lets the commit fail with `DatabaseError.Kind.expired` where the transaction began longer ago
+  /// than this by the database's own clock: for what was decided on knowledge that gets old. With
+  /// SQLite, whose writer never waits for a network, it has no effect.
+  package func expire(afterMilliseconds milliseconds: Int) { maximumMilliseconds = milliseconds }
+
+  /// Calls `hook` after the commit, before the writer's caller goes on; in the order of commits on
+  /// SQLite, and without an order between connections on Postgres. Not called where the transaction
+  /// fails. This is where events come from.
+  package func afterCommit(_ hook: @escaping @Sendable () -> Void) { commitHooks.append(hook) }
+}
+
+/// A driver's connection inside a transaction.
+protocol SQLConnection {
+  func run(_ statement: Statement) async throws -> ResultSet
+  func run(_ statements: [Statement]) async throws -> [ResultSet]
+  func run(_ statement: Statement, stoppingAfter bytes: Int) async throws -> ResultSet
+}
