@@ -77,7 +77,7 @@ package struct LocalTokens: Sendable {
     guard let bytes = Base64URL.decode(token), bytes.count == 56 else { return nil }
     let body = Array(bytes[..<24])
     guard SecretBytes.areEqual(Array(bytes[24...]), Hash.hmacSHA256(body, key: refreshKey)),
-      let session = UUID(bytes: body[..<16])
+      let session = UUID(bytes: Array(body[..<16]))
     else { return nil }
     let count = body[16...].reduce(UInt64(0)) { $0 << 8 | UInt64($1) }
     return (SessionID(session), Int64(bitPattern: count))

@@ -1,17 +1,18 @@
 /// First in, first out, in an array with a moving beginning: both ends cost amortized constant time.
+/// Inlinable, since it stands on the path of every message.
 package struct Queue<Element> {
-  private var elements: [Element?] = []
-  private var head = 0
+  @usableFromInline package var elements: [Element?] = []
+  @usableFromInline package var head = 0
 
-  package init() {}
+  @inlinable package init() {}
 
-  package var count: Int { elements.count - head }
-  package var isEmpty: Bool { head == elements.count }
-  package var first: Element? { isEmpty ? nil : elements[head] }
+  @inlinable package var count: Int { elements.count - head }
+  @inlinable package var isEmpty: Bool { head == elements.count }
+  @inlinable package var first: Element? { isEmpty ? nil : elements[head] }
 
-  package mutating func append(_ element: Element) { elements.append(element) }
+  @inlinable package mutating func append(_ element: Element) { elements.append(element) }
 
-  package mutating func popFirst() -> Element? {
+  @inlinable package mutating func popFirst() -> Element? {
     guard !isEmpty else { return nil }
     let element = elements[head]
     // Let go of at once, not when the array is next made shorter.
@@ -28,14 +29,14 @@ package struct Queue<Element> {
   }
 
   /// Takes the elements at the front for which `isWanted` holds, up to the first for which it does not.
-  package mutating func popWhile(_ isWanted: (Element) -> Bool) -> [Element] {
+  @inlinable package mutating func popWhile(_ isWanted: (Element) -> Bool) -> [Element] {
     var taken: [Element] = []
     while let next = first, isWanted(next), let element = popFirst() { taken.append(element) }
     return taken
   }
 
   /// Takes everything.
-  package mutating func popAll() -> [Element] {
+  @inlinable package mutating func popAll() -> [Element] {
     defer { self = Queue() }
     return elements[head...].compactMap(\.self)
   }

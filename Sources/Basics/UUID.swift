@@ -34,19 +34,11 @@ package struct UUID: Hashable, Sendable {
     self.low = low
   }
 
-  /// The 16 bytes as stored in the database; nil unless there are exactly 16.
-  package init?(bytes: some Collection<UInt8>) {
+  /// The 16 bytes, most significant first; nil unless there are exactly 16.
+  package init?(bytes: [UInt8]) {
     guard bytes.count == 16 else { return nil }
-    var halves: (UInt64, UInt64) = (0, 0)
-    for (index, byte) in bytes.enumerated() {
-      if index < 8 {
-        halves.0 = halves.0 << 8 | UInt64(byte)
-      } else {
-        halves.1 = halves.1 << 8 | UInt64(byte)
-      }
-    }
-    high = halves.0
-    low = halves.1
+    high = bytes[..<8].reduce(0) { $0 << 8 | UInt64($1) }
+    low = bytes[8...].reduce(0) { $0 << 8 | UInt64($1) }
   }
 
   /// The 16 bytes, most significant first.

@@ -108,7 +108,7 @@ enum EntryCoding {
     case .event(let event): bytes = Array("event\0\(text(of: event))".utf8)
     case .erased, .unknown: return nil
     }
-    return UUID(bytes: Hash.blake2b128(bytes))
+    return Hash.blake2b128(bytes)
   }
 }
 

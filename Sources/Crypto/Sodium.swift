@@ -1,3 +1,4 @@
+package import Basics
 internal import CSodium
 
 /// libsodium, started once. Every function of this target goes through `ready` first.
@@ -29,12 +30,16 @@ package enum SecretBytes {
 /// Digests and message authentication.
 package enum Hash {
   /// BLAKE2b of 16 bytes (RFC 7693): tells one content from another, cheaper than SHA-256.
-  package static func blake2b128(_ bytes: [UInt8]) -> [UInt8] {
+  package static func blake2b128(_ bytes: [UInt8]) -> UUID {
     Sodium.ready
-    var digest = [UInt8](repeating: 0, count: 16)
-    // Fails only for lengths out of range; 16 is the smallest that the library calls safe.
-    _ = crypto_generichash(&digest, digest.count, bytes, UInt64(bytes.count), nil, 0)
-    return digest
+    var digest: (UInt64, UInt64) = (0, 0)
+    withUnsafeMutablePointer(to: &digest) { pointer in
+      pointer.withMemoryRebound(to: UInt8.self, capacity: 16) {
+        // Fails only for lengths out of range; 16 is the smallest that the library calls safe.
+        _ = crypto_generichash($0, 16, bytes, UInt64(bytes.count), nil, 0)
+      }
+    }
+    return UUID(high: UInt64(bigEndian: digest.0), low: UInt64(bigEndian: digest.1))
   }
 
   /// HMAC-SHA-256 (RFC 2104), 32 bytes, with a key of any length.

@@ -30,7 +30,9 @@ package enum SQLValue: Sendable, Equatable {
   /// A blob of 16 bytes, without an array: ids are in every row.
   case uuid(UUID)
 
-  package static func id<Entity>(_ value: Identifier<Entity>) -> SQLValue { .uuid(value.uuid) }
+  @inlinable package static func id<Entity>(_ value: Identifier<Entity>) -> SQLValue {
+    .uuid(value.uuid)
+  }
   /// A blob as it came from a database.
   static func blobOrUUID(_ bytes: UnsafeRawBufferPointer) -> SQLValue {
     if bytes.count == 16 {
@@ -45,7 +47,9 @@ package enum SQLValue: Sendable, Equatable {
   package static func room(_ value: RoomID) -> SQLValue { .integer(value.value) }
   package static func time(_ value: Timestamp) -> SQLValue { .integer(value.milliseconds) }
   package static func bool(_ value: Bool) -> SQLValue { .integer(value ? 1 : 0) }
-  package static func optional<Value>(_ value: Value?, _ make: (Value) -> SQLValue) -> SQLValue {
+  @inlinable package static func optional<Value>(
+    _ value: Value?, _ make: (Value) -> SQLValue
+  ) -> SQLValue {
     value.map(make) ?? .null
   }
 }
@@ -91,7 +95,7 @@ package struct Row: Sendable {
     return value
   }
 
-  package func id<Entity>(
+  @inlinable package func id<Entity>(
     _ column: Int, as _: Identifier<Entity>.Type = Identifier<Entity>.self
   ) throws -> Identifier<Entity> { Identifier(try uuid(column)) }
 
@@ -103,7 +107,7 @@ package struct Row: Sendable {
   }
 
   /// Nil for NULL, else what `read` makes of the column.
-  package func optional<Value>(_ column: Int, _ read: (Int) throws -> Value) rethrows -> Value? {
+  @inlinable package func optional<Value>(_ column: Int, _ read: (Int) throws -> Value) rethrows -> Value? {
     isNull(column) ? nil : try read(column)
   }
 }

@@ -36,7 +36,7 @@ package final class SQLiteDatabase: SQLDatabase {
   ) throws {
     do {
       let connection = try Self.open(path, migrations)
-      SyncTimer.install(on: connection, histogram: metrics.syncSeconds)
+      WriteAheadLogFile.install(on: connection, syncSeconds: metrics.syncSeconds)
       readConnections = try ReadConnections(path: path, count: readerCount)
       checkpointer = try SQLiteCheckpointer(path: path, metrics: metrics, log: log)
       writer = SQLiteWriter(

@@ -3,8 +3,8 @@ internal import CSQLite
 
 /// The only writer of the embedded database, on a thread of its own.
 ///
-/// All transactions that wait and a batch of each group-commit work go into one commit, each in a
-/// savepoint; one `fdatasync` makes all of them durable. Nothing is answered or published before
+/// A batch of each group-commit work and all transactions that wait go into one commit, each in a
+/// savepoint but the first; one `fdatasync` makes all of them durable. Nothing is answered or published before
 /// COMMIT succeeded.
 final class SQLiteWriter: @unchecked Sendable {
   // Unchecked: what callers touch is behind `monitor`; the rest belongs to the thread.
@@ -180,11 +180,13 @@ final class SQLiteWriter: @unchecked Sendable {
     var written: [Written] = []
     do {
       try connection.control("BEGIN IMMEDIATE")
-      for pending in transactions { hooks += try runInSavepoint(pending) }
+      var isFirst = true
       while let batch = batches.first {
         batches.removeFirst()
-        try write(batch, &written)
+        if isFirst { try writeFirst(batch, &written) } else { try write(batch, &written) }
+        isFirst = false
       }
+      for pending in transactions { hooks += try runInSavepoint(pending) }
       try connection.control("COMMIT")
     } catch {
       // The whole transaction is lost: by SQLite's own doing, or because BEGIN or COMMIT failed.
@@ -197,11 +199,11 @@ final class SQLiteWriter: @unchecked Sendable {
     }
     metrics.commitSeconds.observe(Int((Monotonic.nanoseconds - start) / 1000))
     metrics.batchSizes.observe(transactions.count)
-    for hook in hooks { hook() }
     for entry in written {
       for hook in entry.hooks { hook() }
       entry.batch.finish(entry.failure)
     }
+    for hook in hooks { hook() }
     for pending in transactions { pending.finish(nil) }
   }
 
@@ -245,6 +247,35 @@ final class SQLiteWriter: @unchecked Sendable {
     }
   }
 
+  /// Writes the batch that comes first in the commit, without a savepoint: inside one SQLite copies
+  /// every page before it changes it, which costs a fifth of the writer's time. Where the database
+  /// refuses the batch, the commit begins again: nothing else was in it.
+  private func writeFirst(_ batch: any GroupCommitBatch, _ written: inout [Written]) throws {
+    let transaction = Transaction(connection)
+    let outcome = executor.run(transaction) { try await batch.write(in: $0) }
+    switch outcome {
+    case .success where !connection.isOutsideTransaction:
+      written.append(Written(batch: batch, failure: nil, hooks: transaction.commitHooks))
+    case .failure(let failure) where !isTransient(failure):
+      do {
+        if !connection.isOutsideTransaction { try connection.control("ROLLBACK") }
+        try connection.control("BEGIN IMMEDIATE")
+      } catch {
+        written.append(Written(batch: batch, failure: error, hooks: []))
+        throw error
+      }
+      try divide(batch, failure, &written)
+    case .success, .failure:
+      written.append(Written(batch: batch, failure: nil, hooks: []))
+      throw transientFailure(of: outcome)
+    }
+  }
+
+  private func transientFailure(of outcome: Swift.Result<Void, any Error>) -> any Error {
+    if case .failure(let failure) = outcome { return failure }
+    return DatabaseError(kind: .unavailable, message: "SQLite rolled the transaction back")
+  }
+
   /// Writes a batch in a savepoint. Where the database refuses it, what it divides into is written
   /// instead, each in a savepoint of its own, until what is refused stands alone. Throws only where the
   /// whole transaction is gone, with all of this batch among `written`.
@@ -266,20 +297,26 @@ final class SQLiteWriter: @unchecked Sendable {
     switch outcome {
     case .success:
       written.append(Written(batch: batch, failure: nil, hooks: transaction.commitHooks))
-    case .failure(let failure):
-      var parts = isTransient(failure) ? [] : batch.divide()
-      guard !parts.isEmpty else {
-        metrics.refusedAlone.add()
-        log.error("group_commit_refused", ["cause": .init("\(failure)")])
-        written.append(Written(batch: batch, failure: unavailable(failure), hooks: []))
-        return
-      }
-      while !parts.isEmpty {
-        let part = parts.removeFirst()
-        do { try write(part, &written) } catch {
-          written += parts.map { Written(batch: $0, failure: error, hooks: []) }
-          throw error
-        }
+    case .failure(let failure): try divide(batch, failure, &written)
+    }
+  }
+
+  /// Writes what a refused batch divides into; the batch itself is done where there is nothing.
+  private func divide(
+    _ batch: any GroupCommitBatch, _ failure: any Error, _ written: inout [Written]
+  ) throws {
+    var parts = isTransient(failure) ? [] : batch.divide()
+    guard !parts.isEmpty else {
+      metrics.refusedAlone.add()
+      log.error("group_commit_refused", ["cause": .init("\(failure)")])
+      written.append(Written(batch: batch, failure: unavailable(failure), hooks: []))
+      return
+    }
+    while !parts.isEmpty {
+      let part = parts.removeFirst()
+      do { try write(part, &written) } catch {
+        written += parts.map { Written(batch: $0, failure: error, hooks: []) }
+        throw error
       }
     }
   }

@@ -1,0 +1,143 @@
+internal import Basics
+internal import CSQLite
+
+/// Stands between SQLite and the write-ahead log of the writer's connection: gathers a commit's writes,
+/// and times its sync.
+///
+/// SQLite writes each page of a commit by itself, in two calls, one after the other in the file, and then
+/// syncs. Here they are gathered and written with one call before the sync. Nobody reads them earlier:
+/// other connections are told of a commit's pages after its sync (`synchronous = FULL`), and this
+/// connection's own readings are preceded by the write as well. What is gathered when the power goes is
+/// what was not synced yet.
+///
+/// SQLite gives the open file by SQLITE_FCNTL_JOURNAL_POINTER. A file's methods are a table of functions
+/// (https://www.sqlite.org/c3ref/io_methods.html); a copy with some entries replaced takes its place
+/// until the file is closed, when the connection is.
+enum WriteAheadLogFile {
+  /// The copy, with what the replaced entries need behind it. Lives as long as the process: it is some
+  /// hundred bytes a database.
+  private struct Methods {
+    // First: SQLite reads the address of this struct as that of the table.
+    var table: sqlite3_io_methods
+    let original: UnsafePointer<sqlite3_io_methods>
+    let gathered: Gathered
+  }
+
+  /// Writes that follow each other in the file. On the connection's thread only.
+  private final class Gathered {
+    let syncSeconds: Histogram
+    private let buffer = UnsafeMutableRawBufferPointer.allocate(
+      byteCount: Gathered.capacity, alignment: 16)
+    private var count = 0
+    /// Where the first of them belongs.
+    private var offset: sqlite3_int64 = 0
+
+    /// SQLite's own files take less than 128 KiB in one call; this is 30 pages with their headers.
+    private static let capacity = 30 * (4096 + 24)
+
+    init(syncSeconds: Histogram) { self.syncSeconds = syncSeconds }
+    deinit { buffer.deallocate() }
+
+    /// Keeps a write. Returns SQLite's code of those that had to be written for it.
+    func add(
+      _ bytes: UnsafeRawBufferPointer, at offset: sqlite3_int64, _ file: File
+    ) -> Int32 {
+      if offset != self.offset + sqlite3_int64(count) || count + bytes.count > Self.capacity {
+        let status = flush(file)
+        guard status == SQLITE_OK else { return status }
+        self.offset = offset
+      }
+      guard bytes.count <= Self.capacity, let source = bytes.baseAddress else {
+        return file.methods.xWrite(file.pointer, bytes.baseAddress, Int32(bytes.count), offset)
+      }
+      buffer.baseAddress.map { ($0 + count).copyMemory(from: source, byteCount: bytes.count) }
+      count += bytes.count
+      return SQLITE_OK
+    }
+
+    /// Writes what was gathered. Where that fails it is dropped: SQLite rolls the transaction back that it
+    /// is of.
+    func flush(_ file: File) -> Int32 {
+      guard count > 0 else { return SQLITE_OK }
+      let status = file.methods.xWrite(file.pointer, buffer.baseAddress, Int32(count), offset)
+      offset += sqlite3_int64(count)
+      count = 0
+      return status
+    }
+  }
+
+  /// An open file with the methods that SQLite's own VFS gave it.
+  private struct File {
+    let pointer: UnsafeMutablePointer<sqlite3_file>
+    let methods: sqlite3_io_methods
+    let gathered: Gathered
+
+    /// Nil for a file whose table is not ours; this function stands in no other.
+    init?(_ pointer: UnsafeMutablePointer<sqlite3_file>?) {
+      guard let pointer, let table = UnsafeRawPointer(pointer.pointee.pMethods) else { return nil }
+      let methods = table.assumingMemoryBound(to: Methods.self)
+      self.pointer = pointer
+      self.methods = methods.pointee.original.pointee
+      gathered = methods.pointee.gathered
+    }
+
+    func flush() -> Int32 { gathered.flush(self) }
+  }
+
+  /// Puts itself before the log of a connection that has one open. Without the file nothing is gathered
+  /// and nothing measured, and nothing else is lost.
+  static func install(on connection: SQLiteConnection, syncSeconds: Histogram) {
+    var pointer: UnsafeMutablePointer<sqlite3_file>?
+    let status = sqlite3_file_control(
+      connection.handle, "main", SQLITE_FCNTL_JOURNAL_POINTER, &pointer)
+    guard status == SQLITE_OK, let pointer, let methods = pointer.pointee.pMethods else { return }
+    let copy = UnsafeMutablePointer<Methods>.allocate(capacity: 1)
+    copy.initialize(
+      to: Methods(
+        table: methods.pointee, original: methods, gathered: Gathered(syncSeconds: syncSeconds)))
+    replaceEntries(&copy.pointee.table)
+    pointer.pointee.pMethods = UnsafeRawPointer(copy).assumingMemoryBound(
+      to: sqlite3_io_methods.self)
+  }
+
+  private static func replaceEntries(_ table: inout sqlite3_io_methods) {
+    table.xWrite = { pointer, bytes, count, offset in
+      guard let file = File(pointer) else { return SQLITE_IOERR }
+      return file.gathered.add(
+        UnsafeRawBufferPointer(start: bytes, count: Int(count)), at: offset, file)
+    }
+    table.xSync = { pointer, flags in
+      guard let file = File(pointer) else { return SQLITE_IOERR }
+      let written = file.flush()
+      guard written == SQLITE_OK else { return written }
+      let start = Monotonic.nanoseconds
+      let status = file.methods.xSync(file.pointer, flags)
+      file.gathered.syncSeconds.observe(Int((Monotonic.nanoseconds - start) / 1000))
+      return status
+    }
+    table.xRead = { pointer, bytes, count, offset in
+      guard let file = File(pointer) else { return SQLITE_IOERR }
+      let written = file.flush()
+      guard written == SQLITE_OK else { return written }
+      return file.methods.xRead(file.pointer, bytes, count, offset)
+    }
+    table.xTruncate = { pointer, size in
+      guard let file = File(pointer) else { return SQLITE_IOERR }
+      let written = file.flush()
+      guard written == SQLITE_OK else { return written }
+      return file.methods.xTruncate(file.pointer, size)
+    }
+    table.xFileSize = { pointer, size in
+      guard let file = File(pointer) else { return SQLITE_IOERR }
+      let written = file.flush()
+      guard written == SQLITE_OK else { return written }
+      return file.methods.xFileSize(file.pointer, size)
+    }
+    table.xClose = { pointer in
+      guard let file = File(pointer) else { return SQLITE_IOERR }
+      // Of a commit everything was written with its sync; this is of none.
+      _ = file.flush()
+      return file.methods.xClose(file.pointer)
+    }
+  }
+}
