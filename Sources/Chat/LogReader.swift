@@ -20,7 +20,7 @@ package struct LogReader: Sendable {
   /// Entries from `after` + 1 on, without a gap, at most to `through` and to where the log ends. Ends
   /// earlier, though never before the first, where they come to `bytes` or to more than `limit`.
   package func entries(
-    in room: Room, after: Int64, through: Int64, limit: Int64 = .max,
+    in room: Room, after: Int64, through: Int64, limit: Int64 = LogReader.readEntries,
     bytes: Int = LogReader.readBytes
   ) async throws -> [Entry] {
     let count = min(through - after, limit)
@@ -48,8 +48,9 @@ package struct LogReader: Sendable {
     return whole
   }
 
-  /// What one reading may bring; its first entry may be larger.
+  /// What one reading may bring; its first entry may be larger than the bytes.
   package static let readBytes = 512 * 1024
+  package static let readEntries: Int64 = 1024
 
   /// The entries with `unknown` ones where seqs are missing.
   private static func fill(

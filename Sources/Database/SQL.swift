@@ -107,7 +107,9 @@ package struct Row: Sendable {
   }
 
   /// Nil for NULL, else what `read` makes of the column.
-  @inlinable package func optional<Value>(_ column: Int, _ read: (Int) throws -> Value) rethrows -> Value? {
+  @inlinable package func optional<Value>(_ column: Int, _ read: (Int) throws -> Value) rethrows
+    -> Value?
+  {
     isNull(column) ? nil : try read(column)
   }
 }

@@ -12,38 +12,38 @@ internal import Web
 /// checked) holds up only what depends on it, but nothing is served before `ready` is out.
 final class RelaySession: WebSocketHandler, RoomListener {
   let connection: Hub.Connection
-  private(set) var caller: Caller?
+  var caller: Caller?
   let dialect = Dialect.relay
   /// False for `?subscribe=none`: only what is asked for.
-  private let followsAllRooms: Bool
+  let followsAllRooms: Bool
   // Unowned: a relay lives as long as its loop, and sockets less.
-  private unowned let loop: RelayLoop
-  private let services: RelayServices
+  unowned let loop: RelayLoop
+  let services: RelayServices
   private var allowance: FrameAllowance
-  private var state = State.opening
+  var state = State.opening
   private var waiting = WaitingFrames()
   private var outbox = Outbox()
   /// Rooms that this socket is subscribed to, or waits for, each with the head it was last told.
-  private var heads: [RoomID: Int64] = [:]
+  var heads: [RoomID: Int64] = [:]
   /// Rooms that the client unsubscribed from: they do not come back by themselves.
-  private var left: Set<RoomID> = []
+  var left: Set<RoomID> = []
   /// Rooms that became readable while `ready` was being prepared.
-  private var becameReadable: Set<RoomID> = []
+  var becameReadable: Set<RoomID> = []
   /// Acknowledgements that wait until this socket has been sent their entries.
   private var heldAcks: [RoomID: [Entry]] = [:]
   private var heldAckBytes = 0
   private var heartbeatDue: Int64
   /// `ready` is out by then, or the client is to try again.
   private let openingDue: Int64
-  private var isExpiryAnnounced = false
+  var isExpiryAnnounced = false
   /// False where there are more rooms than `ready` lists: the others are subscribed to by name.
   private var listsAllRooms = true
   /// Whether the rooms that new claims opened are being looked for, and are to be looked for again.
-  private var isFollowing = false
-  private var mustFollowAgain = false
+  var isFollowing = false
+  var mustFollowAgain = false
   private var isCounted = false
 
-  private enum State {
+  enum State {
     /// `ready` is being prepared.
     case opening
     /// A token is checked; what comes behind it is served with the claims that it brings.
@@ -53,7 +53,6 @@ final class RelaySession: WebSocketHandler, RoomListener {
   }
 
   private static let heartbeatMilliseconds: Int64 = 25_000
-  private static let followAgainMilliseconds = 1000
   private static let expiryWarningMilliseconds: Int64 = 60_000
   /// Channels of one frame that cost no more than the frame itself.
   private static let channelsPerFrame = 100
@@ -70,7 +69,7 @@ final class RelaySession: WebSocketHandler, RoomListener {
       Monotonic.milliseconds + Int64(loop.services.settings.handshakeSeconds) * 1000
   }
 
-  private var feeds: RoomFeeds { loop.feeds }
+  var feeds: RoomFeeds { loop.feeds }
 
   // MARK: Opening
 
@@ -148,7 +147,7 @@ final class RelaySession: WebSocketHandler, RoomListener {
   func gateOpened() { serveWaiting() }
 
   /// Serves what waited, until something has to be waited for again.
-  private func serveWaiting() {
+  func serveWaiting() {
     let wasFull = waiting.isFull
     while case .open = state, feeds.mayServe, let frame = waiting.next() {
       frame.withUnsafeBytes { serve($0) }
@@ -213,11 +212,11 @@ final class RelaySession: WebSocketHandler, RoomListener {
     }
   }
 
-  private func send(_ frame: [UInt8], after room: RoomID? = nil) {
+  func send(_ frame: [UInt8], after room: RoomID? = nil) {
     feeds.send(frame, to: self, after: room)
   }
 
-  private func fail(_ code: ErrorCode, clientID: String?, channel: String? = nil) {
+  func fail(_ code: ErrorCode, clientID: String?, channel: String? = nil) {
     send(feeds.frames.error(code, clientID: clientID, channelID: channel))
   }
 
@@ -433,125 +432,6 @@ final class RelaySession: WebSocketHandler, RoomListener {
   }
 
   func drained() { feeds.drained(self) }
-
-  // MARK: Credentials
-
-  private func renew(_ token: Secret<String>, _ clientID: String?) {
-    state = .renewing
-    let session = LoopBound(self, on: loop.loop)
-    loop.loop.task { [services] in
-      do {
-        let renewed = try await services.authenticator.authenticate(.bearer(token))
-        session.value.renewed(renewed, clientID)
-      } catch { session.value.notRenewed(error, clientID) }
-    }
-  }
-
-  private func renewed(_ new: Caller, _ clientID: String?) {
-    guard let old = caller, case .renewing = state else { return }
-    state = .open
-    // What waited is served with the claims that this brings, or with the old ones where it is refused.
-    defer { serveWaiting() }
-    guard new.userID == old.userID else {
-      fail(.notSameUser, clientID: clientID)
-      return
-    }
-    // A cookie's socket lives as long as its session, whatever token it shows besides.
-    let keepsCookie = old.expiresAt == nil && old.sessionID == new.sessionID
-    let renewed =
-      keepsCookie
-      ? Caller(principal: new.principal.withoutExpiry, affiliations: new.affiliations) : new
-    isExpiryAnnounced = false
-    send(feeds.frames.authed(renewed))
-    use(renewed)
-  }
-
-  /// From here on the socket acts for the caller as it is now.
-  private func use(_ new: Caller) {
-    guard let old = caller else { return }
-    caller = new
-    // The version of what it belongs to, which drafts name, may be another all the same.
-    if new.hasSameClaims(as: old) { return }
-    feeds.renewed(self, from: old, in: Array(heads.keys))
-    if followsAllRooms { followNewRooms() }
-  }
-
-  func affiliationsChanged(_ affiliations: Affiliations) {
-    guard let caller, caller.affiliations.map({ $0.version < affiliations.version }) ?? false else {
-      return
-    }
-    use(caller.with(affiliations))
-  }
-
-  func invited(to room: Room, _ rule: RoomRule) {
-    guard let caller else { return }
-    send(
-      feeds.frames.invitation(to: room, rule, isForUser: rule.subject == caller.userID.uuid))
-  }
-
-  private func notRenewed(_ error: any Error, _ clientID: String?) {
-    guard case .renewing = state else { return }
-    state = .open
-    defer { serveWaiting() }
-    let code = (error as? AppError)?.code ?? .unavailable
-    services.logRefusal(error, connection.socket.address)
-    fail(code == .unavailable ? .unavailable : .invalidToken, clientID: clientID)
-  }
-
-  /// Looks for rooms that new claims opened; once more at the end where claims change meanwhile.
-  private func followNewRooms() {
-    guard let caller else { return }
-    guard !isFollowing else {
-      mustFollowAgain = true
-      return
-    }
-    isFollowing = true
-    let session = LoopBound(self, on: loop.loop)
-    loop.loop.task { [services] in
-      do {
-        let (ids, _) = try await services.rooms.latestReadableRooms(for: caller)
-        session.value.follow(ids)
-      } catch {
-        services.log.warning("rooms_not_listed", ["cause": .init("\(error)")])
-        session.value.followLater()
-      }
-    }
-  }
-
-  private func followLater() {
-    loop.loop.schedule(after: Self.followAgainMilliseconds) { [weak self] in
-      guard let self, connection.socket.isOpen else { return }
-      isFollowing = false
-      followNewRooms()
-    }
-  }
-
-  private func follow(_ ids: [RoomID]) {
-    isFollowing = false
-    guard connection.socket.isOpen else { return }
-    defer {
-      if mustFollowAgain {
-        mustFollowAgain = false
-        followNewRooms()
-      }
-    }
-    for id in ids where heads[id] == nil && !left.contains(id) {
-      heads[id] = 0
-      feeds.attach(self, to: id, .became)
-    }
-  }
-
-  func follows(_ roomID: RoomID) -> Bool {
-    guard followsAllRooms else { return false }
-    if case .opening = state {
-      // `ready` comes first; it lists the room.
-      becameReadable.insert(roomID)
-      return false
-    }
-    return !left.contains(roomID)
-  }
-
-  func sessionEnded() { loop.hub.close(connection, .revoked) }
 
   // MARK: Time
 

@@ -14,71 +14,20 @@ final class RoomFeeds {
   private let log: LogReader
   private let directory: RoomDirectory
   private let memberships: any Memberships
-  private let gate: DeliveryGate
   private let node: NodeID
   private let metrics: LiveMetrics
   private let relayMetrics: RelayMetrics
   private let logger: Log
 
-  /// A feed with the topics of its two dialects.
-  private final class Served {
-    var feed = RoomFeed()
-    let relay = Hub.Topic()
-    let nano = Hub.Topic()
-    /// Version that an event named while the room was being read.
-    var wantedVersion: Int64 = 0
-    var unusedSince: Int64?
-    /// Acknowledgements that wait for their entry's broadcast, by seq, with who gets them.
-    var heldAcks: [Int64: (entry: Entry, sockets: [UInt64])] = [:]
-    var waiters: [(Result<Room?, AppError>) -> Void] = []
-
-    func topic(_ dialect: Dialect) -> Hub.Topic { dialect == .relay ? relay : nano }
-
-    func answerWaiters(_ result: Result<Room?, AppError>) {
-      let waiting = waiters
-      waiters = []
-      for waiter in waiting { waiter(result) }
-    }
-  }
-
-  private var rooms: [RoomID: Served] = [:]
-  private var listeners: [UInt64: any RoomListener] = [:]
-  private var listenersByUser: [UserID: Set<UInt64>] = [:]
-  private var listenersByEntity: [UUID: Set<UInt64>] = [:]
-  /// Rooms and accounts that are being read because they changed, with the versions that they are known
-  /// to have. Until then nothing new is delivered in such a room.
-  private var wantedVersions: [RoomID: Wanted] = [:]
-  private var wantedAffiliations: [UserID: Wanted] = [:]
-  /// What came while the gate was closed, and what came of rooms that are being read again.
-  private var held = HeldEvents()
-  private var heldByRoom: [RoomID: HeldEvents] = [:]
-  /// A comparison whose findings are still being read.
-  private var comparedAt: Int64?
-  /// Whether the gate was closed at the last look: what waits for it must be told.
-  private var wasClosed = false
+  private var rooms: [RoomID: ServedRoom] = [:]
+  private var listeners = ListenerIndex()
+  private let reloads: AccessReloads
+  private let intake: EventIntake
   private lazy var replays = Replays(feeds: self)
-
-  /// A version that something said there is.
-  private struct Wanted {
-    var version: Int64
-    /// Whether it was named after the reading that is under way began.
-    var isLater = false
-    var failures = 0
-
-    /// Another event names a version.
-    mutating func note(_ version: Int64) {
-      self.version = max(self.version, version)
-      isLater = true
-    }
-  }
 
   private static let gapMilliseconds = 20
   private static let gapRetryMilliseconds = 1000
-  /// After a reading failed: doubled each time, up to the second.
-  private static let reloadMilliseconds = 100
-  private static let longestReloadMilliseconds = 5000
   private static let unusedMilliseconds: Int64 = 30_000
-  private static let entriesPerGapRead: Int64 = 256
   /// Rooms in one reading: whoever asks for thousands lets others have their turn.
   private static let roomsPerRead = 256
 
@@ -88,7 +37,6 @@ final class RoomFeeds {
   ) {
     self.loop = loop
     self.hub = hub
-    self.gate = gate
     self.directory = directory
     self.metrics = metrics
     log = services.reader
@@ -96,17 +44,32 @@ final class RoomFeeds {
     node = services.node
     relayMetrics = services.metrics
     logger = services.log
+    reloads = AccessReloads(
+      loop: loop, directory: directory, memberships: services.memberships, log: services.log)
+    intake = EventIntake(gate: gate, reloads: reloads)
+    connect()
+  }
+
+  private func connect() {
+    // Unowned: these are owned, and call on the loop only.
+    reloads.roomRead = { [unowned self] id, room in
+      if let room { apply(room, to: id) } else if rooms[id] != nil { handle(id, .changed(nil)) }
+    }
+    reloads.roomDone = { [unowned self] id in intake.release(id) }
+    reloads.affiliationsRead = { [unowned self] in tell($0, $1) }
+    reloads.accountDone = { [unowned self] in intake.openIfKnown() }
+    intake.carryOut = { [unowned self] in carryOut($0) }
+    intake.headKnown = { [unowned self] in handle($0, .head($1, asOf: 0)) }
+    intake.opened = { [unowned self] in
+      for listener in listeners.all { listener.gateOpened() }
+    }
   }
 
   // MARK: Listeners
 
   /// From here on the listener is found by its user and entities, and hears of its messages.
   func add(_ listener: any RoomListener) {
-    guard let caller = listener.caller else { return }
-    let number = listener.connection.number
-    listeners[number] = listener
-    listenersByUser[caller.userID, default: []].insert(number)
-    for entity in caller.entities { listenersByEntity[entity, default: []].insert(number) }
+    if let caller = listener.caller { listeners.add(listener.connection.number, listener, caller) }
   }
 
   func listener(_ number: UInt64) -> (any RoomListener)? { listeners[number] }
@@ -116,24 +79,13 @@ final class RoomFeeds {
     let number = listener.connection.number
     for id in roomIDs { detach(listener, from: id) }
     replays.forget(number)
-    guard listeners.removeValue(forKey: number) != nil, let caller = listener.caller else { return }
-    unindex(number, caller)
-  }
-
-  private func unindex(_ number: UInt64, _ caller: Caller) {
-    listenersByUser[caller.userID]?.remove(number)
-    if listenersByUser[caller.userID]?.isEmpty == true { listenersByUser[caller.userID] = nil }
-    for entity in caller.entities {
-      listenersByEntity[entity]?.remove(number)
-      if listenersByEntity[entity]?.isEmpty == true { listenersByEntity[entity] = nil }
-    }
+    _ = listeners.remove(number, listener.caller)
   }
 
   /// The listener's claims changed from `old`: rooms that it may not read any more are revoked.
   func renewed(_ listener: any RoomListener, from old: Caller, in roomIDs: some Sequence<RoomID>) {
     guard let caller = listener.caller else { return }
-    unindex(listener.connection.number, old)
-    add(listener)
+    listeners.move(listener.connection.number, from: old, to: caller)
     for id in roomIDs { handle(id, .renew(listener.connection.number, caller)) }
   }
 
@@ -226,11 +178,11 @@ final class RoomFeeds {
   /// Reads those of the rooms that are not served yet, together: before each is asked for.
   func prepare(_ ids: [RoomID]) { load(ids.filter { rooms[$0] == nil }) }
 
-  private func served(_ id: RoomID) -> Served {
+  private func served(_ id: RoomID) -> ServedRoom {
     if let known = rooms[id] { return known }
     load([id])
     // `load` has just put it there.
-    return rooms[id] ?? Served()
+    return rooms[id] ?? ServedRoom()
   }
 
   // MARK: Events
@@ -242,11 +194,10 @@ final class RoomFeeds {
   /// old.
   func apply(_ events: [Event]) {
     loop.preconditionOnLoop()
-    noteClosedGate()
     var ended: Set<SessionID> = []
     for event in events {
       switch event {
-      case .entry, .receipt: take(event)
+      case .entry, .receipt: intake.take(event)
       case .access(.sessionEnded(let id)): ended.insert(id)
       case .access(.affiliationsChanged(let user, let version)):
         affiliationsChanged(user, version)
@@ -259,63 +210,15 @@ final class RoomFeeds {
         // Sessions that ended come before this in the stream.
         end(ended)
         ended = []
-        comparedAt = begin
-        openGate()
+        intake.compared(at: begin)
       case .epochChanged: closeAll()
       }
     }
     end(ended)
   }
 
-  private func noteClosedGate() { if !gate.isOpen { wasClosed = true } }
-
   /// Whether frames of clients may be served: not while this node does not know who may do what.
-  var mayServe: Bool {
-    noteClosedGate()
-    return !wasClosed
-  }
-
-  /// Opens the gate once all that the last comparison found is applied.
-  private func openGate() {
-    guard let begin = comparedAt, wantedVersions.isEmpty, wantedAffiliations.isEmpty else {
-      return
-    }
-    comparedAt = nil
-    gate.compared(at: begin)
-    guard wasClosed, gate.isOpen else { return }
-    wasClosed = false
-    let waiting = held
-    held = HeldEvents()
-    release(waiting)
-    for number in listeners.keys.sorted() { listeners[number]?.gateOpened() }
-  }
-
-  /// Applies an entry or an answer, or holds it.
-  private func take(_ event: Event) {
-    if wasClosed {
-      held.append(event)
-    } else if let room = Self.room(of: event), wantedVersions[room] != nil {
-      heldByRoom[room, default: HeldEvents()].append(event)
-    } else {
-      carryOut(event)
-    }
-  }
-
-  private static func room(of event: Event) -> RoomID? {
-    switch event {
-    case .entry(let entry, _): entry.roomID
-    case .receipt(let receipt): receipt.draft.roomID
-    default: nil
-    }
-  }
-
-  /// Takes what was held, in order.
-  private func release(_ held: HeldEvents) {
-    for event in held.events { take(event) }
-    for (room, seq) in held.heads.sorted(by: { $0.key < $1.key }) {
-      handle(room, .head(seq, asOf: 0))
-    }
-  }
+  var mayServe: Bool { intake.isOpen }
 
   private func carryOut(_ event: Event) {
     switch event {
@@ -337,7 +240,7 @@ final class RoomFeeds {
   /// The log is another one: every cursor that was given out is void. Clients come back, and are told
   /// to reload.
   private func closeAll() {
-    for listener in Array(listeners.values) { hub.close(listener.connection, .unavailable) }
+    for listener in listeners.all { hub.close(listener.connection, .unavailable) }
   }
 
   private func take(_ receipt: Receipt) {
@@ -376,7 +279,7 @@ final class RoomFeeds {
   private func end(_ sessions: Set<SessionID>) {
     if sessions.isEmpty { return }
     // Rare, and the list of all is short enough to look through once.
-    for listener in Array(listeners.values)
+    for listener in listeners.all
     where listener.caller?.sessionID.map(sessions.contains) == true {
       listener.sessionEnded()
     }
@@ -390,9 +293,7 @@ final class RoomFeeds {
       apply(room, to: id)
       return
     }
-    if wantedVersions[id]?.note(version) != nil { return }
-    wantedVersions[id] = Wanted(version: version)
-    reload(id)
+    reloads.read(id, version: version)
   }
 
   private func apply(_ room: Room, to id: RoomID) {
@@ -407,103 +308,19 @@ final class RoomFeeds {
     offer(room)
   }
 
-  /// Reads a room until that succeeds: a ban must count, however often it fails.
-  private func reload(_ id: RoomID) {
-    wantedVersions[id]?.isLater = false
-    let feeds = LoopBound(self, on: loop)
-    loop.task { [directory, logger] in
-      do {
-        let room = try await directory.reload(id)
-        feeds.value.reloaded(id, room)
-      } catch {
-        logger.warning("room_reload_failed", ["room_id": .init(id), "cause": .init("\(error)")])
-        feeds.value.reloadLater(id)
-      }
-    }
-  }
-
-  private func reloadLater(_ id: RoomID) {
-    let failures = wantedVersions[id]?.failures ?? 0
-    wantedVersions[id]?.failures = failures + 1
-    // Six doublings are beyond the longest: no overflow.
-    let pause = min(
-      Self.reloadMilliseconds << min(failures, 6), Self.longestReloadMilliseconds)
-    // Unowned: feeds live as long as their loop.
-    loop.schedule(after: pause) { [unowned self] in reload(id) }
-  }
-
-  private func reloaded(_ id: RoomID, _ room: Room?) {
-    if let room {
-      apply(room, to: id)
-    } else if rooms[id] != nil {
-      handle(id, .changed(nil))
-    }
-    guard let wanted = wantedVersions[id] else { return }
-    if let room, room.accessVersion < wanted.version {
-      // Named while this was read: the next reading has it. What was named before, and is not in the
-      // database, is no version of this database's.
-      if wanted.isLater {
-        reload(id)
-        return
-      }
-      logger.warning(
-        "room_version_unknown",
-        [
-          "room_id": .init(id), "named": .init(Int(wanted.version)),
-          "is": .init(Int(room.accessVersion)),
-        ])
-    }
-    wantedVersions[id] = nil
-    if let waiting = heldByRoom.removeValue(forKey: id) { release(waiting) }
-    openGate()
-  }
-
   // MARK: What people belong to
 
   private func affiliationsChanged(_ user: UserID, _ version: Int64) {
-    guard listenersByUser[user] != nil else { return }
+    guard !listeners.of(user).isEmpty else { return }
     if let known = memberships.current(user), known.version >= version {
       tell(user, known)
       return
     }
-    if wantedAffiliations[user]?.note(version) != nil { return }
-    wantedAffiliations[user] = Wanted(version: version)
-    reloadAffiliations(of: user)
-  }
-
-  private func reloadAffiliations(of user: UserID) {
-    guard let wanted = wantedAffiliations[user]?.version else { return }
-    wantedAffiliations[user]?.isLater = false
-    let feeds = LoopBound(self, on: loop)
-    loop.task { [memberships, logger] in
-      do {
-        let found = try await memberships.affiliations(of: user, atLeast: wanted)
-        feeds.value.affiliationsReloaded(user, found)
-      } catch {
-        logger.warning(
-          "affiliations_not_read", ["user_id": .init(user), "cause": .init("\(error)")])
-        // Unowned: feeds live as long as their loop.
-        let later = feeds.value
-        later.loop.schedule(after: Self.reloadMilliseconds) { [unowned later] in
-          later.reloadAffiliations(of: user)
-        }
-      }
-    }
-  }
-
-  private func affiliationsReloaded(_ user: UserID, _ affiliations: Affiliations) {
-    tell(user, affiliations)
-    guard let wanted = wantedAffiliations[user] else { return }
-    if affiliations.version < wanted.version, wanted.isLater {
-      reloadAffiliations(of: user)
-      return
-    }
-    wantedAffiliations[user] = nil
-    openGate()
+    reloads.read(user, version: version)
   }
 
   private func tell(_ user: UserID, _ affiliations: Affiliations) {
-    for number in (listenersByUser[user] ?? []).sorted() {
+    for number in listeners.of(user).sorted() {
       listeners[number]?.affiliationsChanged(affiliations)
     }
   }
@@ -511,7 +328,7 @@ final class RoomFeeds {
   /// Tells those who may answer of a rule that waits. A signal only: who misses it finds the invitation
   /// in the list.
   private func invited(_ subject: UUID, to id: RoomID, _ version: Int64) {
-    let numbers = (listenersByUser[UserID(subject)] ?? []).union(listenersByEntity[subject] ?? [])
+    let numbers = listeners.meant(by: subject)
     guard !numbers.isEmpty else { return }
     let feeds = LoopBound(self, on: loop)
     loop.task { [directory, logger] in
@@ -537,10 +354,9 @@ final class RoomFeeds {
 
   /// Subscribes those who follow all rooms and may read this one now.
   private func offer(_ room: Room) {
-    var numbers = listenersByUser[room.ownerUser] ?? []
+    var numbers = listeners.of(room.ownerUser)
     for rule in room.rules where rule.isAccepted {
-      numbers.formUnion(listenersByUser[UserID(rule.subject)] ?? [])
-      numbers.formUnion(listenersByEntity[rule.subject] ?? [])
+      numbers.formUnion(listeners.meant(by: rule.subject))
     }
     for number in numbers.sorted() {
       guard let listener = listeners[number], listener.follows(room.id),
@@ -571,7 +387,7 @@ final class RoomFeeds {
     }
   }
 
-  private func carryOut(_ output: RoomFeed.Output, _ id: RoomID, _ served: Served) {
+  private func carryOut(_ output: RoomFeed.Output, _ id: RoomID, _ served: ServedRoom) {
     switch output {
     case .publish(let entry): publish(entry, served)
     case .admit(let subscriber, let purpose, let seq):
@@ -629,7 +445,7 @@ final class RoomFeeds {
         [unowned self] in handle(id, .gapTimeout)
       }
     case .readGap(let after, let through):
-      readLog(id, after, min(through, after + Self.entriesPerGapRead)) { [weak self] in
+      readLog(id, after, through) { [weak self] in
         guard let self else { return }
         handle(id, .gapRead($0))
         if lastSeq(id).map({ $0 > after }) == true { relayMetrics.headsHealed.add() }
@@ -639,7 +455,7 @@ final class RoomFeeds {
 
   /// The subscriber's listener, which has been sent what the topic still held for it, and hears the
   /// topic no more.
-  private func leaveTopic(_ subscriber: UInt64, _ served: Served) -> (any RoomListener)? {
+  private func leaveTopic(_ subscriber: UInt64, _ served: ServedRoom) -> (any RoomListener)? {
     guard let listener = listeners[subscriber] else { return nil }
     hub.unsubscribe(listener.connection, from: served.topic(listener.dialect))
     return listener
@@ -648,11 +464,12 @@ final class RoomFeeds {
   /// The listener has taken all that was sent to it.
   func drained(_ listener: any RoomListener) { replays.goOn(listener.connection.number) }
 
-  private func publish(_ entry: Entry, _ served: Served) {
+  private func publish(_ entry: Entry, _ served: ServedRoom) {
     metrics.deliveries.add(served.relay.count + served.nano.count)
     if !served.relay.isEmpty {
       let frame = frames.relayEntry(entry, withClientID: false)
-      if entry.clientID != nil, let from = entry.from, let senders = listenersByUser[from] {
+      let senders = entry.clientID == nil ? [] : entry.from.map { listeners.of($0) } ?? []
+      if !senders.isEmpty {
         let connections = senders.sorted().compactMap { listeners[$0]?.connection }
         hub.publish(
           frame, to: served.relay, except: connections,
@@ -687,7 +504,7 @@ final class RoomFeeds {
   private func load(_ ids: [RoomID]) {
     let ids = Set(ids).sorted()
     guard !ids.isEmpty else { return }
-    for id in ids { rooms[id] = Served() }
+    for id in ids { rooms[id] = ServedRoom() }
     let feeds = LoopBound(self, on: loop)
     loop.task { [log, directory, logger] in
       for start in stride(from: 0, to: ids.count, by: Self.roomsPerRead) {

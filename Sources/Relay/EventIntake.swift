@@ -1,0 +1,90 @@
+internal import Basics
+internal import Chat
+internal import Events
+internal import Live
+
+/// Holds back what one event loop must not carry out yet: everything while its gate is closed, and what
+/// is of a room while that room's rules are being read. On the loop only.
+///
+/// What takes access away never comes here: it counts at once.
+final class EventIntake {
+  /// Called with an entry or a receipt whose turn has come.
+  var carryOut: (Event) -> Void = { _ in }
+  /// Called where entries of a room were dropped; the log has them, up to this seq.
+  var headKnown: (RoomID, Int64) -> Void = { _, _ in }
+  /// Called when the gate has opened and what waited is carried out.
+  var opened: () -> Void = {}
+
+  private let gate: DeliveryGate
+  // Unowned: the feeds own both.
+  private unowned let reloads: AccessReloads
+  /// Whether the gate was closed at the last look. It counts as closed until `opened` was called, so that
+  /// nothing overtakes what waits.
+  private var wasClosed = false
+  /// A comparison whose findings are still being read.
+  private var comparedAt: Int64?
+  private var held = HeldEvents()
+  private var heldByRoom: [RoomID: HeldEvents] = [:]
+
+  init(gate: DeliveryGate, reloads: AccessReloads) {
+    self.gate = gate
+    self.reloads = reloads
+  }
+
+  /// Whether clients' frames may be served: not while this node does not know who may do what.
+  var isOpen: Bool {
+    if !gate.isOpen { wasClosed = true }
+    return !wasClosed
+  }
+
+  /// Takes an entry or a receipt.
+  func take(_ event: Event) {
+    if !isOpen {
+      held.append(event)
+    } else if let room = Self.room(of: event), reloads.isReading(room) {
+      heldByRoom[room, default: HeldEvents()].append(event)
+    } else {
+      carryOut(event)
+    }
+  }
+
+  private static func room(of event: Event) -> RoomID? {
+    switch event {
+    case .entry(let entry, _): entry.roomID
+    case .receipt(let receipt): receipt.draft.roomID
+    default: nil
+    }
+  }
+
+  /// A comparison that began at this moment has put all that it found before this.
+  func compared(at begin: Int64) {
+    // Looked at before it opens: what waits must be let go.
+    _ = isOpen
+    comparedAt = begin
+    openIfKnown()
+  }
+
+  /// Opens the gate once all that the last comparison found has been read.
+  func openIfKnown() {
+    guard let begin = comparedAt, reloads.isEmpty else { return }
+    comparedAt = nil
+    gate.compared(at: begin)
+    guard wasClosed, gate.isOpen else { return }
+    wasClosed = false
+    let waiting = held
+    held = HeldEvents()
+    release(waiting)
+    opened()
+  }
+
+  /// The room's rules are known again.
+  func release(_ room: RoomID) {
+    if let waiting = heldByRoom.removeValue(forKey: room) { release(waiting) }
+    openIfKnown()
+  }
+
+  private func release(_ held: HeldEvents) {
+    for event in held.events { take(event) }
+    for (room, seq) in held.heads.sorted(by: { $0.key < $1.key }) { headKnown(room, seq) }
+  }
+}

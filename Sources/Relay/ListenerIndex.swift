@@ -1,0 +1,53 @@
+internal import Access
+internal import Basics
+
+/// The sockets of one event loop by their number, and by what they may be found by. A value, without a
+/// clock or a loop.
+struct ListenerIndex {
+  private var listeners: [UInt64: any RoomListener] = [:]
+  private var byUser: [UserID: Set<UInt64>] = [:]
+  private var byEntity: [UUID: Set<UInt64>] = [:]
+
+  var isEmpty: Bool { listeners.isEmpty }
+  /// Every listener, in no order.
+  var all: [any RoomListener] { Array(listeners.values) }
+
+  subscript(number: UInt64) -> (any RoomListener)? { listeners[number] }
+
+  /// The numbers of a user's listeners.
+  func of(_ user: UserID) -> Set<UInt64> { byUser[user] ?? [] }
+
+  /// The numbers of those whom a rule with this subject means: a person, or everyone of an entity.
+  func meant(by subject: UUID) -> Set<UInt64> {
+    of(UserID(subject)).union(byEntity[subject] ?? [])
+  }
+
+  mutating func add(_ number: UInt64, _ listener: any RoomListener, _ caller: Caller) {
+    listeners[number] = listener
+    byUser[caller.userID, default: []].insert(number)
+    for entity in caller.entities { byEntity[entity, default: []].insert(number) }
+  }
+
+  /// The listener acts for another caller than it was added with.
+  mutating func move(_ number: UInt64, from old: Caller, to new: Caller) {
+    guard let listener = listeners[number] else { return }
+    unlist(number, old)
+    add(number, listener, new)
+  }
+
+  /// False where it is not there.
+  mutating func remove(_ number: UInt64, _ caller: Caller?) -> Bool {
+    guard listeners.removeValue(forKey: number) != nil else { return false }
+    if let caller { unlist(number, caller) }
+    return true
+  }
+
+  private mutating func unlist(_ number: UInt64, _ caller: Caller) {
+    byUser[caller.userID]?.remove(number)
+    if byUser[caller.userID]?.isEmpty == true { byUser[caller.userID] = nil }
+    for entity in caller.entities {
+      byEntity[entity]?.remove(number)
+      if byEntity[entity]?.isEmpty == true { byEntity[entity] = nil }
+    }
+  }
+}
