@@ -64,6 +64,8 @@ package enum EntryBody: Sendable, Equatable {
     }
   }
 
+  package var isUnknown: Bool { if case .unknown = self { true } else { false } }
+
   /// Bytes of what someone wrote.
   package var contentBytes: Int {
     switch self {

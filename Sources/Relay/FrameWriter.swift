@@ -90,7 +90,9 @@ struct FrameWriter {
       case .unknown: writer.place("unknown", entry)
       }
       writer.member("ts", entry.ts)
-      if withClientID, let clientID = entry.clientID { writer.member("client_id", clientID) }
+      if withClientID, let clientID = entry.clientID, !entry.body.isUnknown {
+        writer.member("client_id", clientID)
+      }
     }
   }
 

@@ -158,6 +158,15 @@ class Server:
     def person(self, entity=None, level="100", **claims):
         return Person(self, uuid.uuid4(), entity, level, **claims)
 
+    def sign_up_tls(self, certificate):
+        """The access token of a new account, over TLS."""
+        import ssl
+
+        context = ssl.create_default_context(cafile=certificate / "cert.pem")
+        with self.http(verify=context) as http:
+            form = {"email": f"{uuid.uuid4()}@example.org", "password": "correct horse", "name": "Ada"}
+            return http.post("/v1/auth/signup", json=form).json()["data"]["access_token"]
+
     def sign_up(self, name="Ada"):
         with self.http() as http:
             answer = http.post(

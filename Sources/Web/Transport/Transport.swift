@@ -49,6 +49,7 @@ final class Transport {
   private var queueHead = 0
   private var state = State.open
   private var isInCallback = false
+  private var isHandshakeOver = false
 
   private enum State {
     case open
@@ -231,6 +232,11 @@ final class Transport {
   func didReceive(_ bytes: UnsafeMutableRawBufferPointer) -> Int32 {
     isInCallback = true
     defer { isInCallback = false }
+    if isSecure, !isHandshakeOver {
+      isHandshakeOver = true
+      // Its time for the handshake goes on counting after it, and would cut the connection.
+      lws_set_timeout(wsi, NO_PENDING_TIMEOUT, 0)
+    }
     if state == .open { handler?.received(bytes) }
     return state == .dead ? -1 : 0
   }

@@ -24,6 +24,9 @@ final class TransportContext {
 
   /// Bytes taken from a socket at once.
   private static let readBufferBytes: UInt32 = 64 * 1024
+  /// How long libwebsockets waits for a TLS handshake and the first bytes behind it, its own time for
+  /// both: beyond what a connection of ours may wait for its first request.
+  private static let handshakeSeconds: UInt32 = 60
   /// libwebsockets cuts writes at this size and buffers the rest; ours are whole turns.
   private static let largestWriteBytes = 16 * 1024 * 1024
 
@@ -50,6 +53,7 @@ final class TransportContext {
     info.port = -1  // CONTEXT_PORT_NO_LISTEN, a macro
     info.protocols = UnsafePointer(protocols)
     info.pt_serv_buf_size = Self.readBufferBytes
+    info.timeout_secs = Self.handshakeSeconds
     info.gid = -1
     info.uid = -1
     guard let context = lws_create_context(&info) else {
@@ -81,6 +85,9 @@ final class TransportContext {
       UnsafePointer($0)
     }
     info.port = certificate == nil ? -1 : -2  // CONTEXT_PORT_NO_LISTEN_SERVER, a macro
+    // Without it libwebsockets offers HTTP/2 as well, which its raw role does not speak: clients that
+    // take it up get nonsense, and the process ends.
+    info.alpn = alpn.utf8Start.withMemoryRebound(to: CChar.self, capacity: 1) { UnsafePointer($0) }
     return withOptionalCString(certificate?.chainPath) { chain in
       withOptionalCString(certificate?.keyPath) { key in
         info.ssl_cert_filepath = chain
@@ -140,6 +147,8 @@ final class TransportContext {
 
 private let protocolName: StaticString = "martlet"
 private let trialName: StaticString = "trial"
+/// What is spoken inside TLS (RFC 7301).
+private let alpn: StaticString = "http/1.1"
 
 private func withOptionalCString<Result>(
   _ text: String?, _ body: (UnsafePointer<CChar>?) -> Result
