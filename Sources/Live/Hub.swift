@@ -29,8 +29,6 @@ package final class Hub {
   private static let gatherNanoseconds: UInt64 = 1_000_000
   /// Buffers that grew beyond this are given back after the turn.
   private static let keptBytes = 256 * 1024
-  /// Writes between two looks at the gate: it may close while a topic with many subscribers is flushed.
-  private static let writesPerLook = 8
 
   /// While `gate` is closed nothing is written. `outstanding` tells how many accepted messages have not
   /// been published yet.
@@ -278,7 +276,7 @@ package final class Hub {
       dirtyTopics.removeLast()
     }
     for (index, connection) in dirtyConnections.enumerated() {
-      if index % Self.writesPerLook == 0, !gate.isOpen {
+      if !gate.isOpen {
         dirtyConnections.removeFirst(index)
         closeSlow()
         return
@@ -302,7 +300,8 @@ package final class Hub {
     batch.bytes.withUnsafeBytes { bytes in
       topic.subscribers.withUnsafeBufferPointer { subscribers in
         for index in subscribers.indices {
-          if index % Self.writesPerLook == 0, !gate.isOpen {
+          // Before each write: the process may have been stopped since the last one.
+          if !gate.isOpen {
             done = index
             return
           }

@@ -57,7 +57,9 @@ final class PostgresConnection: SQLConnection {
         }
         _ = try await run([
           Statement("SET statement_timeout = '9s'"), Statement("SET lock_timeout = '5s'"),
-          Statement("SET idle_in_transaction_session_timeout = '30s'"),
+          // Statements follow each other at once: longer, and this process stands still, with rows
+          // locked that others wait for (`lock_timeout`).
+          Statement("SET idle_in_transaction_session_timeout = '2s'"),
           Statement(Self.durableSQL),
         ])
         return
