@@ -1,4 +1,4 @@
-/// The letters of a rule (seed 004).
+/// The letters of a rule: read, write, banned, admin.
 package struct Permissions: OptionSet, Hashable, Sendable {
   package let rawValue: UInt8
 

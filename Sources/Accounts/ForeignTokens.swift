@@ -2,7 +2,7 @@ internal import Access
 package import Basics
 internal import Crypto
 
-/// Reads tokens of another system (seed 004, RFC 7519): HS256 with a shared secret, claims that are
+/// Reads tokens of another system (RFC 7519): HS256 with a shared secret, claims that are
 /// the truth for as long as the token is good.
 package struct ForeignTokens: Sendable {
   private let secret: Secret<[UInt8]>

@@ -119,7 +119,7 @@ extension ErrorCode {
   package static let tooManyConnections = ErrorCode(
     "too_many_connections", 503, "Too many connections are open.")
 
-  // Relay only: these travel in error frames (CONTRACT section 6)
+  // Relay only: these travel in error frames
   package static let invalidFrame = ErrorCode("invalid_frame", 422, "The frame is not valid.")
   package static let unknownType = ErrorCode(
     "unknown_type", 422, "The server does not know this type of frame.")
@@ -134,7 +134,7 @@ extension ErrorCode {
   package static let notSameUser = ErrorCode(
     "not_same_user", 403, "The token belongs to another user.")
 
-  // Why a room is `gone` from a socket (CONTRACT section 6)
+  // Why a room is `gone` from a socket
   package static let revoked = ErrorCode("revoked", 403, "You may not read this room any more.")
   package static let roomDeleted = ErrorCode("deleted", 404, "The room was deleted.")
 

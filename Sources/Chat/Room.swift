@@ -1,7 +1,7 @@
 package import Access
 package import Basics
 
-/// The vocabulary of seed 004: how many people a room is for.
+/// How many people a room is for, in the words of the nano protocol.
 package enum RoomType: String, Sendable, CaseIterable {
   case group
   case userToUser = "user2user"

@@ -3,7 +3,8 @@ package import Basics
 package import Events
 package import Web
 
-/// The paths of seed 004, under `/v1` and literally.
+/// Rooms, their rules and their messages: under `/v1`, and under the paths that clients of nano-messaging
+/// use.
 package struct RoomRoutes: Sendable {
   private let rooms: Rooms
   private let history: MessageHistory

@@ -1,7 +1,7 @@
 internal import Access
 internal import Basics
 
-/// The words of the nano protocol's answers (seed 004).
+/// The words of the nano protocol's answers.
 enum NanoReply: Equatable {
   case start, tokenNeeded, roomNeeded, unknownCommand
   case ready, connected, notAuthorized, badAuth, badMessage, badJSON, unavailable

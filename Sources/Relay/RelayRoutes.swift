@@ -3,7 +3,7 @@ internal import Basics
 package import EventLoop
 package import Web
 
-/// The two sockets: `/v1/relay` (seed 001) and `/chat` (seed 004).
+/// The two sockets: `/v1/relay` (relay v1) and `/chat` (the nano protocol).
 package struct RelayRoutes: Sendable {
   private let loops: [LoopBound<RelayLoop>]
   private let hasRoom: @Sendable () -> Bool

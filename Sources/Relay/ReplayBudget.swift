@@ -3,7 +3,7 @@
 final class ReplayBudget: Equatable {
   private var left: Int64
 
-  /// CONTRACT section 6: beyond 10,000 in the frame a room is `reset`.
+  /// Beyond 10,000 in the frame a room is `reset`.
   init(_ count: Int64 = 10_000) { left = count }
 
   /// Takes so many, all or none.

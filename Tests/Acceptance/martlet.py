@@ -22,7 +22,7 @@ ISSUER = "api.nano-messaging.net"
 
 
 def token(user, entity=None, level="100", secret=SECRET, algorithm="HS256", **claims):
-    """A token of another system, as seed 004 shows it."""
+    """A token of another system."""
     payload = {
         "aud": AUDIENCE,
         "iss": ISSUER,

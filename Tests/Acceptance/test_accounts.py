@@ -1,4 +1,4 @@
-"""CONTRACT section 3."""
+"""Accounts, sessions and tokens."""
 
 import json
 import time
@@ -305,3 +305,87 @@ def test_a_reused_refresh_token_is_audited(fresh):
         assert http.post("/v1/auth/login", json=wrong).status_code == 401
     acts = [json.loads(line).get("act") for line in server.log_text().splitlines()]
     assert "refresh_token_reused" in acts and "log_in_refused" in acts
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
+def test_another_system_cannot_name_what_is_ours(fresh, request, kind):
+    """Neither as its user nor as its entity, whatever it is here."""
+    from martlet import token
+    from test_log import spoil
+
+    settings = {"MARTLET_DATABASE": request.getfixturevalue("postgres").database()} if kind == "postgres" else {}
+    server = fresh(**settings)
+    account = server.sign_up()
+    organization, team = str(uuid.uuid4()), str(uuid.uuid4())
+    spoil(
+        server, None,
+        f"INSERT INTO organizations VALUES ('\\x{organization.replace('-', '')}', 'acme', 1)",
+        # A team that was deleted named something, too.
+        f"INSERT INTO teams (id, created_at, deleted_at) VALUES ('\\x{team.replace('-', '')}', 1, 2)",
+    )
+    with server.http(account["access_token"]) as http:
+        room = http.post("/rooms", json={"name": "mine", "level_admin": 1, "type": "group"}).json()["data"]["id"]
+        for ours in (account["user"]["id"], organization, team):
+            for claims in ({"user": ours}, {"user": uuid.uuid4(), "entity": ours}, {"user": ours.upper()}):
+                with server.http(token(claims["user"], claims.get("entity"))) as stranger:
+                    for method, path in (("GET", f"/rooms/{room}"), ("DELETE", f"/rooms/{room}"), ("GET", "/rooms")):
+                        answer = stranger.request(method, path)
+                        assert (answer.status_code, answer.json()["error"]["code"]) == (401, "invalid_token")
+        assert http.get(f"/rooms/{room}").status_code == 200
+    assert "is an id of this server's own" in server.log_text()
+
+
+def test_refusals_say_why_in_the_log(fresh):
+    from martlet import token
+
+    server = fresh()
+    account = server.sign_up()
+    bad = {
+        "its issuer is not": token(uuid.uuid4(), iss="x"),
+        "its audience is not": token(uuid.uuid4(), aud="x"),
+        "it has expired": token(uuid.uuid4(), exp=1),
+        "it is not valid yet": token(uuid.uuid4(), nbf=9999999999),
+        "userUUID is missing": token(None, userUUID=None),
+        "entityUUID is no UUID": token(uuid.uuid4(), entity="x"),
+        "levelOnEntity is no number": token(uuid.uuid4(), level="high"),
+        "badSignature": token(uuid.uuid4(), secret="another secret of more than 32 bytes"),
+        "malformed": "secret-nonsense",
+    }
+    for reason, bearer in bad.items():
+        with server.http(bearer, headers={"x-request-id": f"r{len(reason)}"}) as http:
+            assert http.get("/rooms").status_code == 401
+        line = [line for line in server.log_text().splitlines() if "token_refused" in line][-1]
+        assert reason in line and f'"request_id":"r{len(reason)}"' in line
+        with server.chat() as socket:
+            socket.send(type="token", content=bearer)
+            assert socket.receive()["data"] == "TOKEN?"
+        assert reason in [line for line in server.log_text().splitlines() if "token_refused" in line][-1]
+        assert bearer not in server.log_text() and bearer.split(".")[-1] not in server.log_text()
+    with server.http() as http:
+        for email in (account["user"]["email"], "no@one.example"):
+            assert http.post("/v1/auth/login", json={"email": email, "password": "wrong"}).status_code == 401
+    lines = [json.loads(line) for line in server.log_text().splitlines() if "log_in_refused" in line]
+    assert [line["user_id"] for line in lines] == [account["user"]["id"], "no such account"]
+    assert "no@one.example" not in server.log_text()
+
+
+def test_what_cannot_be_changed_is_said(server):
+    account = server.sign_up()
+    with server.http(account["access_token"]) as http:
+        for body, fields in (
+            ({"email": "new@example.org"}, ["email"]), ({"name": None}, ["name"]),
+            ({"name": "N", "id": str(uuid.uuid4()), "platform_admin": True}, ["id", "platform_admin"]),
+        ):
+            answer = http.patch("/v1/me", json=body)
+            assert answer.status_code == 422
+            assert [detail["field"] for detail in answer.json()["error"]["details"]] == fields
+        assert http.get("/v1/me").json()["data"]["name"] == account["user"]["name"]
+        assert http.patch("/v1/me", json={"name": "N", "favourite": "red"}).status_code == 200
+        answer = http.post("/rooms", json={"name": "n", "level_admin": 1, "type": "group", "invite": None})
+        assert answer.status_code == 422
+
+
+def test_tokens_name_user_session_and_expiry_only(server):
+    account = server.sign_up()
+    claims = jwt.decode(account["access_token"], options={"verify_signature": False})
+    assert set(claims) == {"iss", "sub", "sid", "iat", "exp"}

@@ -1,4 +1,4 @@
-"""HTTP/1.1 at its edges (CONTRACT sections 1 and 2, RFC 9112)."""
+"""HTTP/1.1 at its edges (RFC 9112)."""
 
 import json
 import socket

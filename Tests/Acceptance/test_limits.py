@@ -1,4 +1,4 @@
-"""Rates and counts of CONTRACT section 1, with their defaults."""
+"""Rates and counts, with their defaults."""
 
 import json
 import time

@@ -1,4 +1,4 @@
-"""CONTRACT section 5, frame by frame."""
+"""The nano protocol, frame by frame."""
 
 import json
 import time

@@ -138,3 +138,114 @@ def test_an_ack_that_waits_comes_when_its_room_goes(nodes):
             while frames[-1]["type"] not in ("ack", "error"):
                 frames.append(second.receive())
             assert frames[-1]["client_id"] == "k"
+
+
+# What people belong to
+
+
+def membership(postgres, url, user, organization, role, raises=1):
+    """What the server does when someone's membership changes, by hand; nil takes it away."""
+    person, group = (f"'\\x{id.replace('-', '')}'" for id in (user, organization))
+    change = (
+        f"INSERT INTO memberships VALUES ({group}, {person}, '{role}', 1) ON CONFLICT (organization_id, user_id) DO UPDATE SET role = excluded.role"
+        if role
+        else f"DELETE FROM memberships WHERE organization_id = {group} AND user_id = {person}"
+    )
+    psql(
+        postgres, url, "BEGIN", change,
+        f"INSERT INTO affiliation_versions (user_id, version) VALUES ({person}, 1) "
+        f"ON CONFLICT (user_id) DO UPDATE SET version = affiliation_versions.version + {raises}", "COMMIT",
+    )
+
+
+def organization(postgres, url):
+    id = str(uuid.uuid4())
+    psql(postgres, url, f"INSERT INTO organizations VALUES ('\\x{id.replace('-', '')}', 'acme', 1)")
+    return id
+
+
+def test_a_membership_counts_on_live_sockets_of_every_node(nodes, postgres, url):
+    ada = nodes[0].person()
+    acme = organization(postgres, url)
+    bob = nodes[0].sign_up()
+    room, asked = ada.room(), ada.room(invite=True)
+    ada.rule(room, acme, "rw")
+    ada.rule(asked, acme, "r")
+    slowest = 0
+    with nodes[0].relay(bob["access_token"]) as first, nodes[1].relay(bob["access_token"]) as second:
+        assert first.ready["channels"] == second.ready["channels"] == []
+        for number in range(5):
+            start = time.monotonic()
+            membership(postgres, url, bob["user"]["id"], acme, "TEAM_MEMBER")
+            for socket in (first, second):
+                assert socket.until("channel")["room_id"] == room
+                slowest = max(slowest, time.monotonic() - start)
+            first.say(room, f"inside {number}", str(number))
+            assert first.until("text")["data"] == f"inside {number}"
+            first.until("ack")
+            with nodes[1].http(bob["access_token"]) as http:
+                assert http.get(f"/rooms/{room}").json()["data"]["permissions"] == "rw"
+                # A plain member does not answer for the organization.
+                assert http.put(f"/rooms/{asked}/invitation", json={"accepted": True, "use_parent_entity": True}).status_code == 403
+            start = time.monotonic()
+            membership(postgres, url, bob["user"]["id"], acme, None)
+            for socket in (first, second):
+                frame = socket.receive()
+                while frame["type"] in ("text", "heartbeat"):
+                    frame = socket.receive()
+                assert (frame["type"], frame["code"]) == ("gone", "revoked")
+                slowest = max(slowest, time.monotonic() - start)
+            with nodes[1].http(bob["access_token"]) as http:
+                assert http.get(f"/rooms/{room}").status_code == 404
+            first.say(room, "outside", f"o{number}")
+            assert first.until("error")["code"] == "room_not_found"
+    print(f"memberships on both nodes: slowest {slowest * 1000:.0f} ms")
+    assert slowest < 1
+    membership(postgres, url, bob["user"]["id"], acme, "ADMIN")
+    deadline = time.monotonic() + 2
+    with nodes[1].http(bob["access_token"]) as http:
+        while http.put(f"/rooms/{asked}/invitation", json={"accepted": True, "use_parent_entity": True}).status_code != 200:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+
+def test_ten_thousand_membership_changes_in_a_second(nodes, postgres, url):
+    ada = nodes[0].person()
+    acme = organization(postgres, url)
+    bob = nodes[0].sign_up()
+    room = ada.room()
+    ada.rule(room, acme, "r")
+    person = f"'\\x{bob['user']['id'].replace('-', '')}'"
+    with nodes[1].relay(bob["access_token"]) as socket, nodes[1].http() as http:
+        membership(postgres, url, bob["user"]["id"], acme, "TEAM_MEMBER")
+        socket.until("channel")
+        # Ten thousand transactions, by ten connections.
+        start = time.monotonic()
+        storm = [
+            subprocess.Popen(
+                ["psql", "-q", url, "-c",
+                 f"DO $$ BEGIN FOR i IN 1..1000 LOOP UPDATE affiliation_versions SET version = version + 1 WHERE user_id = {person}; COMMIT; END LOOP; END $$"]
+            )
+            for _ in range(10)
+        ]
+        while any(process.poll() is None for process in storm):
+            asked = time.monotonic()
+            assert http.get("/healthz").status_code == 200
+            assert time.monotonic() - asked < 1
+        assert all(process.returncode == 0 for process in storm)
+        print(f"10,000 changes in {time.monotonic() - start:.1f} s")
+        membership(postgres, url, bob["user"]["id"], acme, None)
+        assert socket.until("gone", timeout=3)["room_id"] == room
+
+
+def test_the_command_line_makes_an_admin_of_open_sessions(nodes, url):
+    from martlet import BINARY
+
+    bob = nodes[1].sign_up()
+    result = subprocess.run([BINARY, "admin", "grant", bob["user"]["email"]], env=nodes[0].environment, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    with nodes[1].http(bob["access_token"]) as http:
+        deadline = time.monotonic() + 2
+        while not http.get("/v1/me").json()["data"].get("platform_admin"):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)

@@ -1,4 +1,4 @@
-"""Starting, stopping, settings, metrics (CONTRACT section 1)."""
+"""Starting, stopping, settings, metrics ."""
 
 import os
 import re
@@ -324,3 +324,95 @@ def test_what_holds_secrets_is_private(fresh, tmp_path):
         assert result.returncode == expected, result.stderr
     assert target.stat().st_mode & 0o077 == 0 and (server.data / "martlet.db").stat().st_mode & 0o077 == 0
     assert [path.name for path in tmp_path.iterdir() if "unfinished" in path.name] == []
+
+
+def test_a_short_token_secret_stops_the_start(tmp_path):
+    for length in (1, 31):
+        result = run("serve", MARTLET_DATA=str(tmp_path / "d"), MARTLET_LISTEN="127.0.0.1:0", MARTLET_TOKEN_SECRET="s" * length)
+        assert result.returncode != 0 and "MARTLET_TOKEN_SECRET" in result.stderr and "ssss" not in result.stderr
+
+
+def test_commands_make_no_database(tmp_path):
+    for arguments in (["admin", "grant", "a@b"], ["admin", "reset-password", "a@b"], ["renew-epoch"], ["backup", str(tmp_path / "x")]):
+        result = run(*arguments, MARTLET_DATA=str(tmp_path / "nowhere"))
+        assert result.returncode == 1 and f"{tmp_path}/nowhere/martlet.db" in result.stderr
+        assert not (tmp_path / "nowhere").exists()
+
+
+def test_a_file_that_is_no_database_is_named(tmp_path):
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "martlet.db").write_bytes(b"not a database at all, and long enough to look at " * 100)
+    result = run("serve", MARTLET_DATA=str(tmp_path / "d"), MARTLET_LISTEN="127.0.0.1:0")
+    assert result.returncode != 0 and f"{tmp_path}/d/martlet.db" in result.stderr
+
+
+def test_nothing_is_logged_behind_stopped(fresh, postgres):
+    for settings in ({}, {"MARTLET_DATABASE": postgres.database()}):
+        server = fresh("sqlite" if not settings else "postgres", **settings)
+        with server.person().relay():
+            pass
+        assert server.stop() == 0
+        lines = server.log_text().splitlines()
+        assert '"stopped"' in lines[-1]
+        assert not [line for line in lines if '"warning"' in line or '"error"' in line]
+
+
+def test_readiness_says_what_the_database_can_do(fresh, postgres):
+    import sqlite3
+
+    import httpx
+
+    def metric(server):
+        address = re.search(r'"address":"(http://[^"]+)"', server.log_text())[1]
+        return re.search(r"^martlet_database_writable (\d)", httpx.get(address).text, re.M)[1]
+
+    def until(server, status, state):
+        deadline = time.monotonic() + 10
+        with server.http() as http:
+            while True:
+                answer = http.get("/readyz")
+                if answer.status_code == status and answer.json().get("data", {}).get("database") == state:
+                    return
+                assert time.monotonic() < deadline, answer.text
+                time.sleep(0.1)
+
+    server = fresh("locked", MARTLET_METRICS_LISTEN="127.0.0.1:0")
+    until(server, 200, "writable")
+    assert metric(server) == "1"
+    with sqlite3.connect(server.data / "martlet.db", isolation_level=None) as other:
+        other.execute("BEGIN IMMEDIATE")
+        until(server, 200, "locked")
+        assert metric(server) == "0"
+        with server.http() as http:
+            assert http.get("/healthz").status_code == 200
+        other.execute("ROLLBACK")
+    until(server, 200, "writable")
+    assert metric(server) == "1"
+    full = fresh("full", MARTLET_DISK_RESERVE_BYTES=1 << 49)
+    until(full, 200, "disk_low")
+    # A Postgres that only reads gets no requests.
+    url = postgres.database()
+    reading = fresh("reading", MARTLET_DATABASE=url, MARTLET_METRICS_LISTEN="127.0.0.1:0")
+    ada = reading.person()
+    room = ada.room()
+    name = url.rsplit("/", 1)[1]
+
+    def sql(statement):
+        writing = {**os.environ, "PGOPTIONS": "-c default_transaction_read_only=off"}
+        subprocess.run(["psql", "-q", url, "-c", statement], check=True, capture_output=True, env=writing)
+
+    def allow(setting):
+        sql(f"ALTER DATABASE {name} SET default_transaction_read_only = {setting}")
+        # Counts for new connections.
+        sql(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}' AND pid <> pg_backend_pid()")
+
+    allow("on")
+    until(reading, 503, None)
+    assert metric(reading) == "0"
+    assert ada.http.put(f"/rooms/{room}", json={"name": "x"}).status_code == 503
+    assert ada.http.get(f"/rooms/{room}").status_code == 200
+    with ada.relay() as socket:
+        socket.say(room, "x", "1")
+        assert socket.until("error")["code"] == "unavailable"
+    allow("off")
+    until(reading, 200, "writable")

@@ -1,4 +1,4 @@
-"""CONTRACT section 6, frame by frame."""
+"""Relay v1, frame by frame."""
 
 import time
 import uuid
@@ -668,3 +668,41 @@ def test_leaving_and_coming_in_one_breath(fresh):
                 assert socket.until("text")["data"] == "x"
             else:
                 assert socket.silent(0.2)
+
+
+def test_ready_lists_the_five_thousand_most_active(fresh):
+    """Rooms made beside the server, since making them one by one takes minutes."""
+    import sqlite3
+
+    server = fresh()
+    account = server.sign_up()
+    me = uuid.UUID(account["user"]["id"]).bytes
+    with sqlite3.connect(server.data / "martlet.db", timeout=10) as database:
+        rooms = [(number, f"r{number}", me, 1000 + number) for number in range(1, 5004)]
+        database.executemany("INSERT INTO rooms VALUES (?, 0, ?, 1, ?, NULL, 0, ?, NULL)", rooms)
+        database.executemany("INSERT INTO room_rules VALUES (?, ?, 3, 0, 1)", [(number, me) for number, *_ in rooms])
+        database.executemany(
+            "INSERT INTO room_heads (room_id, last_seq, last_ts, access_version) VALUES (?, 0, ?, 1)",
+            # The first one was written in last.
+            [(number, 9_000_000 if number == 1 else 0) for number, *_ in rooms],
+        )
+    database.close()
+    # Rooms that became readable while it opens are listed besides; until the server has heard of these.
+    deadline = time.monotonic() + 20
+    while True:
+        with server.relay(account["access_token"]) as socket:
+            if len(socket.ready["channels"]) == 5000:
+                break
+            assert time.monotonic() < deadline
+    with server.relay(account["access_token"]) as socket:
+        listed = [channel["room_id"] for channel in socket.ready["channels"]]
+        assert socket.ready["more"] is True and len(listed) == 5000
+        assert set(range(1, 5004)) - set(listed) == {2, 3, 4}
+        socket.send(type="subscribe", channels=["2"])
+        assert socket.until("subscribed")["room_id"] == 2
+    with sqlite3.connect(server.data / "martlet.db", timeout=10) as database:
+        database.execute("DELETE FROM room_rules WHERE room_id > 5000")
+        database.execute("UPDATE room_heads SET access_version = 2 WHERE room_id > 5000")
+    database.close()
+    with server.relay(account["access_token"]) as socket:
+        assert len(socket.ready["channels"]) == 5000 and "more" not in socket.ready

@@ -1,4 +1,4 @@
-"""CONTRACT section 4."""
+"""Rooms, rules, invitations and history over HTTP."""
 
 import uuid
 

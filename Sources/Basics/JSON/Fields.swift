@@ -108,7 +108,7 @@ package struct Fields {
 
   // MARK: Numbers and others
 
-  /// A whole number, also as a numeric string (seed 004).
+  /// A whole number, also as a numeric string.
   package mutating func integer(_ name: String, _ range: ClosedRange<Int64>) -> Int64 {
     guard has(name), let value = object[name] else {
       fault(name, "is required")

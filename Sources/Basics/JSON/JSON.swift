@@ -42,7 +42,7 @@ package enum JSON: Sendable, Equatable {
     }
   }
 
-  /// `wholeNumber`, or a string of decimal digits of the same range: seed 004 sends both.
+  /// `wholeNumber`, or a string of decimal digits of the same range: clients of the nano protocol send both.
   package var wholeNumberOrNumericString: Int64? {
     guard case .string(let text) = self else { return wholeNumber }
     guard !text.isEmpty, text.utf8.count <= 17,

@@ -20,7 +20,7 @@ package struct JSONParser {
   private var position = 0
   private var depthLeft: Int
 
-  /// The default limit on nesting: CONTRACT section 1, "JSON depth 16".
+  /// The default limit on nesting.
   package static let defaultMaximumDepth = 16
 
   private init(_ bytes: UnsafeBufferPointer<UInt8>, maximumDepth: Int) {

@@ -142,7 +142,7 @@ extension Query {
   }
 }
 
-/// A page of a list as asked for (CONTRACT section 2).
+/// A page of a list as asked for.
 package struct PageRequest: Sendable {
   package let limit: Int
   /// What an earlier answer gave as `next_cursor`, or nil for the first page.

@@ -1,7 +1,7 @@
 package import Basics
 package import EventLoop
 
-/// The codes that this server closes WebSockets with (RFC 6455, 7.4; CONTRACT section 6).
+/// The codes that this server closes WebSockets with (RFC 6455, 7.4).
 package struct CloseCode: Sendable, Equatable {
   package let number: UInt16
   package let reason: String
