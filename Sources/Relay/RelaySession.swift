@@ -106,7 +106,7 @@ final class RelaySession: WebSocketHandler, RoomListener {
       guard let self else { return }
       if let failure {
         openingFailed(failure)
-      } else if !becameReadable.isSubset(of: ids) {
+      } else if listsAllRooms, !becameReadable.isSubset(of: ids) {
         let all = Set(ids).union(becameReadable)
         prepare(all.sorted())
       } else {
