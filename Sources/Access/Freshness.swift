@@ -1,4 +1,4 @@
-package import Basics
+internal import Basics
 internal import Synchronization
 
 /// How old what this node knows of sessions, memberships and rooms may be.

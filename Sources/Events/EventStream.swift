@@ -1,4 +1,4 @@
-package import Basics
+internal import Basics
 internal import Synchronization
 
 /// A node's events in commit order, handed to everyone here who listens.
