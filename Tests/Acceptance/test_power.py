@@ -5,6 +5,7 @@ import random
 import re
 import sqlite3
 import threading
+import time
 import uuid
 
 import pytest
@@ -42,7 +43,7 @@ def acknowledgements(trace):
 
 
 def data_of(key):
-    return f"content-of-{key}-" + "x" * (len(key) * 61 % 3000)
+    return f"content-of-{key}-" + "x" * (sum(key.encode()) * 61 % 4000)
 
 
 def write(socket, room, prefix, count):
@@ -76,6 +77,8 @@ def trace(tmp_path_factory):
             people[batch].rule(rooms[batch], uuid.uuid4(), "r")
             for socket in sockets:
                 socket.close()
+            # Nobody writes for a moment: the log is moved into the database file.
+            time.sleep(0.5)
 
     return traced(tmp_path_factory.mktemp("power"), work)
 
