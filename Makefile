@@ -1,7 +1,7 @@
 # The commands of a working day. `make run` and `make test` are the README's.
 
 SHELL := /bin/bash
-.PHONY: run test fuzz build debug bench bench-peers lint format clean deps test-deps
+.PHONY: run test fuzz build debug bench bench-peers bench-against lint format clean deps test-deps
 
 BINARY := .build/release/martlet
 
@@ -30,6 +30,11 @@ bench-peers: deps
 	scripts/install-deps --bench
 	swift build -c release
 	scripts/bench --peers
+
+# This release beside an earlier one: make bench-against BEFORE=/path/to/its/martlet
+bench-against: deps
+	swift build -c release
+	scripts/bench --against $(BEFORE) --rounds 10 --seconds 2
 
 lint: deps
 	scripts/check
