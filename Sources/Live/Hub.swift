@@ -145,13 +145,16 @@ package final class Hub {
         from: topic.batch.count, generation: topic.generation))
   }
 
-  /// The connection hears what was published until now, and nothing after. Where the gate is closed, it
-  /// does not hear what waits either: whoever unsubscribes it may have found that it must not.
-  package func unsubscribe(_ connection: Connection, from topic: Topic) {
-    let isOpen = gate.isOpen
-    if !isOpen { connection.discard(topic) }
+  /// The connection hears what was published until now, and nothing after. Where that is because it may
+  /// not hear the topic any more (`isRevoked`), and the gate is closed, it does not hear what waits
+  /// either: that may have come after it was revoked.
+  package func unsubscribe(
+    _ connection: Connection, from topic: Topic, isRevoked: Bool = false
+  ) {
+    let dropsWaiting = isRevoked && !gate.isOpen
+    if dropsWaiting { connection.discard(topic) }
     guard topic.positions[connection.number] != nil else { return }
-    if isOpen { catchUp(connection, topic) }
+    if !dropsWaiting { catchUp(connection, topic) }
     // Catching up does not move subscribers.
     guard let position = topic.positions.removeValue(forKey: connection.number) else { return }
     let last = topic.subscribers.count - 1

@@ -55,6 +55,11 @@ final class Replays {
 
   func forget(_ number: UInt64) { queues[number] = nil }
 
+  /// What waited for the gate can be taken now. No socket drains where nothing was written.
+  func gateOpened() {
+    for number in queues.keys.sorted() { goOn(number) }
+  }
+
   /// Reads the next piece for a listener, if it has room for it; else it is called again when the
   /// listener's queue has drained.
   func goOn(_ number: UInt64) {

@@ -11,15 +11,15 @@ final class RoomFeeds {
   let loop: Loop
   let hub: Hub
   var frames = FrameWriter()
-  private let log: LogReader
-  private let directory: RoomDirectory
+  let log: LogReader
+  let directory: RoomDirectory
   private let memberships: any Memberships
   private let node: NodeID
   private let metrics: LiveMetrics
   private let relayMetrics: RelayMetrics
-  private let logger: Log
+  let logger: Log
 
-  private var rooms: [RoomID: ServedRoom] = [:]
+  var rooms: [RoomID: ServedRoom] = [:]
   private var listeners = ListenerIndex()
   private let reloads: AccessReloads
   private let intake: EventIntake
@@ -28,8 +28,6 @@ final class RoomFeeds {
   private static let gapMilliseconds = 20
   private static let gapRetryMilliseconds = 1000
   private static let unusedMilliseconds: Int64 = 30_000
-  /// Rooms in one reading: whoever asks for thousands lets others have their turn.
-  private static let roomsPerRead = 256
 
   init(
     loop: Loop, hub: Hub, gate: DeliveryGate, services: RelayServices, directory: RoomDirectory,
@@ -62,6 +60,7 @@ final class RoomFeeds {
     intake.headKnown = { [unowned self] in handle($0, .head($1, asOf: 0)) }
     intake.opened = { [unowned self] in
       for listener in listeners.all { listener.gateOpened() }
+      replays.gateOpened()
     }
   }
 
@@ -287,7 +286,7 @@ final class RoomFeeds {
 
   /// A room changed. It is applied to its feed before it is offered to those who follow all rooms: who
   /// may read it now was refused by the feed as it was.
-  private func accessChanged(_ id: RoomID, _ version: Int64) {
+  func accessChanged(_ id: RoomID, _ version: Int64) {
     guard rooms[id] != nil || !listeners.isEmpty else { return }
     if let room = directory.cached(id), room.accessVersion >= version {
       apply(room, to: id)
@@ -387,7 +386,7 @@ final class RoomFeeds {
     }
   }
 
-  private func carryOut(_ output: RoomFeed.Output, _ id: RoomID, _ served: ServedRoom) {
+  func carryOut(_ output: RoomFeed.Output, _ id: RoomID, _ served: ServedRoom) {
     switch output {
     case .publish(let entry): publish(entry, served)
     case .admit(let subscriber, let purpose, let seq):
@@ -438,7 +437,8 @@ final class RoomFeeds {
     case .left(let subscriber, let seq, let clientID):
       leaveTopic(subscriber, served)?.left(id, seq: seq, clientID: clientID)
     case .revoke(let subscriber, let code):
-      leaveTopic(subscriber, served)?.revoked(id, channelID: id.description, code)
+      leaveTopic(subscriber, served, isRevoked: true)?
+        .revoked(id, channelID: id.description, code)
     case .waitForGap(let isRetry):
       // Unowned: feeds live as long as their loop.
       loop.schedule(after: isRetry ? Self.gapRetryMilliseconds : Self.gapMilliseconds) {
@@ -453,11 +453,14 @@ final class RoomFeeds {
     }
   }
 
-  /// The subscriber's listener, which has been sent what the topic still held for it, and hears the
-  /// topic no more.
-  private func leaveTopic(_ subscriber: UInt64, _ served: ServedRoom) -> (any RoomListener)? {
+  /// The subscriber's listener, which has been sent what the topic still held for it (unless it is
+  /// revoked), and hears the topic no more.
+  private func leaveTopic(
+    _ subscriber: UInt64, _ served: ServedRoom, isRevoked: Bool = false
+  ) -> (any RoomListener)? {
     guard let listener = listeners[subscriber] else { return nil }
-    hub.unsubscribe(listener.connection, from: served.topic(listener.dialect))
+    hub.unsubscribe(
+      listener.connection, from: served.topic(listener.dialect), isRevoked: isRevoked)
     return listener
   }
 
@@ -495,79 +498,6 @@ final class RoomFeeds {
   /// A frame of a room's content to one listener, which the room's topic does not reach.
   func send(_ frame: [UInt8], to listener: any RoomListener, of id: RoomID) {
     hub.send(frame, to: listener.connection, of: rooms[id]?.topic(listener.dialect))
-  }
-
-  // MARK: Reading
-
-  /// Starts to serve rooms that are not served yet: entries are kept from here on, then the rooms and
-  /// their heads are read, some at a time.
-  private func load(_ ids: [RoomID]) {
-    let ids = Set(ids).sorted()
-    guard !ids.isEmpty else { return }
-    for id in ids { rooms[id] = ServedRoom() }
-    let feeds = LoopBound(self, on: loop)
-    loop.task { [log, directory, logger] in
-      for start in stride(from: 0, to: ids.count, by: Self.roomsPerRead) {
-        let some = Array(ids[start..<min(start + Self.roomsPerRead, ids.count)])
-        do {
-          let found = try await log.heads(some)
-          for (room, _) in found { directory.put(room) }
-          feeds.value.loaded(some, found)
-        } catch {
-          logger.warning(
-            "rooms_not_loaded", ["count": .init(some.count), "cause": .init("\(error)")])
-          feeds.value.notLoaded(some)
-        }
-      }
-    }
-  }
-
-  private func loaded(_ ids: [RoomID], _ found: [(room: Room, lastSeq: Int64)]) {
-    let byID = Dictionary(uniqueKeysWithValues: found.map { ($0.room.id, $0) })
-    for id in ids {
-      guard let served = rooms[id] else { continue }
-      handle(id, .loaded(byID[id]))
-      if let room = served.feed.room {
-        // The room may have changed between the reading and now.
-        if let newer = directory.cached(id), newer.accessVersion > room.accessVersion {
-          handle(id, .changed(newer))
-        } else if served.wantedVersion > room.accessVersion {
-          accessChanged(id, served.wantedVersion)
-        }
-      }
-      served.answerWaiters(.success(served.feed.room))
-    }
-  }
-
-  private func notLoaded(_ ids: [RoomID]) {
-    for id in ids {
-      // Forgotten first: who asks again while being refused is served anew.
-      guard let served = rooms.removeValue(forKey: id) else { continue }
-      for output in served.feed.handle(.loadFailed) { carryOut(output, id, served) }
-      served.answerWaiters(.failure(AppError(.unavailable)))
-    }
-  }
-
-  /// Entries of a served room, in order; nil where they could not be read. Calls back later, on the loop.
-  func readLog(
-    _ id: RoomID, _ after: Int64, _ through: Int64,
-    _ then: @escaping ([Entry]?) -> Void
-  ) {
-    let callback = LoopBound(then, on: loop)
-    guard let room = rooms[id]?.feed.room else {
-      // Gone meanwhile. Not in the middle of what asked for it.
-      loop.execute { callback.value(nil) }
-      return
-    }
-    loop.task { [log, logger] in
-      do {
-        let entries = try await log.entries(in: room, after: after, through: through)
-        callback.value(entries)
-      } catch {
-        logger.warning("log_not_read", ["room_id": .init(id), "cause": .init("\(error)")])
-        callback.value(nil)
-      }
-    }
   }
 
   // MARK: From time to time
