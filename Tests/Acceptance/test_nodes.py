@@ -124,6 +124,35 @@ def test_a_revocation_outlives_a_failing_database(nodes, postgres, url):
         assert time.monotonic() - start < 3
 
 
+def test_a_replay_goes_on_after_the_database_stood_still(nodes, url):
+    """While nothing can be compared nothing is delivered; then all of it is, in order, and `resumed` after it."""
+    ada, at_second = person(nodes)
+    room = ada.room()
+    count = 300
+    with ada.relay() as socket:
+        acks = 0
+        for number in range(count):
+            socket.say(room, "x" * 65_536, str(number))
+            while number - acks >= 8:
+                acks += socket.receive()["type"] == "ack"
+        while acks < count:
+            acks += socket.receive()["type"] == "ack"
+    with at_second("?subscribe=none") as socket:
+        hold = ["BEGIN", "LOCK TABLE sessions IN ACCESS EXCLUSIVE MODE", "SELECT 1", "SELECT pg_sleep(2)", "COMMIT"]
+        arguments = [part for command in hold for part in ("-c", command)]
+        with subprocess.Popen(["psql", "-qtA", url, *arguments], stdout=subprocess.PIPE, text=True) as holder:
+            assert holder.stdout.readline() == "1\n"
+            # The last comparison is good for a second more, and the replay is under way when that ends.
+            time.sleep(0.6)
+            socket.send(type="resume", channels={str(room): 0})
+            seqs = []
+            while (frame := socket.receive(20))["type"] != "resumed":
+                if frame["type"] == "text":
+                    seqs.append(frame["seq"])
+        assert holder.returncode == 0
+    assert seqs == list(range(1, count + 1))
+
+
 def test_an_ack_that_waits_comes_when_its_room_goes(nodes):
     ada, at_second = person(nodes)
     for _ in range(5):
