@@ -150,9 +150,8 @@ class CrashTest:
         writers = [client for client in clients if isinstance(client, Writer)]
         for writer in writers:
             writer.join(30)
-        self.heads = {}
-        for room in self.rooms:
-            self.heads[room] = self.owner_view(room)["last_seq"]
+        # In one assignment: the readers look at it meanwhile.
+        self.heads = {room: self.owner_view(room)["last_seq"] for room in self.rooms}
         for client in clients:
             client.join(30)
             assert not client.is_alive(), "a client did not come to its end"
