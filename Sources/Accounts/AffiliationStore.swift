@@ -170,10 +170,21 @@ package enum AccountChanges {
     }
   }
 
-  private static let endedSQL: SQL = """
-    SELECT id FROM sessions WHERE changed_in >= $1 AND changed_in > 0 AND ended_at IS NOT NULL
-    """
+  // On Postgres a dump brings positions of another cluster's with it, which may be beyond all of this one's:
+  // they tell of no change.
+  private static let endedSQL = SQL(
+    sqlite: """
+      SELECT id FROM sessions WHERE changed_in >= $1 AND changed_in > 0 AND ended_at IS NOT NULL
+      """,
+    postgres: """
+      SELECT id FROM sessions WHERE changed_in >= $1 AND changed_in > 0 AND ended_at IS NOT NULL
+        AND changed_in < pg_snapshot_xmax(pg_current_snapshot())::text::bigint
+      """)
 
-  private static let affiliationsSQL: SQL =
-    "SELECT user_id, version FROM affiliation_versions WHERE changed_in >= $1"
+  private static let affiliationsSQL = SQL(
+    sqlite: "SELECT user_id, version FROM affiliation_versions WHERE changed_in >= $1",
+    postgres: """
+      SELECT user_id, version FROM affiliation_versions WHERE changed_in >= $1
+        AND changed_in < pg_snapshot_xmax(pg_current_snapshot())::text::bigint
+      """)
 }

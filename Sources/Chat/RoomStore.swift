@@ -179,13 +179,21 @@ enum RoomStore {
     since position: ChangePosition, in transaction: Transaction
   ) async throws -> [RoomID: Int64] {
     var changes: [RoomID: Int64] = [:]
-    let rows = try await transaction.query(
-      """
-      SELECT room_id, access_version FROM room_heads WHERE changed_in >= $1 AND changed_in > 0
-      """, [.integer(position.value)])
+    let rows = try await transaction.query(changesSQL, [.integer(position.value)])
     for row in rows { changes[try row.room(0)] = try row.integer(1) }
     return changes
   }
+
+  // On Postgres a dump brings positions of another cluster's with it, which may be beyond all of this one's:
+  // they tell of no change.
+  private static let changesSQL = SQL(
+    sqlite: """
+      SELECT room_id, access_version FROM room_heads WHERE changed_in >= $1 AND changed_in > 0
+      """,
+    postgres: """
+      SELECT room_id, access_version FROM room_heads WHERE changed_in >= $1 AND changed_in > 0
+        AND changed_in < pg_snapshot_xmax(pg_current_snapshot())::text::bigint
+      """)
 
   /// How many rooms that stand the user has made, counted up to `limit`.
   static func roomCount(
