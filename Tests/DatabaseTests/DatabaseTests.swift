@@ -1,5 +1,6 @@
 import Basics
 import Database
+import Glibc
 import Synchronization
 import TestSupport
 import Testing
@@ -299,6 +300,47 @@ import Testing
     #expect(await database.condition() == .writable)
     await database.close()
     #expect(await database.condition() == .unavailable)
+  }
+
+  /// What is written faster than it is moved must not fill the disk twice.
+  @Test func `the write-ahead log stays small under a stream of large writes`() async throws {
+    let place = try TestDatabase(.sqlite)
+    let database = try place.open(Self.migrations)
+    let bytes = [UInt8](repeating: 7, count: 1 << 20)
+    let ended = Hooks()
+    // Somebody always reads: the log may start again only between two readings.
+    let readers = (0..<2).map { _ in
+      Task {
+        while ended.sorted.isEmpty {
+          _ = try await database.read { try await $0.query("SELECT count(*) FROM things") }
+        }
+      }
+    }
+    var largest = 0
+    for _ in 0..<100 {
+      try await withThrowingTaskGroup(of: Void.self) { group in
+        for _ in 0..<4 {
+          group.addTask {
+            try await database.write(.bulk(bytes: bytes.count)) { transaction in
+              _ = try await transaction.execute(
+                "INSERT INTO things (data) VALUES ($1)", [.blob(bytes)])
+            }
+          }
+        }
+        try await group.waitForAll()
+      }
+      largest = max(largest, fileBytes(place.place + "-wal"))
+    }
+    ended.add(0)
+    for reader in readers { try await reader.value }
+    await database.close()
+    // 64 MiB, and the commit that goes beyond them.
+    #expect(largest < 80 << 20, "\(largest >> 20) MiB")
+  }
+
+  private func fileBytes(_ path: String) -> Int {
+    var information = stat()
+    return stat(path, &information) == 0 ? Int(information.st_size) : 0
   }
 
   @Test func `a file that is no database is named`() throws {

@@ -1,23 +1,40 @@
 internal import Basics
 internal import CSQLite
-internal import Synchronization
 
-/// Moves the write-ahead log into the database file, on a thread and a connection of its own, so that
+/// Copies the write-ahead log into the database file, on a thread and a connection of its own, so that
 /// no commit waits for megabytes to be copied and synced.
 ///
-/// The log starts again from its beginning once all of it is in the database file and nobody writes.
-/// Under steady load there is always a commit more: then the thread copies until little is left, and
-/// asks the writer to copy the rest between two commits.
+/// The log starts again from its beginning once all of it is copied and nobody reads from it. Under
+/// steady load there is always one commit more. So the thread copies until little is left, and the writer
+/// copies the rest between two commits. Where the thread cannot keep up, commits wait for it: the
+/// log takes 64 MiB and one commit. Only a reader who stays, as a backup does, lets it grow
+/// further.
 /// https://www.sqlite.org/wal.html#avoiding_excessively_large_wal_files
 final class SQLiteCheckpointer: @unchecked Sendable {
-  // Unchecked: what is shared is behind `monitor` or atomic; the connection belongs to the thread.
+  // Unchecked: `state` is behind `monitor`, the two connections are used by one thread each, and what
+  // is said to be the writer's is the writer's.
 
   private struct State {
     /// Pages in the log after the last commit.
     var pages = 0
-    /// Pages of those that are in the database file already.
-    var done = 0
+    /// Of these, how many have been copied.
+    var copied = 0
+    var isFailing = false
     var isStopping = false
+
+    var left: Int { pages - copied }
+  }
+
+  /// When the thread is to copy.
+  private enum Due: Int {
+    case never, whenIdle, now
+  }
+
+  private enum Mode {
+    /// What no reader stands in the way of.
+    case passive
+    /// All, waiting for readers, so that the log surely starts again.
+    case restart
   }
 
   private let connection: SQLiteConnection
@@ -26,16 +43,27 @@ final class SQLiteCheckpointer: @unchecked Sendable {
   private let monitor = Monitor()
   private var state = State()
   private var thread: Thread?
-  private let isWriterWanted = Atomic<Bool>(false)
+  /// Held while pages are copied: SQLite refuses a second checkpoint meanwhile.
+  private let copying = Monitor()
+  /// The writer's: the log's size at which it is to help.
+  private var pagesToHelpAt = pagesAtOnce
+  /// The writer's: it is asked to help before its next commit.
+  private(set) var wantsWriter = false
 
   private static let pageBytes = 4096
-  /// The log is moved when nobody has written for a moment and it has this size, or at once beyond the
-  /// second.
+  /// A log of more than this is copied when nobody has written for a moment.
   private static let pagesWhenIdle = (1 << 20) / pageBytes
-  private static let pagesAtOnce = (32 << 20) / pageBytes
   private static let idleMilliseconds: Int64 = 50
+  /// A log of more than this is copied at once.
+  private static let pagesAtOnce = (32 << 20) / pageBytes
   /// So little is left that the writer may copy it between two commits.
   private static let pagesForWriter = (2 << 20) / pageBytes
+  /// A log of more than this is not written to until it was copied.
+  private static let pagesAtMost = (64 << 20) / pageBytes
+  /// How long the writer then waits for those who read. Longer readings are backups, which take minutes.
+  private static let readersMilliseconds: Int32 = 100
+  /// Between two attempts of which the first copied nothing.
+  private static let pauseMilliseconds: ClosedRange<Int64> = 50...1000
 
   /// Opens a connection of its own. Throws `DatabaseError`.
   init(path: String, metrics: DatabaseMetrics, log: Log) throws {
@@ -44,34 +72,6 @@ final class SQLiteCheckpointer: @unchecked Sendable {
     self.metrics = metrics
     self.log = log
     thread = Thread(name: "checkpointer") { self.run() }
-  }
-
-  // MARK: From the writer
-
-  /// After each commit: so many pages are in the log.
-  func logGrew(toPages pages: Int) {
-    metrics.walBytes.set(pages * Self.pageBytes)
-    monitor.locked {
-      // Shorter than before: the log has started again.
-      if pages < state.pages { state.done = 0 }
-      let before = state.pages
-      state.pages = pages
-      // The thread wakes for the first pages, to watch for a pause, and when it is to begin at once.
-      if before <= Self.pagesWhenIdle && pages > Self.pagesWhenIdle
-        || before - state.done <= Self.pagesAtOnce && pages - state.done > Self.pagesAtOnce
-      {
-        monitor.signal()
-      }
-    }
-  }
-
-  /// Whether the writer is asked to copy what is left, before its next commit.
-  var wantsWriter: Bool { isWriterWanted.load(ordering: .relaxed) }
-
-  /// Copies what is left of the log, on the writer's thread and connection.
-  func finish(on connection: SQLiteConnection) {
-    isWriterWanted.store(false, ordering: .relaxed)
-    checkpoint(on: connection)
   }
 
   func stop() {
@@ -83,64 +83,104 @@ final class SQLiteCheckpointer: @unchecked Sendable {
     thread = nil
   }
 
+  // MARK: From the writer's thread
+
+  /// After each commit: so many pages are in the log.
+  func logGrew(toPages pages: Int) {
+    metrics.walBytes.set(pages * Self.pageBytes)
+    let left = monitor.locked {
+      if pages < state.pages {
+        // The log has started again.
+        state.copied = 0
+        pagesToHelpAt = Self.pagesAtOnce
+      }
+      let before = due
+      state.pages = pages
+      if due.rawValue > before.rawValue { monitor.signal() }
+      return state.left
+    }
+    wantsWriter = pages > pagesToHelpAt && (left <= Self.pagesForWriter || pages > Self.pagesAtMost)
+  }
+
+  /// Copies what is left of the log, between two commits, on the writer's connection.
+  func help(on connection: SQLiteConnection) {
+    let pages = monitor.locked { state.pages }
+    if pages > Self.pagesAtMost {
+      connection.waitForLocks(milliseconds: Self.readersMilliseconds)
+      checkpoint(on: connection, .restart)
+      connection.waitForLocks()
+      // Seldom, while somebody reads for long: each attempt makes all commits wait.
+      pagesToHelpAt = pages + pages / 4
+    } else {
+      checkpoint(on: connection, .passive)
+      pagesToHelpAt = pages + Self.pagesForWriter
+    }
+    wantsWriter = false
+  }
+
   // MARK: The thread
 
   private func run() {
-    while waitUntilDue() {
-      let left = checkpoint(on: connection)
-      let pages = monitor.locked { state.pages }
-      if pages > Self.pagesAtOnce, (1...Self.pagesForWriter).contains(left) {
-        isWriterWanted.store(true, ordering: .relaxed)
-      }
+    var pause: Int64 = 0
+    while waitUntilDue(pause) {
+      let hasCopied = checkpoint(on: connection, .passive)
+      pause =
+        hasCopied
+        ? 0
+        : min(max(pause * 2, Self.pauseMilliseconds.lowerBound), Self.pauseMilliseconds.upperBound)
     }
   }
 
-  /// False when the thread is to end.
-  private func waitUntilDue() -> Bool {
+  /// Inside the monitor.
+  private var due: Due {
+    if state.pages > Self.pagesAtOnce, state.left > Self.pagesForWriter { return .now }
+    return state.left > Self.pagesWhenIdle ? .whenIdle : .never
+  }
+
+  /// Waits for `pause` milliseconds first. False when the thread is to end.
+  private func waitUntilDue(_ pause: Int64) -> Bool {
     monitor.locked {
+      if pause > 0, !state.isStopping { monitor.wait(milliseconds: pause) }
       var seen = -1
       while !state.isStopping {
-        let left = state.pages - state.done
-        if left > Self.pagesAtOnce { return true }
-        if left <= Self.pagesWhenIdle {
-          monitor.wait()
-        } else if seen == state.pages {
-          return true
-        } else {
+        switch due {
+        case .now: return true
+        case .whenIdle where seen == state.pages: return true
+        case .whenIdle:
           seen = state.pages
           monitor.wait(milliseconds: Self.idleMilliseconds)
+        case .never: monitor.wait()
         }
       }
       return false
     }
   }
 
-  /// Copies what no reader stands in the way of; returns the pages that are left.
+  /// Copies, and returns whether it has copied anything.
   /// https://www.sqlite.org/c3ref/wal_checkpoint_v2.html
   @discardableResult
-  private func checkpoint(on connection: SQLiteConnection) -> Int {
+  private func checkpoint(on connection: SQLiteConnection, _ mode: Mode) -> Bool {
     let start = Monotonic.nanoseconds
-    var total: Int32 = 0
-    var done: Int32 = 0
-    let status = sqlite3_wal_checkpoint_v2(
-      connection.handle, nil, SQLITE_CHECKPOINT_PASSIVE, &total, &done)
-    guard status == SQLITE_OK else {
-      // Busy: the other thread is at it.
-      if status & 0xFF != SQLITE_BUSY {
-        log.warning("checkpoint_failed", ["cause": .init("\(connection.failure(status))")])
-      }
-      // Not again for these pages: what failed is tried with the next ones.
-      return monitor.locked {
-        state.done = state.pages
-        return 0
-      }
+    var pages: Int32 = -1
+    var copied: Int32 = -1
+    let status = copying.locked {
+      sqlite3_wal_checkpoint_v2(
+        connection.handle, nil,
+        mode == .restart ? SQLITE_CHECKPOINT_RESTART : SQLITE_CHECKPOINT_PASSIVE, &pages, &copied)
     }
-    metrics.checkpointSeconds.observe(Int((Monotonic.nanoseconds - start) / 1000))
-    return monitor.locked {
-      state.pages = max(state.pages, Int(total))
-      // A reader may hold up the rest; counted as done, so that it is tried again when there is more.
-      state.done = Int(total)
-      return Int(max(0, total - done)) + max(0, state.pages - Int(total))
+    // Busy: somebody still reads from the log, or an administrator's command copies it.
+    let hasFailed = status != SQLITE_OK && status & 0xFF != SQLITE_BUSY
+    if !hasFailed { metrics.checkpointSeconds.observe(Int((Monotonic.nanoseconds - start) / 1000)) }
+    let (hasCopied, isFirstFailure) = monitor.locked {
+      let before = state.copied
+      // No more than there is: meanwhile the writer may have begun the log again.
+      state.copied = min(max(before, Int(copied)), state.pages)
+      defer { state.isFailing = hasFailed }
+      return (state.copied > before, hasFailed && !state.isFailing)
     }
+    if isFirstFailure {
+      log.warning("checkpoint_failed", ["cause": .init("\(connection.failure(status))")])
+    }
+    return hasCopied
   }
 }

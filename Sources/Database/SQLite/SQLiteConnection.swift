@@ -17,7 +17,6 @@ final class SQLiteConnection: SQLConnection {
     let parameters: [Int32]
   }
 
-  /// How long a statement waits for another process's lock.
   private static let busyMilliseconds: Int32 = 2000
   private static let maximumParameters = 32
   private static let keptScratchBytes = 64 * 1024
@@ -41,13 +40,18 @@ final class SQLiteConnection: SQLConnection {
     handle = opened
     scratch = .allocate(byteCount: Self.keptScratchBytes, alignment: 16)
     sqlite3_extended_result_codes(handle, 1)
-    sqlite3_busy_timeout(handle, Self.busyMilliseconds)
+    waitForLocks()
   }
 
   deinit {
     for prepared in statements.values { sqlite3_finalize(prepared.handle) }
     sqlite3_close_v2(handle)
     scratch.deallocate()
+  }
+
+  /// From now on, statements wait so long for a lock that another connection or process has.
+  func waitForLocks(milliseconds: Int32 = busyMilliseconds) {
+    sqlite3_busy_timeout(handle, milliseconds)
   }
 
   /// Runs one or more statements without values: pragmas, DDL, transaction control.

@@ -122,7 +122,7 @@ final class SQLiteWriter: @unchecked Sendable {
   private func run() {
     while let turn = next() {
       commit(turn)
-      if checkpointer.wantsWriter { checkpointer.finish(on: connection) }
+      if checkpointer.wantsWriter { checkpointer.help(on: connection) }
     }
   }
 
