@@ -63,6 +63,9 @@ package protocol Memberships: Sendable {
   /// unknown account belongs to nothing. Throws `unavailable`.
   func affiliations(of user: UserID, atLeast version: Int64) async throws -> Affiliations
 
+  /// As above, of many accounts at once.
+  func affiliations(atLeast versions: [UserID: Int64]) async throws -> [UserID: Affiliations]
+
   /// As the database has it now. Throws `unavailable`.
   func reload(_ user: UserID) async throws -> Affiliations
 }

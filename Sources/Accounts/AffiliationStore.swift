@@ -4,42 +4,93 @@ package import Database
 
 /// The SQL of what people belong to, nothing else. Inside a transaction of the caller's.
 enum AffiliationStore {
-  /// What an account belongs to. An unknown one belongs to nothing.
+  /// What accounts belong to. An unknown one belongs to nothing.
   static func affiliations(
-    of user: UserID, in transaction: Transaction
-  ) async throws -> Affiliations {
+    of users: [UserID], in transaction: Transaction
+  ) async throws -> [UserID: Affiliations] {
+    let ids = SQLValue.ids(users)
     let results = try await transaction.pipeline([
-      Statement(versionSQL, [.id(user)]), Statement(organizationsSQL, [.id(user)]),
-      Statement(teamsSQL, [.id(user)]), Statement(platformSQL, [.id(user)]),
+      Statement(versionsSQL, [ids]), Statement(organizationsSQL, [ids]),
+      Statement(teamsSQL, [ids]), Statement(platformSQL, [ids]),
     ])
     guard results.count == 4 else { throw DatabaseError(kind: .other, message: "no results") }
-    var organizations: [OrganizationID: OrganizationRole] = [:]
+    var versions: [UserID: Int64] = [:]
+    for row in results[0].rows { versions[try row.id(0)] = try row.integer(1) }
+    var organizations: [UserID: [OrganizationID: OrganizationRole]] = [:]
     for row in results[1].rows {
       // A role of a newer release's is the least: nothing is allowed by default.
-      organizations[try row.id(0)] =
-        OrganizationRole(rawValue: try row.text(1)) ?? .statusReporter
+      organizations[try row.id(0), default: [:]][try row.id(1)] =
+        OrganizationRole(rawValue: try row.text(2)) ?? .statusReporter
     }
-    var teams: [TeamID: TeamRole] = [:]
+    var teams: [UserID: [TeamID: TeamRole]] = [:]
     for row in results[2].rows {
-      teams[try row.id(0)] = TeamRole(rawValue: try row.text(1)) ?? .user
+      teams[try row.id(0), default: [:]][try row.id(1)] =
+        TeamRole(rawValue: try row.text(2)) ?? .user
     }
-    return Affiliations(
-      version: try results[0].rows.first?.integer(0) ?? 0, organizations: organizations,
-      teams: teams, isPlatformAdmin: try results[3].rows.first?.bool(0) ?? false)
+    let platformAdmins: Set<UserID> = Set(try results[3].rows.map { try $0.id(0) })
+    var affiliations: [UserID: Affiliations] = [:]
+    for user in users {
+      affiliations[user] = Affiliations(
+        version: versions[user] ?? 0, organizations: organizations[user] ?? [:],
+        teams: teams[user] ?? [:], isPlatformAdmin: platformAdmins.contains(user))
+    }
+    return affiliations
   }
 
-  private static let versionSQL: SQL =
-    "SELECT version FROM affiliation_versions WHERE user_id = $1"
+  // `$1` is a list of ids (`SQLValue.ids`).
 
-  private static let organizationsSQL: SQL =
-    "SELECT organization_id, role FROM memberships WHERE user_id = $1"
+  private static let versionsSQL = SQL(
+    sqlite: """
+      WITH RECURSIVE list (i) AS (
+        SELECT 0 UNION ALL SELECT i + 1 FROM list WHERE (i + 1) * 16 < length($1))
+      SELECT user_id, version FROM affiliation_versions
+      WHERE user_id IN (SELECT substr($1, i * 16 + 1, 16) FROM list)
+      """,
+    postgres: """
+      SELECT user_id, version FROM affiliation_versions WHERE user_id IN (
+        SELECT substring($1::bytea FROM i * 16 + 1 FOR 16)
+        FROM generate_series(0, length($1::bytea) / 16 - 1) AS i)
+      """)
 
-  private static let teamsSQL: SQL = """
-    SELECT m.team_id, m.role FROM team_members m JOIN teams t ON t.id = m.team_id
-    WHERE m.user_id = $1 AND t.deleted_at IS NULL
-    """
+  private static let organizationsSQL = SQL(
+    sqlite: """
+      WITH RECURSIVE list (i) AS (
+        SELECT 0 UNION ALL SELECT i + 1 FROM list WHERE (i + 1) * 16 < length($1))
+      SELECT user_id, organization_id, role FROM memberships
+      WHERE user_id IN (SELECT substr($1, i * 16 + 1, 16) FROM list)
+      """,
+    postgres: """
+      SELECT user_id, organization_id, role FROM memberships WHERE user_id IN (
+        SELECT substring($1::bytea FROM i * 16 + 1 FOR 16)
+        FROM generate_series(0, length($1::bytea) / 16 - 1) AS i)
+      """)
 
-  private static let platformSQL: SQL = "SELECT is_platform_admin FROM users WHERE id = $1"
+  private static let teamsSQL = SQL(
+    sqlite: """
+      WITH RECURSIVE list (i) AS (
+        SELECT 0 UNION ALL SELECT i + 1 FROM list WHERE (i + 1) * 16 < length($1))
+      SELECT m.user_id, m.team_id, m.role FROM team_members m JOIN teams t ON t.id = m.team_id
+      WHERE m.user_id IN (SELECT substr($1, i * 16 + 1, 16) FROM list) AND t.deleted_at IS NULL
+      """,
+    postgres: """
+      SELECT m.user_id, m.team_id, m.role FROM team_members m JOIN teams t ON t.id = m.team_id
+      WHERE m.user_id IN (
+        SELECT substring($1::bytea FROM i * 16 + 1 FOR 16)
+        FROM generate_series(0, length($1::bytea) / 16 - 1) AS i) AND t.deleted_at IS NULL
+      """)
+
+  private static let platformSQL = SQL(
+    sqlite: """
+      WITH RECURSIVE list (i) AS (
+        SELECT 0 UNION ALL SELECT i + 1 FROM list WHERE (i + 1) * 16 < length($1))
+      SELECT id FROM users
+      WHERE id IN (SELECT substr($1, i * 16 + 1, 16) FROM list) AND is_platform_admin = 1
+      """,
+    postgres: """
+      SELECT id FROM users WHERE id IN (
+        SELECT substring($1::bytea FROM i * 16 + 1 FOR 16)
+        FROM generate_series(0, length($1::bytea) / 16 - 1) AS i) AND is_platform_admin = 1
+      """)
 
   /// Raises the version; whoever checked something under an older one is told to check again.
   static func raiseVersion(of user: UserID, in transaction: Transaction) async throws -> Int64 {

@@ -19,6 +19,11 @@ package final class MembershipDirectory: Memberships {
   private let state = Mutex(State())
 
   private static let capacity = 50_000
+  /// As many are read by one statement.
+  private static let accountsPerRead = 200
+  /// As many are read again while this node compares itself with the database. Others are forgotten,
+  /// so that a comparison never takes long.
+  private static let maximumRefreshed = 2000
 
   package init(database: any SQLDatabase, events: EventStream) {
     self.database = database
@@ -34,20 +39,48 @@ package final class MembershipDirectory: Memberships {
     return try await reload(user)
   }
 
-  package func reload(_ user: UserID) async throws -> Affiliations {
-    let read = try await database.read { try await AffiliationStore.affiliations(of: user, in: $0) }
-    keep(read, of: user)
-    return read
+  package func affiliations(
+    atLeast versions: [UserID: Int64]
+  ) async throws -> [UserID: Affiliations] {
+    var affiliations: [UserID: Affiliations] = [:]
+    var missing: [UserID] = []
+    for (user, version) in versions {
+      if let known = current(user), known.version >= version {
+        affiliations[user] = known
+      } else {
+        missing.append(user)
+      }
+    }
+    if missing.isEmpty { return affiliations }
+    let users = missing
+    let read = try await database.readUrgently {
+      try await AffiliationStore.affiliations(of: users, in: $0)
+    }
+    for (user, found) in read { keep(found, of: user) }
+    return affiliations.merging(read) { _, read in read }
   }
 
-  /// Reads what these accounts belong to, where memory has it older: for a node that compares itself
-  /// with the database.
+  package func reload(_ user: UserID) async throws -> Affiliations {
+    let read = try await database.read {
+      try await AffiliationStore.affiliations(of: [user], in: $0)
+    }
+    guard let affiliations = read[user] else { throw AppError(.unavailable) }
+    keep(affiliations, of: user)
+    return affiliations
+  }
+
+  /// Brings what memory has of these accounts to these versions, in a transaction of whoever calls: for
+  /// a node that compares itself with the database.
   package func refresh(
     _ versions: [UserID: Int64], in transaction: Transaction
   ) async throws {
-    for (user, version) in versions {
-      guard let known = current(user), known.version < version else { continue }
-      keep(try await AffiliationStore.affiliations(of: user, in: transaction), of: user)
+    let outdated = versions.filter { note($0.key, version: $0.value) }.map(\.key)
+      .prefix(Self.maximumRefreshed)
+    for start in stride(from: 0, to: outdated.count, by: Self.accountsPerRead) {
+      let users = Array(outdated[start..<min(start + Self.accountsPerRead, outdated.count)])
+      for (user, read) in try await AffiliationStore.affiliations(of: users, in: transaction) {
+        keep(read, of: user)
+      }
     }
   }
 
@@ -59,14 +92,17 @@ package final class MembershipDirectory: Memberships {
     }
   }
 
-  /// Something said that the account is at this version now.
-  package func note(_ user: UserID, version: Int64) {
+  /// Something said that the account is at this version now. Returns whether memory had it as it was
+  /// before; that is forgotten.
+  @discardableResult
+  package func note(_ user: UserID, version: Int64) -> Bool {
     state.withLock { state in
-      if let least = state.leastVersions.value(for: user), least >= version { return }
-      state.leastVersions.insert(version, for: user)
-      if let known = state.known.value(for: user), known.version < version {
-        state.known.remove(user)
+      if version > state.leastVersions.value(for: user) ?? 0 {
+        state.leastVersions.insert(version, for: user)
       }
+      guard let known = state.known.value(for: user), known.version < version else { return false }
+      state.known.remove(user)
+      return true
     }
   }
 

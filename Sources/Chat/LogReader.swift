@@ -26,7 +26,7 @@ package struct LogReader: Sendable {
     let count = min(through - after, limit)
     guard count > 0 else { return [] }
     let (entries, end) = try await database.read { transaction in
-      let head = try await RoomStore.lastSeq(room.id, in: transaction) ?? 0
+      let head = try await RoomStore.lastSeqs([room.id], in: transaction)[room.id] ?? 0
       let rows = try await transaction.query(
         EntryRows.ascendingSQL,
         [
@@ -81,28 +81,18 @@ package struct LogReader: Sendable {
   /// Rooms with their heads in one snapshot; rooms that do not exist are left out.
   package func heads(_ ids: [RoomID]) async throws -> [(room: Room, lastSeq: Int64)] {
     try await database.read { transaction in
-      var heads: [(Room, Int64)] = []
-      for id in ids {
-        guard let room = try await RoomStore.room(id, in: transaction),
-          let lastSeq = try await RoomStore.lastSeq(id, in: transaction)
-        else { continue }
-        heads.append((room, lastSeq))
+      let rooms = try await RoomStore.rooms(ids, in: transaction)
+      let lastSeqs = try await RoomStore.lastSeqs(ids, in: transaction)
+      return ids.compactMap { id in
+        guard let room = rooms[id], let lastSeq = lastSeqs[id] else { return nil }
+        return (room, lastSeq)
       }
-      return heads
     }
   }
 
   /// Where the logs of rooms end, without their rules.
   package func lastSeqs(_ ids: [RoomID]) async throws -> [RoomID: Int64] {
-    try await database.read { transaction in
-      var result: [RoomID: Int64] = [:]
-      let answers = try await transaction.pipeline(
-        ids.map { Statement("SELECT last_seq FROM room_heads WHERE room_id = $1", [.room($0)]) })
-      for (id, answer) in zip(ids, answers) {
-        if let row = answer.rows.first { result[id] = try row.integer(0) }
-      }
-      return result
-    }
+    try await database.read { try await RoomStore.lastSeqs(ids, in: $0) }
   }
 }
 

@@ -48,7 +48,7 @@ package struct MessageHistory: Sendable {
       let standing = RuleEngine.standing(of: caller, in: room)
       guard standing.isMember else { throw AppError(.roomNotFound) }
       guard standing.permissions.contains(.read) else { throw AppError(.forbidden) }
-      let end = (try await RoomStore.lastSeq(id, in: transaction) ?? 0) + 1
+      let end = (try await RoomStore.lastSeqs([id], in: transaction)[id] ?? 0) + 1
       var low = selection.after ?? 0
       var high = min(selection.before ?? end, end)
       // Time and seq agree within a room, so a time bound is a seq bound.

@@ -7,10 +7,27 @@ internal import Database
 enum RoomStore {
   /// The room with its rules; nil where it does not exist (any more).
   static func room(_ id: RoomID, in transaction: Transaction) async throws -> Room? {
+    try await rooms([id], in: transaction)[id]
+  }
+
+  /// Those of the rooms that exist, with their rules. One of a type that this release does not know
+  /// is none to it.
+  static func rooms(
+    _ ids: [RoomID], in transaction: Transaction
+  ) async throws -> [RoomID: Room] {
+    let list = SQLValue.rooms(ids)
     let results = try await transaction.pipeline([
-      Statement(roomSQL, [.room(id)]), Statement(rulesSQL, [.room(id)]),
+      Statement(roomsSQL, [list]), Statement(rulesSQL, [list]),
     ])
-    return try make(results)
+    guard results.count == 2 else { throw DatabaseError(kind: .other, message: "no results") }
+    var rules: [RoomID: [RoomRule]] = [:]
+    for row in results[1].rows { rules[try row.room(0), default: []].append(try rule(row)) }
+    var rooms: [RoomID: Room] = [:]
+    for row in results[0].rows {
+      let id = try row.room(0)
+      rooms[id] = try room(id, row, rules.removeValue(forKey: id) ?? [])
+    }
+    return rooms
   }
 
   /// As `room`, and nobody else changes it until this transaction ends. Takes the lock first: the
@@ -24,34 +41,48 @@ enum RoomStore {
     sqlite: "SELECT room_id FROM room_heads WHERE room_id = $1",
     postgres: "SELECT room_id FROM room_heads WHERE room_id = $1 FOR UPDATE")
 
-  private static let roomSQL: SQL = """
-    SELECT r.id, r.type, r.name, r.level_admin, r.owner_user, r.owner_entity, r.by_invitation,
-      r.created_at, h.access_version
-    FROM rooms r JOIN room_heads h ON h.room_id = r.id
-    WHERE r.id = $1 AND r.deleted_at IS NULL
-    """
+  // `$1` is a list of ids (`SQLValue.rooms`).
 
-  private static let rulesSQL: SQL = """
-    SELECT subject, permissions, level, accepted FROM room_rules WHERE room_id = $1 ORDER BY subject
-    """
+  private static let roomsSQL = SQL(
+    sqlite: """
+      SELECT r.id, r.type, r.name, r.level_admin, r.owner_user, r.owner_entity, r.by_invitation,
+        r.created_at, h.access_version
+      FROM rooms r JOIN room_heads h ON h.room_id = r.id
+      WHERE r.id IN (SELECT value FROM json_each($1)) AND r.deleted_at IS NULL
+      """,
+    postgres: """
+      SELECT r.id, r.type, r.name, r.level_admin, r.owner_user, r.owner_entity, r.by_invitation,
+        r.created_at, h.access_version
+      FROM rooms r JOIN room_heads h ON h.room_id = r.id
+      WHERE r.id IN (SELECT value::bigint FROM json_array_elements_text($1::json) AS list (value))
+        AND r.deleted_at IS NULL
+      """)
 
-  private static func make(_ results: [ResultSet]) throws -> Room? {
-    guard results.count == 2, let row = results[0].rows.first else { return nil }
-    guard let type = RoomType(code: try row.integer(1)) else {
-      throw DatabaseError(kind: .other, message: "unknown type of room")
-    }
+  private static let rulesSQL = SQL(
+    sqlite: """
+      SELECT room_id, subject, permissions, level, accepted FROM room_rules
+      WHERE room_id IN (SELECT value FROM json_each($1)) ORDER BY room_id, subject
+      """,
+    postgres: """
+      SELECT room_id, subject, permissions, level, accepted FROM room_rules
+      WHERE room_id IN (SELECT value::bigint FROM json_array_elements_text($1::json) AS list (value))
+      ORDER BY room_id, subject
+      """)
+
+  private static func room(_ id: RoomID, _ row: Row, _ rules: [RoomRule]) throws -> Room? {
+    guard let type = RoomType(code: try row.integer(1)) else { return nil }
     return Room(
-      id: try row.room(0), name: try row.text(2), type: type, levelAdmin: try row.integer(3),
+      id: id, name: try row.text(2), type: type, levelAdmin: try row.integer(3),
       ownerUser: try row.id(4), ownerEntity: try row.optional(5, row.uuid),
-      isByInvitation: try row.bool(6), createdAt: try row.time(7),
-      rules: try results[1].rows.map(rule), accessVersion: try row.integer(8))
+      isByInvitation: try row.bool(6), createdAt: try row.time(7), rules: rules,
+      accessVersion: try row.integer(8))
   }
 
   private static func rule(_ row: Row) throws -> RoomRule {
     RoomRule(
-      subject: try row.uuid(0),
-      permissions: Permissions(rawValue: UInt8(truncatingIfNeeded: try row.integer(1))),
-      level: try row.integer(2), isAccepted: try row.bool(3))
+      subject: try row.uuid(1),
+      permissions: Permissions(rawValue: UInt8(truncatingIfNeeded: try row.integer(2))),
+      level: try row.integer(3), isAccepted: try row.bool(4))
   }
 
   // MARK: Writing
@@ -168,11 +199,25 @@ enum RoomStore {
     ).map { Head(lastSeq: try $0.integer(0), lastTime: try $0.time(1)) }
   }
 
-  /// Where the room's log ends; 0 for an empty one, nil where there is no room.
-  static func lastSeq(_ id: RoomID, in transaction: Transaction) async throws -> Int64? {
-    try await transaction.first(
-      "SELECT last_seq FROM room_heads WHERE room_id = $1", [.room(id)])?.integer(0)
+  /// Where the logs of rooms end, 0 for an empty one; rooms that never existed are left out.
+  static func lastSeqs(
+    _ ids: [RoomID], in transaction: Transaction
+  ) async throws -> [RoomID: Int64] {
+    var seqs: [RoomID: Int64] = [:]
+    for row in try await transaction.query(lastSeqsSQL, [.rooms(ids)]) {
+      seqs[try row.room(0)] = try row.integer(1)
+    }
+    return seqs
   }
+
+  private static let lastSeqsSQL = SQL(
+    sqlite: """
+      SELECT room_id, last_seq FROM room_heads WHERE room_id IN (SELECT value FROM json_each($1))
+      """,
+    postgres: """
+      SELECT room_id, last_seq FROM room_heads
+      WHERE room_id IN (SELECT value::bigint FROM json_array_elements_text($1::json) AS list (value))
+      """)
 
   /// Rooms whose access changed since a position, with their versions; deleted ones as well.
   static func changes(

@@ -45,6 +45,17 @@ package enum SQLValue: Sendable, Equatable {
   }
 
   package static func room(_ value: RoomID) -> SQLValue { .integer(value.value) }
+
+  /// Ids as one value, for a statement about many of them: 16 bytes each, one after the other.
+  package static func ids<Entity>(_ values: [Identifier<Entity>]) -> SQLValue {
+    .blob(values.flatMap(\.uuid.bytes))
+  }
+
+  /// Ids of rooms as one value, for a statement about many of them: a JSON array of numbers.
+  package static func rooms(_ values: [RoomID]) -> SQLValue {
+    .text("[\(values.map(\.description).joined(separator: ","))]")
+  }
+
   package static func time(_ value: Timestamp) -> SQLValue { .integer(value.milliseconds) }
   package static func bool(_ value: Bool) -> SQLValue { .integer(value ? 1 : 0) }
   @inlinable package static func optional<Value>(

@@ -1,3 +1,4 @@
+internal import Access
 internal import Basics
 internal import Chat
 internal import Events
@@ -16,8 +17,9 @@ final class EventIntake {
   var opened: () -> Void = {}
 
   private let gate: DeliveryGate
-  // Unowned: the feeds own both.
-  private unowned let reloads: AccessReloads
+  // Unowned: the feeds own all three.
+  private unowned let rooms: Reloads<RoomID, Room>
+  private unowned let accounts: Reloads<UserID, Affiliations>
   /// Whether the gate was closed at the last look. It counts as closed until `opened` was called, so that
   /// nothing overtakes what waits.
   private var wasClosed = false
@@ -26,9 +28,13 @@ final class EventIntake {
   private var held = HeldEvents()
   private var heldByRoom: [RoomID: HeldEvents] = [:]
 
-  init(gate: DeliveryGate, reloads: AccessReloads) {
+  /// `rooms` and `accounts` as they are read again: while some are, the gate stays closed.
+  init(
+    gate: DeliveryGate, rooms: Reloads<RoomID, Room>, accounts: Reloads<UserID, Affiliations>
+  ) {
     self.gate = gate
-    self.reloads = reloads
+    self.rooms = rooms
+    self.accounts = accounts
   }
 
   /// Whether clients' frames may be served: not while this node does not know who may do what.
@@ -41,7 +47,7 @@ final class EventIntake {
   func take(_ event: Event) {
     if !isOpen {
       held.append(event)
-    } else if let room = Self.room(of: event), reloads.isReading(room) {
+    } else if let room = Self.room(of: event), rooms.contains(room) {
       heldByRoom[room, default: HeldEvents()].append(event)
     } else {
       carryOut(event)
@@ -66,7 +72,7 @@ final class EventIntake {
 
   /// Opens the gate once all that the last comparison found has been read.
   func openIfKnown() {
-    guard let begin = comparedAt, reloads.isEmpty else { return }
+    guard let begin = comparedAt, rooms.isEmpty, accounts.isEmpty else { return }
     comparedAt = nil
     gate.compared(at: begin)
     guard wasClosed, gate.isOpen else { return }

@@ -21,7 +21,11 @@ final class RoomFeeds {
 
   var rooms: [RoomID: ServedRoom] = [:]
   private var listeners = ListenerIndex()
-  private let reloads: AccessReloads
+  /// Rooms that this loop serves: their events wait until they are read.
+  private let servedRooms: Reloads<RoomID, Room>
+  /// Rooms that nobody hears here, read for those who follow all rooms: nothing waits for them.
+  private let otherRooms: Reloads<RoomID, Room>
+  private let accounts: Reloads<UserID, Affiliations>
   private let intake: EventIntake
   private lazy var replays = Replays(feeds: self)
 
@@ -42,20 +46,30 @@ final class RoomFeeds {
     node = services.node
     relayMetrics = services.metrics
     logger = services.log
-    reloads = AccessReloads(
-      loop: loop, directory: directory, memberships: services.memberships, log: services.log)
-    intake = EventIntake(gate: gate, reloads: reloads)
+    servedRooms = Reloads(
+      loop: loop, of: "rooms", log: services.log, version: \.accessVersion
+    ) { try await directory.rooms(atLeast: $0, isUrgent: true) }
+    otherRooms = Reloads(
+      loop: loop, of: "rooms", log: services.log, version: \.accessVersion
+    ) { try await directory.rooms(atLeast: $0, isUrgent: false) }
+    accounts = Reloads(
+      loop: loop, of: "affiliations", log: services.log, version: \.version
+    ) { [memberships] in try await memberships.affiliations(atLeast: $0) }
+    intake = EventIntake(gate: gate, rooms: servedRooms, accounts: accounts)
     connect()
   }
 
   private func connect() {
     // Unowned: these are owned, and call on the loop only.
-    reloads.roomRead = { [unowned self] id, room in
-      if let room { apply(room, to: id) } else if rooms[id] != nil { handle(id, .changed(nil)) }
+    servedRooms.found = { [unowned self] id, room in
+      if let room { apply(room, to: id) } else { handle(id, .changed(nil)) }
     }
-    reloads.roomDone = { [unowned self] id in intake.release(id) }
-    reloads.affiliationsRead = { [unowned self] in tell($0, $1) }
-    reloads.accountDone = { [unowned self] in intake.openIfKnown() }
+    servedRooms.done = { [unowned self] in intake.release($0) }
+    otherRooms.found = { [unowned self] id, room in
+      if let room { apply(room, to: id) }
+    }
+    accounts.found = { [unowned self] in if let affiliations = $1 { tell($0, affiliations) } }
+    accounts.done = { [unowned self] _ in intake.openIfKnown() }
     intake.carryOut = { [unowned self] in carryOut($0) }
     intake.headKnown = { [unowned self] in handle($0, .head($1, asOf: 0)) }
     intake.opened = { [unowned self] in
@@ -287,12 +301,16 @@ final class RoomFeeds {
   /// A room changed. It is applied to its feed before it is offered to those who follow all rooms: who
   /// may read it now was refused by the feed as it was.
   func accessChanged(_ id: RoomID, _ version: Int64) {
-    guard rooms[id] != nil || !listeners.isEmpty else { return }
+    let isServed = rooms[id] != nil
+    guard isServed || !listeners.isEmpty else { return }
     if let room = directory.cached(id), room.accessVersion >= version {
       apply(room, to: id)
-      return
+    } else if isServed {
+      servedRooms.read(id, version: version)
+      otherRooms.forget(id)
+    } else {
+      otherRooms.read(id, version: version)
     }
-    reloads.read(id, version: version)
   }
 
   private func apply(_ room: Room, to id: RoomID) {
@@ -315,7 +333,7 @@ final class RoomFeeds {
       tell(user, known)
       return
     }
-    reloads.read(user, version: version)
+    accounts.read(user, version: version)
   }
 
   private func tell(_ user: UserID, _ affiliations: Affiliations) {

@@ -267,6 +267,45 @@ def test_ten_thousand_membership_changes_in_a_second(nodes, postgres, url):
         assert socket.until("gone", timeout=3)["room_id"] == room
 
 
+def rooms_by_hand(postgres, url, owner, count):
+    """Rooms that no node has made: each hears of them when it compares itself with the database."""
+    psql(
+        postgres,
+        url,
+        f"""WITH made AS (
+          INSERT INTO rooms (type, name, level_admin, owner_user, by_invitation, created_at)
+          SELECT 0, 'made ' || i, 100, '\\x{owner.replace("-", "")}', 0, 0 FROM generate_series(1, {count}) AS i RETURNING id)
+        INSERT INTO room_heads (room_id, last_seq, last_ts, access_version, access_changed_at) SELECT id, 0, 0, 1, 0 FROM made""",
+    )
+
+
+def test_rooms_that_nobody_hears_yet_hold_up_nobody(nodes, postgres, url):
+    ada = nodes[0].person()
+    room = ada.room()
+    with nodes[1].relay(ada.token) as socket:
+        # Rules cannot be read for a while.
+        hold = ["BEGIN", "LOCK TABLE room_rules IN ACCESS EXCLUSIVE MODE", "SELECT 1", "SELECT pg_sleep(4)", "COMMIT"]
+        arguments = [part for command in hold for part in ("-c", command)]
+        with subprocess.Popen(["psql", "-qtA", url, *arguments], stdout=subprocess.PIPE, text=True) as holder:
+            assert holder.stdout.readline() == "1\n"
+            rooms_by_hand(postgres, url, ada.id, 1)
+            # The node has heard of the room, and a comparison from before that would be too old.
+            time.sleep(2)
+            socket.say(room, "hello", "1")
+            socket.until("text", timeout=1.5)
+            assert holder.poll() is None
+        socket.until("ack")
+        assert socket.until("channel")["room_id"] != room
+
+
+def test_thousands_of_rooms_that_change_at_once(nodes, postgres, url):
+    ada = nodes[0].person()
+    with nodes[0].relay(ada.token) as first, nodes[1].relay(ada.token) as second:
+        rooms_by_hand(postgres, url, ada.id, 3000)
+        for socket in (first, second):
+            assert len({socket.until("channel")["room_id"] for _ in range(3000)}) == 3000
+
+
 def test_the_command_line_makes_an_admin_of_open_sessions(nodes, url):
     from martlet import BINARY
 

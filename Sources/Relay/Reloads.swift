@@ -1,0 +1,126 @@
+internal import Basics
+internal import EventLoop
+
+/// Reads again what changed elsewhere, for one event loop: rooms, or what accounts belong to. Some are
+/// read together, one reading after the other, until each is as new as it was named. On the loop
+/// only.
+final class Reloads<ID: Hashable & Sendable, Found: Sendable> {
+  /// A version that something said there is.
+  private struct Wanted {
+    var version: Int64
+    /// Whether it was named after the reading that is under way began.
+    var isLater = false
+  }
+
+  /// Called on the loop with what was read; nil where it does not exist (any more). While it is
+  /// called, this still counts as being read.
+  var found: (ID, Found?) -> Void = { _, _ in }
+  /// Called when it does not count as being read any more.
+  var done: (ID) -> Void = { _ in }
+
+  private let loop: Loop
+  private let read: @Sendable ([ID: Int64]) async throws -> [ID: Found]
+  private let version: (Found) -> Int64
+  private let what: String
+  private let log: Log
+  private var wanted: [ID: Wanted] = [:]
+  /// Those of `wanted` that the next readings take. Some may not be wanted any more.
+  private var waiting = Queue<ID>()
+  private var isReading = false
+  private var failures = 0
+
+  private static var maximumPerReading: Int { 200 }
+  /// After a reading failed: doubled each time, up to the second.
+  private static var retryMilliseconds: Int { 100 }
+  private static var longestRetryMilliseconds: Int { 5000 }
+
+  /// `read` gets things with the versions that they are at least at, and returns those that exist;
+  /// `version` is that of one; `what` names them in the log.
+  init(
+    loop: Loop, of what: String, log: Log, version: @escaping (Found) -> Int64,
+    read: @escaping @Sendable ([ID: Int64]) async throws -> [ID: Found]
+  ) {
+    self.loop = loop
+    self.what = what
+    self.log = log
+    self.version = version
+    self.read = read
+  }
+
+  /// Whether nothing is being read, nor waits for it.
+  var isEmpty: Bool { wanted.isEmpty }
+
+  func contains(_ id: ID) -> Bool { wanted[id] != nil }
+
+  /// Reads something of which somebody said that it is at this version.
+  func read(_ id: ID, version: Int64) {
+    if let known = wanted[id] {
+      wanted[id] = Wanted(version: max(known.version, version), isLater: true)
+      return
+    }
+    wanted[id] = Wanted(version: version)
+    waiting.append(id)
+    readNext()
+  }
+
+  /// Nobody needs it any more. `done` is not called.
+  func forget(_ id: ID) { wanted[id] = nil }
+
+  private func readNext() {
+    guard !isReading else { return }
+    var versions: [ID: Int64] = [:]
+    while versions.count < Self.maximumPerReading, let id = waiting.popFirst() {
+      guard let known = wanted[id] else { continue }
+      wanted[id]?.isLater = false
+      versions[id] = known.version
+    }
+    guard !versions.isEmpty else { return }
+    isReading = true
+    let ids = Array(versions.keys)
+    let reloads = LoopBound(self, on: loop)
+    loop.task { [read, versions] in
+      do {
+        let found = try await read(versions)
+        reloads.value.finished(ids, found)
+      } catch {
+        reloads.value.failed(ids, error)
+      }
+    }
+  }
+
+  private func finished(_ ids: [ID], _ all: [ID: Found]) {
+    isReading = false
+    failures = 0
+    for id in ids where wanted[id] != nil {
+      found(id, all[id])
+      guard let known = wanted[id] else { continue }
+      if known.isLater, let one = all[id], version(one) < known.version {
+        // Named while this was read: the next reading has it. What was named before, and is not in the
+        // database, is no version of this database's.
+        waiting.append(id)
+      } else {
+        wanted[id] = nil
+        done(id)
+      }
+    }
+    readNext()
+  }
+
+  private func failed(_ ids: [ID], _ failure: any Error) {
+    if failures == 0 {
+      log.warning(
+        "not_read_again",
+        ["what": .init(what), "count": .init(wanted.count), "cause": .init("\(failure)")])
+    }
+    // Six doublings are beyond the longest: no overflow.
+    let pause = min(
+      Self.retryMilliseconds << min(failures, 6), Self.longestRetryMilliseconds)
+    failures += 1
+    for id in ids { waiting.append(id) }
+    // `isReading` until then. Unowned: it lives as long as its loop.
+    loop.schedule(after: pause) { [unowned self] in
+      isReading = false
+      readNext()
+    }
+  }
+}
