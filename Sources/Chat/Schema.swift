@@ -68,7 +68,9 @@ package enum ChatSchema {
             WHERE client_id IS NOT NULL;
           CREATE TABLE contents (id BYTEA PRIMARY KEY, data TEXT NOT NULL);
           """)),
-    // Entries of other kinds than messages, and changes in the database's own order.
+    // Entries of other kinds than messages, and changes in the database's own order. On Postgres nodes
+    // of the first release go on beside this: tables are locked in their order, and the index by which
+    // they look up entries without a client id stays whole until the next release.
     Migration(
       feature: "chat", number: 2,
       SQL(
@@ -96,10 +98,9 @@ package enum ChatSchema {
           CREATE INDEX rooms_by_owner ON rooms (owner_user) WHERE deleted_at IS NULL;
           """,
         postgres: """
+          LOCK TABLE room_heads, entries IN ACCESS EXCLUSIVE MODE;
           ALTER TABLE entries ADD COLUMN target_seq BIGINT,
             ADD COLUMN non_messages BIGINT NOT NULL DEFAULT 0, ADD COLUMN erased_at BIGINT;
-          DROP INDEX entries_by_id;
-          CREATE UNIQUE INDEX entries_by_id ON entries (id) WHERE client_id IS NULL;
           ALTER TABLE room_heads ADD COLUMN non_messages BIGINT NOT NULL DEFAULT 0,
             ADD COLUMN changed_in BIGINT NOT NULL DEFAULT 0;
           CREATE INDEX room_heads_by_position ON room_heads (changed_in) WHERE changed_in > 0;

@@ -59,6 +59,7 @@ class Server:
                 self.environment[name] = str(value)
         self.process = None
         self.url = None
+        self.binary = BINARY
         # A command that runs the server, with its options.
         self.prefix = []
 
@@ -66,7 +67,7 @@ class Server:
         self.log_path = self.data.parent / (self.data.name + ".log")
         self.log = open(self.log_path, "ab")
         self.process = subprocess.Popen(
-            [*self.prefix, BINARY, "serve"], env=self.environment, stdout=subprocess.PIPE, stderr=self.log
+            [*self.prefix, self.binary, "serve"], env=self.environment, stdout=subprocess.PIPE, stderr=self.log
         )
         line = self.process.stdout.readline().decode()
         match = re.fullmatch(r"listening on (https?)://(127\.0\.0\.1|localhost):(\d+)\n", line)

@@ -91,3 +91,59 @@ def test_a_newer_release_is_told(old, tmp_path):
     server = Server(data, **settings)
     result = subprocess.run([BINARY, "serve"], env=server.environment, capture_output=True, text=True, timeout=20)
     assert result.returncode != 0 and "newer Martlet" in result.stderr and result.stdout == ""
+
+
+# What a node of release 0.1 does for a message, as that release's source has it. `:room` is a room's id.
+OLD_APPEND = r"""
+BEGIN;
+SELECT last_seq + 1 AS next FROM room_heads WHERE room_id = :room FOR UPDATE \gset
+INSERT INTO entries (room_id, seq, id, type, sender, ts, client_id, digest)
+  VALUES (:room, :next, decode(md5(:room || '-' || :next), 'hex'), 1, '\x00', 1, 'c' || :next, NULL);
+INSERT INTO contents (id, data) VALUES (decode(md5(:room || '-' || :next), 'hex'), 'x');
+UPDATE room_heads SET last_seq = :next, last_ts = 1 WHERE room_id = :room;
+COMMIT;
+"""
+
+
+def test_older_nodes_go_on_while_the_schema_changes(postgres, tmp_path):
+    """Nodes are replaced one after the other: none of what the older ones do may fail, or get slow, meanwhile."""
+    for attempt in range(3):
+        url = postgres.database()
+        dump = (RELEASE / "postgres.sql").read_text()
+        heads = "".join(f"INSERT INTO public.room_heads VALUES ({100 + n}, 0, 0, 1, 0);" for n in range(4))
+        subprocess.run(["psql", "-q", "-v", "ON_ERROR_STOP=1", url], input=dump + heads, text=True, check=True, capture_output=True)
+        nodes = []
+        for number in range(4):
+            script = tmp_path / f"{attempt}-{number}.sql"
+            script.write_text(f"\\set room {100 + number}\n" + OLD_APPEND * 1500)
+            nodes.append(
+                subprocess.Popen(["psql", "-q", "-v", "ON_ERROR_STOP=1", url, "-f", script], stderr=subprocess.PIPE, text=True)
+            )
+        time.sleep(0.3)
+        with Server(tmp_path / f"new-{attempt}", MARTLET_DATABASE=url):
+            assert any(node.poll() is None for node in nodes), "the older nodes were done before the newer one came"
+            for node in nodes:
+                _, errors = node.communicate(timeout=120)
+                assert node.returncode == 0, errors
+        answer = subprocess.run(
+            ["psql", "-qtA", url, "-c", "SELECT last_seq, count(*) FROM room_heads JOIN entries USING (room_id) WHERE room_id >= 100 GROUP BY 1",
+             "-c", "SELECT indexdef FROM pg_indexes WHERE indexname = 'entries_by_id'"],
+            check=True, capture_output=True, text=True,
+        ).stdout
+        assert answer.startswith("1500|6000\n"), answer
+        # They look entries without a client id up by their id alone.
+        assert "(id)" in answer and "WHERE" not in answer
+
+
+def test_a_table_that_is_held_is_waited_for(postgres, tmp_path):
+    url = postgres.database()
+    dump = (RELEASE / "postgres.sql").read_text()
+    subprocess.run(["psql", "-q", "-v", "ON_ERROR_STOP=1", url], input=dump, text=True, check=True, capture_output=True)
+    # As pg_dump does.
+    hold = ["BEGIN", "LOCK TABLE public.entries IN ACCESS SHARE MODE", "SELECT 1", "SELECT pg_sleep(4)", "COMMIT"]
+    arguments = [part for command in hold for part in ("-c", command)]
+    with subprocess.Popen(["psql", "-qtA", url, *arguments], stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout.readline() == "1\n"
+        with Server(tmp_path / "data", MARTLET_DATABASE=url) as server, server.http() as http:
+            assert holder.wait(5) == 0
+            assert http.get("/readyz").status_code == 200

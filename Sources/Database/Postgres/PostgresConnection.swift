@@ -293,8 +293,7 @@ final class PostgresConnection: SQLConnection {
 
   /// By the class of the SQLSTATE (Postgres manual, appendix A).
   private func failure(_ result: OpaquePointer) -> DatabaseError {
-    // 67 is PG_DIAG_SQLSTATE, a character's code that Swift does not see.
-    let state = PQresultErrorField(result, 67).map { String(cString: $0) } ?? ""
+    let state = sqlState(of: result)
     let message = String(cString: PQresultErrorMessage(result)).trimmingNewlines()
     let kind: DatabaseError.Kind =
       switch state.prefix(2) {
@@ -353,4 +352,10 @@ extension String {
   fileprivate func trimmingNewlines() -> String {
     String(self.split(separator: "\n").joined(separator: " "))
   }
+}
+
+/// The five characters that say what failed; empty where nothing did (Postgres manual, appendix A).
+func sqlState(of result: OpaquePointer?) -> String {
+  // 67 is PG_DIAG_SQLSTATE, a character's code that Swift does not see.
+  PQresultErrorField(result, 67).map { String(cString: $0) } ?? ""
 }

@@ -16,8 +16,37 @@ enum PostgresMigrator {
         message: "Postgres cannot be reached: \(String(cString: PQerrorMessage(handle)))")
     }
     try run(handle, "SET client_min_messages = warning")
+    let start = Monotonic.milliseconds
+    while true {
+      do {
+        return try migrate(handle, migrations)
+      } catch let failure as LockFailure {
+        // Nodes that serve hold locks for milliseconds; a dump for as long as it takes.
+        guard Monotonic.milliseconds - start < patienceMilliseconds else {
+          throw DatabaseError(
+            kind: .unavailable,
+            message: "The schema cannot be changed while others hold its tables: \(failure.message)")
+        }
+        try run(handle, "ROLLBACK")
+        try run(handle, "SELECT pg_sleep(0.2)")
+      }
+    }
+  }
+
+  /// Another transaction held a lock for too long, or it and this one waited for each other.
+  private struct LockFailure: Error {
+    let message: String
+  }
+
+  /// deadlock_detected and lock_not_available (Postgres manual, appendix A).
+  private static let lockStates = ["40P01", "55P03"]
+  private static let patienceMilliseconds: Int64 = 60_000
+
+  private static func migrate(_ handle: OpaquePointer, _ migrations: [Migration]) throws {
     try run(handle, "BEGIN")
     try run(handle, lockSQL)
+    // Whoever waits for a table's lock makes everyone behind it wait.
+    try run(handle, "SET LOCAL lock_timeout = '2s'")
     try run(
       handle,
       """
@@ -113,7 +142,11 @@ enum PostgresMigrator {
   private static func check(_ handle: OpaquePointer, _ result: OpaquePointer?) throws {
     defer { PQclear(result) }
     let status = PQresultStatus(result)
-    guard status == PGRES_COMMAND_OK || status == PGRES_TUPLES_OK else { throw failure(handle) }
+    guard status == PGRES_COMMAND_OK || status == PGRES_TUPLES_OK else {
+      let failure = failure(handle)
+      if lockStates.contains(sqlState(of: result)) { throw LockFailure(message: failure.message) }
+      throw failure
+    }
   }
 
   private static func failure(_ handle: OpaquePointer) -> DatabaseError {
