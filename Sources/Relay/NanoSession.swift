@@ -165,6 +165,7 @@ final class NanoSession: WebSocketHandler, RoomListener {
       if isSame {
         caller = new
         feeds.renewed(self, from: old, in: [machine.room].compactMap(\.self))
+        guard feeds.catchUp(self) else { return }
       }
       carryOut(machine.tokenAccepted(isSameUser: isSame))
     } else {
@@ -174,7 +175,7 @@ final class NanoSession: WebSocketHandler, RoomListener {
         return
       }
       caller = new
-      feeds.add(self)
+      guard feeds.add(self) else { return }
       carryOut(machine.tokenAccepted(isSameUser: true))
     }
     goOn()

@@ -40,6 +40,7 @@ extension RelaySession {
     isExpiryAnnounced = false
     send(feeds.frames.authed(renewed))
     use(renewed)
+    _ = feeds.catchUp(self)
   }
 
   /// From here on the socket acts for the caller as it is now.
@@ -77,6 +78,10 @@ extension RelaySession {
   /// Looks for rooms that new claims opened; once more at the end where claims change meanwhile.
   private func followNewRooms() {
     guard let caller else { return }
+    if case .opening = state {
+      mustFollowAgain = true
+      return
+    }
     guard !isFollowing else {
       mustFollowAgain = true
       return
@@ -86,7 +91,7 @@ extension RelaySession {
     loop.loop.task { [services] in
       do {
         let (ids, _) = try await services.rooms.latestReadableRooms(for: caller)
-        session.value.follow(ids)
+        session.value.found(ids)
       } catch {
         services.log.warning("rooms_not_listed", ["cause": .init("\(error)")])
         session.value.followLater()
@@ -102,15 +107,18 @@ extension RelaySession {
     }
   }
 
-  private func follow(_ ids: [RoomID]) {
+  private func found(_ ids: [RoomID]) {
     isFollowing = false
     guard connection.socket.isOpen else { return }
-    defer {
-      if mustFollowAgain {
-        mustFollowAgain = false
-        followNewRooms()
-      }
+    follow(ids)
+    if mustFollowAgain {
+      mustFollowAgain = false
+      followNewRooms()
     }
+  }
+
+  /// Subscribes to those of the rooms that the client has not and did not leave.
+  func follow(_ ids: [RoomID]) {
     for id in ids where heads[id] == nil && !left.contains(id) {
       heads[id] = 0
       feeds.attach(self, to: id, .became)

@@ -80,11 +80,14 @@ final class RelaySession: WebSocketHandler, RoomListener {
       loop.hub.close(connection, .tooManyConnections)
       return
     }
-    feeds.add(self)
-    guard followsAllRooms else {
-      ready([])
-      return
-    }
+    guard feeds.add(self) else { return }
+    if followsAllRooms { list() } else { ready([]) }
+  }
+
+  /// Finds the rooms that `ready` lists.
+  private func list() {
+    guard let caller else { return }
+    mustFollowAgain = false
     let session = LoopBound(self, on: loop.loop)
     loop.loop.task { [services] in
       do {
@@ -106,6 +109,8 @@ final class RelaySession: WebSocketHandler, RoomListener {
       guard let self else { return }
       if let failure {
         openingFailed(failure)
+      } else if mustFollowAgain {
+        list()
       } else if listsAllRooms, !becameReadable.isSubset(of: ids) {
         let all = Set(ids).union(becameReadable)
         prepare(all.sorted())
@@ -127,6 +132,9 @@ final class RelaySession: WebSocketHandler, RoomListener {
       caller, epoch: services.epoch, heartbeatSeconds: Self.heartbeatMilliseconds / 1000,
       channels: heads.sorted { $0.key < $1.key }, hasMore: !listsAllRooms)
     loop.hub.send(frame, to: connection)
+    // Those that `ready` had no place for.
+    follow(becameReadable.sorted())
+    becameReadable = []
     serveWaiting()
   }
 

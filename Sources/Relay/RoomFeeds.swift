@@ -13,6 +13,7 @@ final class RoomFeeds {
   var frames = FrameWriter()
   let log: LogReader
   let directory: RoomDirectory
+  private let authenticator: any Authenticator
   private let memberships: any Memberships
   private let node: NodeID
   private let metrics: LiveMetrics
@@ -42,6 +43,7 @@ final class RoomFeeds {
     self.directory = directory
     self.metrics = metrics
     log = services.reader
+    authenticator = services.authenticator
     memberships = services.memberships
     node = services.node
     relayMetrics = services.metrics
@@ -80,9 +82,26 @@ final class RoomFeeds {
 
   // MARK: Listeners
 
-  /// From here on the listener is found by its user and entities, and hears of its messages.
-  func add(_ listener: any RoomListener) {
-    if let caller = listener.caller { listeners.add(listener.connection.number, listener, caller) }
+  /// From here on the listener is found by its user and entities, and hears of its messages. False
+  /// where its session has ended: it is closed.
+  func add(_ listener: any RoomListener) -> Bool {
+    guard let caller = listener.caller else { return false }
+    listeners.add(listener.connection.number, listener, caller)
+    return catchUp(listener)
+  }
+
+  /// The listener's credential was read a moment ago: tells it what changed since then. False where
+  /// its session has ended.
+  func catchUp(_ listener: any RoomListener) -> Bool {
+    guard let caller = listener.caller else { return false }
+    if let session = caller.sessionID, authenticator.hasEnded(session) {
+      listener.sessionEnded()
+      return false
+    }
+    if let affiliations = caller.affiliations {
+      affiliationsChanged(caller.userID, affiliations.version)
+    }
+    return true
   }
 
   func listener(_ number: UInt64) -> (any RoomListener)? { listeners[number] }

@@ -1,11 +1,12 @@
 """Access that is taken stops delivery on live sockets within a second, with the signal and without."""
 
 import os
+import threading
 import time
 import uuid
 
 import pytest
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from martlet import Server, token
 
@@ -171,3 +172,36 @@ def test_backup_is_a_copy_with_another_epoch(fresh, tmp_path):
     # The running one keeps its own.
     with server.relay(ada.token) as socket:
         assert socket.ready["epoch"] == epoch
+
+
+def test_sockets_that_open_while_their_session_ends(server):
+    """A session ends between the check of its token and the socket's beginning: the socket ends all the same."""
+    opened = 0
+    for attempt in range(20):
+        account = server.sign_up()
+        sockets, lock = [], threading.Lock()
+
+        def open_some():
+            for _ in range(6):
+                try:
+                    socket = server.websocket("/v1/relay?subscribe=none", account["access_token"])
+                except (InvalidStatus, ConnectionClosed, OSError):
+                    return
+                with lock:
+                    sockets.append(socket)
+
+        threads = [threading.Thread(target=open_some) for _ in range(8)]
+        with server.http(account["access_token"]) as http:
+            for thread in threads:
+                thread.start()
+            time.sleep(attempt % 10 / 500)
+            assert http.post("/v1/auth/logout").status_code == 204
+        for thread in threads:
+            thread.join()
+        opened += len(sockets)
+        for socket in sockets:
+            with pytest.raises(ConnectionClosed) as closed:
+                while True:
+                    socket.recv(timeout=3)
+            assert closed.value.rcvd.code == 4403
+    assert opened > 20
