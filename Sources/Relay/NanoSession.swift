@@ -231,11 +231,11 @@ final class NanoSession: WebSocketHandler, RoomListener {
         roomID: id, channelID: room.channelID, from: caller.userID,
         body: .message(MessageContent(type: .text, data: content)), access: .granted(grant),
         origin: Origin(
-          node: services.node, loop: loop.loop.index, socket: connection.number)), room)
+          node: services.node, loop: loop.loop.index, socket: connection.number)))
   }
 
-  private func submit(_ draft: Draft, _ room: Room) {
-    switch outbox.decide(draft, version: room.accessVersion) {
+  private func submit(_ draft: Draft) {
+    switch outbox.decide(draft) {
     case .send: loop.submit(draft)
     case .hold: break
     case .refuse: reply(.unavailable)
@@ -253,8 +253,10 @@ final class NanoSession: WebSocketHandler, RoomListener {
     guard outbox.settled(roomID, stale: stale) else { return }
     feeds.withFreshRoom(roomID, for: self) { [weak self] result in
       guard let self, let caller, !isEnded else { return }
-      for draft in outbox.takeBack(roomID) {
+      let (drafts, isHopeless) = outbox.takeBack(roomID)
+      for draft in drafts {
         switch result {
+        case _ where isHopeless: failed(draft, .unavailable)
         case .success(let room?):
           guard let grant = RuleEngine.grantToWrite(caller, in: room) else {
             reply(.notAuthorized)
@@ -262,7 +264,7 @@ final class NanoSession: WebSocketHandler, RoomListener {
           }
           var again = draft
           again.access = .granted(grant)
-          submit(again, room)
+          submit(again)
         case .success(nil): reply(.notAuthorized)
         case .failure: reply(.unavailable)
         }

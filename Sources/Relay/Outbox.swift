@@ -5,8 +5,8 @@ internal import Events
 /// back as stale is checked again before anything later goes in. A value, without clock or database.
 struct Outbox {
   private struct Line {
-    /// The access version that the drafts in flight were checked under.
-    let version: Int64
+    /// What the drafts in flight were checked to rest on.
+    let access: Draft.Access
     var inFlight = 0
     /// Sent back by the log, in their order.
     var stale: [Draft] = []
@@ -15,9 +15,14 @@ struct Outbox {
   }
 
   private var lines: [RoomID: Line] = [:]
+  /// How often in a row a room's drafts were taken back, and none of them was answered otherwise.
+  private var rounds: [RoomID: Int] = [:]
 
   /// Drafts of one room that are held; more are refused.
   private static let maximumHeld = 64
+  /// Who is stale so often in a row is told to try later: access changes all the time, or what this
+  /// node knows of it is not what the database has.
+  private static let maximumRounds = 16
 
   enum Decision: Equatable {
     case send
@@ -26,13 +31,13 @@ struct Outbox {
     case refuse
   }
 
-  /// What to do with a draft that was checked under `version`.
-  mutating func decide(_ draft: Draft, version: Int64) -> Decision {
+  /// What to do with a draft that was checked.
+  mutating func decide(_ draft: Draft) -> Decision {
     guard var line = lines[draft.roomID] else {
-      lines[draft.roomID] = Line(version: version, inFlight: 1)
+      lines[draft.roomID] = Line(access: draft.access, inFlight: 1)
       return .send
     }
-    if line.stale.isEmpty, line.held.isEmpty, line.version == version {
+    if line.stale.isEmpty, line.held.isEmpty, line.access == draft.access {
       lines[draft.roomID]?.inFlight += 1
       return .send
     }
@@ -47,15 +52,18 @@ struct Outbox {
   mutating func settled(_ room: RoomID, stale: Draft?) -> Bool {
     guard var line = lines[room], line.inFlight > 0 else { return false }
     line.inFlight -= 1
-    if let stale { line.stale.append(stale) }
+    if let stale { line.stale.append(stale) } else { rounds[room] = nil }
     let isDone = line.inFlight == 0 && line.stale.isEmpty && line.held.isEmpty
     lines[room] = isDone ? nil : line
     return line.inFlight == 0 && !isDone
   }
 
-  /// What waits for another check, in its order.
-  mutating func takeBack(_ room: RoomID) -> [Draft] {
-    guard let line = lines.removeValue(forKey: room) else { return [] }
-    return line.stale + line.held
+  /// What waits for another check, in its order; `isHopeless` where it is to be refused instead.
+  mutating func takeBack(_ room: RoomID) -> (drafts: [Draft], isHopeless: Bool) {
+    guard let line = lines.removeValue(forKey: room) else { return ([], false) }
+    let round = line.stale.isEmpty ? 0 : (rounds[room] ?? 0) + 1
+    let isHopeless = round > Self.maximumRounds
+    rounds[room] = round == 0 || isHopeless ? nil : round
+    return (line.stale + line.held, isHopeless)
   }
 }

@@ -271,11 +271,11 @@ final class RelaySession: WebSocketHandler, RoomListener {
         body: .message(MessageContent(type: message.type, data: message.data)),
         clientID: message.clientID, access: access,
         origin: Origin(
-          node: services.node, loop: loop.loop.index, socket: connection.number)), room)
+          node: services.node, loop: loop.loop.index, socket: connection.number)))
   }
 
-  private func submit(_ draft: Draft, _ room: Room) {
-    switch outbox.decide(draft, version: room.accessVersion) {
+  private func submit(_ draft: Draft) {
+    switch outbox.decide(draft) {
     case .send: loop.submit(draft)
     case .hold: break
     case .refuse: failed(draft, .unavailable)
@@ -322,12 +322,14 @@ final class RelaySession: WebSocketHandler, RoomListener {
     guard outbox.settled(roomID, stale: stale) else { return }
     feeds.withFreshRoom(roomID, for: self) { [weak self] result in
       guard let self, let caller, connection.socket.isOpen else { return }
-      for draft in outbox.takeBack(roomID) {
+      let (drafts, isHopeless) = outbox.takeBack(roomID)
+      for draft in drafts {
         switch result {
+        case _ where isHopeless: failed(draft, .unavailable)
         case .success(let room?):
           var again = draft
           again.access = Self.access(caller, room)
-          submit(again, room)
+          submit(again)
         case .success(nil): failed(draft, .roomNotFound)
         case .failure(let error): failed(draft, error.code)
         }

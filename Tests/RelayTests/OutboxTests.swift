@@ -8,18 +8,17 @@ import Testing
   /// Holds the value, so that expectations may change it.
   private final class Held {
     var outbox = Outbox()
-    func decide(_ draft: Draft, version: Int64) -> Outbox.Decision {
-      outbox.decide(draft, version: version)
-    }
+    func decide(_ draft: Draft) -> Outbox.Decision { outbox.decide(draft) }
     func settled(_ room: RoomID, stale: Draft?) -> Bool { outbox.settled(room, stale: stale) }
-    func takeBack(_ room: RoomID) -> [Draft] { outbox.takeBack(room) }
+    func takeBack(_ room: RoomID) -> [Draft] { outbox.takeBack(room).drafts }
   }
 
-  private func draft(_ data: String) -> Draft {
+  private func draft(_ data: String, version: Int64 = 1, affiliations: Int64? = nil) -> Draft {
     Draft(
       roomID: RoomID(1), channelID: "1", from: .make(),
       body: .message(MessageContent(type: .text, data: data)),
-      access: .granted(Draft.Grant(accessVersion: 1)),
+      access: .granted(
+        Draft.Grant(accessVersion: version, affiliationsVersion: affiliations)),
       origin: Origin(node: NodeID(1), loop: 0, socket: 1))
   }
 
@@ -29,39 +28,64 @@ import Testing
 
   @Test func `what follows a stale message waits for it`() {
     let outbox = Held()
-    #expect(outbox.decide(draft("a"), version: 1) == .send)
-    #expect(outbox.decide(draft("b"), version: 1) == .send)
+    #expect(outbox.decide(draft("a", version: 1)) == .send)
+    #expect(outbox.decide(draft("b", version: 1)) == .send)
     // Access changed: these were checked under the new version, and would overtake.
-    #expect(outbox.decide(draft("c"), version: 2) == .hold)
+    #expect(outbox.decide(draft("c", version: 2)) == .hold)
     #expect(!outbox.settled(RoomID(1), stale: draft("a")))
-    #expect(outbox.decide(draft("d"), version: 2) == .hold)
+    #expect(outbox.decide(draft("d", version: 2)) == .hold)
     #expect(outbox.settled(RoomID(1), stale: draft("b")))
     // While the room is read.
-    #expect(outbox.decide(draft("e"), version: 2) == .hold)
+    #expect(outbox.decide(draft("e", version: 2)) == .hold)
     #expect(outbox.takeBack(RoomID(1)).map(text) == ["a", "b", "c", "d", "e"])
-    #expect(outbox.decide(draft("a"), version: 2) == .send)
+    #expect(outbox.decide(draft("a", version: 2)) == .send)
   }
 
   @Test func `a change that made nothing stale lets the held ones go`() {
     let outbox = Held()
-    #expect(outbox.decide(draft("a"), version: 1) == .send)
-    #expect(outbox.decide(draft("b"), version: 2) == .hold)
+    #expect(outbox.decide(draft("a", version: 1)) == .send)
+    #expect(outbox.decide(draft("b", version: 2)) == .hold)
     #expect(outbox.settled(RoomID(1), stale: nil))
     #expect(outbox.takeBack(RoomID(1)).map(text) == ["b"])
   }
 
+  @Test func `what rests on another membership waits as well`() {
+    let outbox = Held()
+    #expect(outbox.decide(draft("a", affiliations: 1)) == .send)
+    #expect(outbox.decide(draft("b", affiliations: 2)) == .hold)
+    #expect(outbox.settled(RoomID(1), stale: draft("a", affiliations: 1)))
+    #expect(outbox.takeBack(RoomID(1)).map(text) == ["a", "b"])
+  }
+
+  @Test func `what is stale again and again is given up`() {
+    let outbox = Held()
+    for round in 1...40 {
+      #expect(outbox.decide(draft("a")) == .send)
+      #expect(outbox.settled(RoomID(1), stale: draft("a")))
+      #expect(outbox.outbox.takeBack(RoomID(1)).isHopeless == (round % 17 == 0))
+    }
+    // One that went in begins the count again.
+    for _ in 1...40 {
+      #expect(outbox.decide(draft("a")) == .send)
+      #expect(outbox.settled(RoomID(1), stale: draft("a")))
+      #expect(!outbox.outbox.takeBack(RoomID(1)).isHopeless)
+      #expect(outbox.decide(draft("b")) == .send)
+      #expect(!outbox.settled(RoomID(1), stale: nil))
+    }
+  }
+
   @Test func `without changes nothing waits and nothing is kept`() {
     let outbox = Held()
-    for _ in 0..<100 { #expect(outbox.decide(draft("x"), version: 1) == .send) }
+    for _ in 0..<100 { #expect(outbox.decide(draft("x", version: 1)) == .send) }
     for _ in 0..<100 { #expect(!outbox.settled(RoomID(1), stale: nil)) }
     #expect(outbox.takeBack(RoomID(1)).isEmpty)
-    #expect(outbox.decide(draft("y"), version: 2) == .send)
+    #expect(outbox.decide(draft("y", version: 2)) == .send)
   }
 
   @Test func `too many that wait are refused`() {
     let outbox = Held()
-    #expect(outbox.decide(draft("a"), version: 1) == .send)
-    let held = (0..<100).filter { _ in outbox.decide(draft("x"), version: 2) == .hold }
+    #expect(outbox.decide(draft("a", version: 1)) == .send)
+    let held = (0..<100).filter { _ in outbox.decide(draft("x", version: 2)) == .hold }
     #expect(held.count == 64)
   }
 }
