@@ -17,8 +17,9 @@ package final class Credentials: Authenticator {
   private let seen: SessionActivity
   private let memberships: any Memberships
   private let freshness: Freshness
-  private let remembered = Mutex(BoundedCache<String, Principal>(capacity: 16_384))
+  private let remembered = Mutex(BoundedCache<String, Principal>(capacity: rememberedCount))
 
+  private static let rememberedCount = 16_384
   /// How long a request waits for this node to know who may do what, and how often it looks.
   private static let patienceMilliseconds: Int64 = 5000
   private static let lookMilliseconds: UInt64 = 20
@@ -91,6 +92,11 @@ package final class Credentials: Authenticator {
     remembered.withLock { remembered in
       remembered.removeAll { principal in principal.sessionID.map(sessions.contains) ?? false }
     }
+  }
+
+  /// The database is another one, or has gone back: nothing that was read from it counts.
+  package func forgetAll() {
+    remembered.withLock { $0 = BoundedCache(capacity: Self.rememberedCount) }
   }
 
   /// A node that was stopped, or cut off from its database, does not know whose session has ended.

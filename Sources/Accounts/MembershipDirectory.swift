@@ -106,6 +106,9 @@ package final class MembershipDirectory: Memberships {
     }
   }
 
+  /// The database is another one, or has gone back: nothing that is known counts.
+  package func removeAll() { state.withLock { $0 = State() } }
+
   /// Call it in the transaction that changes what an account belongs to: raises its version, and tells
   /// every node once that is committed. No message that rests on what was before enters after that.
   package func changed(_ user: UserID, in transaction: Transaction) async throws {

@@ -113,6 +113,9 @@ package final class RoomDirectory: Sendable {
     }
   }
 
+  /// The database is another one, or has gone back: nothing that is known counts.
+  package func removeAll() { state.withLock { $0 = State() } }
+
   /// The database has no such room.
   private func remove(_ id: RoomID) { state.withLock { _ = $0.rooms.remove(id) } }
 }

@@ -20,6 +20,7 @@ package final class RelayServices: Sendable {
   /// Names this log: a restored backup gets another one, and no cursor of the old one counts.
   var epoch: String { currentEpoch.withLock { $0 } }
   private let currentEpoch: Mutex<String>
+  private let events: EventStream
   let log: Log
   let metrics: RelayMetrics
   /// Nil where rates are off.
@@ -29,7 +30,8 @@ package final class RelayServices: Sendable {
   package init(
     ingest: any Ingest, authenticator: any Authenticator, memberships: any Memberships,
     rooms: Rooms, reader: LogReader, settings: Settings, node: NodeID,
-    maximumAgeMilliseconds: Int64?, epoch: String, log: Log, metrics: RelayMetrics
+    maximumAgeMilliseconds: Int64?, epoch: String, events: EventStream, log: Log,
+    metrics: RelayMetrics
   ) {
     self.ingest = ingest
     self.authenticator = authenticator
@@ -40,6 +42,7 @@ package final class RelayServices: Sendable {
     self.node = node
     self.maximumAgeMilliseconds = maximumAgeMilliseconds
     currentEpoch = Mutex(epoch)
+    self.events = events
     self.log = log
     self.metrics = metrics
     userFrames = settings.rateLimits ? KeyedRateLimiter(settings.userFrames) : nil
@@ -58,6 +61,14 @@ package final class RelayServices: Sendable {
 
   /// The log is another one from now on.
   package func epochChanged(to epoch: String) { currentEpoch.withLock { $0 = epoch } }
+
+  /// Something in the database is older than what this node knew before it asked: a dump was restored
+  /// over it, and nobody said so (`martlet renew-epoch`). What is known here is forgotten, and clients
+  /// come back.
+  func databaseWentBack() {
+    log.error("database_went_back", [:])
+    events.deliverHere([.epochChanged(epoch)])
+  }
 
   /// Counts a connection of the user; false where there are too many already.
   func openConnection(of user: UserID) -> Bool {

@@ -15,17 +15,19 @@ extension RoomFeeds {
     guard !ids.isEmpty else { return }
     for id in ids { rooms[id] = ServedRoom() }
     let feeds = LoopBound(self, on: loop)
+    let generation = generation
     loop.task { [log, directory, logger] in
       for start in stride(from: 0, to: ids.count, by: Self.roomsPerRead) {
         let some = Array(ids[start..<min(start + Self.roomsPerRead, ids.count)])
         do {
           let found = try await log.heads(some)
+          guard feeds.value.generation == generation else { return }
           for (room, _) in found { directory.put(room) }
           feeds.value.loaded(some, found)
         } catch {
           logger.warning(
             "rooms_not_loaded", ["count": .init(some.count), "cause": .init("\(error)")])
-          feeds.value.notLoaded(some)
+          if feeds.value.generation == generation { feeds.value.notLoaded(some) }
         }
       }
     }

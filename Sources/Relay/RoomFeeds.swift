@@ -13,6 +13,7 @@ final class RoomFeeds {
   var frames = FrameWriter()
   let log: LogReader
   let directory: RoomDirectory
+  private let services: RelayServices
   private let authenticator: any Authenticator
   private let memberships: any Memberships
   private let node: NodeID
@@ -21,6 +22,8 @@ final class RoomFeeds {
   let logger: Log
 
   var rooms: [RoomID: ServedRoom] = [:]
+  /// How often `rooms` began anew: what was read for an earlier one is of no use.
+  private(set) var generation = 0
   private var listeners = ListenerIndex()
   /// Rooms that this loop serves: their events wait until they are read.
   private let servedRooms: Reloads<RoomID, Room>
@@ -43,6 +46,7 @@ final class RoomFeeds {
     self.directory = directory
     self.metrics = metrics
     log = services.reader
+    self.services = services
     authenticator = services.authenticator
     memberships = services.memberships
     node = services.node
@@ -191,14 +195,21 @@ final class RoomFeeds {
     let feeds = LoopBound(self, on: loop)
     let callback = LoopBound(body, on: loop)
     let number = listener.connection.number
-    let account = listener.caller?.affiliations == nil ? nil : listener.caller?.userID
-    loop.task { [directory, memberships] in
+    let affiliations = listener.caller?.affiliations
+    let account = affiliations == nil ? nil : listener.caller?.userID
+    let known = (room: room(id)?.accessVersion ?? 0, account: affiliations?.version ?? 0)
+    loop.task { [directory, memberships, services] in
       do {
         let room = try await directory.reload(id)
-        if let account {
-          let affiliations = try await memberships.reload(account)
-          feeds.value.listeners[number]?.affiliationsChanged(affiliations)
+        var affiliations: Affiliations?
+        if let account { affiliations = try await memberships.reload(account) }
+        if room.map({ $0.accessVersion < known.room }) ?? false
+          || affiliations.map({ $0.version < known.account }) ?? false
+        {
+          services.databaseWentBack()
+          throw AppError(.unavailable)
         }
+        if let affiliations { feeds.value.listeners[number]?.affiliationsChanged(affiliations) }
         if feeds.value.rooms[id] != nil { feeds.value.handle(id, .changed(room)) }
         callback.value(.success(room))
       } catch {
@@ -243,7 +254,7 @@ final class RoomFeeds {
         end(ended)
         ended = []
         intake.compared(at: begin)
-      case .epochChanged: closeAll()
+      case .epochChanged: startAnew()
       }
     }
     end(ended)
@@ -269,10 +280,14 @@ final class RoomFeeds {
     origin.node == node && origin.loop == loop.index
   }
 
-  /// The log is another one: every cursor that was given out is void. Clients come back, and are told
-  /// to reload.
-  private func closeAll() {
+  /// The database is another one, or has gone back: nothing that is known of rooms counts, and no
+  /// cursor that was given out. Clients come back, and are told to reload.
+  private func startAnew() {
     for listener in listeners.all { hub.close(listener.connection, .unavailable) }
+    generation += 1
+    let old = rooms
+    rooms = [:]
+    for served in old.values { served.answerWaiters(.failure(AppError(.unavailable))) }
   }
 
   private func take(_ receipt: Receipt) {

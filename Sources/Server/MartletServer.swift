@@ -73,11 +73,11 @@ package final class MartletServer: Sendable {
     let credentials = Credentials(
       database: database, local: tokens, foreign: ForeignTokens(settings), ended: ended,
       seen: activity, memberships: memberships, freshness: freshness)
+    let directory = RoomDirectory(database: database)
     // First of the listeners: whoever hears of a change after this finds it here.
     events.listen { events in
-      Self.note(events, in: ended, credentials, memberships)
+      Self.note(events, in: ended, credentials, memberships, directory)
     }
-    let directory = RoomDirectory(database: database)
     let reconciler = Reconciler(
       database: database, events: events, ended: ended, memberships: memberships, rooms: directory,
       freshness: freshness, position: known.position, epoch: epoch, log: log)
@@ -98,7 +98,7 @@ package final class MartletServer: Sendable {
       reader: LogReader(database: database, unknown: unknown), settings: settings,
       node: NodeID(random.next()),
       maximumAgeMilliseconds: database.isShared ? Freshness.maximumAgeMilliseconds : nil,
-      epoch: epoch, log: log, metrics: RelayMetrics(metrics))
+      epoch: epoch, events: events, log: log, metrics: RelayMetrics(metrics))
     events.listen { events in
       for case .epochChanged(let epoch) in events { relay.epochChanged(to: epoch) }
     }
@@ -133,14 +133,19 @@ package final class MartletServer: Sendable {
   /// Takes what events say into what is asked for every frame and request.
   private static func note(
     _ events: [Event], in ended: EndedSessions, _ credentials: Credentials,
-    _ memberships: MembershipDirectory
+    _ memberships: MembershipDirectory, _ directory: RoomDirectory
   ) {
     var sessions: Set<SessionID> = []
-    for case .access(let change) in events {
-      switch change {
-      case .sessionEnded(let id): sessions.insert(id)
-      case .affiliationsChanged(let user, let version): memberships.note(user, version: version)
-      case .roomChanged, .invited, .roomDeleted: break
+    for event in events {
+      switch event {
+      case .access(.sessionEnded(let id)): sessions.insert(id)
+      case .access(.affiliationsChanged(let user, let version)):
+        memberships.note(user, version: version)
+      case .epochChanged:
+        memberships.removeAll()
+        directory.removeAll()
+        credentials.forgetAll()
+      case .access, .entry, .receipt, .compared: break
       }
     }
     guard !sessions.isEmpty else { return }

@@ -63,28 +63,36 @@ final class Reconciler: Sendable {
   }
 
   private struct Findings: Sendable {
+    /// Nil while the database has the name that it had; else its name now.
+    let newEpoch: String?
     let sessions: [SessionID]
     let affiliations: [UserID: Int64]
     let rooms: [RoomID: Int64]
     let position: ChangePosition
-    let epoch: String?
   }
 
   /// One comparison. Failures are logged once, until one succeeds.
   func compare() async {
     let begin = UptimeClock.milliseconds
-    let position = state.withLock(\.position)
+    let (position, epoch) = state.withLock { ($0.position, $0.epoch) }
     do {
       let findings = try await database.readUrgently { transaction in
+        let next = try await ChangePosition.next(in: transaction)
+        let epochNow = try await Epoch.current(in: transaction) ?? epoch
+        // Positions only grow: another database took this one's place, even if it has its name.
+        guard epochNow == epoch, next.value >= position.value else {
+          return Findings(
+            newEpoch: epochNow, sessions: try await AccountChanges.allEnded(in: transaction),
+            affiliations: [:], rooms: [:], position: next)
+        }
         let accounts = try await AccountChanges.since(position, in: transaction)
         let changedRooms = try await RoomChanges.since(position, in: transaction)
         // What is in memory already is brought up to date here, so that loops need not ask.
         try await self.memberships.refresh(accounts.affiliations, in: transaction)
         try await self.rooms.refresh(changedRooms, in: transaction)
         return Findings(
-          sessions: accounts.ended, affiliations: accounts.affiliations, rooms: changedRooms,
-          position: try await ChangePosition.next(in: transaction),
-          epoch: try await Epoch.current(in: transaction))
+          newEpoch: nil, sessions: accounts.ended, affiliations: accounts.affiliations,
+          rooms: changedRooms, position: next)
       }
       passOn(findings, begin)
     } catch {
@@ -99,7 +107,7 @@ final class Reconciler: Sendable {
   private func passOn(_ findings: Findings, _ begin: Int64) {
     var news: [Event] = findings.sessions.filter { !ended.contains($0) }
       .map { .access(.sessionEnded($0)) }
-    let epoch = state.withLock { state -> String? in
+    state.withLock { state in
       news += findings.affiliations.filter { state.passedOnAffiliations[$0.key] != $0.value }
         .map { .access(.affiliationsChanged($0.key, version: $0.value)) }
       news += findings.rooms.filter { state.passedOnRooms[$0.key] != $0.value }
@@ -108,15 +116,14 @@ final class Reconciler: Sendable {
       state.passedOnRooms = findings.rooms
       state.position = findings.position
       state.isFailing = false
-      guard let epoch = findings.epoch, epoch != state.epoch else { return nil }
-      state.epoch = epoch
-      return epoch
+      if let epoch = findings.newEpoch { state.epoch = epoch }
     }
-    if let epoch {
-      log.warning("epoch_renewed", [:])
+    if let epoch = findings.newEpoch {
+      log.warning("database_replaced", [:])
       news.append(.epochChanged(epoch))
     }
-    freshness.compared(at: begin)
     events.deliverHere(news + [.compared(at: begin)])
+    // Whoever goes on by this finds what was delivered.
+    freshness.compared(at: begin)
   }
 }

@@ -306,6 +306,49 @@ def test_thousands_of_rooms_that_change_at_once(nodes, postgres, url):
             assert len({socket.until("channel")["room_id"] for _ in range(3000)}) == 3000
 
 
+def restore(url, dump):
+    """In one transaction, as `psql -1` does it."""
+    subprocess.run(["psql", "-q", "-1", "-v", "ON_ERROR_STOP=1", url], input=dump, check=True, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("isTold", [True, False], ids=["told", "not told"])
+def test_a_dump_restored_under_running_nodes(postgres, tmp_path, isTold):
+    """What nodes knew of rooms is newer than the database then, and counts no more."""
+    from martlet import BINARY
+
+    url = postgres.database()
+    with Server(tmp_path / "a", MARTLET_DATABASE=url) as server:
+        ada, bob, eve = server.person(), server.person(), server.person()
+        room = ada.room()
+        ada.rule(room, eve, "rw")
+        ada.rule(room, bob, "b")
+        dump = subprocess.run(["pg_dump", "--clean", url], check=True, capture_output=True, text=True).stdout
+        ada.rule(room, bob, "rw")
+        with ada.relay() as first, bob.relay() as second:
+            first.say(room, "before", "1")
+            assert second.until("text")["data"] == "before"
+            restore(url, dump)
+            if isTold:
+                subprocess.run([BINARY, "renew-epoch"], env=server.environment, check=True, capture_output=True)
+            else:
+                # The first message that rests on what is gone shows it.
+                first.until("text"), first.until("ack")
+                first.say(room, "lost", "2")
+            assert first.close_code(5) == second.close_code(5) == 1001
+        assert bob.http.get(f"/rooms/{room}").status_code == 404
+        with ada.relay() as first, bob.relay("?subscribe=none") as second, eve.relay() as third:
+            assert [channel["seq"] for channel in first.ready["channels"]] == [0]
+            second.send(type="subscribe", channels=[str(room)])
+            assert second.until("error")["code"] == "room_not_found"
+            for number in range(3):
+                first.say(room, "after", f"a{number}")
+                assert first.until("text")["seq"] == third.until("text")["seq"] == number + 1
+                first.until("ack")
+            second.say(room, "banned", "b")
+            assert second.until("error")["code"] == "room_not_found"
+            assert second.silent()
+
+
 def test_the_command_line_makes_an_admin_of_open_sessions(nodes, url):
     from martlet import BINARY
 
