@@ -70,6 +70,9 @@ final class NanoSession: WebSocketHandler, RoomListener {
 
   func drained() {}
 
+  /// Before it is ready there is nothing that others said.
+  var mayWrite: Bool { caller == nil || feeds.mayServe }
+
   func receivedBinary() { carryOut(machine.receive(nil)) }
 
   private func serve(_ object: JSONObject?) {

@@ -443,6 +443,8 @@ final class RelaySession: WebSocketHandler, RoomListener {
 
   func drained() { feeds.drained(self) }
 
+  var mayWrite: Bool { feeds.mayServe }
+
   // MARK: Time
 
   func tick(now: Int64) {

@@ -79,7 +79,10 @@ final class RoomFeeds {
     intake.carryOut = { [unowned self] in carryOut($0) }
     intake.headKnown = { [unowned self] in handle($0, .head($1, asOf: 0)) }
     intake.opened = { [unowned self] in
-      for listener in listeners.all { listener.gateOpened() }
+      for listener in listeners.all {
+        listener.connection.socket.resumeWriting()
+        listener.gateOpened()
+      }
       replays.gateOpened()
     }
   }

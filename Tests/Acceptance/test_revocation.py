@@ -1,6 +1,10 @@
 """Access that is taken stops delivery on live sockets within a second, with the signal and without."""
 
+import base64
 import os
+import re
+import signal
+import socket
 import threading
 import time
 import uuid
@@ -109,6 +113,82 @@ def test_without_the_signal(tmp_path, postgres):
         report("rule changes without the signal", revoke_rule(one, two, 100))
         report("deletions without the signal", revoke_deletion(one, two, 10))
         report("expiries", expire(two, 20))
+
+
+def slow_reader(server, bearer):
+    """A relay socket whose client takes nothing by itself, and whose kernel takes little."""
+    slow = socket.socket()
+    slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    slow.connect(("127.0.0.1", server.port))
+    key = base64.b64encode(os.urandom(16)).decode()
+    slow.sendall(
+        f"GET /v1/relay HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {bearer}\r\nConnection: Upgrade\r\n"
+        f"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n\r\n".encode()
+    )
+    return slow
+
+
+def numbers_read(slow, seconds):
+    """The numbers of the messages that it reads from now on, and whether that was all."""
+    slow.settimeout(seconds)
+    got = b""
+    try:
+        while chunk := slow.recv(1 << 20):
+            got += chunk
+    except (TimeoutError, ConnectionResetError):
+        pass
+    return [int(number) for number in re.findall(rb'"data":"m(\d+)-', got)]
+
+
+def fill(ada, room, count=58):
+    """More than kernels hold between two processes, and less than makes a reader too slow."""
+    with ada.relay() as writer:
+        for number in range(count):
+            writer.say(room, f"m{number}-" + "x" * 60_000, str(number))
+            writer.until("text"), writer.until("ack")
+
+
+def test_what_waits_for_a_slow_reader_goes_with_its_session(fresh):
+    server = fresh()
+    ada, account = server.person(), server.sign_up()
+    room = ada.room()
+    ada.rule(room, account["user"]["id"], "r")
+    with slow_reader(server, account["access_token"]) as slow:
+        fill(ada, room)
+        with server.http(account["access_token"]) as http:
+            assert http.post("/v1/auth/logout").status_code == 204
+        time.sleep(LIMIT)
+        read = numbers_read(slow, 3)
+    assert read == list(range(len(read))) and len(read) < 58
+
+
+def test_a_node_that_was_stopped_sends_nothing_that_waited_to_the_revoked(tmp_path, postgres):
+    """What waits in a queue is held like all delivery, until this node knows again who may hear what."""
+    url = postgres.database()
+    with Server(tmp_path / "one", MARTLET_DATABASE=url) as one, Server(tmp_path / "two", MARTLET_DATABASE=url) as two:
+        ada, account, bob = two.person(), two.sign_up(), two.sign_up()
+        room = ada.room()
+        for person in (account, bob):
+            ada.rule(room, person["user"]["id"], "r")
+        with slow_reader(two, account["access_token"]) as slow, slow_reader(two, bob["access_token"]) as other:
+            fill(ada, room)
+            time.sleep(0.5)
+            os.kill(two.process.pid, signal.SIGSTOP)
+            try:
+                with one.http(account["access_token"]) as http:
+                    assert http.post("/v1/auth/logout").status_code == 204
+                time.sleep(2)
+                # What its kernel had already.
+                read = numbers_read(slow, 0.5)
+                others = numbers_read(other, 0.5)
+            finally:
+                os.kill(two.process.pid, signal.SIGCONT)
+            # The rest of the message that was half out, at most.
+            assert len(numbers_read(slow, 3)) <= 1, "after the revocation"
+            assert 0 < len(read) < 57
+            # Who was not revoked loses nothing.
+            others += numbers_read(other, 3)
+            assert others == sorted(set(others)) and others[-1] == 57
 
 
 def test_command_line_ends_sessions_of_a_running_server(fresh):

@@ -68,6 +68,8 @@ final class HTTPConnection: TransportHandler {
     }
   }
 
+  var mayWrite: Bool { true }
+
   func drained() {
     if case .blocked = state { readNext() }
   }

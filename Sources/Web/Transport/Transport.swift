@@ -14,6 +14,8 @@ protocol TransportHandler: AnyObject {
   func received(_ bytes: UnsafeMutableRawBufferPointer)
   /// All that was queued has left.
   func drained()
+  /// Whether what is queued may leave now. Where it may not, `resumeWriting` is called once it may.
+  var mayWrite: Bool { get }
   /// The connection is gone, whoever ended it. Called once.
   func closed()
   /// Called a few times a second, for deadlines.
@@ -153,6 +155,9 @@ final class Transport {
     lws_callback_on_writable(wsi)
   }
 
+  /// What is queued may leave again.
+  func resumeWriting() { if mustQueue { lws_callback_on_writable(wsi) } }
+
   /// Forgets what waits here, for a reader that will not get it any more. The first chunk stays,
   /// since its beginning may have left: the stream remains whole frames.
   func discardQueue() {
@@ -244,6 +249,7 @@ final class Transport {
   func becameWritable() -> Int32 {
     isInCallback = true
     defer { isInCallback = false }
+    if state == .open, handler?.mayWrite == false { return 0 }
     if !isLibraryBusy { queuedInLibrary = 0 }
     var isBlocked = isLibraryBusy
     while queueHead < queue.count, state == .open || state == .flushing, !isBlocked {

@@ -34,6 +34,9 @@ package protocol WebSocketHandler: AnyObject {
   func receivedBinary()
   /// Everything that was sent, and had to wait, has left.
   func drained()
+  /// Whether what was sent, and had to wait, may leave now. Where it may not, `resumeWriting` is called
+  /// once it may.
+  var mayWrite: Bool { get }
   /// The socket is gone or closing, whoever ended it; nothing more comes or leaves. Called once.
   func closed()
   /// Called about four times a second with `Monotonic.milliseconds`.
@@ -105,8 +108,12 @@ package final class WebSocket {
   /// Bytes that wait for the reader.
   package var queuedBytes: Int { isOpen ? transport.queuedBytes : 0 }
 
-  /// Starts the closing handshake; what is queued leaves first, unless the reader is too slow for it.
+  /// `mayWrite` has become true: what waited goes on its way.
+  package func resumeWriting() { if isOpen { transport.resumeWriting() } }
+
+  /// Starts the closing handshake; what is queued leaves first, unless the reader is too slow for it,
+  /// or may not have it any more.
   package func close(_ code: CloseCode) {
-    if isOpen { connection.close(code, dropsQueue: code == .slowReader) }
+    if isOpen { connection.close(code, dropsQueue: code == .slowReader || code == .revoked) }
   }
 }

@@ -121,6 +121,9 @@ final class WebSocketConnection: TransportHandler {
     transport.close()
   }
 
+  /// Once it is closing, what is left are its last words.
+  var mayWrite: Bool { handler?.mayWrite ?? true }
+
   func drained() { handler?.drained() }
 
   func closed() {
