@@ -94,6 +94,7 @@ enum AffiliationStore {
 
   /// Raises the version; whoever checked something under an older one is told to check again.
   static func raiseVersion(of user: UserID, in transaction: Transaction) async throws -> Int64 {
+    try transaction.willLock(.affiliationVersions)
     let row = try await transaction.first(
       """
       INSERT INTO affiliation_versions (user_id, version) VALUES ($1, 1)
@@ -182,8 +183,8 @@ package enum AffiliationVersions {
   package static func lock(
     _ users: Set<UserID>, in transaction: Transaction
   ) async throws -> [UserID: Int64] {
-    // In one order, so that two nodes never wait for each other.
-    let users = users.sorted { ($0.uuid.high, $0.uuid.low) < ($1.uuid.high, $1.uuid.low) }
+    try transaction.willLock(.affiliationVersions)
+    let users = users.sorted { $0.uuid < $1.uuid }
     let results = try await transaction.pipeline(users.map { Statement(lockSQL, [.id($0)]) })
     var versions: [UserID: Int64] = [:]
     for (user, result) in zip(users, results) {

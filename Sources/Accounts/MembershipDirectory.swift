@@ -111,6 +111,8 @@ package final class MembershipDirectory: Memberships {
 
   /// Call it in the transaction that changes what an account belongs to: raises its version, and tells
   /// every node once that is committed. No message that rests on what was before enters after that.
+  /// After all that the transaction does to rooms (`RowLock`), and for several accounts in the order of
+  /// their ids.
   package func changed(_ user: UserID, in transaction: Transaction) async throws {
     let version = try await AffiliationStore.raiseVersion(of: user, in: transaction)
     transaction.afterCommit { [events] in

@@ -1,14 +1,18 @@
 /// A 128-bit universally unique identifier (RFC 9562), stored as two big-endian halves.
 ///
 /// Any version is accepted from outside; the server itself makes version 7 (`UUID.Generator`).
-/// Nothing sorts or pages by a UUID, and none of them is a secret.
-package struct UUID: Hashable, Sendable {
+/// None of them is a secret. Their order means nothing, and nobody pages by it: rows are locked in it.
+package struct UUID: Hashable, Comparable, Sendable {
   package let high: UInt64
   package let low: UInt64
 
   package init(high: UInt64, low: UInt64) {
     self.high = high
     self.low = low
+  }
+
+  package static func < (left: UUID, right: UUID) -> Bool {
+    (left.high, left.low) < (right.high, right.low)
   }
 
   /// Parses the canonical 8-4-4-4-12 form in either case; nil for anything else.

@@ -180,6 +180,7 @@ package struct LogAppender: Sendable {
   private func lockHeads(
     _ drafts: [Draft], in transaction: Transaction
   ) async throws -> [RoomID: Head] {
+    try transaction.willLock(.roomHeads)
     let rooms = Set(drafts.lazy.map(\.roomID)).sorted()
     let results = try await transaction.pipeline(rooms.map { Statement(Self.headSQL, [.room($0)]) })
     var heads: [RoomID: Head] = [:]

@@ -33,6 +33,7 @@ enum RoomStore {
   /// As `room`, and nobody else changes it until this transaction ends. Takes the lock first: the
   /// head's row is what messages wait for, too.
   static func roomForUpdate(_ id: RoomID, in transaction: Transaction) async throws -> Room? {
+    try transaction.willLock(.roomHeads)
     _ = try await transaction.query(lockSQL, [.room(id)])
     return try await room(id, in: transaction)
   }

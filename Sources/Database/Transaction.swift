@@ -4,9 +4,20 @@ package final class Transaction {
   private(set) var commitHooks: [@Sendable () -> Void] = []
   /// What `expire` asked for.
   private(set) var maximumMilliseconds: Int?
+  private var lastLock: RowLock?
   private var hasEnded = false
 
   init(_ connection: any SQLConnection) { self.connection = connection }
+
+  /// Call it before rows are locked that others wait for. Throws where the order of `RowLock` is not
+  /// kept, which is a mistake of ours: two such transactions could wait for each other.
+  package func willLock(_ lock: RowLock) throws {
+    guard lock.rawValue >= lastLock?.rawValue ?? 0 else {
+      throw DatabaseError(
+        kind: .other, message: "\(lock) are locked after \(lastLock.map { "\($0)" } ?? "nothing")")
+    }
+    lastLock = lock
+  }
 
   /// From here on every use throws: its connection belongs to another transaction.
   func end() { hasEnded = true }
@@ -74,6 +85,15 @@ package final class Transaction {
   /// SQLite, and without an order between connections on Postgres. Not called where the transaction
   /// fails. This is where events come from.
   package func afterCommit(_ hook: @escaping @Sendable () -> Void) { commitHooks.append(hook) }
+}
+
+/// Rows that many transactions lock, in the order in which each of them must: those of one kind by
+/// ascending ids, in one call. Then no two of them ever wait for each other in a circle.
+package enum RowLock: Int, Sendable {
+  /// The heads of rooms: who writes into a room, or changes it.
+  case roomHeads = 1
+  /// The versions of what accounts belong to: who changes a membership, or writes by right of one.
+  case affiliationVersions = 2
 }
 
 /// A driver's connection inside a transaction.

@@ -387,6 +387,28 @@ import Testing
 
   // MARK: What is lost
 
+  /// Messages lock heads, then memberships. A feature that did it the other way round would wait for
+  /// them, and they for it.
+  @Test(arguments: DatabaseKind.allCases)
+  func `whoever locks out of order is told at once`(kind: DatabaseKind) async throws {
+    try await TestDatabase.with(kind, ChatWorld.migrations) { database in
+      let world = ChatWorld(database)
+      let room = try await world.room()
+      let (member, _) = try await world.makeMember()
+      let entry = world.draft(room, access: .decided)
+      try await database.write { transaction in
+        _ = try await world.appender.append([entry], in: transaction)
+        try await world.memberships.changed(member, in: transaction)
+      }
+      await #expect(throws: DatabaseError.self) {
+        try await database.write { transaction in
+          try await world.memberships.changed(member, in: transaction)
+          _ = try await world.appender.append([world.draft(room, access: .decided)], in: transaction)
+        }
+      }
+    }
+  }
+
   @Test(arguments: DatabaseKind.allCases)
   func `no seq is ever left out`(kind: DatabaseKind) async throws {
     try await with(kind) { world in
