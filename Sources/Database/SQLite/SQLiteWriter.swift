@@ -108,7 +108,8 @@ final class SQLiteWriter: @unchecked Sendable {
     }
     thread?.join()
     thread = nil
-    for participant in participants { participant.work.failAll(AppError(.unavailable)) }
+    let works = monitor.locked { participants.map(\.work) }
+    for work in works { work.failAll(AppError(.unavailable)) }
   }
 
   // MARK: The thread
@@ -116,7 +117,8 @@ final class SQLiteWriter: @unchecked Sendable {
   /// What goes into one commit.
   private struct Turn {
     var transactions: [Pending] = []
-    var works: [any GroupCommitWork] = []
+    /// Works that raised their signal, by their index.
+    var works: [(index: Int, work: any GroupCommitWork)] = []
   }
 
   private func run() {
@@ -157,7 +159,7 @@ final class SQLiteWriter: @unchecked Sendable {
     }
     for index in participants.indices where participants[index].isSignalled {
       participants[index].isSignalled = false
-      turn.works.append(participants[index].work)
+      turn.works.append((index, participants[index].work))
     }
     return turn
   }
@@ -174,7 +176,7 @@ final class SQLiteWriter: @unchecked Sendable {
   private func commit(_ turn: Turn) {
     let start = Monotonic.nanoseconds
     let transactions = allowed(turn.transactions)
-    var batches = turn.works.compactMap { takeBatch(of: $0) }
+    var batches = turn.works.compactMap { takeBatch(of: $0.work, $0.index) }
     if transactions.isEmpty, batches.isEmpty { return }
     var hooks: [@Sendable () -> Void] = []
     var written: [Written] = []
@@ -222,11 +224,11 @@ final class SQLiteWriter: @unchecked Sendable {
     }
   }
 
-  private func takeBatch(of work: any GroupCommitWork) -> (any GroupCommitBatch)? {
+  private func takeBatch(
+    of work: any GroupCommitWork, _ index: Int
+  ) -> (any GroupCommitBatch)? {
     let batch = work.takeBatch()
-    if work.isWaiting, let index = participants.firstIndex(where: { $0.work === work }) {
-      signal(index)
-    }
+    if work.isWaiting { signal(index) }
     guard let batch, wasDiskLow, !batch.isEssential else { return batch }
     batch.finish(diskFull)
     return nil
