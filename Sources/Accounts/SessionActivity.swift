@@ -2,9 +2,8 @@ internal import Basics
 package import Database
 internal import Synchronization
 
-/// Notes when sessions were last used, and writes it down now and then: at most once a minute each, a
-/// few hundred in a commit of the chat's.
-package final class SessionActivity: GroupCommitWork {
+/// Notes when sessions were last used, and writes it down now and then: at most once a minute each.
+package final class SessionActivity: Sendable {
   private struct State {
     var notedAt = BoundedCache<SessionID, Int64>(capacity: SessionActivity.capacity)
     var unwritten = Queue<(id: SessionID, at: Timestamp)>()
@@ -28,32 +27,21 @@ package final class SessionActivity: GroupCommitWork {
     }
   }
 
-  package var isWaiting: Bool { state.withLock { !$0.unwritten.isEmpty } }
-
-  package func takeBatch() -> (any GroupCommitBatch)? {
-    let taken = state.withLock { state in
-      var count = 0
-      return state.unwritten.popWhile { _ in
-        count += 1
-        return count <= Self.batchSize
+  /// Writes down what was noted, some in each transaction. What cannot be written is lost: it is a
+  /// minute of "last seen".
+  package func write(to database: any SQLDatabase) async throws {
+    while true {
+      let uses = state.withLock { state in
+        var count = 0
+        return state.unwritten.popWhile { _ in
+          count += 1
+          return count <= Self.batchSize
+        }
       }
+      if uses.isEmpty { return }
+      // In one order, so that two nodes never wait for each other.
+      let statements = uses.sorted { $0.id.uuid < $1.id.uuid }.map { AccountStore.touch($0.id, at: $0.at) }
+      try await database.write { _ = try await $0.pipeline(statements) }
     }
-    return taken.isEmpty ? nil : Batch(uses: taken)
-  }
-
-  private struct Batch: GroupCommitBatch {
-    let uses: [(id: SessionID, at: Timestamp)]
-
-    var isEssential: Bool { false }
-
-    func write(in transaction: Transaction) async throws {
-      _ = try await transaction.pipeline(uses.map { AccountStore.touch($0.id, at: $0.at) })
-    }
-
-    /// No row of these can be refused by itself.
-    func divide() -> [any GroupCommitBatch] { [] }
-
-    /// Lost, it is a minute of "last seen".
-    func finish(_ failure: (any Error)?) {}
   }
 }

@@ -1,5 +1,5 @@
 /// Work that is cheap in bulk: callers leave their parts with it, and each commit of the database takes
-/// what waits. The message log is one, read marks and session activity are others.
+/// what waits. The message log is one, read marks will be another.
 package protocol GroupCommitWork: AnyObject, Sendable {
   /// Whether something waits.
   var isWaiting: Bool { get }

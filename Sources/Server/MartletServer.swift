@@ -68,7 +68,6 @@ package final class MartletServer: Sendable {
     let events = EventStream(fanout: InProcessFanout())
     let freshness = Freshness(isShared: database.isShared)
     let activity = SessionActivity()
-    let activitySignal = database.attach(activity)
     let memberships = MembershipDirectory(database: database, events: events)
     let credentials = Credentials(
       database: database, local: tokens, foreign: ForeignTokens(settings), ended: ended,
@@ -115,7 +114,7 @@ package final class MartletServer: Sendable {
       Application(router: router, middleware: middleware(credentials, address))
     }
     let metricsWeb = try await startMetrics()
-    let tasks = startUpkeep(database, reconciler, ended, activitySignal)
+    let tasks = startUpkeep(database, reconciler, ended, activity)
     metrics.reading(
       "martlet_database_writable", "1 while the database takes writes, as last found out."
     ) { [health] in
@@ -258,7 +257,7 @@ package final class MartletServer: Sendable {
 
   private func startUpkeep(
     _ database: any SQLDatabase, _ reconciler: Reconciler, _ ended: EndedSessions,
-    _ activitySignal: GroupCommitSignal
+    _ activity: SessionActivity
   ) -> [Task<Void, Never>] {
     let loop = group.loops[0]
     return [
@@ -275,11 +274,13 @@ package final class MartletServer: Sendable {
           await loop.sleep(milliseconds: 3_600_000)
         }
       },
-      loop.task { [health] in
+      loop.task { [health, log] in
         while !Task.isCancelled {
           await loop.sleep(milliseconds: 5000)
           ended.sweep()
-          activitySignal.raise()
+          do { try await activity.write(to: database) } catch {
+            log.warning("session_use_not_written", ["cause": .init("\(error)")])
+          }
           // For the metric, also where nobody asks `/readyz`.
           _ = await health.condition(of: database)
         }
@@ -304,17 +305,17 @@ package final class MartletServer: Sendable {
     running.web.stopAccepting()
     running.web.drain()
     // With what follows, within ten seconds.
-    for _ in 0..<88 where running.web.openConnections > 0 { await loop.sleep(milliseconds: 100) }
+    for _ in 0..<80 where running.web.openConnections > 0 { await loop.sleep(milliseconds: 100) }
     if running.web.openConnections > 0 {
       running.web.giveUp()
       await loop.sleep(milliseconds: 200)
     }
     for task in running.tasks { task.cancel() }
-    // What they have begun is done before the database closes.
+    // First, since whoever still waits for it then goes on and ends.
+    await running.database.close()
     for task in running.tasks { await task.value }
     await running.web.destroy()
     await running.metricsWeb?.destroy()
-    await running.database.close()
     log.notice("stopped")
   }
 }
