@@ -1,13 +1,17 @@
 """Several nodes on one Postgres, with nothing between them: what one does the other finds out."""
 
+import os
+import signal
 import subprocess
 import threading
 import time
 import uuid
 
+import httpx
 import pytest
 
 from martlet import Server, token
+from postgres import Postgres
 
 
 @pytest.fixture(scope="module")
@@ -304,6 +308,41 @@ def test_thousands_of_rooms_that_change_at_once(nodes, postgres, url):
         rooms_by_hand(postgres, url, ada.id, 3000)
         for socket in (first, second):
             assert len({socket.until("channel")["room_id"] for _ in range(3000)}) == 3000
+
+
+def test_a_node_whose_database_hangs_stops_all_the_same(tmp_path):
+    """Postgres is there, and answers nobody: requests, messages and comparisons wait for it."""
+    postgres = Postgres().start()
+    try:
+        with Server(tmp_path / "a", MARTLET_DATABASE=postgres.database()) as server:
+            ada = server.person()
+            room = ada.room()
+            with ada.relay() as socket:
+                main = postgres.process.pid
+                found = subprocess.run(["pgrep", "-P", str(main)], check=True, capture_output=True, text=True).stdout
+                hung = [main, *map(int, found.split())]
+                for process in hung:
+                    os.kill(process, signal.SIGSTOP)
+                try:
+                    socket.say(room, "never", "1")
+                    waiting = threading.Thread(target=unanswered, args=[ada, room], daemon=True)
+                    waiting.start()
+                    time.sleep(0.5)
+                    # Whoever stops it kills it after that.
+                    assert server.stop(timeout=11) == 0
+                    waiting.join(5)
+                finally:
+                    for process in hung:
+                        os.kill(process, signal.SIGCONT)
+    finally:
+        postgres.remove()
+
+
+def unanswered(person, room):
+    try:
+        person.http.get(f"/rooms/{room}/messages")
+    except httpx.HTTPError:
+        pass
 
 
 def restore(url, dump):

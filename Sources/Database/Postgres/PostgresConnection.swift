@@ -9,6 +9,7 @@ internal import EventLoop
 final class PostgresConnection: SQLConnection {
   let loop: Loop
   private let handle: OpaquePointer
+  private let isClosing: @Sendable () -> Bool
   private var watch: DescriptorWatch?
   private var prepared: [UnsafeRawPointer: String] = [:]
   /// Names given to prepared statements so far; none is given twice.
@@ -19,14 +20,19 @@ final class PostgresConnection: SQLConnection {
   private static let connectMilliseconds = 5000
   /// No answer for so long means that the server is gone, whatever the network says.
   private static let answerMilliseconds = 15_000
+  /// How often whoever waits looks whether the pool has been closed.
+  private static let lookMilliseconds: Int64 = 100
 
-  /// Connects. Throws `DatabaseError` `unavailable`.
-  static func connect(to url: Secret<String>, on loop: Loop) async throws -> PostgresConnection {
+  /// Connects. While and after `isClosing` says so, nothing is waited for any more. Throws
+  /// `DatabaseError` `unavailable`.
+  static func connect(
+    to url: Secret<String>, on loop: Loop, isClosing: @escaping @Sendable () -> Bool
+  ) async throws -> PostgresConnection {
     loop.preconditionOnLoop()
     guard let handle = PQconnectStart(url.reveal()) else {
       throw DatabaseError(kind: .unavailable, message: "libpq has no memory")
     }
-    let connection = PostgresConnection(handle: handle, loop: loop)
+    let connection = PostgresConnection(handle: handle, loop: loop, isClosing: isClosing)
     do { try await connection.finishConnecting() } catch {
       connection.close()
       throw error
@@ -34,9 +40,12 @@ final class PostgresConnection: SQLConnection {
     return connection
   }
 
-  private init(handle: OpaquePointer, loop: Loop) {
+  private init(
+    handle: OpaquePointer, loop: Loop, isClosing: @escaping @Sendable () -> Bool
+  ) {
     self.handle = handle
     self.loop = loop
+    self.isClosing = isClosing
   }
 
   private func finishConnecting() async throws {
@@ -85,27 +94,36 @@ final class PostgresConnection: SQLConnection {
     }
   }
 
-  /// Waits for the socket. Throws where it is broken or `until` has passed.
+  /// Waits for the socket. Throws where it is broken, `until` has passed, or the pool closes.
   private func ready(
     _ interest: DescriptorWatch.Readiness, until: Int64
   ) async throws -> DescriptorWatch.Readiness {
-    let left = until - Monotonic.milliseconds
-    guard left > 0 else { throw gone("no answer in time") }
+    while true {
+      let left = until - Monotonic.milliseconds
+      guard left > 0 else { throw gone("no answer in time") }
+      guard !isClosing() else { throw gone("closed while it waited") }
+      let readiness = await wait(for: interest, milliseconds: min(left, Self.lookMilliseconds))
+      guard !readiness.contains(.failed) else { throw gone("the socket failed") }
+      if !readiness.isEmpty { return readiness }
+    }
+  }
+
+  /// Empty where nothing came in that time.
+  private func wait(
+    for interest: DescriptorWatch.Readiness, milliseconds: Int64
+  ) async -> DescriptorWatch.Readiness {
     // Unowned: whoever awaits below holds the connection, and cancels the timer.
-    let timer = loop.schedule(after: Int(left)) { [unowned self] in
+    let timer = loop.schedule(after: Int(milliseconds)) { [unowned self] in
       let waiter = waiter
       self.waiter = nil
       watch?.watch([])
       waiter?.resume(returning: [])
     }
-    let readiness = await withCheckedContinuation { continuation in
+    defer { timer.cancel() }
+    return await withCheckedContinuation { continuation in
       waiter = continuation
       watch?.watch(interest)
     }
-    timer.cancel()
-    guard !readiness.contains(.failed) else { throw gone("the socket failed") }
-    guard !readiness.isEmpty else { throw gone("no answer in time") }
-    return readiness
   }
 
   /// Ends the connection; harmless a second time.
@@ -220,8 +238,9 @@ final class PostgresConnection: SQLConnection {
         case PGRES_PIPELINE_ABORTED: break
         default:
           let failure = failure(result)
-          // A plan that a change of the schema made useless is among these: prepared anew next time.
-          if failure.kind == .other { prepared[item.statement] = nil }
+          if Self.uselessPlanStates.contains(sqlState(of: result)) {
+            prepared[item.statement] = nil
+          }
           if firstFailure == nil { firstFailure = failure }
         }
       }
@@ -288,6 +307,10 @@ final class PostgresConnection: SQLConnection {
 
   private func failure() -> DatabaseError { gone("connect") }
 
+  /// feature_not_supported ("cached plan must not change result type") and
+  /// invalid_sql_statement_name: the schema changed; the statement is prepared anew next time.
+  private static let uselessPlanStates = ["0A000", "26000"]
+
   /// Division by zero: what `PostgresDatabase.ageSQL` fails with, and no other statement of ours.
   private static let expiredState = "22012"
 
@@ -299,6 +322,8 @@ final class PostgresConnection: SQLConnection {
       switch state.prefix(2) {
       case _ where state == Self.expiredState: .expired
       case "23": .constraint
+      // A statement after one that failed, whose error was dropped.
+      case _ where state == "25P02": .other
       // Connection, read-only transactions, resources, operator's intervention, locks, conflicts of
       // transactions.
       case "", "08", "25", "53", "55", "57", "58", "40": .unavailable

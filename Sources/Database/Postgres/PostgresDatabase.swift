@@ -76,9 +76,10 @@ package final class PostgresDatabase: SQLDatabase {
   }
 
   package func close() async {
-    await groupCommit.close()
-    await pool.close()
-    await urgentPool.close()
+    async let messages: Void = groupCommit.close()
+    async let requests: Void = pool.close()
+    async let comparisons: Void = urgentPool.close()
+    _ = await (messages, requests, comparisons)
   }
 }
 

@@ -27,7 +27,11 @@ final class PostgresPool: Sendable {
   private typealias Waiter = CheckedContinuation<LoopBound<PostgresConnection>?, Never>
   private let state = Mutex(State())
   private let size: Int
+  /// From then on nobody waits for Postgres any more.
+  private let isAborting = Atomic<Bool>(false)
 
+  /// What is under way when the pool closes may take so long, and after that as long to end.
+  private static let closeMilliseconds = 300
   private static let maximumWaiting = 10_000
 
   static let beginRead = Statement("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
@@ -55,7 +59,10 @@ final class PostgresPool: Sendable {
       case .connection(let idle): bound = idle
       case .new(let loop):
         do {
-          bound = LoopBound(try await PostgresConnection.connect(to: url, on: loop), on: loop)
+          let connection = try await PostgresConnection.connect(to: url, on: loop) {
+            self.isAborting.load(ordering: .relaxed)
+          }
+          bound = LoopBound(connection, on: loop)
         } catch {
           self.lose()
           throw error
@@ -140,7 +147,11 @@ final class PostgresPool: Sendable {
       state.withLock { $0.waiters.removeValue(forKey: id) }?.resume(returning: nil)
     }
     if let given { return .connection(given) }
-    guard !Task.isCancelled else { throw AppError(.unavailable) }
+    guard !Task.isCancelled else {
+      // It may have been woken for a place that came free: the next one is to look.
+      wakeNext()
+      throw AppError(.unavailable)
+    }
     // A place came free without a connection in it.
     return try await take()
   }
@@ -192,10 +203,13 @@ final class PostgresPool: Sendable {
 
   /// A place is free, but its connection is gone.
   private func lose() {
-    let next = state.withLock { state in
-      state.open -= 1
-      return state.popWaiter()
-    }
+    state.withLock { $0.open -= 1 }
+    wakeNext()
+  }
+
+  /// Lets whoever waits longest look for a free place, if there is one.
+  private func wakeNext() {
+    let next = state.withLock { $0.open < size ? $0.popWaiter() : nil }
     next?.resume(returning: nil)
   }
 
@@ -211,6 +225,7 @@ final class PostgresPool: Sendable {
     }
   }
 
+  /// Ends all connections: those in use when what they do is done, but soon.
   func close() async {
     let (idle, waiting) = state.withLock { state in
       state.isClosed = true
@@ -223,6 +238,17 @@ final class PostgresPool: Sendable {
     for waiter in waiting { waiter.resume(returning: nil) }
     for bound in idle {
       await Task(executorPreference: bound.loop) { bound.value.close() }.value
+      lose()
+    }
+    await waitUntilUnused()
+    isAborting.store(true, ordering: .relaxed)
+    await waitUntilUnused()
+  }
+
+  private func waitUntilUnused() async {
+    let end = Monotonic.milliseconds + Int64(Self.closeMilliseconds)
+    while state.withLock({ $0.open > 0 }), Monotonic.milliseconds < end {
+      await loops[0].sleep(milliseconds: 10)
     }
   }
 }
