@@ -1,6 +1,6 @@
 internal import Access
-package import Basics
-package import Database
+internal import Basics
+internal import Database
 
 /// The SQL of what people belong to, nothing else. Inside a transaction of the caller's.
 enum AffiliationStore {
@@ -162,81 +162,4 @@ enum AffiliationStore {
       OR EXISTS (SELECT 1 FROM organizations WHERE id = $1)
       OR EXISTS (SELECT 1 FROM teams WHERE id = $1)
     """
-}
-
-/// The organizations and teams of this server, as subjects of rules.
-package enum KnownGroups {
-  /// Whether this id is an organization's or a team's of this server.
-  package static func contains(_ id: UUID, in transaction: Transaction) async throws -> Bool {
-    try await transaction.first(
-      """
-      SELECT 1 WHERE EXISTS (SELECT 1 FROM organizations WHERE id = $1)
-        OR EXISTS (SELECT 1 FROM teams WHERE id = $1)
-      """, [.uuid(id)]) != nil
-  }
-}
-
-/// The versions of what people belong to, for transactions whose decision rests on them.
-package enum AffiliationVersions {
-  /// The versions as they are, 0 for those who have none. Nobody changes them until the transaction
-  /// ends.
-  package static func lock(
-    _ users: Set<UserID>, in transaction: Transaction
-  ) async throws -> [UserID: Int64] {
-    try transaction.willLock(.affiliationVersions)
-    let users = users.sorted { $0.uuid < $1.uuid }
-    let results = try await transaction.pipeline(users.map { Statement(lockSQL, [.id($0)]) })
-    var versions: [UserID: Int64] = [:]
-    for (user, result) in zip(users, results) {
-      versions[user] = try result.rows.first?.integer(0) ?? 0
-    }
-    return versions
-  }
-
-  private static let lockSQL = SQL(
-    // Writers come one at a time.
-    sqlite: "SELECT version FROM affiliation_versions WHERE user_id = $1",
-    postgres: "SELECT version FROM affiliation_versions WHERE user_id = $1 FOR SHARE")
-}
-
-/// What changed in accounts, for the comparison of nodes with the database.
-package enum AccountChanges {
-  /// Sessions that ended since a position, and versions of what people belong to.
-  package static func since(
-    _ position: ChangePosition, in transaction: Transaction
-  ) async throws -> (ended: [SessionID], affiliations: [UserID: Int64]) {
-    let results = try await transaction.pipeline([
-      Statement(endedSQL, [.integer(position.value)]),
-      Statement(affiliationsSQL, [.integer(position.value)]),
-    ])
-    guard results.count == 2 else { throw DatabaseError(kind: .other, message: "no results") }
-    var affiliations: [UserID: Int64] = [:]
-    for row in results[1].rows { affiliations[try row.id(0)] = try row.integer(1) }
-    return (try results[0].rows.map { try $0.id(0) }, affiliations)
-  }
-
-  /// All sessions that ended and have a row still.
-  package static func allEnded(in transaction: Transaction) async throws -> [SessionID] {
-    try await transaction.query("SELECT id FROM sessions WHERE ended_at IS NOT NULL").map {
-      try $0.id(0)
-    }
-  }
-
-  // On Postgres a dump brings positions of another cluster's with it, which may be beyond all of this one's:
-  // they tell of no change.
-  private static let endedSQL = SQL(
-    sqlite: """
-      SELECT id FROM sessions WHERE changed_in >= $1 AND changed_in > 0 AND ended_at IS NOT NULL
-      """,
-    postgres: """
-      SELECT id FROM sessions WHERE changed_in >= $1 AND changed_in > 0 AND ended_at IS NOT NULL
-        AND changed_in < pg_snapshot_xmax(pg_current_snapshot())::text::bigint
-      """)
-
-  private static let affiliationsSQL = SQL(
-    sqlite: "SELECT user_id, version FROM affiliation_versions WHERE changed_in >= $1",
-    postgres: """
-      SELECT user_id, version FROM affiliation_versions WHERE changed_in >= $1
-        AND changed_in < pg_snapshot_xmax(pg_current_snapshot())::text::bigint
-      """)
 }

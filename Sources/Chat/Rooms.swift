@@ -251,9 +251,13 @@ package final class Rooms: Sendable {
       let newLevel = level ?? old?.level ?? 0
       let change = RuleEngine.RuleChange(
         subject: subject, new: permissions.map { ($0, newLevel) })
-      guard RuleEngine.mayChange(change, by: caller, standing, in: room) else {
-        throw AppError(.forbidden)
-      }
+      let person = UserID(subject)
+      let affiliations = try await RuleSubjects.affiliations(of: person, in: transaction)
+      guard
+        RuleEngine.mayChange(
+          change, of: RuleEngine.standing(of: person, affiliations, in: room), by: caller, standing,
+          in: room)
+      else { throw AppError(.forbidden) }
       guard let permissions else {
         try await RoomStore.removeRule(subject, from: id, transaction)
         if old != nil { try await self.bump(id, in: transaction) }
@@ -302,13 +306,17 @@ package final class Rooms: Sendable {
       guard room.rules.count < 2 else { throw AppError(.roomFull) }
       return
     }
-    let bans = room.rules.filter { $0.permissions == .banned && $0.subject != room.ownerEntity }
-    var isGroup = subject == room.ownerEntity
-    if !isGroup { isGroup = try await KnownGroups.contains(subject, in: transaction) }
-    if permissions == .banned, !isGroup {
-      guard bans.count < Self.maximumBans else { throw AppError(.tooManyRules) }
+    var groups = try await RuleSubjects.groups(
+      among: room.rules.map(\.subject) + [subject], in: transaction)
+    if let entity = room.ownerEntity { groups.insert(entity) }
+    func bansPerson(_ subject: UUID, _ permissions: Permissions) -> Bool {
+      permissions == .banned && !groups.contains(subject)
+    }
+    let bans = room.rules.count { bansPerson($0.subject, $0.permissions) }
+    if bansPerson(subject, permissions) {
+      guard bans < Self.maximumBans else { throw AppError(.tooManyRules) }
     } else {
-      guard room.rules.count - bans.count < maximumRules else { throw AppError(.tooManyRules) }
+      guard room.rules.count - bans < maximumRules else { throw AppError(.tooManyRules) }
     }
   }
 

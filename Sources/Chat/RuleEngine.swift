@@ -29,13 +29,22 @@ package enum RuleEngine {
 
   /// The union of the letters of the accepted rules that match, and the highest of their levels.
   package static func standing(of caller: Caller, in room: Room) -> Standing {
-    standing(of: caller, in: room, countsEntities: true)
+    standing(of: caller.userID, level: caller.level, isOf: caller.isOf, in: room)
   }
 
-  private static func standing(
-    of caller: Caller, in room: Room, countsEntities: Bool
+  /// As above, of an account that belongs to this.
+  package static func standing(
+    of user: UserID, _ affiliations: Affiliations, in room: Room
   ) -> Standing {
-    let isCreator = caller.userID == room.ownerUser
+    standing(
+      of: user, level: Caller.levelOfLocalUsers, isOf: affiliations.entities.contains, in: room)
+  }
+
+  /// `level` is their `levelOnEntity`; `isOf` tells whose people they are of.
+  private static func standing(
+    of user: UserID, level ownLevel: Int64, isOf: (UUID) -> Bool, in room: Room
+  ) -> Standing {
+    let isCreator = user == room.ownerUser
     var permissions: Permissions = isCreator ? creatorPermissions : []
     var level: Int64 = 0
     var hasMatch = isCreator
@@ -43,8 +52,9 @@ package enum RuleEngine {
     var isBannedByEntity = false
     var holdsAdminByName = false
     for rule in room.rules where rule.isAccepted {
-      let isOwn = rule.subject == caller.userID.uuid
-      guard isOwn || (countsEntities && matchesEntity(rule, caller, room.type)) else { continue }
+      let isOwn = rule.subject == user.uuid
+      // In a room of two only people count.
+      guard isOwn || (room.type == .group && isOf(rule.subject)) else { continue }
       hasMatch = true
       permissions.formUnion(rule.permissions)
       level = max(level, rule.level)
@@ -57,7 +67,7 @@ package enum RuleEngine {
     // Nobody shuts out an admin by banning everyone of the admin's entity.
     if !isCreator, isBannedByName || (isBannedByEntity && !holdsAdminByName) { return .banned }
     permissions.remove(.banned)
-    if let entity = room.ownerEntity, caller.isOf(entity) { level = max(level, caller.level) }
+    if let entity = room.ownerEntity, isOf(entity) { level = max(level, ownLevel) }
     return .member(permissions, level: level)
   }
 
@@ -65,17 +75,11 @@ package enum RuleEngine {
   /// belongs to matters only where the right does not stand without it.
   package static func grantToWrite(_ caller: Caller, in room: Room) -> Draft.Grant? {
     guard standing(of: caller, in: room).permissions.contains(.write) else { return nil }
-    let standsAlone = standing(of: caller, in: room, countsEntities: false).permissions
-      .contains(.write)
+    let alone = standing(of: caller.userID, level: caller.level, isOf: { _ in false }, in: room)
     return Draft.Grant(
       accessVersion: room.accessVersion,
-      affiliationsVersion: standsAlone ? nil : caller.affiliations?.version,
+      affiliationsVersion: alone.permissions.contains(.write) ? nil : caller.affiliations?.version,
       session: caller.sessionID)
-  }
-
-  /// Whether a rule means everyone of an entity of this caller's. In a room of two only people count.
-  private static func matchesEntity(_ rule: RoomRule, _ caller: Caller, _ type: RoomType) -> Bool {
-    type == .group && caller.isOf(rule.subject)
   }
 
   /// Level of a user from which one may answer an invitation for one's entity.
@@ -102,7 +106,8 @@ package enum RuleEngine {
   package static func isInvited(_ caller: Caller, to room: Room) -> Bool {
     room.rules.contains {
       !$0.isAccepted
-        && ($0.subject == caller.userID.uuid || matchesEntity($0, caller, room.type))
+        && ($0.subject == caller.userID.uuid
+          || (room.type == .group && caller.isOf($0.subject)))
     }
   }
 
@@ -141,8 +146,11 @@ package enum RuleEngine {
 
   /// Whether a caller who manages the room may make this change: nobody grants or touches letters or
   /// a level beyond their own, but whoever manages may ban; nobody takes anything from the creator.
+  /// `subject` is what the person is in the room whom the rule names, if it is an account's: letters
+  /// that come by an organization protect from a ban like those of a rule of one's own.
   package static func mayChange(
-    _ change: RuleChange, by caller: Caller, _ standing: Standing, in room: Room
+    _ change: RuleChange, of subject: Standing = .stranger, by caller: Caller,
+    _ standing: Standing, in room: Room
   ) -> Bool {
     guard canManage(standing, room) else { return false }
     if change.subject == room.ownerUser.uuid {
@@ -159,6 +167,9 @@ package enum RuleEngine {
       return false
     }
     guard let new = change.new else { return true }
+    if new.permissions.contains(.banned), !isWithinOwn(subject.permissions, subject.level) {
+      return false
+    }
     return isWithinOwn(new.permissions, new.level)
   }
 }

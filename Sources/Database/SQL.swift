@@ -48,8 +48,10 @@ package enum SQLValue: Sendable, Equatable {
 
   /// Ids as one value, for a statement about many of them: 16 bytes each, one after the other.
   package static func ids<Entity>(_ values: [Identifier<Entity>]) -> SQLValue {
-    .blob(values.flatMap(\.uuid.bytes))
+    uuids(values.map(\.uuid))
   }
+
+  package static func uuids(_ values: [UUID]) -> SQLValue { .blob(values.flatMap(\.bytes)) }
 
   /// Ids of rooms as one value, for a statement about many of them: a JSON array of numbers.
   package static func rooms(_ values: [RoomID]) -> SQLValue {

@@ -242,6 +242,30 @@ def test_a_membership_counts_on_live_sockets_of_every_node(nodes, postgres, url)
             time.sleep(0.05)
 
 
+def test_who_has_letters_by_an_organization_is_not_banned_by_someone_below(nodes, postgres, url):
+    ada, manager = nodes[0].person(), nodes[0].person()
+    owner = nodes[0].sign_up()
+    acme = organization(postgres, url)
+    membership(postgres, url, owner["user"]["id"], acme, "OWNER")
+    room = ada.room(level_admin=40)
+    ada.rule(room, acme, "rwa", 90)
+    ada.rule(room, manager, "rw", 50)
+    assert manager.rule(room, owner["user"]["id"], "b").status_code == 403
+    with nodes[0].http(owner["access_token"]) as http:
+        assert http.get(f"/rooms/{room}").json()["data"]["level"] == 90
+    assert ada.rule(room, owner["user"]["id"], "b").status_code == 200
+
+
+def test_bans_of_organizations_take_the_place_of_rules(nodes, postgres, url):
+    ada = nodes[0].person()
+    room = ada.room()
+    # The creator's own rule is the first of ten.
+    answers = [ada.rule(room, organization(postgres, url), "b").status_code for _ in range(11)]
+    assert answers == [200] * 9 + [403] * 2
+    assert ada.rule(room, uuid.uuid4(), "b").status_code == 200
+    assert ada.rule(room, uuid.uuid4(), "r").status_code == 403
+
+
 def test_ten_thousand_membership_changes_in_a_second(nodes, postgres, url):
     ada = nodes[0].person()
     acme = organization(postgres, url)

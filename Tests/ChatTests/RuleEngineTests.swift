@@ -243,6 +243,19 @@ import Testing
       RuleEngine.mayChange(change, by: row.by, standing, in: room) == row.isAllowed, "\(row.name)")
   }
 
+  @Test func `letters by a team protect from a ban like one's own`() {
+    let room = Self.room([Self.rule(Self.ada, "rwa", 10), Self.rule(Self.guests, "rwa", 11)])
+    let manager = Self.caller(Self.ada)
+    let standing = RuleEngine.standing(of: manager, in: room)
+    let ban = RuleEngine.RuleChange(subject: Self.bob, new: (.banned, 0))
+    for (teams, isAllowed) in [([:], true), ([TeamID(Self.guests): TeamRole.user], false)] {
+      let subject = RuleEngine.standing(
+        of: UserID(Self.bob), Affiliations(version: 1, teams: teams), in: room)
+      #expect(
+        RuleEngine.mayChange(ban, of: subject, by: manager, standing, in: room) == isAllowed)
+    }
+  }
+
   @Test func `a right to write names what it rests on`() {
     let room = Self.room([Self.rule(Self.guests, "rw"), Self.rule(Self.bob, "rw")])
     let byTeam = RuleEngine.grantToWrite(Self.member(Self.ada, of: Self.guests), in: room)

@@ -1,0 +1,25 @@
+package import Basics
+package import Database
+
+/// The versions of what people belong to, for transactions whose decision rests on them.
+package enum AffiliationVersions {
+  /// The versions as they are, 0 for those who have none. Nobody changes them until the transaction
+  /// ends.
+  package static func lock(
+    _ users: Set<UserID>, in transaction: Transaction
+  ) async throws -> [UserID: Int64] {
+    try transaction.willLock(.affiliationVersions)
+    let users = users.sorted { $0.uuid < $1.uuid }
+    let results = try await transaction.pipeline(users.map { Statement(lockSQL, [.id($0)]) })
+    var versions: [UserID: Int64] = [:]
+    for (user, result) in zip(users, results) {
+      versions[user] = try result.rows.first?.integer(0) ?? 0
+    }
+    return versions
+  }
+
+  private static let lockSQL = SQL(
+    // Writers come one at a time.
+    sqlite: "SELECT version FROM affiliation_versions WHERE user_id = $1",
+    postgres: "SELECT version FROM affiliation_versions WHERE user_id = $1 FOR SHARE")
+}
