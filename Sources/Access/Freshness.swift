@@ -25,12 +25,12 @@ package final class Freshness: Sendable {
   /// A comparison that began at this moment of `UptimeClock` succeeded, and what it found is known.
   package func compared(at begin: Int64) { comparedAt.store(begin, ordering: .releasing) }
 
-  package var isFresh: Bool {
-    !isShared
-      || Self.isFresh(comparedAt: comparedAt.load(ordering: .acquiring))
-  }
+  package var isFresh: Bool { millisecondsLeft >= 0 }
 
-  package static func isFresh(comparedAt begin: Int64) -> Bool {
-    UptimeClock.milliseconds - begin <= maximumAgeMilliseconds
+  /// How long what is known now will be recent enough; below 0 where it is too old already.
+  package var millisecondsLeft: Int64 {
+    guard isShared else { return Self.maximumAgeMilliseconds }
+    let age = UptimeClock.milliseconds - comparedAt.load(ordering: .acquiring)
+    return Self.maximumAgeMilliseconds - max(0, age)
   }
 }

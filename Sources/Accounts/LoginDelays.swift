@@ -21,10 +21,10 @@ package final class LoginDelays: Sendable {
     var running = 0
     /// By a number of their own, so that one that is cancelled can be found.
     var waiting: [Int: CheckedContinuation<Void, Never>] = [:]
-    var lastWaiter = 0
   }
 
   private let attempts = Mutex<[Key: Attempts]>([:])
+  private let waiterCount = Atomic<Int>(0)
 
   private static let free = 5
   private static let maximumWaiting = 1000
@@ -61,11 +61,7 @@ package final class LoginDelays: Sendable {
 
   /// Until an attempt that is under way ends, or the calling task is cancelled.
   private func waitForOthers(_ key: Key) async {
-    let number = attempts.withLock { attempts in
-      attempts[key]?.lastWaiter += 1
-      return attempts[key]?.lastWaiter
-    }
-    guard let number else { return }
+    let number = waiterCount.wrappingAdd(1, ordering: .relaxed).newValue
     await withTaskCancellationHandler {
       await withCheckedContinuation { continuation in
         let mustWait = attempts.withLock { attempts in

@@ -108,10 +108,12 @@ private final class WaitingDrafts: GroupCommitWork {
   func write(
     _ drafts: [Draft], isCareful: Bool, in transaction: Transaction
   ) async throws {
-    guard freshness.isFresh else {
+    let left = freshness.millisecondsLeft
+    guard left > 0 else {
       throw DatabaseError(kind: .expired, message: "what this node knows of sessions is too old")
     }
-    transaction.expire(afterMilliseconds: Int(Freshness.maximumAgeMilliseconds))
+    // Counted from the transaction's beginning, which was before: sooner rather than later.
+    transaction.expire(afterMilliseconds: Int(left))
     let authenticator = authenticator
     _ = try await appender.append(
       drafts, at: .now, lookUp: isCareful ? .all : .refused,

@@ -43,7 +43,7 @@ final class EventIntake {
     return !wasClosed
   }
 
-  /// Takes an entry or a receipt.
+  /// Takes an entry, with its origin where that is a socket of this loop, or a receipt for one.
   func take(_ event: Event) {
     if !isOpen {
       held.append(event)

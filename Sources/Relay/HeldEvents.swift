@@ -1,8 +1,10 @@
 internal import Basics
 internal import Events
 
-/// Entries and answers that must not be carried out yet, in order. Bounded: beyond that only the seqs of
-/// entries are kept that no socket here waits for, which the log has.
+/// Entries and answers that must not be carried out yet, in order.
+///
+/// Bounded: beyond that, of entries that no socket here waits for only the seqs are kept; the log has
+/// the entries. What sockets here wait for is bounded by what they may send.
 struct HeldEvents {
   private(set) var events: [Event] = []
   /// Per room, the seq up to which there is more in the log.

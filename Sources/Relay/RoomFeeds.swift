@@ -243,7 +243,11 @@ final class RoomFeeds {
     var ended: Set<SessionID> = []
     for event in events {
       switch event {
-      case .entry, .receipt: intake.take(event)
+      case .entry(let entry, let origin):
+        let isHere = origin.map(isHere) ?? false
+        intake.take(.entry(entry, origin: isHere ? origin : nil))
+      case .receipt(let receipt):
+        if receipt.draft.origin.map(isHere) ?? false { intake.take(event) }
       case .access(.sessionEnded(let id)): ended.insert(id)
       case .access(.affiliationsChanged(let user, let version)):
         affiliationsChanged(user, version)
@@ -270,7 +274,7 @@ final class RoomFeeds {
     switch event {
     case .entry(let entry, let origin):
       if rooms[entry.roomID] != nil { handle(entry.roomID, .entry(entry)) }
-      if let origin, isHere(origin) {
+      if let origin {
         listeners[origin.socket]?.settled(entry.roomID, stale: nil)
         acknowledge(entry, origin.socket)
       }
@@ -294,7 +298,7 @@ final class RoomFeeds {
   }
 
   private func take(_ receipt: Receipt) {
-    guard let origin = receipt.draft.origin, isHere(origin) else { return }
+    guard let origin = receipt.draft.origin else { return }
     let (draft, socket) = (receipt.draft, origin.socket)
     switch receipt.outcome {
     case .stale: listeners[socket]?.settled(draft.roomID, stale: draft)

@@ -204,6 +204,26 @@ import Testing
     }
   }
 
+  @Test func `what a node knows must still be recent when it commits`() async throws {
+    try await with(.postgres) { world in
+      let room = try await world.room()
+      let before = world.events.count
+      // Good for 300 ms more, and the room's head is held for longer than that.
+      world.freshness.compared(at: UptimeClock.milliseconds - 600)
+      try await world.database.write { transaction in
+        _ = try await RoomStore.roomForUpdate(room.id, in: transaction)
+        world.log.submit([world.draft(room)])
+        _ = try await transaction.query("SELECT 1 FROM pg_sleep(0.6)")
+      }
+      // It is written again and again, and not kept.
+      try await Task.sleep(for: .milliseconds(200))
+      #expect(world.events.count == before)
+      world.freshness.compared(at: UptimeClock.milliseconds + 60_000)
+      while world.events.count == before { await Task.yield() }
+      #expect(world.events.map(outcome) == ["entry"])
+    }
+  }
+
   // MARK: Refused rows
 
   @Test(arguments: DatabaseKind.allCases)
