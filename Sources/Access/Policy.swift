@@ -86,6 +86,8 @@ package enum RoomRight: String, Sendable {
   case write = "w"
   /// `a`, or a level of at least the room's `level_admin`.
   case manage = "a or level_admin"
+  /// As `manage`, and less for the rule that is the caller's own.
+  case manageOrOwnRule = "a or level_admin, or it is one's own rule"
   /// Any accepted rule that matches.
   case member = "an accepted rule"
   /// A rule of one's own, or of one's entity, that waits for its answer.

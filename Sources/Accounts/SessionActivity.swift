@@ -40,7 +40,9 @@ package final class SessionActivity: Sendable {
       }
       if uses.isEmpty { return }
       // In one order, so that two nodes never wait for each other.
-      let statements = uses.sorted { $0.id.uuid < $1.id.uuid }.map { AccountStore.touch($0.id, at: $0.at) }
+      let statements = uses.sorted { $0.id.uuid < $1.id.uuid }.map {
+        AccountStore.touch($0.id, at: $0.at)
+      }
       try await database.write { _ = try await $0.pipeline(statements) }
     }
   }

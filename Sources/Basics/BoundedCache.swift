@@ -8,8 +8,6 @@ package struct BoundedCache<Key: Hashable, Value> {
 
   package init(capacity: Int) { generation = max(1, capacity / 2) }
 
-  package var count: Int { young.count + old.count }
-
   /// The value, which is among the youngest from here on.
   package mutating func value(for key: Key) -> Value? {
     if let value = young[key] { return value }
@@ -32,15 +30,8 @@ package struct BoundedCache<Key: Hashable, Value> {
     young.removeValue(forKey: key) ?? old.removeValue(forKey: key)
   }
 
-  package mutating func removeAll() {
-    young = [:]
-    old = [:]
-  }
-
   package mutating func removeAll(where isUnwanted: (Value) -> Bool) {
     young = young.filter { !isUnwanted($0.value) }
     old = old.filter { !isUnwanted($0.value) }
   }
-
-  package var keys: [Key] { Array(young.keys) + Array(old.keys) }
 }

@@ -1,8 +1,8 @@
 /// First in, first out, in an array with a moving beginning: both ends cost amortized constant time.
 /// Inlinable, since it stands on the path of every message.
 package struct Queue<Element> {
-  @usableFromInline package var elements: [Element?] = []
-  @usableFromInline package var head = 0
+  @usableFromInline var elements: [Element?] = []
+  @usableFromInline var head = 0
 
   @inlinable package init() {}
 
@@ -33,11 +33,5 @@ package struct Queue<Element> {
     var taken: [Element] = []
     while let next = first, isWanted(next), let element = popFirst() { taken.append(element) }
     return taken
-  }
-
-  /// Takes everything.
-  @inlinable package mutating func popAll() -> [Element] {
-    defer { self = Queue() }
-    return elements[head...].compactMap(\.self)
   }
 }

@@ -3,7 +3,7 @@ package import Basics
 package import Database
 package import Events
 
-/// Reads pages of a room's log for people: messages and events, not what was done to them.
+/// Reads pages of a room's log: every entry of it, whatever its kind.
 package struct MessageHistory: Sendable {
   private let database: any SQLDatabase
   private let unknown: UnknownEntries
@@ -13,7 +13,7 @@ package struct MessageHistory: Sendable {
     self.unknown = unknown
   }
 
-  /// Which messages of a room, and in which order.
+  /// Which entries of a room, and in which order.
   package struct Selection: Sendable {
     /// Exclusive seq bounds; nil is open.
     package var before: Int64?
@@ -37,7 +37,7 @@ package struct MessageHistory: Sendable {
   /// `content`, so that more would never be shown.
   private static let pageBytes = 512 * 1024
 
-  /// Messages of a room that the caller may read. Throws `room_not_found` or `forbidden`.
+  /// Entries of a room that the caller may read. Throws `room_not_found` or `forbidden`.
   package func messages(
     in id: RoomID, as caller: Caller, _ selection: Selection
   ) async throws -> Page {

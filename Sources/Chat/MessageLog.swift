@@ -92,10 +92,10 @@ private final class WaitingDrafts: GroupCommitWork {
       }
       return taken
     }
-    return drafts.isEmpty ? nil : DraftBatch(drafts, of: self, isCareful: takeCare())
+    return drafts.isEmpty ? nil : DraftBatch(drafts, of: self, isCareful: isNextCareful())
   }
 
-  private func takeCare() -> Bool {
+  private func isNextCareful() -> Bool {
     guard carefulBatches.load(ordering: .relaxed) > 0 else { return false }
     carefulBatches.wrappingSubtract(1, ordering: .relaxed)
     return true
@@ -120,7 +120,7 @@ private final class WaitingDrafts: GroupCommitWork {
       hasEnded: { authenticator.hasEnded($0) }, in: transaction)
   }
 
-  func foundRetry() {
+  func lookUpNextBatches() {
     carefulBatches.store(Self.carefulBatchesAfterRetry, ordering: .relaxed)
   }
 
@@ -156,7 +156,7 @@ private final class DraftBatch: GroupCommitBatch {
   /// What failed without being looked up is looked up first: most likely it is in the log already.
   func divide() -> [any GroupCommitBatch] {
     if !isCareful {
-      owner.foundRetry()
+      owner.lookUpNextBatches()
       return [DraftBatch(drafts, of: owner, isCareful: true)]
     }
     guard drafts.count > 1 else { return [] }

@@ -30,8 +30,7 @@ package struct RoomRoutes: Sendable {
       router.on(.put, prefix + "/{id}/members", policy: .room(.manage)) {
         try await setRule($0, $1)
       }
-      // One's own rule may go with less: that is how people leave.
-      router.on(.delete, prefix + "/{id}/members/{entity_UUID}", policy: .room(.manage)) {
+      router.on(.delete, prefix + "/{id}/members/{entity_UUID}", policy: .room(.manageOrOwnRule)) {
         (request, id: RoomID, subject: UUID) in
         try await rooms.removeRule(subject, from: id, by: request.caller)
         audit.record("remove_rule", request, ["room_id": .init(id), "subject": .init(subject)])

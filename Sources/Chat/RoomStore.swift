@@ -220,27 +220,6 @@ enum RoomStore {
       WHERE room_id IN (SELECT value::bigint FROM json_array_elements_text($1::json) AS list (value))
       """)
 
-  /// Rooms whose access changed since a position, with their versions; deleted ones as well.
-  static func changes(
-    since position: ChangePosition, in transaction: Transaction
-  ) async throws -> [RoomID: Int64] {
-    var changes: [RoomID: Int64] = [:]
-    let rows = try await transaction.query(changesSQL, [.integer(position.value)])
-    for row in rows { changes[try row.room(0)] = try row.integer(1) }
-    return changes
-  }
-
-  // On Postgres a dump brings positions of another cluster's with it, which may be beyond all of this one's:
-  // they tell of no change.
-  private static let changesSQL = SQL(
-    sqlite: """
-      SELECT room_id, access_version FROM room_heads WHERE changed_in >= $1 AND changed_in > 0
-      """,
-    postgres: """
-      SELECT room_id, access_version FROM room_heads WHERE changed_in >= $1 AND changed_in > 0
-        AND changed_in < pg_snapshot_xmax(pg_current_snapshot())::text::bigint
-      """)
-
   /// How many rooms that stand the user has made, counted up to `limit`.
   static func roomCount(
     madeBy user: UserID, limit: Int64, in transaction: Transaction

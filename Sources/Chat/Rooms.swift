@@ -320,9 +320,10 @@ package final class Rooms: Sendable {
     }
   }
 
-  /// As `setRule` with nil, but a rule that is not there is `rule_not_found`. One's own rule may always
-  /// go, which is how people leave a room: not its creator (`forbidden`), nor who is in it only by an
-  /// entity (`not_a_member`).
+  /// As `setRule` with nil, but a rule that is not there is `rule_not_found`. Members may remove their own
+  /// rule without managing the room, which is how people leave: not the creator (`forbidden`), nor who
+  /// is in it only by an entity (`not_a_member`). One's own rule that waits for an answer is declined,
+  /// not removed.
   package func removeRule(_ subject: UUID, from id: RoomID, by caller: Caller) async throws {
     try await database.write(.essential) { transaction in
       let isSelf = subject == caller.userID.uuid

@@ -123,8 +123,8 @@ package enum RuleEngine {
     case .write: standing.permissions.contains(.write)
     case .manage: canManage(standing, room)
     case .member: standing.isMember
-    // Decided on other grounds: a waiting rule, a level at the entity.
-    case .invited, .create: true
+    // Decided on other grounds: a waiting rule, a level at the entity, whose rule it is.
+    case .invited, .create, .manageOrOwnRule: true
     }
   }
 

@@ -1,4 +1,4 @@
-"""Starting, stopping, settings, metrics ."""
+"""Starting, stopping, settings, metrics."""
 
 import os
 import re

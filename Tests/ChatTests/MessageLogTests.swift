@@ -423,7 +423,8 @@ import Testing
       await #expect(throws: DatabaseError.self) {
         try await database.write { transaction in
           try await world.memberships.changed(member, in: transaction)
-          _ = try await world.appender.append([world.draft(room, access: .decided)], in: transaction)
+          _ = try await world.appender.append(
+            [world.draft(room, access: .decided)], in: transaction)
         }
       }
     }

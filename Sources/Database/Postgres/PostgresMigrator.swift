@@ -25,7 +25,8 @@ enum PostgresMigrator {
         guard Monotonic.milliseconds - start < patienceMilliseconds else {
           throw DatabaseError(
             kind: .unavailable,
-            message: "The schema cannot be changed while others hold its tables: \(failure.message)")
+            message: "The schema cannot be changed while others hold its tables: \(failure.message)"
+          )
         }
         try run(handle, "ROLLBACK")
         try run(handle, "SELECT pg_sleep(0.2)")

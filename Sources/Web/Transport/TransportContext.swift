@@ -6,7 +6,7 @@ internal import EventLoop
 ///
 /// All contact with libwebsockets is in this folder. Its raw role is used, not its HTTP role: that one
 /// takes bare line feeds and disguised Transfer-Encoding headers, and closes without the 408 and 431
-/// that the contract promises (docs/decisions/0002).
+/// that clients are promised (docs/decisions/0002).
 final class TransportContext {
   let loop: Loop
   private let context: OpaquePointer

@@ -1,0 +1,53 @@
+internal import Basics
+internal import Database
+internal import Events
+
+/// Rows of `entries` with their contents, as all readers of the log select them.
+///
+/// `$1` is the room, `$2` and `$3` are exclusive seqs, `$4` is the number of rows, `$5` the bytes of
+/// content with which to stop: SQLite's driver stops reading by itself, Postgres counts in the
+/// statement, without touching the contents that are left out.
+enum EntryRows {
+  static let ascendingSQL = SQL(
+    sqlite: """
+      SELECT e.seq, e.id, e.type, e.sender, e.ts, e.client_id, e.target_seq, e.non_messages,
+        e.erased_at, c.data
+      FROM entries e LEFT JOIN contents c ON c.id = e.id
+      WHERE e.room_id = $1 AND e.seq > $2 AND e.seq < $3 ORDER BY e.seq LIMIT $4
+      """,
+    postgres: """
+      SELECT seq, id, type, sender, ts, client_id, target_seq, non_messages, erased_at, data FROM (
+        SELECT e.*, c.data, sum(coalesce(octet_length(c.data), 0)) OVER (ORDER BY e.seq)
+          - coalesce(octet_length(c.data), 0) AS bytes_before
+        FROM (SELECT * FROM entries WHERE room_id = $1 AND seq > $2 AND seq < $3
+          ORDER BY seq LIMIT $4) e LEFT JOIN contents c ON c.id = e.id) counted
+      WHERE bytes_before < $5 ORDER BY seq
+      """)
+
+  static let descendingSQL = SQL(
+    sqlite: """
+      SELECT e.seq, e.id, e.type, e.sender, e.ts, e.client_id, e.target_seq, e.non_messages,
+        e.erased_at, c.data
+      FROM entries e LEFT JOIN contents c ON c.id = e.id
+      WHERE e.room_id = $1 AND e.seq > $2 AND e.seq < $3 ORDER BY e.seq DESC LIMIT $4
+      """,
+    postgres: """
+      SELECT seq, id, type, sender, ts, client_id, target_seq, non_messages, erased_at, data FROM (
+        SELECT e.*, c.data, sum(coalesce(octet_length(c.data), 0)) OVER (ORDER BY e.seq DESC)
+          - coalesce(octet_length(c.data), 0) AS bytes_before
+        FROM (SELECT * FROM entries WHERE room_id = $1 AND seq > $2 AND seq < $3
+          ORDER BY seq DESC LIMIT $4) e LEFT JOIN contents c ON c.id = e.id) counted
+      WHERE bytes_before < $5 ORDER BY seq DESC
+      """)
+
+  static func entry(_ row: Row, _ room: Room) throws -> Entry {
+    let seq = try row.integer(0)
+    return Entry(
+      roomID: room.id, seq: seq, id: try row.id(1), from: try row.sender(3),
+      channelID: room.channelID, ts: try row.time(4), clientID: try row.optional(5, row.text),
+      ordinal: seq - (try row.integer(7)),
+      body: EntryCoding.body(
+        code: try row.integer(2), target: try row.optional(6, row.integer),
+        content: try row.optional(9, row.text), isErased: !row.isNull(8)))
+  }
+}
