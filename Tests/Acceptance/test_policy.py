@@ -30,6 +30,8 @@ RIGHTS = {
     "w": ({"writer", "level", "entity", "creator"}, 403),
     "an accepted rule": ({"reader", "writer", "admin", "level", "entity", "creator"}, None),
     "a or level_admin": ({"admin", "level", "creator"}, 403),
+    # Here it is somebody else's.
+    "a or level_admin, or it is one's own rule": ({"admin", "level", "creator"}, 403),
     "a waiting rule": ({"invited"}, 404),
 }
 MEMBERS = {"reader", "writer", "admin", "level", "entity", "creator"}
