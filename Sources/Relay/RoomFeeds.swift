@@ -106,7 +106,11 @@ final class RoomFeeds {
       return false
     }
     if let affiliations = caller.affiliations {
-      affiliationsChanged(caller.userID, affiliations.version)
+      if let known = memberships.current(caller.userID) {
+        listener.affiliationsChanged(known)
+      } else {
+        accounts.read(caller.userID, version: affiliations.version)
+      }
     }
     return true
   }
