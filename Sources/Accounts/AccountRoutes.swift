@@ -206,7 +206,7 @@ package struct AccountRoutes: Sendable {
     guard writer.bytes.count <= Self.maximumSettingsBytes else {
       throw AppError(.bodyTooLarge, "Settings may have \(Self.maximumSettingsBytes) bytes.")
     }
-    let faults = object.members.filter { $0.key.utf8.contains(0) || $0.value.holdsNull }
+    let faults = object.members.filter { $0.key.holdsNull || $0.value.holdsNull }
     guard faults.isEmpty else {
       throw AppError(
         .validationFailed,

@@ -72,28 +72,30 @@ extension Timestamp: CustomStringConvertible {
     let days = clamped.flooredDivision(by: 86_400_000)
     let inDay = clamped - days * 86_400_000
     let (year, month, day) = civil(fromDays: days)
-    func digits(_ value: Int64, _ width: Int) {
-      var divisor: Int64 = 1
-      for _ in 1..<width { divisor *= 10 }
-      for _ in 0..<width {
-        output.append(UInt8(48 + value / divisor % 10))
-        divisor /= 10
+    let milliseconds = inDay % 1000
+    withUnsafeTemporaryAllocation(of: UInt8.self, capacity: 24) { text in
+      func put(_ value: Int64, at position: Int) {
+        text[position] = UInt8(48 + value / 10 % 10)
+        text[position + 1] = UInt8(48 + value % 10)
       }
+      put(year / 100, at: 0)
+      put(year % 100, at: 2)
+      text[4] = UInt8(ascii: "-")
+      put(month, at: 5)
+      text[7] = UInt8(ascii: "-")
+      put(day, at: 8)
+      text[10] = UInt8(ascii: "T")
+      put(inDay / 3_600_000, at: 11)
+      text[13] = UInt8(ascii: ":")
+      put(inDay / 60_000 % 60, at: 14)
+      text[16] = UInt8(ascii: ":")
+      put(inDay / 1000 % 60, at: 17)
+      text[19] = UInt8(ascii: ".")
+      text[20] = UInt8(48 + milliseconds / 100)
+      put(milliseconds % 100, at: 21)
+      text[23] = UInt8(ascii: "Z")
+      output.append(contentsOf: text)
     }
-    digits(year, 4)
-    output.append(UInt8(ascii: "-"))
-    digits(month, 2)
-    output.append(UInt8(ascii: "-"))
-    digits(day, 2)
-    output.append(UInt8(ascii: "T"))
-    digits(inDay / 3_600_000, 2)
-    output.append(UInt8(ascii: ":"))
-    digits(inDay / 60_000 % 60, 2)
-    output.append(UInt8(ascii: ":"))
-    digits(inDay / 1000 % 60, 2)
-    output.append(UInt8(ascii: "."))
-    digits(inDay % 1000, 3)
-    output.append(UInt8(ascii: "Z"))
   }
 
   /// Parses RFC 3339 (section 5.6) with any offset; what is beyond milliseconds is rounded up, so that

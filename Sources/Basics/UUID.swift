@@ -1,3 +1,11 @@
+internal import Synchronization
+
+#if canImport(Glibc)
+  internal import Glibc
+#else
+  internal import Darwin
+#endif
+
 /// A 128-bit universally unique identifier (RFC 9562), stored as two big-endian halves.
 ///
 /// Any version is accepted from outside; the server itself makes version 7 (`UUID.Generator`).
@@ -58,15 +66,24 @@ package struct UUID: Hashable, Comparable, Sendable {
 
   /// Writes the canonical lower-case form: exactly 36 bytes.
   package func appendText(to output: inout [UInt8]) {
-    for index in 0..<32 {
-      if index == 8 || index == 12 || index == 16 || index == 20 {
-        output.append(UInt8(ascii: "-"))
+    withUnsafeTemporaryAllocation(of: UInt8.self, capacity: 36) { text in
+      var position = 0
+      for index in 0..<16 {
+        if index == 4 || index == 6 || index == 8 || index == 10 {
+          text[position] = UInt8(ascii: "-")
+          position += 1
+        }
+        let half = index < 8 ? high : low
+        let byte = UInt8(truncatingIfNeeded: half >> UInt64(56 - 8 * (index & 7)))
+        text[position] = Self.digit(byte >> 4)
+        text[position + 1] = Self.digit(byte & 15)
+        position += 2
       }
-      let half = index < 16 ? high : low
-      let nibble = UInt8(truncatingIfNeeded: half >> UInt64(60 - 4 * (index & 15))) & 15
-      output.append(nibble < 10 ? 48 + nibble : 87 + nibble)
+      output.append(contentsOf: text)
     }
   }
+
+  private static func digit(_ value: UInt8) -> UInt8 { value < 10 ? 48 + value : 87 + value }
 }
 
 extension UUID: CustomStringConvertible {
@@ -91,9 +108,11 @@ extension UUID {
 
   /// A version 7 UUID of this moment from the system's random source.
   package static func version7() -> UUID {
-    var random = SystemRandomNumberGenerator()
-    return version7(at: .now, using: &random)
+    let now = Timestamp.now
+    return randomBytes.withLock { version7(at: now, using: &$0) }
   }
+
+  private static let randomBytes = Mutex(BufferedRandom())
 }
 
 /// The value of an ASCII hexadecimal digit in either case, or nil.
@@ -103,5 +122,22 @@ package func hexDigit(_ byte: UInt8) -> UInt8? {
   case 65...70: byte - 55
   case 97...102: byte - 87
   default: nil
+  }
+}
+
+/// The system's random source, asked once for many numbers: each question is a system call.
+private struct BufferedRandom: RandomNumberGenerator {
+  private var numbers = [UInt64](repeating: 0, count: 128)
+  private var left = 0
+
+  mutating func next() -> UInt64 {
+    if left == 0 {
+      numbers.withUnsafeMutableBytes { bytes in
+        if let start = bytes.baseAddress { arc4random_buf(start, bytes.count) }
+      }
+      left = numbers.count
+    }
+    left -= 1
+    return numbers[left]
   }
 }

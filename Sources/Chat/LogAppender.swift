@@ -289,8 +289,8 @@ package struct LogAppender: Sendable {
         Self.entrySQL,
         [
           .room(entry.roomID), .integer(entry.seq), .id(entry.id), .integer(stored.code),
-          .sender(entry.from), .time(entry.ts), .optional(entry.clientID) { .text($0) },
-          .optional(digest) { .uuid($0) }, .optional(stored.target) { .integer($0) },
+          .sender(entry.from), .time(entry.ts), entry.clientID.map { .text($0) } ?? .null,
+          digest.map { .uuid($0) } ?? .null, stored.target.map { .integer($0) } ?? .null,
           .integer(head.nonMessages),
         ]))
     if let content = stored.content {

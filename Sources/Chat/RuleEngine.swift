@@ -12,7 +12,7 @@ package enum Standing: Sendable, Equatable {
 
   /// The letters held; none for strangers and the banned.
   package var permissions: Permissions {
-    if case .member(let permissions, _) = self { permissions } else { [] }
+    if case .member(let permissions, _) = self { permissions } else { Permissions(rawValue: 0) }
   }
 
   package var level: Int64 {
@@ -45,7 +45,9 @@ package enum RuleEngine {
     of user: UserID, level ownLevel: Int64, isOf: (UUID) -> Bool, in room: Room
   ) -> Standing {
     let isCreator = user == room.ownerUser
-    var permissions: Permissions = isCreator ? creatorPermissions : []
+    // Not `[]`, which the standard library makes by a loop that is not specialized: this is asked for
+    // every message.
+    var permissions = isCreator ? creatorPermissions : Permissions(rawValue: 0)
     var level: Int64 = 0
     var hasMatch = isCreator
     var isBannedByName = false

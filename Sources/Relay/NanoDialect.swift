@@ -117,7 +117,7 @@ struct NanoDialect {
     case .message:
       guard room != nil else { return [.reply(.roomNeeded)] }
       guard let content = object["content"]?.string, !content.isEmpty,
-        content.utf8.count <= maximumContentBytes, !content.utf8.contains(0)
+        content.utf8.count <= maximumContentBytes, !content.holdsNull
       else { return [.reply(.badMessage)] }
       return [.send(content: content)]
     case .token, .quit, nil: return [.reply(.unknownCommand)]

@@ -83,4 +83,25 @@ import Testing
     again.value(JSON.object(object))
     #expect(again.bytes == writer.bytes)
   }
+
+  /// Some of these are repaired to as many bytes as they have.
+  @Test(
+    arguments: [
+      [0xF0, 0x9F, 0x98], [0xE2, 0x82], [0xC0, 0x80], [0xED, 0xA0, 0x80], [0xFF], [0x61, 0x80],
+      [0xF4, 0x90, 0x80, 0x80],
+    ] as [[UInt8]])
+  func `what is not UTF-8 is no text`(bytes: [UInt8]) {
+    #expect(bytes.withUnsafeBufferPointer { String(utf8: $0) } == nil)
+    #expect(throws: JSONParser.Failure.self) { try JSONParser.parse([0x22] + bytes + [0x22]) }
+    // Behind an escape, where text is put together.
+    #expect(throws: JSONParser.Failure.self) {
+      try JSONParser.parse(Array(#""\n"#.utf8) + bytes + [0x22])
+    }
+  }
+
+  @Test(arguments: ["", "a", "é世😀", "\u{FFFD}", "\0", "a\0b", String(repeating: "é", count: 99)])
+  func `texts come through as they are`(text: String) {
+    #expect(Array(text.utf8).withUnsafeBufferPointer { String(utf8: $0) } == text)
+    #expect(text.holdsNull == text.utf8.contains(0))
+  }
 }

@@ -34,10 +34,10 @@ package enum JSON: Sendable, Equatable {
   /// Whether a text or a key anywhere in it holds U+0000, which no field may.
   package var holdsNull: Bool {
     switch self {
-    case .string(let text): text.utf8.contains(0)
+    case .string(let text): text.holdsNull
     case .array(let elements): elements.contains { $0.holdsNull }
     case .object(let object):
-      object.members.contains { $0.key.utf8.contains(0) || $0.value.holdsNull }
+      object.members.contains { $0.key.holdsNull || $0.value.holdsNull }
     default: false
     }
   }

@@ -208,7 +208,8 @@ package struct JSONParser {
     while position < bytes.count {
       switch bytes[position] {
       case UInt8(ascii: "\""):
-        guard let text = String(validating: bytes[start..<position], as: UTF8.self) else {
+        let part = UnsafeBufferPointer(rebasing: bytes[start..<position])
+        guard let text = String(utf8: part) else {
           throw failure("not UTF-8")
         }
         position += 1
@@ -228,7 +229,7 @@ package struct JSONParser {
       switch byte {
       case UInt8(ascii: "\""):
         position += 1
-        guard let string = String(validating: text, as: UTF8.self) else {
+        guard let string = text.withUnsafeBufferPointer({ String(utf8: $0) }) else {
           throw failure("not UTF-8")
         }
         return string

@@ -1,0 +1,33 @@
+#if canImport(Glibc)
+  internal import Glibc
+#else
+  internal import Darwin
+#endif
+
+// What texts of outside cost is paid for every message. The standard library's generic functions for
+// these are not specialized for bytes, and cost more than the parsing of a frame.
+
+extension String {
+  /// Nil where the bytes are not UTF-8.
+  package init?(utf8 bytes: UnsafeBufferPointer<UInt8>) {
+    self.init(decoding: bytes, as: UTF8.self)
+    guard let start = bytes.baseAddress else { return }
+    // What is not UTF-8 was replaced.
+    let isSame = withUTF8 { own in
+      guard own.count == bytes.count, let ownStart = own.baseAddress else {
+        return bytes.isEmpty
+      }
+      return memcmp(ownStart, start, bytes.count) == 0
+    }
+    if !isSame { return nil }
+  }
+
+  /// Whether it holds U+0000.
+  package var holdsNull: Bool {
+    var text = self
+    return text.withUTF8 { bytes in
+      guard let start = bytes.baseAddress else { return false }
+      return memchr(start, 0, bytes.count) != nil
+    }
+  }
+}
