@@ -1,3 +1,4 @@
+package import Basics
 package import Events
 
 /// Where messages enter. Port: straight to the log here; a broker between at scale.
@@ -8,7 +9,8 @@ package protocol Ingest: Sendable {
   /// Takes a turn's drafts. Returns at once, from any thread.
   func submit(_ drafts: [Draft])
 
-  /// Drafts taken whose outcome has not been published: while there are some, more deliveries are on
-  /// their way and gathering them for one write pays.
-  var outstanding: Int { get }
+  /// Whether drafts of the room were taken whose outcome has not been published: while there are some,
+  /// more deliveries of the room are on their way, and gathering them for one write pays. From any
+  /// thread.
+  func isExpecting(_ room: RoomID) -> Bool
 }

@@ -24,7 +24,7 @@ package final class MessageLog: Ingest {
     if waiting.add(drafts) { signal.raise() }
   }
 
-  package var outstanding: Int { waiting.outstanding }
+  package func isExpecting(_ room: RoomID) -> Bool { waiting.isExpecting(room) }
 }
 
 /// Drafts that wait for a commit, in the order in which they came.
@@ -37,9 +37,10 @@ private final class WaitingDrafts: GroupCommitWork {
   private struct State {
     var drafts = Queue<Draft>()
     var bytes = 0
+    /// By room, how many drafts were taken and have not been published.
+    var outstanding: [RoomID: Int] = [:]
   }
   private let state = Mutex(State())
-  private let outstandingCount = Atomic<Int>(0)
   /// Batches that are to look every draft up, since one with retries in it came lately.
   private let carefulBatches = Atomic<Int>(0)
 
@@ -61,20 +62,32 @@ private final class WaitingDrafts: GroupCommitWork {
     self.metrics = metrics
   }
 
-  var outstanding: Int { outstandingCount.load(ordering: .relaxed) }
+  func isExpecting(_ room: RoomID) -> Bool { state.withLock { $0.outstanding[room] != nil } }
 
   /// False where too much waits: the drafts are answered then.
   func add(_ drafts: [Draft]) -> Bool {
-    outstandingCount.wrappingAdd(drafts.count, ordering: .relaxed)
     let bytes = drafts.reduce(0) { $0 + $1.cost }
     let hasRoom = state.withLock { state in
       guard state.bytes + bytes <= Self.maximumWaitingBytes else { return false }
-      for draft in drafts { state.drafts.append(draft) }
+      for draft in drafts {
+        state.drafts.append(draft)
+        state.outstanding[draft.roomID, default: 0] += 1
+      }
       state.bytes += bytes
       return true
     }
-    if !hasRoom { fail(drafts) }
+    if !hasRoom { answerUnavailable(drafts) }
     return hasRoom
+  }
+
+  /// What becomes of the drafts is about to be published.
+  private func settle(_ drafts: [Draft]) {
+    state.withLock { state in
+      for draft in drafts {
+        guard let count = state.outstanding[draft.roomID] else { continue }
+        state.outstanding[draft.roomID] = count > 1 ? count - 1 : nil
+      }
+    }
   }
 
   // MARK: GroupCommitWork
@@ -114,6 +127,8 @@ private final class WaitingDrafts: GroupCommitWork {
     }
     // Counted from the transaction's beginning, which was before: sooner rather than later.
     transaction.expire(afterMilliseconds: Int(left))
+    // Before the appender's own hook, which publishes.
+    transaction.afterCommit { [self] in settle(drafts) }
     let authenticator = authenticator
     _ = try await appender.append(
       drafts, at: .now, lookUp: isCareful ? .all : .refused,
@@ -125,12 +140,15 @@ private final class WaitingDrafts: GroupCommitWork {
   }
 
   func committed(_ drafts: [Draft]) {
-    outstandingCount.wrappingSubtract(drafts.count, ordering: .relaxed)
     metrics.messageBatches.observe(drafts.count)
   }
 
   func fail(_ drafts: [Draft]) {
-    outstandingCount.wrappingSubtract(drafts.count, ordering: .relaxed)
+    settle(drafts)
+    answerUnavailable(drafts)
+  }
+
+  private func answerUnavailable(_ drafts: [Draft]) {
     events.publish(drafts.map { .receipt(Receipt($0, .unavailable)) })
   }
 }

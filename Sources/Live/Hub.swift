@@ -14,34 +14,26 @@ package final class Hub {
   private let metrics: LiveMetrics
   private let sendQueueBytes: Int
   private let gate: DeliveryGate
-  /// Messages that are being committed: while there are some, a flush may wait for them.
-  private let outstanding: () -> Int
 
   private var dirtyTopics: [Topic] = []
   private var dirtyConnections: [Connection] = []
-  private var firstPending: UInt64 = 0
   private var isTimerArmed = false
   private var nextNumber: UInt64 = 0
   private var slow: [Connection] = []
 
-  /// How long a flush waits for messages that are being committed: as long as a commit takes, so
-  /// that one `send` carries more of them.
-  private static let gatherNanoseconds: UInt64 = 1_000_000
+  /// How long a topic waits at most for more that is on its way, so that one `send` carries all of it:
+  /// longer than a commit takes on a busy machine.
+  private static let gatherNanoseconds: UInt64 = 10_000_000
   /// Buffers that grew beyond this are given back after the turn.
   private static let keptBytes = 256 * 1024
 
-  /// While `gate` is closed nothing is written. `outstanding` tells how many accepted messages have not
-  /// been published yet.
-  package init(
-    loop: Loop, gate: DeliveryGate, sendQueueBytes: Int, metrics: LiveMetrics,
-    outstanding: @escaping () -> Int
-  ) {
+  /// While `gate` is closed nothing is written.
+  package init(loop: Loop, gate: DeliveryGate, sendQueueBytes: Int, metrics: LiveMetrics) {
     loop.preconditionOnLoop()
     self.loop = loop
     self.gate = gate
     self.sendQueueBytes = sendQueueBytes
     self.metrics = metrics
-    self.outstanding = outstanding
   }
 
   // MARK: Connections and topics
@@ -55,6 +47,8 @@ package final class Hub {
     fileprivate var out: [UInt8] = []
     /// The parts of `out` that are a topic's.
     fileprivate var parts: [(topic: ObjectIdentifier, range: Range<Int>)] = []
+    /// The topic behind whose frames the last of `out` stands. What is held there holds these too.
+    fileprivate var follows: Topic?
     fileprivate var isDirty: Bool { socket.outlet.blockers.contains(.ownFrames) }
 
     fileprivate init(socket: WebSocket, number: UInt64) {
@@ -72,6 +66,7 @@ package final class Hub {
     fileprivate func clear() {
       out = []
       parts = []
+      follows = nil
     }
 
     /// Takes back what waits here of a topic.
@@ -99,11 +94,20 @@ package final class Hub {
     /// Counts batches; a subscriber's offset counts in the batch that it was set in only.
     fileprivate var generation: UInt64 = 1
     fileprivate var isDirty = false
+    /// When the first frame of the batch came, by `Monotonic.nanoseconds`.
+    fileprivate var pendingSince: UInt64 = 0
     fileprivate var subscribers: [Subscriber] = []
     /// Position in `subscribers` by connection number.
     fileprivate var positions: [UInt64: Int] = [:]
+    private let isExpectingMore: () -> Bool
 
-    package init() {}
+    /// `isExpectingMore` tells whether more is on its way, for which a flush may wait a moment.
+    package init(isExpectingMore: @escaping () -> Bool) { self.isExpectingMore = isExpectingMore }
+
+    /// Whether what it has waits for more.
+    fileprivate func isHeld(now: UInt64) -> Bool {
+      isDirty && now < pendingSince &+ Hub.gatherNanoseconds && isExpectingMore()
+    }
 
     package var isEmpty: Bool { subscribers.isEmpty }
     package var count: Int { subscribers.count }
@@ -196,7 +200,10 @@ package final class Hub {
     _ frame: [UInt8], to connection: Connection, after topic: Topic? = nil, of owner: Topic? = nil
   ) {
     guard connection.socket.isOpen else { return }
-    if let topic { catchUp(connection, topic) }
+    if let topic {
+      catchUp(connection, topic)
+      connection.follows = topic
+    }
     metrics.framesOut.add()
     connection.append(frame, of: owner)
     markDirty(connection)
@@ -228,15 +235,14 @@ package final class Hub {
   private func markDirty(_ topic: Topic) {
     if topic.isDirty { return }
     topic.isDirty = true
+    topic.pendingSince = Monotonic.nanoseconds
     dirtyTopics.append(topic)
-    if firstPending == 0 { firstPending = Monotonic.nanoseconds }
   }
 
   private func markDirty(_ connection: Connection) {
     if connection.isDirty { return }
     connection.socket.outlet.blockers.insert(.ownFrames)
     dirtyConnections.append(connection)
-    if firstPending == 0 { firstPending = Monotonic.nanoseconds }
   }
 
   /// Closes a connection after what was sent to it alone, unless its access was revoked or the gate is
@@ -251,47 +257,51 @@ package final class Hub {
 
   // MARK: Flushing
 
-  /// Writes what the turn gathered, or waits a moment for more. At the end of every turn, after the
-  /// turn's messages were handed to the log.
+  /// Writes what the turn gathered. A topic that expects more waits for it a moment, and with it what
+  /// stands behind its frames. At the end of every turn, after the turn's messages were handed to the
+  /// log.
   package func endTurn() {
-    guard firstPending != 0, gate.isOpen else { return }
-    if outstanding() > 0, Monotonic.nanoseconds - firstPending < Self.gatherNanoseconds {
-      // The commit that is awaited wakes the loop; the timer is for one that does not come.
-      if !isTimerArmed {
-        isTimerArmed = true
-        // Unowned: a hub lives as long as its loop.
-        loop.schedule(after: 1) { [unowned self] in isTimerArmed = false }
-      }
-      return
-    }
-    flush()
+    guard !dirtyTopics.isEmpty || !dirtyConnections.isEmpty, gate.isOpen else { return }
+    flush(now: Monotonic.nanoseconds)
+    guard !dirtyTopics.isEmpty, !isTimerArmed else { return }
+    // The commit that is awaited wakes the loop; the timer is for one that does not come.
+    isTimerArmed = true
+    // Unowned: a hub lives as long as its loop.
+    loop.schedule(after: 1) { [unowned self] in isTimerArmed = false }
   }
 
-  /// Writes everything now. Connections whose queue is over the limit are closed with 4408.
-  package func flush() {
-    guard gate.isOpen else { return }
-    while let topic = dirtyTopics.last {
-      guard flush(topic) else {
-        // The gate has closed. What was written is marked; the rest waits where it is.
-        closeSlow()
-        return
+  /// Connections whose queue is over the limit are closed with 4408. Where the gate closes on the way,
+  /// the rest waits where it is.
+  private func flush(now: UInt64) {
+    defer { closeSlow() }
+    let topics = dirtyTopics
+    dirtyTopics = []
+    var isStopped = false
+    for topic in topics {
+      if isStopped || topic.isHeld(now: now) {
+        dirtyTopics.append(topic)
+      } else if !flush(topic) {
+        isStopped = true
+        dirtyTopics.append(topic)
       }
-      dirtyTopics.removeLast()
     }
-    for (index, connection) in dirtyConnections.enumerated() {
-      if !gate.isOpen {
-        dirtyConnections.removeFirst(index)
-        closeSlow()
-        return
+    let connections = dirtyConnections
+    dirtyConnections = []
+    for connection in connections {
+      guard !isStopped, gate.isOpen else {
+        isStopped = true
+        dirtyConnections.append(connection)
+        continue
+      }
+      if connection.follows?.isHeld(now: now) == true {
+        dirtyConnections.append(connection)
+        continue
       }
       connection.out.withUnsafeBytes { connection.socket.send(frames: $0) }
       connection.clear()
       connection.socket.outlet.blockers.remove(.ownFrames)
       checkQueue(connection)
     }
-    dirtyConnections.removeAll(keepingCapacity: true)
-    firstPending = 0
-    closeSlow()
   }
 
   /// The loop that everything else is for. The common case is one `send` on a plain socket, and

@@ -27,13 +27,9 @@ package final class RelayLoop {
     self.loop = loop
     self.services = services
     self.metrics = metrics
-    let ingest = services.ingest
     let gate = DeliveryGate(maximumAgeMilliseconds: services.maximumAgeMilliseconds)
     hub = Hub(
-      loop: loop, gate: gate, sendQueueBytes: services.settings.sendQueueBytes, metrics: metrics
-    ) {
-      ingest.outstanding
-    }
+      loop: loop, gate: gate, sendQueueBytes: services.settings.sendQueueBytes, metrics: metrics)
     feeds = RoomFeeds(
       loop: loop, hub: hub, gate: gate, services: services, directory: directory, metrics: metrics)
     // Unowned, here and below: a relay lives as long as its loop.

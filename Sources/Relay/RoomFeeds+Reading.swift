@@ -13,7 +13,7 @@ extension RoomFeeds {
   func load(_ ids: [RoomID]) {
     let ids = Set(ids).sorted()
     guard !ids.isEmpty else { return }
-    for id in ids { rooms[id] = ServedRoom() }
+    for id in ids { rooms[id] = ServedRoom(id, services.ingest) }
     let feeds = LoopBound(self, on: loop)
     let generation = generation
     loop.task { [log, directory, logger] in

@@ -13,7 +13,7 @@ final class RoomFeeds {
   var frames = FrameWriter()
   let log: LogReader
   let directory: RoomDirectory
-  private let services: RelayServices
+  let services: RelayServices
   private let authenticator: any Authenticator
   private let memberships: any Memberships
   private let node: NodeID
@@ -232,7 +232,7 @@ final class RoomFeeds {
     if let known = rooms[id] { return known }
     load([id])
     // `load` has just put it there.
-    return rooms[id] ?? ServedRoom()
+    return rooms[id] ?? ServedRoom(id, services.ingest)
   }
 
   // MARK: Events

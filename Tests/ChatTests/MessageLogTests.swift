@@ -198,6 +198,7 @@ import Testing
       // The group commit has tried and put it off; a transaction that comes behind is not held up.
       _ = try await world.rooms.view(room.id, as: world.owner, .read)
       #expect(world.events.count == before)
+      #expect(world.log.isExpecting(room.id))
       world.freshness.compared(at: UptimeClock.milliseconds + 60_000)
       while world.events.count == before { await Task.yield() }
       #expect(world.events.map(outcome) == ["entry"])
@@ -221,6 +222,22 @@ import Testing
       world.freshness.compared(at: UptimeClock.milliseconds + 60_000)
       while world.events.count == before { await Task.yield() }
       #expect(world.events.map(outcome) == ["entry"])
+    }
+  }
+
+  /// Delivery waits for more of a room only as long as something of it is on its way.
+  @Test(arguments: DatabaseKind.allCases)
+  func `what is published is expected no more`(kind: DatabaseKind) async throws {
+    try await with(kind) { world in
+      let (room, quiet) = (try await world.room(), try await world.room())
+      for access in [
+        Draft.Access.granted(Draft.Grant(accessVersion: room.accessVersion)),
+        .granted(Draft.Grant(accessVersion: 99)), .denied(.forbidden),
+      ] {
+        _ = await world.submit((0..<5).map { _ in world.draft(room, access: access) })
+        #expect(!world.log.isExpecting(room.id))
+      }
+      #expect(!world.log.isExpecting(quiet.id))
     }
   }
 
