@@ -276,7 +276,7 @@ final class NanoSession: WebSocketHandler, RoomListener {
   }
 
   /// A nano socket hears the one room that it selected.
-  func follows(_ roomID: RoomID) -> Bool { false }
+  func offered(_ roomID: RoomID) {}
 
   func sessionEnded() { loop.hub.close(connection, .revoked) }
 

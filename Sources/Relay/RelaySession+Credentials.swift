@@ -125,14 +125,14 @@ extension RelaySession {
     }
   }
 
-  func follows(_ roomID: RoomID) -> Bool {
-    guard followsAllRooms else { return false }
+  func offered(_ roomID: RoomID) {
+    guard followsAllRooms else { return }
     if case .opening = state {
       // `ready` comes first; it lists the room.
       becameReadable.insert(roomID)
-      return false
+    } else {
+      follow([roomID])
     }
-    return !left.contains(roomID)
   }
 
   func sessionEnded() { loop.hub.close(connection, .revoked) }

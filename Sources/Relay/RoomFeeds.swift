@@ -414,19 +414,18 @@ final class RoomFeeds {
     }
   }
 
-  /// Subscribes those who follow all rooms and may read this one now.
+  /// Offers a room to those who may read it now.
   private func offer(_ room: Room) {
     var numbers = listeners.of(room.ownerUser)
     for rule in room.rules where rule.isAccepted {
       numbers.formUnion(listeners.meant(by: rule.subject))
     }
     for number in numbers.sorted() {
-      guard let listener = listeners[number], listener.follows(room.id),
-        let caller = listener.caller,
+      guard let listener = listeners[number], let caller = listener.caller,
         !isSubscribed(listener, to: room.id),
         RuleEngine.standing(of: caller, in: room).permissions.contains(.read)
       else { continue }
-      attach(listener, to: room.id, .became)
+      listener.offered(room.id)
     }
   }
 

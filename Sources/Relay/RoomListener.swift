@@ -10,8 +10,8 @@ protocol RoomListener: AnyObject {
   var caller: Caller? { get }
   /// Which of a room's two topics it is in.
   var dialect: Dialect { get }
-  /// Whether it wants this room if it may read it, without having asked for it.
-  func follows(_ roomID: RoomID) -> Bool
+  /// The room may be read now, and is not subscribed to: for those who follow all rooms.
+  func offered(_ roomID: RoomID)
 
   // What a `RoomFeed` decided, in order; `RoomFeed.Output` says what each means.
   func admitted(to room: Room, _ purpose: RoomFeed.Purpose, seq: Int64)
