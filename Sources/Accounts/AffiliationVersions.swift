@@ -3,8 +3,8 @@ package import Database
 
 /// The versions of what people belong to, for transactions whose decision rests on them.
 package enum AffiliationVersions {
-  /// The versions as they are, 0 for those who have none. Nobody changes them until the transaction
-  /// ends.
+  /// The versions as they are, 0 for those who have none; they belong to nothing. Nobody changes those of
+  /// the others until the transaction ends.
   package static func lock(
     _ users: Set<UserID>, in transaction: Transaction
   ) async throws -> [UserID: Int64] {

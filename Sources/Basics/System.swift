@@ -264,11 +264,9 @@ package enum ProcessEnvironment {
 
   /// Ends the process without unwinding.
   package static func exit(_ status: Int32) -> Never {
-    #if canImport(Glibc)
-      Glibc.exit(status)
-    #else
-      Darwin.exit(status)
-    #endif
+    fflush(nil)
+    // Not `exit`: it takes libraries apart (libpq's Kerberos, OpenSSL) while other threads use them.
+    _exit(status)
   }
 }
 

@@ -47,8 +47,11 @@ package final class Hub {
     fileprivate var out: [UInt8] = []
     /// The parts of `out` that are a topic's.
     fileprivate var parts: [(topic: ObjectIdentifier, range: Range<Int>)] = []
-    /// The topic behind whose frames the last of `out` stands. What is held there holds these too.
+    /// The topic behind whose frames the last of `out` stands: what is held there holds these too, as
+    /// long as a topic may be held.
     fileprivate var follows: Topic?
+    /// When the first of `out` came, by `Monotonic.nanoseconds`.
+    fileprivate var pendingSince: UInt64 = 0
     fileprivate var isDirty: Bool { socket.outlet.blockers.contains(.ownFrames) }
 
     fileprivate init(socket: WebSocket, number: UInt64) {
@@ -61,6 +64,10 @@ package final class Hub {
         parts.append((ObjectIdentifier(topic), out.count..<(out.count + bytes.count)))
       }
       out.append(contentsOf: bytes)
+    }
+
+    fileprivate func isHeld(now: UInt64) -> Bool {
+      now < pendingSince &+ Hub.gatherNanoseconds && follows?.isHeld(now: now) == true
     }
 
     fileprivate func clear() {
@@ -242,6 +249,7 @@ package final class Hub {
   private func markDirty(_ connection: Connection) {
     if connection.isDirty { return }
     connection.socket.outlet.blockers.insert(.ownFrames)
+    connection.pendingSince = Monotonic.nanoseconds
     dirtyConnections.append(connection)
   }
 
@@ -293,7 +301,7 @@ package final class Hub {
         dirtyConnections.append(connection)
         continue
       }
-      if connection.follows?.isHeld(now: now) == true {
+      if connection.isHeld(now: now) {
         dirtyConnections.append(connection)
         continue
       }

@@ -89,6 +89,12 @@ final class EventIntake {
     openIfKnown()
   }
 
+  /// What waits is of a log that is no more.
+  func forgetAll() {
+    held = HeldEvents()
+    heldByRoom = [:]
+  }
+
   private func release(_ held: HeldEvents) {
     for event in held.events { take(event) }
     for (room, seq) in held.heads.sorted(by: { $0.key < $1.key }) { headKnown(room, seq) }

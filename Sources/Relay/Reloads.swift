@@ -28,6 +28,9 @@ final class Reloads<ID: Hashable & Sendable, Found: Sendable> {
   private var waiting = Queue<ID>()
   private var isReading = false
   private var failures = 0
+  /// So many readings take one thing only: something among them could not be read, and holds up only
+  /// itself.
+  private var singly = 0
 
   private static var maximumPerReading: Int { 200 }
   /// After a reading failed: doubled each time, up to the second.
@@ -58,7 +61,8 @@ final class Reloads<ID: Hashable & Sendable, Found: Sendable> {
       wanted[id] = Wanted(version: max(known.version, version), isLater: true)
       return
     }
-    wanted[id] = Wanted(version: version)
+    // A reading that is under way may have it, for who forgot it since.
+    wanted[id] = Wanted(version: version, isLater: isReading)
     waiting.append(id)
     readNext()
   }
@@ -66,10 +70,15 @@ final class Reloads<ID: Hashable & Sendable, Found: Sendable> {
   /// Nobody needs it any more. `done` is not called.
   func forget(_ id: ID) { wanted[id] = nil }
 
+  /// As `forget`, everything.
+  func forgetAll() { wanted = [:] }
+
   private func readNext() {
     guard !isReading else { return }
     var versions: [ID: Int64] = [:]
-    while versions.count < Self.maximumPerReading, let id = waiting.popFirst() {
+    let maximum = singly > 0 ? 1 : Self.maximumPerReading
+    singly = max(0, singly - 1)
+    while versions.count < maximum, let id = waiting.popFirst() {
       guard let known = wanted[id] else { continue }
       wanted[id]?.isLater = false
       versions[id] = known.version
@@ -117,6 +126,8 @@ final class Reloads<ID: Hashable & Sendable, Found: Sendable> {
       Self.retryMilliseconds << min(failures, 6), Self.longestRetryMilliseconds)
     failures += 1
     for id in ids { waiting.append(id) }
+    let isTransient = (failure as? AppError)?.code == .unavailable
+    if ids.count > 1, !isTransient { singly = waiting.count }
     // `isReading` until then. Unowned: it lives as long as its loop.
     loop.schedule(after: pause) { [unowned self] in
       isReading = false

@@ -70,14 +70,12 @@ extension RoomFeeds {
       loop.execute { callback.value(nil) }
       return
     }
-    loop.task { [log, logger] in
-      do {
-        let entries = try await log.entries(in: room, after: after, through: through)
-        callback.value(entries)
-      } catch {
+    loop.task { [log, logger, generation, feeds = LoopBound(self, on: loop)] in
+      var entries: [Entry]?
+      do { entries = try await log.entries(in: room, after: after, through: through) } catch {
         logger.warning("log_not_read", ["room_id": .init(id), "cause": .init("\(error)")])
-        callback.value(nil)
       }
+      callback.value(feeds.value.generation == generation ? entries : nil)
     }
   }
 }

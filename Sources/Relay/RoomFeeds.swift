@@ -296,6 +296,10 @@ final class RoomFeeds {
   private func startAnew() {
     for listener in listeners.all { hub.close(listener.connection, .unavailable) }
     generation += 1
+    intake.forgetAll()
+    servedRooms.forgetAll()
+    otherRooms.forgetAll()
+    accounts.forgetAll()
     let old = rooms
     rooms = [:]
     for served in old.values { served.answerWaiters(.failure(AppError(.unavailable))) }
@@ -464,14 +468,13 @@ final class RoomFeeds {
       replays.add(
         Replays.Piece(room: id, number: number, after: after, through: through), for: subscriber)
     case .readHead(let asOf):
-      loop.task { [log, logger, feeds = LoopBound(self, on: loop)] in
-        do {
-          let seq = try await log.lastSeqs([id])[id]
-          feeds.value.handle(id, .headRead(seq, asOf: asOf))
-        } catch {
+      loop.task { [log, logger, generation, feeds = LoopBound(self, on: loop)] in
+        var seq: Int64?
+        do { seq = try await log.lastSeqs([id])[id] } catch {
           logger.warning("head_not_read", ["room_id": .init(id), "cause": .init("\(error)")])
-          feeds.value.handle(id, .headRead(nil, asOf: asOf))
         }
+        guard feeds.value.generation == generation else { return }
+        feeds.value.handle(id, .headRead(seq, asOf: asOf))
       }
     case .rewound(let from, let to):
       relayMetrics.headsRewound.add()

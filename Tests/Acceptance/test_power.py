@@ -89,6 +89,8 @@ def test_every_power_failure_leaves_what_was_acknowledged(trace, tmp_path):
     assert trace.files["martlet.db"].syncs and any(
         write.begin > acks[0][0] for write in trace.files["martlet.db"].writes
     ), "no checkpoint was under way"
+    starts = [write for write in trace.files["martlet.db-wal"].writes if write.offset == 0]
+    assert len(starts) >= 2, "the log did not start again"
     choose = random.Random(20261121)
     moments = trace.moments(IMAGES, choose)
     checked = 0

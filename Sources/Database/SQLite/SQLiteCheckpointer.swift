@@ -89,12 +89,12 @@ final class SQLiteCheckpointer: @unchecked Sendable {
   func logGrew(toPages pages: Int) {
     metrics.walBytes.set(pages * Self.pageBytes)
     let left = monitor.locked {
+      let before = due
       if pages < state.pages {
         // The log has started again.
         state.copied = 0
         pagesToHelpAt = Self.pagesAtOnce
       }
-      let before = due
       state.pages = pages
       if due.rawValue > before.rawValue { monitor.signal() }
       return state.left

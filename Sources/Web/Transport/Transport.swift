@@ -155,8 +155,8 @@ final class Transport {
     lws_callback_on_writable(wsi)
   }
 
-  /// What is queued may leave again.
-  func resumeWriting() { if mustQueue { lws_callback_on_writable(wsi) } }
+  /// What is queued may leave again. Also where nothing is: whoever waits for that is told.
+  func resumeWriting() { if let wsi { lws_callback_on_writable(wsi) } }
 
   /// Forgets what waits here, for a reader that will not get it any more. The first chunk stays,
   /// since its beginning may have left: the stream remains whole frames.
@@ -249,8 +249,8 @@ final class Transport {
   func becameWritable() -> Int32 {
     isInCallback = true
     defer { isInCallback = false }
-    if state == .open, handler?.mayWrite == false { return 0 }
     if !isLibraryBusy { queuedInLibrary = 0 }
+    if state == .open, handler?.mayWrite == false { return 0 }
     var isBlocked = isLibraryBusy
     while queueHead < queue.count, state == .open || state == .flushing, !isBlocked {
       let chunk = queue[queueHead]

@@ -60,7 +60,7 @@ final class WebSocketConnection: TransportHandler {
 
   func close(_ code: CloseCode, dropsQueue: Bool = false) {
     guard case .open = state else { return }
-    if dropsQueue { transport.discardQueue() }
+    if dropsQueue || !mayWrite { transport.discardQueue() }
     owner.webSocketDropped(code)
     transport.write(WebSocketFrames.close(code: code.number, reason: code.reason))
     state = .closing(until: Monotonic.milliseconds + Self.closeMilliseconds)
