@@ -5,7 +5,8 @@ package import Web
 /// The WebSockets of one event loop and what is on its way to them. Knows frames, not rooms.
 ///
 /// A frame for a topic is appended once to the topic's batch, whatever the number of subscribers; at
-/// the end of the turn each subscriber is written the batch, in one `send`. Frames for one connection
+/// the end of the turn, or a moment later where the topic expects more, each subscriber is written the
+/// batch, in one `send`. Frames for one connection
 /// keep their place between those of a topic where the caller names it. On the loop only.
 ///
 /// Hot path: concrete types, no allocation and no encoding per subscriber (`fanout` benchmark).

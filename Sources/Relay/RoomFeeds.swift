@@ -14,7 +14,6 @@ final class RoomFeeds {
   let log: LogReader
   let directory: RoomDirectory
   let services: RelayServices
-  private let authenticator: any Authenticator
   private let memberships: any Memberships
   private let node: NodeID
   private let metrics: LiveMetrics
@@ -47,7 +46,6 @@ final class RoomFeeds {
     self.metrics = metrics
     log = services.reader
     self.services = services
-    authenticator = services.authenticator
     memberships = services.memberships
     node = services.node
     relayMetrics = services.metrics
@@ -101,7 +99,7 @@ final class RoomFeeds {
   /// its session has ended.
   func catchUp(_ listener: any RoomListener) -> Bool {
     guard let caller = listener.caller else { return false }
-    if let session = caller.sessionID, authenticator.hasEnded(session) {
+    if let session = caller.sessionID, services.authenticator.hasEnded(session) {
       listener.sessionEnded()
       return false
     }
