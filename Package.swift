@@ -76,7 +76,8 @@ let package = Package(
     testTarget("DatabaseTests", ["Basics", "Database", "EventLoop", "TestSupport"]),
     testTarget(
       "ChatTests", ["Access", "Accounts", "Basics", "Chat", "Database", "Events", "TestSupport"]),
-    testTarget("RelayTests", ["Access", "Basics", "Chat", "Events", "Relay", "TestSupport"]),
+    testTarget(
+      "RelayTests", ["Access", "Basics", "Chat", "EventLoop", "Events", "Relay", "TestSupport"]),
     testTarget(
       "FuzzTests", ["Access", "Accounts", "Basics", "Crypto", "Relay", "TestSupport", "Web"]),
   ],

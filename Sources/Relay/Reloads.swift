@@ -33,7 +33,7 @@ final class Reloads<ID: Hashable & Sendable, Found: Sendable> {
   private var singly = 0
 
   private static var maximumPerReading: Int { 200 }
-  /// After a reading failed: doubled each time, up to the second.
+  /// The pause after a reading failed. It doubles with each failure in a row, up to the longest.
   private static var retryMilliseconds: Int { 100 }
   private static var longestRetryMilliseconds: Int { 5000 }
 

@@ -1,0 +1,176 @@
+import Basics
+import EventLoop
+import Synchronization
+import Testing
+
+@testable import Relay
+
+@Suite struct ReloadsTests {
+  private struct Unreadable: Error {}
+
+  /// Readings that wait until the test says how they end.
+  private final class Readings: Sendable {
+    struct Reading {
+      let wanted: [Int: Int64]
+      private let continuation: CheckedContinuation<[Int: Int64], any Error>
+
+      init(_ wanted: [Int: Int64], _ continuation: CheckedContinuation<[Int: Int64], any Error>) {
+        self.wanted = wanted
+        self.continuation = continuation
+      }
+
+      func end(_ found: [Int: Int64]) { continuation.resume(returning: found) }
+      func fail(_ error: any Error) { continuation.resume(throwing: error) }
+    }
+
+    private let waiting = Mutex<[Reading]>([])
+
+    func read(_ wanted: [Int: Int64]) async throws -> [Int: Int64] {
+      try await withCheckedThrowingContinuation { continuation in
+        waiting.withLock { $0.append(Reading(wanted, continuation)) }
+      }
+    }
+
+    /// The next that begins.
+    func next(on loop: Loop) async throws -> Reading {
+      for _ in 0..<10_000 {
+        if let reading = waiting.withLock({ $0.isEmpty ? nil : $0.removeFirst() }) {
+          return reading
+        }
+        await loop.sleep(milliseconds: 1)
+      }
+      throw Unreadable()
+    }
+
+    var isEmpty: Bool { waiting.withLock { $0.isEmpty } }
+  }
+
+  /// What came out, in order.
+  private final class Seen {
+    var found: [[Int64?]] = []
+    var done: [Int] = []
+  }
+
+  private func with(
+    _ body: @escaping @Sendable (Loop, Reloads<Int, Int64>, Readings, Seen) async throws -> Void
+  ) throws {
+    let loop = Loop()
+    defer { loop.stop() }
+    let readings = Readings()
+    try loop.runBlocking {
+      let reloads = Reloads<Int, Int64>(
+        loop: loop, of: "numbers", log: Log(level: .error, format: .text) { _ in },
+        version: { $0 }, read: { try await readings.read($0) })
+      let seen = Seen()
+      reloads.found = { id, version in seen.found.append([Int64(id), version]) }
+      reloads.done = { seen.done.append($0) }
+      try await body(loop, reloads, readings, seen)
+    }
+  }
+
+  /// Until what a reading found was handed over.
+  private static func settle(_ loop: Loop, until isSettled: () -> Bool) async {
+    for _ in 0..<10_000 where !isSettled() { await loop.sleep(milliseconds: 1) }
+  }
+
+  @Test func `what comes while one is read is read together afterwards`() throws {
+    try with { loop, reloads, readings, seen in
+      for id in 0..<3 { reloads.read(id, version: 1) }
+      let first = try await readings.next(on: loop)
+      #expect(first.wanted == [0: 1])
+      first.end([0: 1])
+      let second = try await readings.next(on: loop)
+      #expect(second.wanted == [1: 1, 2: 1])
+      // 2 is gone from the database: that is an answer as well.
+      second.end([1: 1])
+      await Self.settle(loop) { reloads.isEmpty }
+      #expect(seen.done.sorted() == [0, 1, 2])
+      #expect(seen.found.contains([2, nil]))
+    }
+  }
+
+  @Test
+  func `a version named while it is read is read again, and one from before is not waited for`()
+    throws
+  {
+    try with { loop, reloads, readings, seen in
+      reloads.read(0, version: 5)
+      let first = try await readings.next(on: loop)
+      reloads.read(0, version: 6)
+      first.end([0: 5])
+      let second = try await readings.next(on: loop)
+      #expect(second.wanted == [0: 6])
+      // The database was at 6 and went back: nothing named it since this reading began.
+      second.end([0: 4])
+      await Self.settle(loop) { reloads.isEmpty }
+      #expect(seen.done == [0])
+      #expect(readings.isEmpty)
+    }
+  }
+
+  @Test func `what was forgotten and is wanted again gets no reading that began before`() throws {
+    try with { loop, reloads, readings, seen in
+      reloads.read(0, version: 1)
+      let first = try await readings.next(on: loop)
+      reloads.forget(0)
+      reloads.read(0, version: 2)
+      first.end([0: 1])
+      let second = try await readings.next(on: loop)
+      #expect(second.wanted == [0: 2])
+      second.end([0: 2])
+      await Self.settle(loop) { reloads.isEmpty }
+      #expect(seen.done == [0])
+    }
+  }
+
+  @Test func `what cannot be read holds up only itself`() throws {
+    try with { loop, reloads, readings, seen in
+      for id in 0..<3 { reloads.read(id, version: 1) }
+      try await readings.next(on: loop).end([0: 1])
+      let together = try await readings.next(on: loop)
+      #expect(together.wanted == [1: 1, 2: 1])
+      together.fail(Unreadable())
+      // Then one by one. The order is anybody's.
+      var alone: [Int] = []
+      for _ in 0..<3 where alone.last != 2 {
+        let reading = try await readings.next(on: loop)
+        #expect(reading.wanted.count == 1)
+        alone += reading.wanted.keys
+        if reading.wanted == [1: 1] {
+          reading.fail(Unreadable())
+        } else {
+          reading.end(reading.wanted)
+        }
+      }
+      await Self.settle(loop) { seen.done.contains(2) }
+      #expect(seen.done.sorted() == [0, 2])
+      #expect(reloads.contains(1))
+    }
+  }
+
+  @Test func `while the database is away, readings stay together`() throws {
+    try with { loop, reloads, readings, seen in
+      for id in 0..<3 { reloads.read(id, version: 1) }
+      try await readings.next(on: loop).end([0: 1])
+      try await readings.next(on: loop).fail(AppError(.unavailable))
+      let again = try await readings.next(on: loop)
+      #expect(again.wanted == [1: 1, 2: 1])
+      again.end([1: 1, 2: 1])
+      await Self.settle(loop) { reloads.isEmpty }
+      #expect(seen.done.sorted() == [0, 1, 2])
+    }
+  }
+
+  @Test func `nothing is handed over after all was forgotten`() throws {
+    try with { loop, reloads, readings, seen in
+      reloads.read(0, version: 1)
+      let reading = try await readings.next(on: loop)
+      reloads.forgetAll()
+      reading.end([0: 1])
+      for _ in 0..<10 { await loop.sleep(milliseconds: 1) }
+      #expect(seen.found.isEmpty)
+      #expect(seen.done.isEmpty)
+      #expect(reloads.isEmpty)
+    }
+  }
+}
