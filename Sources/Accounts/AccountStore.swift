@@ -203,10 +203,11 @@ enum AccountStore {
       sessions.map { Statement("DELETE FROM sessions WHERE id = $1", [.id($0)]) })
   }
 
+  /// Notes that a session was used, if it was not noted in the minute before.
   static func touch(_ id: SessionID, at time: Timestamp) -> Statement {
     Statement(
-      "UPDATE sessions SET last_seen_at = $2 WHERE id = $1 AND last_seen_at < $2",
-      [.id(id), .time(time)])
+      "UPDATE sessions SET last_seen_at = $2 WHERE id = $1 AND last_seen_at <= $3",
+      [.id(id), .time(time), .time(time.adding(milliseconds: -SessionActivity.everyMilliseconds))])
   }
 
   // MARK: Keys

@@ -33,6 +33,8 @@ package struct ForeignTokens: Sendable {
     guard let user = claims["userUUID"]?.string.flatMap({ UserID($0) }) else {
       throw TokenRefusal.noUser
     }
+    // What the server itself writes is the nil UUID's.
+    guard user.uuid != .zero else { throw TokenRefusal.namesOurs }
     if let notBefore = claims["nbf"] {
       guard let notBefore = Self.date(notBefore), notBefore - Self.leewaySeconds <= seconds else {
         throw TokenRefusal.notYetValid

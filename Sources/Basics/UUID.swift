@@ -19,6 +19,9 @@ package struct UUID: Hashable, Comparable, Sendable {
     self.low = low
   }
 
+  /// The nil UUID, all zeros (RFC 9562, 5.9): nobody's.
+  package static let zero = UUID(high: 0, low: 0)
+
   package static func < (left: UUID, right: UUID) -> Bool {
     (left.high, left.low) < (right.high, right.low)
   }

@@ -113,16 +113,14 @@ enum EntryCoding {
 }
 
 extension SQLValue {
-  /// The writer of an entry. The server itself is the nil UUID (RFC 9562, 5.9), which no person has.
-  static func sender(_ user: UserID?) -> SQLValue { .uuid(user?.uuid ?? nilUUID) }
+  /// The writer of an entry. The server itself is the nil UUID, which no person has.
+  static func sender(_ user: UserID?) -> SQLValue { .uuid(user?.uuid ?? .zero) }
 }
 
 extension Row {
   /// As `SQLValue.sender` wrote it.
   func sender(_ column: Int) throws -> UserID? {
     let uuid = try uuid(column)
-    return uuid == nilUUID ? nil : UserID(uuid)
+    return uuid == .zero ? nil : UserID(uuid)
   }
 }
-
-private let nilUUID = UUID(high: 0, low: 0)

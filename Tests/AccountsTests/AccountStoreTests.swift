@@ -56,6 +56,30 @@ import Testing
   }
 
   @Test(arguments: DatabaseKind.allCases)
+  func `when a session was used is written at most once a minute`(
+    kind: DatabaseKind
+  ) async throws {
+    try await TestDatabase.with(kind, AccountSchema.migrations) { database in
+      let ada = user("a@b")
+      let session = SessionID.make()
+      try await database.write { transaction in
+        _ = try await AccountStore.insert(ada, passwordHash: "h", at: now, in: transaction)
+        try await AccountStore.insert(session, of: ada.id, client, at: now, in: transaction)
+      }
+      for (seconds, expected) in [(59, 0), (60, 60), (61, 60), (119, 60), (120, 120), (90, 120)] {
+        let used = now.adding(milliseconds: Int64(seconds) * 1000)
+        let seen = try await database.write { transaction in
+          _ = try await transaction.pipeline([AccountStore.touch(session, at: used)])
+          return try await AccountStore.sessions(
+            of: ada.id, behind: nil, limit: 1, in: transaction
+          ).first?.lastSeenAt
+        }
+        #expect(seen == now.adding(milliseconds: Int64(expected) * 1000))
+      }
+    }
+  }
+
+  @Test(arguments: DatabaseKind.allCases)
   func `ended sessions are listed, and are not sessions any more`(kind: DatabaseKind) async throws {
     try await TestDatabase.with(kind, AccountSchema.migrations) { database in
       let ada = user("a@b")
