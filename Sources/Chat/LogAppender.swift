@@ -32,9 +32,10 @@ package struct LogAppender: Sendable {
   enum LookUp {
     /// All: for drafts of which some may be in the log already.
     case all
-    /// Those that will not be written anyway. Where another one is in the log, writing it breaks a
-    /// unique index: the transaction fails, and is to be run again with `all`. Most commits have no
-    /// retry in them, and this saves a statement for each of their drafts.
+    /// Those that will not be written anyway, and those that claim something. Where another one is in
+    /// the log, writing it breaks a unique index: the transaction fails, and is to be run again with
+    /// `all`. Most commits have no retry in them, and this saves a statement for each of their
+    /// drafts.
     case refused
   }
 
@@ -213,7 +214,10 @@ package struct LogAppender: Sendable {
   private func find(
     _ drafts: [Draft], _ lookUp: LookUp, _ run: inout Run, in transaction: Transaction
   ) async throws {
-    let asked = drafts.indices.filter { lookUp == .all || run.refusals[$0] != nil }
+    let asked = drafts.indices.filter {
+      // A retry must not claim again what its message has.
+      lookUp == .all || run.refusals[$0] != nil || Self.claimed(by: drafts[$0]) != nil
+    }
     if asked.isEmpty { return }
     let results = try await transaction.pipeline(
       asked.map { index in
@@ -237,15 +241,18 @@ package struct LogAppender: Sendable {
     }
   }
 
+  /// The content of a draft that names something of a feature's.
+  private static func claimed(by draft: Draft) -> MessageContent? {
+    if case .message(let content) = draft.body, content.type != .text { content } else { nil }
+  }
+
   /// Asks the features whether messages may have what they name. One call for all of a feature's.
   private func claim(
     _ drafts: [Draft], _ run: inout Run, in transaction: Transaction
   ) async throws {
     var claims: [AttachmentClaim] = []
     for (index, draft) in drafts.enumerated() where run.refusals[index] == nil {
-      guard case .message(let content) = draft.body, content.type != .text,
-        run.known[Key(draft)] == nil
-      else { continue }
+      guard let content = Self.claimed(by: draft), run.known[Key(draft)] == nil else { continue }
       claims.append(
         AttachmentClaim(
           place: index, reference: content.data, type: content.type, by: draft.from,

@@ -87,18 +87,45 @@ package struct RoomRoutes: Sendable {
   }
 
   private func update(_ request: AuthenticatedRequest, _ id: RoomID) async throws -> Response {
-    let change = try await form(of: request, id, .manage) {
-      var fields = Fields(try request.json(maximumDepth: maximumJSONDepth))
+    let (change, body) = try await form(of: request, id, .manage) {
+      let body = try request.json(maximumDepth: maximumJSONDepth)
+      var fields = Fields(body)
       let change = Rooms.RoomChange(
         name: fields.optionalString("name", Self.nameLength),
         levelAdmin: fields.optionalInteger("level_admin", Self.levels),
         isByInvitation: fields.optionalBool("invite"))
       try fields.finish()
-      return change
+      return (change, body)
     }
-    let view = try await rooms.update(id, change, by: request.caller)
+    let view = try await rooms.update(id, change, by: request.caller) {
+      try Self.requireUnchanged(body, $0)
+    }
     audit.record("update_room", request, ["room_id": .init(id)])
     return .data { $0.value(view) }
+  }
+
+  /// Members of a room that nobody can change. `last_seq` is none of them: it moves while a client
+  /// holds what it has read.
+  private static let fixedMembers = [
+    "id", "channel_id", "type", "kind", "owner_user_id", "owner_entity_id", "permissions", "level",
+    "created_at",
+  ]
+
+  /// Throws `validation_failed` where a body says otherwise of what cannot be changed. It may repeat it:
+  /// people send back what they have read.
+  private static func requireUnchanged(_ body: JSONObject, _ view: Rooms.View) throws {
+    let said = fixedMembers.filter { body[$0] != nil }
+    if said.isEmpty { return }
+    var writer = JSONWriter()
+    writer.value(view)
+    guard let current = try JSONParser.parse(writer.bytes).object else { return }
+    var fields = Fields(body)
+    for member in said where body[member] != current[member] {
+      let number = current[member]?.wholeNumberOrNumericString
+      if number != nil, body[member]?.wholeNumberOrNumericString == number { continue }
+      fields.fault(member, "cannot be changed")
+    }
+    try fields.finish()
   }
 
   private func delete(_ request: AuthenticatedRequest, _ id: RoomID) async throws -> Response {
@@ -130,18 +157,20 @@ package struct RoomRoutes: Sendable {
   }
 
   private func setRule(_ request: AuthenticatedRequest, _ id: RoomID) async throws -> Response {
-    let (subject, permissions, level) = try await form(of: request, id, .manage) {
-      () -> (UUID, Permissions?, Int64?) in
+    let (subject, permissions, level, isAccepted) = try await form(of: request, id, .manage) {
+      () -> (UUID, Permissions?, Int64?, Bool?) in
       var fields = Fields(try request.json(maximumDepth: maximumJSONDepth))
       let subject = fields.uuid("entity_UUID")
       let permissions = self.permissions(&fields)
       let level = fields.optionalInteger("level", Self.levels)
+      let isAccepted = fields.optionalBool("accepted")
       try fields.finish()
       guard let subject else { throw AppError(.validationFailed) }
-      return (subject, permissions, level)
+      return (subject, permissions, level, isAccepted)
     }
     let rule = try await rooms.setRule(
-      subject, permissions: permissions, level: level, in: id, by: request.caller)
+      subject, permissions: permissions, level: level, expecting: isAccepted, in: id,
+      by: request.caller)
     audit.record(
       "set_rule", request,
       [

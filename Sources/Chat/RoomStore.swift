@@ -175,15 +175,15 @@ enum RoomStore {
     ).map { try $0.room(0) }
   }
 
-  /// Ids from `from` on of rooms with a rule for the subject that waits for its answer, ascending.
+  /// Ids above `after` of rooms with a rule for the subject that waits for its answer, ascending.
   static func waitingRoomIDs(
-    subject: UUID, from: RoomID, limit: Int, in transaction: Transaction
+    subject: UUID, after: RoomID, limit: Int, in transaction: Transaction
   ) async throws -> [RoomID] {
     try await transaction.query(
       """
-      SELECT room_id FROM room_rules WHERE subject = $1 AND room_id >= $2 AND accepted = 0
+      SELECT room_id FROM room_rules WHERE subject = $1 AND room_id > $2 AND accepted = 0
       ORDER BY room_id LIMIT $3
-      """, [.uuid(subject), .room(from), .integer(Int64(limit))]
+      """, [.uuid(subject), .room(after), .integer(Int64(limit))]
     ).map { try $0.room(0) }
   }
 

@@ -91,18 +91,12 @@ package final class Rooms: Sendable {
       var views: [View] = []
       var after = after
       while views.count <= limit {
-        var ids: Set<RoomID> = []
-        // Where one subject's page is full, ids beyond its end may belong to another's next page.
-        var end: RoomID?
-        for subject in Set(caller.subjects) {
-          let page = try await RoomStore.roomIDs(
-            subject: subject, after: after, limit: limit + 1, in: transaction)
-          ids.formUnion(page)
-          if page.count > limit, let last = page.last { end = min(end ?? last, last) }
+        let (ids, end) = try await Self.step(through: caller.subjects, limit: limit) {
+          try await RoomStore.roomIDs(
+            subject: $0, after: after, limit: limit + 1, in: transaction)
         }
-        for id in ids.sorted() where end.map({ id <= $0 }) ?? true {
+        for id in ids {
           guard views.count <= limit else { break }
-          after = id
           guard let room = try await RoomStore.room(id, in: transaction) else { continue }
           let standing = RuleEngine.standing(of: caller, in: room)
           guard !standing.permissions.isEmpty else { continue }
@@ -110,10 +104,27 @@ package final class Rooms: Sendable {
             Self.view(room, standing, try await RoomStore.head(id, in: transaction)))
         }
         guard let end else { break }
-        after = max(after, end)
+        after = end
       }
       return views
     }
+  }
+
+  /// One step through the rooms of several subjects, by ascending id. `page` gives those of one subject,
+  /// and one more than `limit` where there are more. `end` is where the next step begins; nil where
+  /// this was the last.
+  private static func step(
+    through subjects: [UUID], limit: Int, page: (UUID) async throws -> [RoomID]
+  ) async throws -> (ids: [RoomID], end: RoomID?) {
+    var ids: Set<RoomID> = []
+    var end: RoomID?
+    for subject in Set(subjects) {
+      let found = try await page(subject)
+      ids.formUnion(found)
+      if found.count > limit, let last = found.last { end = min(end ?? last, last) }
+    }
+    // Beyond the end of one subject's full page there may be more of its rooms.
+    return (ids.sorted().filter { id in end.map { id <= $0 } ?? true }, end)
   }
 
   /// The rooms that the caller may read, by ascending id: the `maximumListed` most recently active ones
@@ -192,12 +203,15 @@ package final class Rooms: Sendable {
     package let isByInvitation: Bool?
   }
 
+  /// `check` may refuse the change, by what the room was to the caller before.
   package func update(
-    _ id: RoomID, _ change: RoomChange, by caller: Caller
+    _ id: RoomID, _ change: RoomChange, by caller: Caller,
+    check: @escaping @Sendable (View) throws -> Void = { _ in }
   ) async throws -> View {
     let (room, head) = try await database.write { transaction in
-      let (room, _) = try self.require(
+      let (room, standing) = try self.require(
         .manage, caller, try await RoomStore.roomForUpdate(id, in: transaction))
+      try check(Self.view(room, standing, nil))
       try await RoomStore.update(
         id, name: change.name ?? room.name, levelAdmin: change.levelAdmin ?? room.levelAdmin,
         isByInvitation: change.isByInvitation ?? room.isByInvitation, in: transaction)
@@ -237,9 +251,12 @@ package final class Rooms: Sendable {
   // MARK: Rules
 
   /// Adds, changes (`new`) or deletes (nil) a subject's rule; returns it as it now is, with no letters
-  /// where it was deleted. `level` nil keeps an existing rule's, and is 0 for a new one.
+  /// where it was deleted. `level` nil keeps an existing rule's, and is 0 for a new one. Whether the rule
+  /// is accepted only its subject says: where the caller is `expecting` something else, the change is
+  /// refused.
   package func setRule(
-    _ subject: UUID, permissions: Permissions?, level: Int64?, in id: RoomID, by caller: Caller
+    _ subject: UUID, permissions: Permissions?, level: Int64?, expecting isExpected: Bool? = nil,
+    in id: RoomID, by caller: Caller
   ) async throws -> RoomRule {
     // A ban and a removal go through even when the disk is nearly full.
     let writeClass: WriteClass =
@@ -265,7 +282,7 @@ package final class Rooms: Sendable {
           subject: subject, permissions: [], level: old?.level ?? 0,
           isAccepted: old?.isAccepted ?? false)
       }
-      if old == nil { try await self.requirePlace(for: subject, permissions, room, transaction) }
+      try await self.requirePlace(for: subject, permissions, old, room, transaction)
       // A rule keeps its answer. Nobody is asked whether they want to be banned, and no ban that is
       // lifted answers for anyone.
       let isAccepted =
@@ -276,6 +293,11 @@ package final class Rooms: Sendable {
         } else {
           !room.isByInvitation
         }
+      if let isExpected, isExpected != isAccepted {
+        throw AppError(
+          .validationFailed,
+          details: [.init(field: "accepted", message: "is answered by whom the rule is for")])
+      }
       let rule = RoomRule(
         subject: subject, permissions: permissions, level: newLevel, isAccepted: isAccepted)
       try await RoomStore.put(rule, in: id, transaction)
@@ -297,21 +319,30 @@ package final class Rooms: Sendable {
     return try await self.announce(id, in: transaction)
   }
 
-  /// Throws where the room has no place for another rule. A person's ban does not take the place of a
-  /// rule that lets someone in.
+  /// Throws where the room has no place for this rule. A person's ban does not take the place of a rule
+  /// that lets someone in. Changing a rule needs no other place, but in a room for two a ban that
+  /// becomes a right needs one of the two.
   private func requirePlace(
-    for subject: UUID, _ permissions: Permissions, _ room: Room, _ transaction: Transaction
+    for subject: UUID, _ permissions: Permissions, _ old: RoomRule?, _ room: Room,
+    _ transaction: Transaction
   ) async throws {
-    if room.type == .userToUser {
-      guard room.rules.count < 2 else { throw AppError(.roomFull) }
-      return
-    }
+    guard old == nil || room.type == .userToUser else { return }
     var groups = try await RuleSubjects.groups(
       among: room.rules.map(\.subject) + [subject], in: transaction)
     if let entity = room.ownerEntity { groups.insert(entity) }
     func bansPerson(_ subject: UUID, _ permissions: Permissions) -> Bool {
       permissions == .banned && !groups.contains(subject)
     }
+    func admitsPerson(_ subject: UUID, _ permissions: Permissions) -> Bool {
+      permissions != .banned && !groups.contains(subject)
+    }
+    if room.type == .userToUser, admitsPerson(subject, permissions) {
+      let others = room.rules.count {
+        $0.subject != subject && admitsPerson($0.subject, $0.permissions)
+      }
+      guard others < 2 else { throw AppError(.roomFull) }
+    }
+    guard old == nil else { return }
     let bans = room.rules.count { bansPerson($0.subject, $0.permissions) }
     if bansPerson(subject, permissions) {
       guard bans < Self.maximumBans else { throw AppError(.tooManyRules) }
@@ -322,8 +353,8 @@ package final class Rooms: Sendable {
 
   /// As `setRule` with nil, but a rule that is not there is `rule_not_found`. Members may remove their own
   /// rule without managing the room, which is how people leave: not the creator (`forbidden`), nor who
-  /// is in it only by an entity (`not_a_member`). One's own rule that waits for an answer is declined,
-  /// not removed.
+  /// is in it only by an entity (`not_a_member`), also where a rule of their own waits for their answer:
+  /// that one is declined, not left.
   package func removeRule(_ subject: UUID, from id: RoomID, by caller: Caller) async throws {
     try await database.write(.essential) { transaction in
       let isSelf = subject == caller.userID.uuid
@@ -333,7 +364,8 @@ package final class Rooms: Sendable {
       guard let rule = room.rule(for: subject) else {
         throw AppError(isSelf ? .notAMember : .ruleNotFound)
       }
-      let isLeaving = isSelf && rule.isAccepted && subject != room.ownerUser.uuid
+      if isSelf, !rule.isAccepted { throw AppError(.notAMember) }
+      let isLeaving = isSelf && subject != room.ownerUser.uuid
       let change = RuleEngine.RuleChange(subject: subject, new: nil)
       guard isLeaving || RuleEngine.mayChange(change, by: caller, standing, in: room) else {
         throw AppError(.forbidden)
@@ -360,28 +392,31 @@ package final class Rooms: Sendable {
   ) async throws -> [Invitation] {
     let subjects =
       [caller.userID.uuid] + caller.entities.filter { RuleEngine.mayAnswer(for: $0, caller) }
-    let start = place?.room ?? RoomID(0)
     return try await database.read { transaction in
-      var rooms: Set<RoomID> = []
-      for subject in Set(subjects) {
-        rooms.formUnion(
-          try await RoomStore.waitingRoomIDs(
-            subject: subject, from: start, limit: limit + 2, in: transaction))
-      }
       var found: [Invitation] = []
-      for id in rooms.sorted() where found.count <= limit {
-        guard let room = try await RoomStore.room(id, in: transaction) else { continue }
-        let waiting = RuleEngine.invitations(of: caller, to: room)
-          .sorted { $0.subject.description < $1.subject.description }
-        for rule in waiting where found.count <= limit {
-          if let place, id == place.room,
-            rule.subject.description <= place.subject.description
-          {
-            continue
-          }
-          found.append(
-            Invitation(room: room, rule: rule, isForUser: rule.subject == caller.userID.uuid))
+      // The room of `place` may hold more.
+      var after = RoomID((place?.room.value ?? 1) - 1)
+      while found.count <= limit {
+        let (ids, end) = try await Self.step(through: subjects, limit: limit) {
+          try await RoomStore.waitingRoomIDs(
+            subject: $0, after: after, limit: limit + 1, in: transaction)
         }
+        for id in ids where found.count <= limit {
+          guard let room = try await RoomStore.room(id, in: transaction) else { continue }
+          let waiting = RuleEngine.invitations(of: caller, to: room)
+            .sorted { $0.subject.description < $1.subject.description }
+          for rule in waiting where found.count <= limit {
+            if let place, id == place.room,
+              rule.subject.description <= place.subject.description
+            {
+              continue
+            }
+            found.append(
+              Invitation(room: room, rule: rule, isForUser: rule.subject == caller.userID.uuid))
+          }
+        }
+        guard let end else { break }
+        after = end
       }
       return found
     }

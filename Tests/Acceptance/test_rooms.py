@@ -227,10 +227,76 @@ def test_a_conversation_of_two(server):
     assert ada.rule(room, bob, "rw").status_code == 200
     full = ada.rule(room, eve, "rw")
     assert (full.status_code, full.json()["error"]["code"]) == (422, "room_full")
-    # An entity may take the second place, but nobody matches by it.
+    # Nobody matches by an entity. The owner's takes no place, and neither does a ban.
     other = ada.room("user2user")
     assert ada.rule(other, entity, "rw").status_code == 200
     assert bob.http.get(f"/rooms/{other}").status_code == 404
+    assert ada.rule(other, eve, "b").status_code == 200
+    assert ada.rule(other, bob, "rw").status_code == 200
+    assert bob.http.get(f"/rooms/{other}").status_code == 200
+    assert ada.rule(other, server.person(), "b").status_code == 200
+    # Who was banned needs one, and has none.
+    assert ada.rule(other, eve, "rw").json()["error"]["code"] == "room_full"
+    assert ada.rule(other, bob, "r").status_code == 200
+    assert ada.rule(other, bob, "b").status_code == 200
+    assert ada.rule(other, eve, "rw").status_code == 200
+
+
+def test_what_cannot_be_changed(server):
+    entity = uuid.uuid4()
+    ada, bob = server.person(entity), server.person()
+    room = ada.room()
+    path = f"/rooms/{room}"
+    view = ada.http.get(path).json()["data"]
+    other = {
+        "id": room + 1, "channel_id": "1", "type": "user2user", "kind": "dialog", "owner_user_id": bob.id,
+        "owner_entity_id": None, "permissions": "r", "level": 7000, "created_at": "2020-01-01T00:00:00.000Z",
+    }
+    for member, value in other.items():
+        answer = ada.http.put(path, json={"name": "another", member: value})
+        assert answer.status_code == 422, member
+        assert [d["field"] for d in answer.json()["error"]["details"]] == [member]
+    answer = ada.http.put(path, json=other)
+    assert {d["field"] for d in answer.json()["error"]["details"]} == set(other)
+    assert ada.http.get(path).json()["data"] == view
+    # What was read may be sent back.
+    assert ada.http.put(path, json=view | {"id": str(room), "name": "another"}).json()["data"] == view | {"name": "another"}
+    assert bob.http.put(path, json=other).status_code == 404
+    # The answer to a rule is its subject's.
+    ada.http.put(path, json={"invite": True})
+    rule = {"entity_UUID": bob.id, "permissions": "r", "level": 1}
+    answer = ada.http.put(path + "/members", json=rule | {"accepted": True})
+    assert (answer.status_code, answer.json()["error"]["details"][0]["field"]) == (422, "accepted")
+    assert [r["entity_UUID"] for r in ada.http.get(path + "/members").json()["data"] if r["entity_UUID"] == bob.id] == []
+    answer = ada.http.put(path + "/members", json=rule | {"accepted": False})
+    assert answer.json()["data"] == rule | {"accepted": False}
+
+
+def test_who_is_in_by_an_entity_cannot_leave_by_declining(server):
+    entity = uuid.uuid4()
+    ada, bob = server.person(entity), server.person(entity)
+    room = ada.room(invite=True)
+    assert ada.rule(room, bob, "rw").json()["data"]["accepted"] is False
+    answer = bob.http.delete(f"/rooms/{room}/members/{bob.id}")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (409, "not_a_member")
+    assert bob.http.put(f"/rooms/{room}/invitation", json={"accepted": True}).status_code == 200
+    assert bob.http.delete(f"/rooms/{room}/members/{bob.id}").status_code == 204
+
+
+def test_rooms_of_two_do_not_hide_invitations(server):
+    entity = uuid.uuid4()
+    ada, bob = server.person(), server.person(entity, level="100")
+    for _ in range(4):
+        # Nobody is invited to these: nobody matches by an entity.
+        ada.rule(ada.room("user2user", invite=True), entity, "rw")
+    rooms = []
+    for _ in range(2):
+        rooms.append(ada.room(invite=True))
+        ada.rule(rooms[-1], entity, "r")
+    first = bob.http.get("/v1/me/invitations", params={"limit": 1}).json()
+    assert [i["room_id"] for i in first["data"]] == rooms[:1]
+    second = bob.http.get("/v1/me/invitations", params={"limit": 1, "cursor": first["meta"]["next_cursor"]}).json()
+    assert [i["room_id"] for i in second["data"]] == rooms[1:] and "meta" not in second
 
 
 def test_invitations(server):
