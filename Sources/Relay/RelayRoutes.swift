@@ -3,7 +3,7 @@ internal import Basics
 package import EventLoop
 package import Web
 
-/// The two sockets: `/v1/relay` (relay v1) and `/chat` (the nano protocol).
+/// The two sockets: `/v1/relay` (relay v1) and `/v1/chat` (the nano protocol; `/chat` is the same).
 package struct RelayRoutes: Sendable {
   private let loops: [LoopBound<RelayLoop>]
   private let hasRoom: @Sendable () -> Bool
@@ -28,8 +28,10 @@ package struct RelayRoutes: Sendable {
         RelaySession(socket: socket, loop: loop, caller: caller, followsAllRooms: follows)
       }
     }
-    router.webSocket("/chat", policy: .anyone) { request in
-      try upgrade(request, nil) { socket, loop in NanoSession(socket: socket, loop: loop) }
+    for path in ["/v1/chat", "/chat"] {
+      router.webSocket(path, policy: .anyone) { request in
+        try upgrade(request, nil) { socket, loop in NanoSession(socket: socket, loop: loop) }
+      }
     }
   }
 
@@ -41,7 +43,9 @@ package struct RelayRoutes: Sendable {
     guard hasRoom(), request.loop.index < loops.count else { throw AppError(.tooManyConnections) }
     let place = try counter?.take(request.address)
     let loop = loops[request.loop.index]
-    return WebSocketUpgrade(subprotocol: subprotocol, place: place) { make($0, loop.value) }
+    return WebSocketUpgrade(subprotocol: subprotocol, address: request.address, place: place) {
+      make($0, loop.value)
+    }
   }
 
   /// Every frame of both dialects with its policy, for `martlet routes`.

@@ -125,9 +125,9 @@ class Server:
     def relay(self, bearer, query="", **options):
         return Relay(self.websocket("/v1/relay" + query, bearer, **options))
 
-    def chat(self, bearer=None):
+    def chat(self, bearer=None, path="/chat"):
         """A nano socket; with a token it is READY."""
-        socket = Frames(self.websocket("/chat"))
+        socket = Frames(self.websocket(path))
         assert socket.receive() == {"type": "query", "data": "START?"}
         if bearer:
             socket.send(type="token", content=bearer)

@@ -227,6 +227,30 @@ def test_no_cookie_is_read(server):
         assert json.loads(socket.recv(timeout=3)) == reply("START?", "query")
 
 
+def test_the_versioned_path_is_the_same(server):
+    ada = server.person()
+    room = ada.room()
+    with server.chat(ada.token) as one, server.chat(ada.token, "/v1/chat") as other:
+        for socket in (one, other):
+            socket.send(type="select_room", room_id=room)
+            assert socket.receive() == reply("CONNECTED")
+        one.send(type="message", content="both")
+        assert one.receive() == other.receive()
+
+
+def test_what_is_no_text_is_no_token(fresh):
+    server = fresh(MARTLET_LOG_FORMAT="json")
+    with server.chat() as socket:
+        for content in (5, None, {}, ""):
+            if content != 5:
+                socket = server.chat()
+            socket.send(type="token", content=content)
+            assert socket.receive() == reply("TOKEN?", "query")
+    lines = [json.loads(line) for line in server.log_text().splitlines()]
+    refused = [line for line in lines if line["event"] == "token_refused"]
+    assert len(refused) == 4 and all(line["reason"] for line in refused)
+
+
 def test_local_accounts_talk_too(server):
     account = server.sign_up()
     with server.http(account["access_token"]) as http:
@@ -250,6 +274,8 @@ def test_local_accounts_talk_too(server):
         {"iss": "someone.else"},
         {"userUUID": "x"},
         {"userUUID": None},
+        # The server's own.
+        {"userUUID": "00000000-0000-0000-0000-000000000000"},
         {"levelOnEntity": "many"},
         {"secret": "another-secret-of-the-same-kind-or-so"},
         {"algorithm": "HS512"},

@@ -80,6 +80,10 @@ def test_retry_gives_the_first_ack_again(server):
         socket.say(room, "twice", "key")
         error = socket.receive()
         assert (error["type"], error["code"], error["client_id"]) == ("error", "client_id_conflict", "key")
+        # Also where the other one could not be sent anyway.
+        socket.send(channel_id=str(room), to="*", type="image", data="twice", client_id="key")
+        error = socket.receive()
+        assert (error["code"], error["client_id"]) == ("client_id_conflict", "key")
         assert socket.silent()
     assert len(ada.messages(room)) == 1
     # On another socket, and for another person, the key is another one or the same as said.

@@ -226,10 +226,11 @@ final class HTTPConnection: TransportHandler {
     state = .upgraded
     let early = buffer
     buffer = []
-    let connection = WebSocketConnection(owner: owner, transport: transport, upgrade: upgrade)
+    let connection = WebSocketConnection(
+      owner: owner, transport: transport, place: upgrade.place)
     transport.handler = connection
     if isReadingPaused { transport.setReading(true) }
-    connection.open(key: key, headers: headers, early: early)
+    connection.open(upgrade, key: key, headers: headers, early: early)
     // Asked for before the drain began, and too late for it.
     if owner.isDraining { connection.drain() }
   }

@@ -47,16 +47,19 @@ package protocol WebSocketHandler: AnyObject {
 package struct WebSocketUpgrade: Sendable {
   /// The subprotocol that was chosen of those offered, or nil.
   package let subprotocol: String?
+  /// The client's, also behind a trusted proxy.
+  let address: IPAddress
   /// Kept as long as the socket.
   let place: ConnectionCounter.Place?
   let makeHandler: @Sendable (WebSocket) -> any WebSocketHandler
 
   /// `makeHandler` is called on the socket's loop.
   package init(
-    subprotocol: String? = nil, place: ConnectionCounter.Place? = nil,
+    subprotocol: String? = nil, address: IPAddress, place: ConnectionCounter.Place? = nil,
     makeHandler: @escaping @Sendable (WebSocket) -> any WebSocketHandler
   ) {
     self.subprotocol = subprotocol
+    self.address = address
     self.place = place
     self.makeHandler = makeHandler
   }
@@ -65,6 +68,7 @@ package struct WebSocketUpgrade: Sendable {
 /// One open WebSocket as its protocol sees it. On its loop only.
 package final class WebSocket {
   package let loop: Loop
+  /// The client's, also behind a trusted proxy.
   package let address: IPAddress
   // Unowned: the connection owns this, and ends it before it goes.
   private unowned let connection: WebSocketConnection
@@ -72,11 +76,11 @@ package final class WebSocket {
   /// circle of references.
   private let transport: Transport
 
-  init(connection: WebSocketConnection, transport: Transport) {
+  init(connection: WebSocketConnection, transport: Transport, address: IPAddress) {
     self.connection = connection
     self.transport = transport
     loop = transport.loop
-    address = transport.peer
+    self.address = address
   }
 
   /// False from the moment that either side closes.

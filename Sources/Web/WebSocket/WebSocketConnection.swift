@@ -6,7 +6,8 @@ final class WebSocketConnection: TransportHandler {
   // Unowned: the loop's connections end before it, and a transport owns its protocol.
   private unowned let owner: WebLoop
   private unowned let transport: Transport
-  private let upgrade: WebSocketUpgrade
+  /// Given back when this goes.
+  private let place: ConnectionCounter.Place?
   private var decoder: WebSocketDecoder
   private var socket: WebSocket?
   private var handler: (any WebSocketHandler)?
@@ -27,16 +28,19 @@ final class WebSocketConnection: TransportHandler {
   private static let closeMilliseconds: Int64 = 3_000
   private static let queuedPongBytes = 16 * 1024
 
-  init(owner: WebLoop, transport: Transport, upgrade: WebSocketUpgrade) {
+  init(owner: WebLoop, transport: Transport, place: ConnectionCounter.Place?) {
     self.owner = owner
     self.transport = transport
-    self.upgrade = upgrade
+    self.place = place
     decoder = WebSocketDecoder(maximumMessageBytes: owner.limits.frameBytes)
   }
 
   /// Answers the handshake, with these fields besides its own, and takes what the client sent right
   /// behind it.
-  func open(key: String, headers: [(name: String, value: String)], early: [UInt8]) {
+  func open(
+    _ upgrade: WebSocketUpgrade, key: String, headers: [(name: String, value: String)],
+    early: [UInt8]
+  ) {
     var answer = "HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: Upgrade\r\n"
     answer += "sec-websocket-accept: \(webSocketAccept(key: key))\r\n"
     if let subprotocol = upgrade.subprotocol {
@@ -45,7 +49,7 @@ final class WebSocketConnection: TransportHandler {
     for (name, value) in headers { answer += "\(name): \(value)\r\n" }
     transport.write(Array((answer + "\r\n").utf8))
     owner.webSocketOpened()
-    let socket = WebSocket(connection: self, transport: transport)
+    let socket = WebSocket(connection: self, transport: transport, address: upgrade.address)
     self.socket = socket
     socket.begin()
     handler = upgrade.makeHandler(socket)
@@ -105,14 +109,19 @@ final class WebSocketConnection: TransportHandler {
       }
     case .pong: break
     case .close(let code):
-      transport.write(
+      finish(
         code.map { WebSocketFrames.close(code: $0, reason: "") }
           ?? WebSocketFrames.control(opcode: 8, []))
-      finish()
     case .failure(let code, let reason):
-      transport.write(WebSocketFrames.close(code: code, reason: "\(reason)"))
-      finish()
+      finish(WebSocketFrames.close(code: code, reason: "\(reason)"))
     }
+  }
+
+  /// Ends at once, with this frame as the last. What may not be written now never is.
+  private func finish(_ last: [UInt8]) {
+    if !mayWrite { transport.discardQueue() }
+    transport.write(last)
+    finish()
   }
 
   private func finish() {
