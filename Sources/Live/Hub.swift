@@ -217,6 +217,18 @@ package final class Hub {
     markDirty(connection)
   }
 
+  /// A frame that says nothing of others: an answer to what the client itself sent. Where the gate is
+  /// closed it leaves all the same, before what waits there; else as `send`.
+  package func answer(_ frame: [UInt8], to connection: Connection, after topic: Topic? = nil) {
+    if gate.isOpen {
+      send(frame, to: connection, after: topic)
+    } else if connection.socket.isOpen {
+      metrics.framesOut.add()
+      frame.withUnsafeBytes { connection.socket.send(frames: $0) }
+      checkQueue(connection)
+    }
+  }
+
   /// Writes what was sent to this connection alone, now: its socket then tells what must wait.
   package func flush(_ connection: Connection) {
     guard connection.isDirty, !connection.out.isEmpty, gate.isOpen else { return }
@@ -270,6 +282,8 @@ package final class Hub {
   /// stands behind its frames. At the end of every turn, after the turn's messages were handed to the
   /// log.
   package func endTurn() {
+    // After all walks: closing changes topics.
+    defer { closeSlow() }
     guard !dirtyTopics.isEmpty || !dirtyConnections.isEmpty, gate.isOpen else { return }
     flush(now: Monotonic.nanoseconds)
     guard !dirtyTopics.isEmpty, !isTimerArmed else { return }
@@ -279,10 +293,8 @@ package final class Hub {
     loop.schedule(after: 1) { [unowned self] in isTimerArmed = false }
   }
 
-  /// Connections whose queue is over the limit are closed with 4408. Where the gate closes on the way,
-  /// the rest waits where it is.
+  /// Where the gate closes on the way, the rest waits where it is.
   private func flush(now: UInt64) {
-    defer { closeSlow() }
     let topics = dirtyTopics
     dirtyTopics = []
     var isStopped = false
@@ -365,7 +377,7 @@ package final class Hub {
     if connection.socket.queuedBytes > sendQueueBytes { slow.append(connection) }
   }
 
-  /// After the walk: closing changes topics.
+  /// Connections whose queue is over the limit are closed with 4408.
   private func closeSlow() {
     guard !slow.isEmpty else { return }
     let closing = slow

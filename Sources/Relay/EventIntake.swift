@@ -43,9 +43,12 @@ final class EventIntake {
     return !wasClosed
   }
 
-  /// Takes an entry, with its origin where that is a socket of this loop, or a receipt for one.
+  /// Takes an entry, with its origin where that is a socket of this loop, or a receipt for one. That a
+  /// message was not stored needs no rules to be told.
   func take(_ event: Event) {
-    if !isOpen {
+    if case .receipt(let receipt) = event, case .unavailable = receipt.outcome {
+      carryOut(event)
+    } else if !isOpen {
       held.append(event)
     } else if let room = Self.room(of: event), rooms.contains(room) {
       heldByRoom[room, default: HeldEvents()].append(event)

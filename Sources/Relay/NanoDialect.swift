@@ -103,8 +103,8 @@ struct NanoDialect {
     switch kind {
     case .quit: return [.close(.quit)]
     case .token:
-      guard let token = object["content"]?.string else { return tokenRejected() }
-      return [.authenticate(Secret(token))]
+      // No text is no token either, and is refused like one that is bad.
+      return [.authenticate(Secret(object["content"]?.string ?? ""))]
     case .selectRoom, .message, nil: break
     }
     guard isReady else { return [.reply(.tokenNeeded)] }
@@ -121,6 +121,16 @@ struct NanoDialect {
       else { return [.reply(.badMessage)] }
       return [.send(content: content)]
     case .token, .quit, nil: return [.reply(.unknownCommand)]
+    }
+  }
+
+  /// As `receive`, where nothing can be looked up and nothing stored.
+  mutating func refuse(_ object: JSONObject?) -> [Action] {
+    receive(object).map { action in
+      switch action {
+      case .authenticate, .select, .send: .reply(.unavailable)
+      case .reply, .close: action
+      }
     }
   }
 

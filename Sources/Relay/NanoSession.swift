@@ -102,6 +102,8 @@ final class NanoSession: WebSocketHandler, RoomListener {
       loop.hub.close(connection, .unauthenticated)
     } else if let expiresAt = caller?.expiresAt, expiresAt <= .now {
       loop.hub.close(connection, .unauthenticated)
+    } else {
+      refuseOverdue(now: now)
     }
   }
 
@@ -125,7 +127,7 @@ final class NanoSession: WebSocketHandler, RoomListener {
   }
 
   private func reply(_ word: NanoReply) {
-    feeds.send(feeds.frames.nano(word), to: self, after: machine.room)
+    feeds.answer(feeds.frames.nano(word), to: self, after: machine.room)
   }
 
   /// What waited for a token or a room is over: the frames behind it have their turn.
@@ -143,6 +145,18 @@ final class NanoSession: WebSocketHandler, RoomListener {
         frame.withUnsafeBytes {
           parseObject($0, maximumDepth: services.settings.maxJSONDepth)
         })
+    }
+    if wasFull, !waiting.isFull { connection.socket.setReading(true) }
+  }
+
+  /// Refuses what has waited for too long while this node may not serve it.
+  private func refuseOverdue(now: Int64) {
+    let wasFull = waiting.isFull
+    while !isBusy, !isEnded, !feeds.mayServe, let frame = waiting.nextOverdue(now: now) {
+      let object = frame.withUnsafeBytes {
+        parseObject($0, maximumDepth: services.settings.maxJSONDepth)
+      }
+      carryOut(machine.refuse(object))
     }
     if wasFull, !waiting.isFull { connection.socket.setReading(true) }
   }

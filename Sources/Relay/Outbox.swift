@@ -12,14 +12,17 @@ struct Outbox {
     var stale: [Draft] = []
     /// Came after those, and were not sent.
     var held: [Draft] = []
+    var heldBytes = 0
   }
 
   private var lines: [RoomID: Line] = [:]
   /// How often in a row a room's drafts were taken back, and none of them was answered otherwise.
   private var rounds: [RoomID: Int] = [:]
 
-  /// Drafts of one room that are held; more are refused.
-  private static let maximumHeld = 64
+  /// Drafts of one room that are held, and their bytes; more are refused. A client may send 200 frames
+  /// at once.
+  private static let maximumHeld = 256
+  private static let maximumHeldBytes = 4 * 1024 * 1024
   /// Who is stale so often in a row is told to try later: access changes all the time, or what this
   /// node knows of it is not what the database has.
   private static let maximumRounds = 16
@@ -41,8 +44,11 @@ struct Outbox {
       lines[draft.roomID]?.inFlight += 1
       return .send
     }
-    guard line.held.count < Self.maximumHeld else { return .refuse }
+    guard line.held.count < Self.maximumHeld, line.heldBytes < Self.maximumHeldBytes else {
+      return .refuse
+    }
     line.held.append(draft)
+    line.heldBytes += draft.cost
     lines[draft.roomID] = line
     return .hold
   }

@@ -62,8 +62,10 @@ extension RelaySession {
 
   func invited(to room: Room, _ rule: RoomRule) {
     guard let caller else { return }
-    send(
-      feeds.frames.invitation(to: room, rule, isForUser: rule.subject == caller.userID.uuid))
+    let frame = feeds.frames.invitation(
+      to: room, rule, isForUser: rule.subject == caller.userID.uuid)
+    // `ready` comes first.
+    if case .opening = state { invitations.append(frame) } else { send(frame) }
   }
 
   private func notRenewed(_ error: any Error, _ clientID: String?) {

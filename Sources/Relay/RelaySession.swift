@@ -29,6 +29,8 @@ final class RelaySession: WebSocketHandler, RoomListener {
   var left: Set<RoomID> = []
   /// Rooms that became readable while `ready` was being prepared.
   var becameReadable: Set<RoomID> = []
+  /// Frames that tell of invitations which came meanwhile.
+  var invitations: [[UInt8]] = []
   /// Acknowledgements that wait until this socket has been sent their entries.
   private var heldAcks: [RoomID: [Entry]] = [:]
   private var heldAckBytes = 0
@@ -135,6 +137,8 @@ final class RelaySession: WebSocketHandler, RoomListener {
     // Those that `ready` had no place for.
     follow(becameReadable.sorted())
     becameReadable = []
+    for invitation in invitations { send(invitation) }
+    invitations = []
     serveWaiting()
   }
 
@@ -153,6 +157,23 @@ final class RelaySession: WebSocketHandler, RoomListener {
   }
 
   func gateOpened() { serveWaiting() }
+
+  /// Refuses what has waited for too long while this node may not serve it.
+  private func refuseOverdue(now: Int64) {
+    let wasFull = waiting.isFull
+    while case .open = state, !feeds.mayServe, let frame = waiting.nextOverdue(now: now) {
+      guard
+        let object = frame.withUnsafeBytes({
+          parseObject($0, maximumDepth: services.settings.maxJSONDepth)
+        })
+      else {
+        loop.hub.close(connection, .notJSON)
+        return
+      }
+      fail(.unavailable, clientID: object["client_id"]?.string)
+    }
+    if wasFull, !waiting.isFull { connection.socket.setReading(true) }
+  }
 
   /// Serves what waited, until something has to be waited for again.
   func serveWaiting() {
@@ -225,13 +246,14 @@ final class RelaySession: WebSocketHandler, RoomListener {
   }
 
   func fail(_ code: ErrorCode, clientID: String?, channel: String? = nil) {
-    send(feeds.frames.error(code, clientID: clientID, channelID: channel))
+    feeds.answer(feeds.frames.error(code, clientID: clientID, channelID: channel), to: self)
   }
 
   private func fail(_ failure: RelayFrame.Failure) {
-    send(
+    feeds.answer(
       feeds.frames.error(
-        failure.code, failure.message, clientID: failure.clientID, channelID: failure.channelID))
+        failure.code, failure.message, clientID: failure.clientID, channelID: failure.channelID),
+      to: self)
   }
 
   // MARK: Messages
@@ -464,9 +486,10 @@ final class RelaySession: WebSocketHandler, RoomListener {
       }
       if left <= Self.expiryWarningMilliseconds, !isExpiryAnnounced {
         isExpiryAnnounced = true
-        send(feeds.frames.expiring(inSeconds: (left + 999) / 1000))
+        feeds.answer(feeds.frames.expiring(inSeconds: (left + 999) / 1000), to: self)
       }
     }
+    refuseOverdue(now: now)
     if now >= heartbeatDue {
       heartbeatDue = now + Self.heartbeatMilliseconds
       services.authenticator.noteUse(of: caller)
@@ -475,6 +498,11 @@ final class RelaySession: WebSocketHandler, RoomListener {
   }
 
   private func heartbeat() {
+    guard feeds.mayServe else {
+      // The connection is well, and of the rooms nothing may be said now.
+      feeds.answer(feeds.frames.heartbeat([]), to: self)
+      return
+    }
     var moved: [(key: RoomID, value: Int64)] = []
     for (id, told) in heads {
       guard !feeds.isBehind(self, in: id), let head = feeds.lastSeq(id), head > told else {

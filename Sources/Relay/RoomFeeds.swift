@@ -558,6 +558,12 @@ final class RoomFeeds {
     hub.send(frame, to: listener.connection, after: topic)
   }
 
+  /// As above, a frame that says nothing of others: it leaves also while delivery waits.
+  func answer(_ frame: [UInt8], to listener: any RoomListener, after id: RoomID? = nil) {
+    let topic = id.flatMap { rooms[$0]?.topic(listener.dialect) }
+    hub.answer(frame, to: listener.connection, after: topic)
+  }
+
   /// A frame of a room's content to one listener, which the room's topic does not reach.
   func send(_ frame: [UInt8], to listener: any RoomListener, of id: RoomID) {
     hub.send(frame, to: listener.connection, of: rooms[id]?.topic(listener.dialect))

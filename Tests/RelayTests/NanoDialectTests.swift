@@ -49,6 +49,19 @@ import Testing
     #expect(inRoom.receive(object(#"{"type":"message","content":"x"}"#)) == [.reply(.roomNeeded)])
   }
 
+  @Test func `what cannot be served now is refused, and nothing is begun`() {
+    var machine = ready(in: 7)
+    for frame in [
+      #"{"type":"token","content":"t"}"#, #"{"type":"select_room","room_id":7}"#,
+      #"{"type":"message","content":"x"}"#,
+    ] {
+      #expect(machine.refuse(object(frame)) == [.reply(.unavailable)])
+    }
+    #expect(machine.refuse(object(#"{"type":"quit"}"#)) == [.close(.quit)])
+    #expect(machine.refuse(object("{}")) == [.reply(.unknownCommand)])
+    #expect(machine.refuse(nil) == [.reply(.badJSON), .close(.notJSON)])
+  }
+
   @Test func `a token renews its own user only`() {
     var machine = ready()
     #expect(machine.tokenAccepted(isSameUser: true) == [.reply(.ready)])

@@ -85,7 +85,13 @@ import Testing
   @Test func `too many that wait are refused`() {
     let outbox = Held()
     #expect(outbox.decide(draft("a", version: 1)) == .send)
-    let held = (0..<100).filter { _ in outbox.decide(draft("x", version: 2)) == .hold }
-    #expect(held.count == 64)
+    let held = (0..<300).filter { _ in outbox.decide(draft("x", version: 2)) == .hold }
+    #expect(held.count == 256)
+    // Large ones sooner.
+    #expect(outbox.takeBack(RoomID(1)).count == 256)
+    #expect(outbox.decide(draft("a", version: 1)) == .send)
+    let large = String(repeating: "x", count: 64 * 1024)
+    let heldLarge = (0..<100).filter { _ in outbox.decide(draft(large, version: 2)) == .hold }
+    #expect(heldLarge.count == 64)
   }
 }
