@@ -316,7 +316,7 @@ package enum AccountUpkeep {
     in database: any SQLDatabase, pause: () async -> Void
   ) async throws {
     let now = Timestamp.now
-    var after = SessionID(UUID(high: 0, low: 0))
+    var after = SessionID(.zero)
     while !Task.isCancelled {
       let start = after
       let slice = try await database.read { transaction in

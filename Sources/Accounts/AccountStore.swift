@@ -131,7 +131,7 @@ enum AccountStore {
     try await transaction.execute(
       """
       UPDATE sessions SET refresh_count = refresh_count + 1,
-        last_seen_at = CASE WHEN last_seen_at < $4 THEN $3 ELSE last_seen_at END
+        last_seen_at = CASE WHEN last_seen_at <= $4 THEN $3 ELSE last_seen_at END
       WHERE id = $1 AND refresh_count = $2 AND ended_at IS NULL
       """,
       [
@@ -153,7 +153,7 @@ enum AccountStore {
       """,
       [
         .id(user), .time(place?.time ?? Timestamp(milliseconds: .max)),
-        .id(place?.id ?? SessionID(UUID(high: 0, low: 0))), .integer(Int64(limit)),
+        .id(place?.id ?? SessionID(.zero)), .integer(Int64(limit)),
       ]
     ).map {
       Session(
@@ -179,7 +179,7 @@ enum AccountStore {
       """
       UPDATE sessions SET ended_at = $2 WHERE user_id = $1 AND ended_at IS NULL AND id <> $3
       RETURNING id
-      """, [.id(user), .time(time), .id(kept ?? SessionID(UUID(high: 0, low: 0)))]
+      """, [.id(user), .time(time), .id(kept ?? SessionID(.zero))]
     ).map { try $0.id(0) }
   }
 

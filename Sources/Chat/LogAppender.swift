@@ -32,8 +32,8 @@ package struct LogAppender: Sendable {
   enum LookUp {
     /// All: for drafts of which some may be in the log already.
     case all
-    /// Those that will not be written anyway, and those that claim something. Where another one is in
-    /// the log, writing it breaks a unique index: the transaction fails, and is to be run again with
+    /// Those that will not be written anyway, and those that claim something. Where any other draft is
+    /// in the log already, writing it breaks a unique index: the transaction fails, and is to be run again with
     /// `all`. Most commits have no retry in them, and this saves a statement for each of their
     /// drafts.
     case refused
@@ -232,12 +232,16 @@ package struct LogAppender: Sendable {
       guard let row = result.rows.first else { continue }
       let draft = drafts[index]
       let seq = try row.integer(0)
-      // Equal digests mean equal content, so a retry's body is the stored body.
+      let digest = try row.optional(4, row.uuid)
+      // Equal digests mean equal content: a retry's body is the stored body. Of several drafts with this
+      // key it is the retry that says so.
+      let key = Key(draft)
+      if run.known[key] != nil, digest != EntryCoding.digest(draft.body) { continue }
       let entry = Entry(
         roomID: draft.roomID, seq: seq, id: try row.id(1), from: draft.from,
         channelID: draft.channelID, ts: try row.time(2), clientID: draft.clientID,
         ordinal: seq - (try row.integer(3)), body: draft.body)
-      run.known[Key(draft)] = Known(entry: entry, digest: try row.optional(4, row.uuid))
+      run.known[key] = Known(entry: entry, digest: digest)
     }
   }
 

@@ -70,7 +70,7 @@ package struct LogReader: Sendable {
       } else {
         whole.append(
           Entry(
-            roomID: room.id, seq: seq, id: MessageID(UUID(high: 0, low: 0)), from: nil,
+            roomID: room.id, seq: seq, id: MessageID(.zero), from: nil,
             channelID: room.channelID, ts: ts, clientID: nil, ordinal: max(0, ordinal),
             body: EntryCoding.lost))
       }

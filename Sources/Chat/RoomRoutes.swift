@@ -87,45 +87,46 @@ package struct RoomRoutes: Sendable {
   }
 
   private func update(_ request: AuthenticatedRequest, _ id: RoomID) async throws -> Response {
-    let (change, body) = try await form(of: request, id, .manage) {
-      let body = try request.json(maximumDepth: maximumJSONDepth)
-      var fields = Fields(body)
+    let (change, fields) = try await form(of: request, id, .manage) {
+      var fields = Fields(try request.json(maximumDepth: maximumJSONDepth))
       let change = Rooms.RoomChange(
         name: fields.optionalString("name", Self.nameLength),
         levelAdmin: fields.optionalInteger("level_admin", Self.levels),
         isByInvitation: fields.optionalBool("invite"))
-      try fields.finish()
-      return (change, body)
+      return (change, fields)
     }
-    let view = try await rooms.update(id, change, by: request.caller) {
-      try Self.requireUnchanged(body, $0)
+    let view = try await rooms.update(id, change, by: request.caller) { view in
+      // With the faults found above, before any of it is used.
+      var fields = fields
+      try Self.findChanged(view, &fields)
+      try fields.finish()
     }
     audit.record("update_room", request, ["room_id": .init(id)])
     return .data { $0.value(view) }
   }
 
-  /// Members of a room that nobody can change. `last_seq` is none of them: it moves while a client
-  /// holds what it has read.
+  /// Members of a room that nobody can change, besides `last_seq`.
   private static let fixedMembers = [
     "id", "channel_id", "type", "kind", "owner_user_id", "owner_entity_id", "permissions", "level",
     "created_at",
   ]
 
-  /// Throws `validation_failed` where a body says otherwise of what cannot be changed. It may repeat it:
-  /// people send back what they have read.
-  private static func requireUnchanged(_ body: JSONObject, _ view: Rooms.View) throws {
-    let said = fixedMembers.filter { body[$0] != nil }
+  /// Faults where a body says otherwise of what cannot be changed. It may repeat it: people send back
+  /// what they have read. The log may have grown since.
+  private static func findChanged(_ view: Rooms.View, _ fields: inout Fields) throws {
+    _ = fields.optionalInteger("last_seq", 0...view.lastSeq)
+    let said = fixedMembers.filter { fields.has($0) }
     if said.isEmpty { return }
     var writer = JSONWriter()
     writer.value(view)
-    guard let current = try JSONParser.parse(writer.bytes).object else { return }
-    var fields = Fields(body)
-    for member in said where body[member] != current[member] {
-      let number = current[member]?.wholeNumberOrNumericString
-      if number != nil, body[member]?.wholeNumberOrNumericString == number { continue }
+    let current = try JSONParser.parse(writer.bytes).object
+    for member in said {
+      let (new, old) = (fields.value(member), current?[member])
+      if new == old { continue }
+      let number = old?.wholeNumberOrNumericString
+      if number != nil, new?.wholeNumberOrNumericString == number { continue }
       fields.fault(member, "cannot be changed")
     }
-    try fields.finish()
   }
 
   private func delete(_ request: AuthenticatedRequest, _ id: RoomID) async throws -> Response {
@@ -169,7 +170,7 @@ package struct RoomRoutes: Sendable {
       return (subject, permissions, level, isAccepted)
     }
     let rule = try await rooms.setRule(
-      subject, permissions: permissions, level: level, expecting: isAccepted, in: id,
+      subject, permissions: permissions, level: level, expectingAccepted: isAccepted, in: id,
       by: request.caller)
     audit.record(
       "set_rule", request,

@@ -111,8 +111,8 @@ package final class Rooms: Sendable {
   }
 
   /// One step through the rooms of several subjects, by ascending id. `page` gives those of one subject,
-  /// and one more than `limit` where there are more. `end` is where the next step begins; nil where
-  /// this was the last.
+  /// and one more than `limit` where there are more. The next step begins behind `end`; nil where this
+  /// was the last.
   private static func step(
     through subjects: [UUID], limit: Int, page: (UUID) async throws -> [RoomID]
   ) async throws -> (ids: [RoomID], end: RoomID?) {
@@ -206,20 +206,18 @@ package final class Rooms: Sendable {
   /// `check` may refuse the change, by what the room was to the caller before.
   package func update(
     _ id: RoomID, _ change: RoomChange, by caller: Caller,
-    check: @escaping @Sendable (View) throws -> Void = { _ in }
+    check: @escaping @Sendable (View) throws -> Void
   ) async throws -> View {
     let (room, head) = try await database.write { transaction in
       let (room, standing) = try self.require(
         .manage, caller, try await RoomStore.roomForUpdate(id, in: transaction))
-      try check(Self.view(room, standing, nil))
+      let head = try await RoomStore.head(id, in: transaction)
+      try check(Self.view(room, standing, head))
       try await RoomStore.update(
         id, name: change.name ?? room.name, levelAdmin: change.levelAdmin ?? room.levelAdmin,
         isByInvitation: change.isByInvitation ?? room.isByInvitation, in: transaction)
       _ = try await RoomStore.raiseAccessVersion(id, in: transaction)
-      return (
-        try await self.announce(id, in: transaction),
-        try await RoomStore.head(id, in: transaction)
-      )
+      return (try await self.announce(id, in: transaction), head)
     }
     return Self.view(room, RuleEngine.standing(of: caller, in: room), head)
   }
@@ -252,10 +250,10 @@ package final class Rooms: Sendable {
 
   /// Adds, changes (`new`) or deletes (nil) a subject's rule; returns it as it now is, with no letters
   /// where it was deleted. `level` nil keeps an existing rule's, and is 0 for a new one. Whether the rule
-  /// is accepted only its subject says: where the caller is `expecting` something else, the change is
+  /// is accepted only its subject says: where the caller expects what neither was nor will be, the change is
   /// refused.
   package func setRule(
-    _ subject: UUID, permissions: Permissions?, level: Int64?, expecting isExpected: Bool? = nil,
+    _ subject: UUID, permissions: Permissions?, level: Int64?, expectingAccepted: Bool? = nil,
     in id: RoomID, by caller: Caller
   ) async throws -> RoomRule {
     // A ban and a removal go through even when the disk is nearly full.
@@ -293,7 +291,9 @@ package final class Rooms: Sendable {
         } else {
           !room.isByInvitation
         }
-      if let isExpected, isExpected != isAccepted {
+      if let expectingAccepted, !permissions.contains(.banned), expectingAccepted != isAccepted,
+        expectingAccepted != old?.isAccepted
+      {
         throw AppError(
           .validationFailed,
           details: [.init(field: "accepted", message: "is answered by whom the rule is for")])
@@ -329,7 +329,7 @@ package final class Rooms: Sendable {
     guard old == nil || room.type == .userToUser else { return }
     var groups = try await RuleSubjects.groups(
       among: room.rules.map(\.subject) + [subject], in: transaction)
-    if let entity = room.ownerEntity { groups.insert(entity) }
+    if let entity = room.ownerEntity, entity != room.ownerUser.uuid { groups.insert(entity) }
     func bansPerson(_ subject: UUID, _ permissions: Permissions) -> Bool {
       permissions == .banned && !groups.contains(subject)
     }

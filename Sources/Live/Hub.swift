@@ -28,7 +28,7 @@ package final class Hub {
   /// Buffers that grew beyond this are given back after the turn.
   private static let keptBytes = 256 * 1024
 
-  /// While `gate` is closed nothing is written.
+  /// While `gate` is closed nothing is written but answers.
   package init(loop: Loop, gate: DeliveryGate, sendQueueBytes: Int, metrics: LiveMetrics) {
     loop.preconditionOnLoop()
     self.loop = loop
@@ -217,10 +217,10 @@ package final class Hub {
     markDirty(connection)
   }
 
-  /// A frame that says nothing of others: an answer to what the client itself sent. Where the gate is
-  /// closed it leaves all the same, before what waits there; else as `send`.
+  /// A frame that says nothing of rooms or of others. It leaves also where the gate is closed, unless
+  /// something for this connection waits already: then it stands behind that, as with `send`.
   package func answer(_ frame: [UInt8], to connection: Connection, after topic: Topic? = nil) {
-    if gate.isOpen {
+    if gate.isOpen || !connection.out.isEmpty {
       send(frame, to: connection, after: topic)
     } else if connection.socket.isOpen {
       metrics.framesOut.add()
@@ -382,7 +382,7 @@ package final class Hub {
     guard !slow.isEmpty else { return }
     let closing = slow
     slow = []
-    for connection in closing {
+    for connection in closing where connection.socket.isOpen {
       metrics.slowReaders.add()
       connection.socket.close(.slowReader)
     }

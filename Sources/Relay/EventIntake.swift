@@ -4,10 +4,11 @@ internal import Chat
 internal import Events
 internal import Live
 
-/// Holds back what one event loop must not carry out yet: everything while its gate is closed, and what
-/// is of a room while that room's rules are being read. On the loop only.
+/// Holds back what one event loop must not carry out yet: entries and receipts while its gate is closed,
+/// and those of a room while that room's rules are being read. On the loop only.
 ///
-/// What takes access away never comes here: it counts at once.
+/// What takes access away never comes here: it counts at once. That a message was not stored is told at
+/// once, too, unless something of its room waits.
 final class EventIntake {
   /// Called with an entry or a receipt whose turn has come.
   var carryOut: (Event) -> Void = { _ in }
@@ -43,10 +44,11 @@ final class EventIntake {
     return !wasClosed
   }
 
-  /// Takes an entry, with its origin where that is a socket of this loop, or a receipt for one. That a
-  /// message was not stored needs no rules to be told.
+  /// Takes an entry, with its origin where that is a socket of this loop, or a receipt for one.
   func take(_ event: Event) {
-    if case .receipt(let receipt) = event, case .unavailable = receipt.outcome {
+    if case .receipt(let receipt) = event, case .unavailable = receipt.outcome,
+      !holdsAnything(of: receipt.draft.roomID)
+    {
       carryOut(event)
     } else if !isOpen {
       held.append(event)
@@ -55,6 +57,10 @@ final class EventIntake {
     } else {
       carryOut(event)
     }
+  }
+
+  private func holdsAnything(of room: RoomID) -> Bool {
+    heldByRoom[room] != nil || held.events.contains { Self.room(of: $0) == room }
   }
 
   private static func room(of event: Event) -> RoomID? {

@@ -60,7 +60,7 @@ final class NanoSession: WebSocketHandler, RoomListener {
       if endDue == nil, NanoDialect.ends(object) {
         endDue = (Monotonic.milliseconds + Self.endMilliseconds, object)
       }
-      waiting.add(text)
+      waiting.add(text, now: Monotonic.milliseconds)
       // What was read already still comes; the rest waits on the client's side.
       if waiting.isFull { connection.socket.setReading(false) }
       return
@@ -102,6 +102,9 @@ final class NanoSession: WebSocketHandler, RoomListener {
       loop.hub.close(connection, .unauthenticated)
     } else if let expiresAt = caller?.expiresAt, expiresAt <= .now {
       loop.hub.close(connection, .unauthenticated)
+    } else if feeds.mayServe {
+      // Nobody tells a socket without a caller that it may be served again.
+      serveWaiting()
     } else {
       refuseOverdue(now: now)
     }
@@ -127,7 +130,12 @@ final class NanoSession: WebSocketHandler, RoomListener {
   }
 
   private func reply(_ word: NanoReply) {
-    feeds.answer(feeds.frames.nano(word), to: self, after: machine.room)
+    let frame = feeds.frames.nano(word)
+    switch word {
+    // These say what the caller may do.
+    case .ready, .connected: feeds.send(frame, to: self, after: machine.room)
+    default: feeds.answer(frame, to: self, after: machine.room)
+    }
   }
 
   /// What waited for a token or a room is over: the frames behind it have their turn.
@@ -151,8 +159,9 @@ final class NanoSession: WebSocketHandler, RoomListener {
 
   /// Refuses what has waited for too long while this node may not serve it.
   private func refuseOverdue(now: Int64) {
+    guard !isBusy else { return }
     let wasFull = waiting.isFull
-    while !isBusy, !isEnded, !feeds.mayServe, let frame = waiting.nextOverdue(now: now) {
+    for frame in waiting.takeOverdue(now: now) where !isEnded {
       let object = frame.withUnsafeBytes {
         parseObject($0, maximumDepth: services.settings.maxJSONDepth)
       }

@@ -149,7 +149,7 @@ final class RelaySession: WebSocketHandler, RoomListener {
     switch state {
     case .open where feeds.mayServe && waiting.isEmpty: serve(text)
     case .opening, .renewing, .open:
-      waiting.add(text)
+      waiting.add(text, now: Monotonic.milliseconds)
       // What was read already still comes; the rest waits on the client's side.
       if waiting.isFull { connection.socket.setReading(false) }
     case .ended: break
@@ -160,8 +160,9 @@ final class RelaySession: WebSocketHandler, RoomListener {
 
   /// Refuses what has waited for too long while this node may not serve it.
   private func refuseOverdue(now: Int64) {
+    guard case .open = state, !feeds.mayServe else { return }
     let wasFull = waiting.isFull
-    while case .open = state, !feeds.mayServe, let frame = waiting.nextOverdue(now: now) {
+    for frame in waiting.takeOverdue(now: now) {
       guard
         let object = frame.withUnsafeBytes({
           parseObject($0, maximumDepth: services.settings.maxJSONDepth)

@@ -237,7 +237,7 @@ final class RoomFeeds {
 
   /// Takes what a commit brought, in order.
   ///
-  /// What takes access away counts at once. Entries and answers wait while the gate is closed, and
+  /// What takes access away counts at once. Entries and receipts wait while the gate is closed, and
   /// those of a room while its rules are being read: nothing is delivered by rules that are known to be
   /// old.
   func apply(_ events: [Event]) {
@@ -558,7 +558,7 @@ final class RoomFeeds {
     hub.send(frame, to: listener.connection, after: topic)
   }
 
-  /// As above, a frame that says nothing of others: it leaves also while delivery waits.
+  /// As above, a frame that says nothing of rooms or of others: it leaves also while delivery waits.
   func answer(_ frame: [UInt8], to listener: any RoomListener, after id: RoomID? = nil) {
     let topic = id.flatMap { rooms[$0]?.topic(listener.dialect) }
     hub.answer(frame, to: listener.connection, after: topic)

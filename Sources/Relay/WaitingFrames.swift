@@ -15,8 +15,9 @@ struct WaitingFrames {
 
   var isEmpty: Bool { frames.isEmpty }
 
-  mutating func add(_ text: UnsafeRawBufferPointer) {
-    frames.append(([UInt8](text), Monotonic.milliseconds))
+  /// `now` by `Monotonic.milliseconds`.
+  mutating func add(_ text: UnsafeRawBufferPointer, now: Int64) {
+    frames.append(([UInt8](text), now))
     bytes += text.count
   }
 
@@ -26,9 +27,11 @@ struct WaitingFrames {
     return frame.text
   }
 
-  /// As `next`, but only a frame that has waited so long that it is to be refused.
-  mutating func nextOverdue(now: Int64) -> [UInt8]? {
-    guard let first = frames.first, now - first.since > Self.maximumMilliseconds else { return nil }
-    return next()
+  /// All that wait, where the first has waited so long that it is to be refused: what stands behind it
+  /// was sent in the belief that it would be served.
+  mutating func takeOverdue(now: Int64) -> [[UInt8]] {
+    guard let first = frames.first, now - first.since > Self.maximumMilliseconds else { return [] }
+    bytes = 0
+    return frames.popWhile { _ in true }.map(\.text)
   }
 }

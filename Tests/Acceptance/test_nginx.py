@@ -85,6 +85,15 @@ def test_the_client_s_address_is_believed(proxy):
         sessions = http.get("/v1/me/sessions", headers={"authorization": f"Bearer {account['access_token']}"}).json()["data"]
     # nginx appends the address it sees, 127.0.0.1, which is trusted: the one before counts.
     assert sessions[0]["ip"] == "198.51.100.7"
+    # So it does for sockets.
+    with connect(url.replace("http", "ws") + "/chat", compression=None, additional_headers={"x-forwarded-for": "198.51.100.8"}) as raw:
+        nano = Frames(raw)
+        assert nano.receive()["data"] == "START?"
+        nano.send(type="token", content="nonsense")
+        assert nano.receive()["data"] == "TOKEN?"
+    logs = nodes[0].log_text() + nodes[1].log_text()
+    refused = [line for line in logs.splitlines() if "token_refused" in line]
+    assert any("198.51.100.8" in line for line in refused)
     # The cookie works with the public URL as Origin, through the proxy.
     cookie = answer.headers["set-cookie"].split(";")[0]
     assert httpx.patch(url + "/v1/me", json={"name": "m"}, headers={"cookie": cookie, "origin": url}).status_code == 200

@@ -259,6 +259,26 @@ def test_sockets_are_answered_while_postgres_is_away(tmp_path):
         postgres.remove()
 
 
+def test_a_token_that_a_stopped_node_finds_is_served(tmp_path):
+    from postgres import Postgres
+
+    postgres = Postgres().start()
+    try:
+        with Server(tmp_path / "data", MARTLET_DATABASE=postgres.database(), MARTLET_LOOPS="1") as server:
+            ada = server.person()
+            sockets = [server.chat() for _ in range(8)]
+            server.process.send_signal(signal.SIGSTOP)
+            time.sleep(1.5)
+            # They are read before the node knows again who may do what.
+            for socket in sockets:
+                socket.send(type="token", content=ada.token)
+            server.process.send_signal(signal.SIGCONT)
+            for socket in sockets:
+                assert socket.receive() == {"type": "status", "data": "READY"}
+    finally:
+        postgres.remove()
+
+
 def test_a_short_restart_of_postgres_costs_nobody_a_failure(tmp_path):
     from concurrent.futures import ThreadPoolExecutor
 

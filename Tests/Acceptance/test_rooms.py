@@ -4,7 +4,7 @@ import uuid
 
 import pytest
 
-from martlet import token
+from martlet import Person, token
 
 
 def test_making_and_reading_a_room(server):
@@ -242,6 +242,15 @@ def test_a_conversation_of_two(server):
     assert ada.rule(other, eve, "rw").status_code == 200
 
 
+def test_a_room_for_two_of_someone_who_is_an_entity(server):
+    same = uuid.uuid4()
+    ada = Person(server, same, same)
+    bob, eve = server.person(), server.person()
+    room = ada.room("user2user")
+    assert ada.rule(room, bob, "rw").status_code == 200
+    assert ada.rule(room, eve, "rw").json()["error"]["code"] == "room_full"
+
+
 def test_what_cannot_be_changed(server):
     entity = uuid.uuid4()
     ada, bob = server.person(entity), server.person()
@@ -256,8 +265,11 @@ def test_what_cannot_be_changed(server):
         answer = ada.http.put(path, json={"name": "another", member: value})
         assert answer.status_code == 422, member
         assert [d["field"] for d in answer.json()["error"]["details"]] == [member]
-    answer = ada.http.put(path, json=other)
-    assert {d["field"] for d in answer.json()["error"]["details"]} == set(other)
+    # All faults at once.
+    answer = ada.http.put(path, json=other | {"name": "", "last_seq": 1})
+    assert {d["field"] for d in answer.json()["error"]["details"]} == {"name", "last_seq", *other}
+    for value in (None, "x", -1, 10**9):
+        assert ada.http.put(path, json={"last_seq": value}).status_code == 422
     assert ada.http.get(path).json()["data"] == view
     # What was read may be sent back.
     assert ada.http.put(path, json=view | {"id": str(room), "name": "another"}).json()["data"] == view | {"name": "another"}
@@ -270,6 +282,9 @@ def test_what_cannot_be_changed(server):
     assert [r["entity_UUID"] for r in ada.http.get(path + "/members").json()["data"] if r["entity_UUID"] == bob.id] == []
     answer = ada.http.put(path + "/members", json=rule | {"accepted": False})
     assert answer.json()["data"] == rule | {"accepted": False}
+    # Nobody is asked about a ban.
+    answer = ada.http.put(path + "/members", json=rule | {"accepted": False, "permissions": "b"})
+    assert answer.json()["data"] == rule | {"accepted": True, "permissions": "b"}
 
 
 def test_who_is_in_by_an_entity_cannot_leave_by_declining(server):

@@ -408,6 +408,13 @@ import Testing
           "entry", "attachment_not_found", "entry", "entry", "conflict", "attachment_not_found",
         ])
       #expect(things.calls.current == 1, "one call for all of a commit")
+      // What is in the log already claims nothing again, and is no other message than it was.
+      let retries = await world.submit([
+        world.draft(room, "song", type: .audio, clientID: "s"),
+        world.draft(room, "cat", type: .image, clientID: "s"),
+      ])
+      #expect(retries.map(outcome) == ["known 3 song", "conflict"])
+      #expect(things.calls.current == 1)
       let rows = try await world.database.read {
         try await $0.query("SELECT name, message FROM things ORDER BY name")
       }

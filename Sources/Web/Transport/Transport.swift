@@ -67,6 +67,8 @@ final class Transport {
   private struct Chunk {
     let bytes: SharedBytes
     var offset: Int
+    /// Whether the frame that `offset` is in may have left in part.
+    var hasBegun: Bool
   }
 
   /// How long a peer may take to read our last bytes, and then to close, before it is cut.
@@ -93,10 +95,12 @@ final class Transport {
   func write(_ bytes: UnsafeRawBufferPointer) {
     guard !bytes.isEmpty, canWrite else { return }
     if mustQueue {
-      enqueue(SharedBytes([UInt8](bytes)), from: 0)
+      enqueue(SharedBytes([UInt8](bytes)), from: 0, hasBegun: false)
     } else {
       writeNow(bytes) { sent in
-        enqueue(SharedBytes([UInt8](UnsafeRawBufferPointer(rebasing: bytes[sent...]))), from: 0)
+        enqueue(
+          SharedBytes([UInt8](UnsafeRawBufferPointer(rebasing: bytes[sent...]))), from: 0,
+          hasBegun: sent > 0)
       }
     }
   }
@@ -105,12 +109,14 @@ final class Transport {
   @inline(__always)
   func write(_ shared: SharedBytes, from offset: Int) {
     guard offset < shared.count, canWrite else { return }
+    // Whoever calls may have sent what stands before `offset`.
+    let hasBegun = offset > 0
     if mustQueue {
-      enqueue(shared, from: offset)
+      enqueue(shared, from: offset, hasBegun: hasBegun)
     } else {
       shared.bytes.withUnsafeBytes {
         writeNow(UnsafeRawBufferPointer(rebasing: $0[offset...])) { sent in
-          enqueue(shared, from: offset + sent)
+          enqueue(shared, from: offset + sent, hasBegun: hasBegun || sent > 0)
         }
       }
     }
@@ -148,9 +154,9 @@ final class Transport {
     }
   }
 
-  private func enqueue(_ bytes: SharedBytes, from offset: Int) {
+  private func enqueue(_ bytes: SharedBytes, from offset: Int, hasBegun: Bool) {
     outlet.blockers.insert(.queued)
-    queue.append(Chunk(bytes: bytes, offset: offset))
+    queue.append(Chunk(bytes: bytes, offset: offset, hasBegun: hasBegun))
     queuedHere += bytes.count - offset
     lws_callback_on_writable(wsi)
   }
@@ -158,14 +164,14 @@ final class Transport {
   /// What is queued may leave again. Also where nothing is: whoever waits for that is told.
   func resumeWriting() { if let wsi { lws_callback_on_writable(wsi) } }
 
-  /// Forgets what waits here, for a reader that will not get it any more. The first chunk stays,
-  /// since its beginning may have left: the stream remains whole frames.
+  /// Forgets what waits here, for a reader that will not get it any more. What has left in part stays:
+  /// the stream remains whole frames.
   func discardQueue() {
     guard queueHead < queue.count else { return }
-    let first = queue[queueHead]
-    queue = [first]
+    queue = queue[queueHead...].prefix(1).filter(\.hasBegun)
     queueHead = 0
-    queuedHere = first.bytes.count - first.offset
+    queuedHere = queue.reduce(0) { $0 + $1.bytes.count - $1.offset }
+    if !mustQueue { outlet.blockers.remove(.queued) }
   }
 
   // MARK: Reading
@@ -261,6 +267,7 @@ final class Transport {
           isBlocked = true
           queueHead -= 1
           queue[queueHead].offset = chunk.offset + sent
+          if sent > 0 { queue[queueHead].hasBegun = true }
           queuedHere += chunk.bytes.count - chunk.offset - sent
         }
       }

@@ -117,7 +117,8 @@ final class WebSocketConnection: TransportHandler {
     }
   }
 
-  /// Ends at once, with this frame as the last. What may not be written now never is.
+  /// Ends at once, with this frame as the last. What waits and may not be written now never is, but for
+  /// the rest of what has left in part.
   private func finish(_ last: [UInt8]) {
     if !mayWrite { transport.discardQueue() }
     transport.write(last)
