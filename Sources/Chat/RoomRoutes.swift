@@ -10,6 +10,7 @@ package struct RoomRoutes: Sendable {
   private let history: MessageHistory
   private let maximumJSONDepth: Int
   private let audit: Audit
+  private let pages = AsyncSemaphore(permits: pagesAtOnce)
 
   package init(rooms: Rooms, history: MessageHistory, maximumJSONDepth: Int, audit: Audit) {
     self.rooms = rooms
@@ -252,6 +253,12 @@ package struct RoomRoutes: Sendable {
 
   private func messages(_ request: AuthenticatedRequest, _ id: RoomID) async throws -> Response {
     let selection = try await form(of: request, id, .read) { try self.selection(request) }
+    return try await pages.withPermit { try await page(of: id, selection, request) }
+  }
+
+  private func page(
+    of id: RoomID, _ selection: MessageHistory.Selection, _ request: AuthenticatedRequest
+  ) async throws -> Response {
     let caller = request.caller
     let found = try await history.messages(in: id, as: caller, selection)
     var page = ListPage()
@@ -270,6 +277,8 @@ package struct RoomRoutes: Sendable {
     return page.finish(nextCursor: hasMore ? last.map { String($0) } : nil)
   }
 
+  /// Pages of messages that are read and written at the same time: each takes a few MiB meanwhile.
+  private static let pagesAtOnce = 8
   /// Bytes of a page that are written in one turn of the loop.
   private static let bytesPerTurn = 128 * 1024
 }

@@ -432,7 +432,8 @@ package final class Rooms: Sendable {
       }
       let waiting = room.rules.filter { rule in
         !rule.isAccepted
-          && (forEntity ? caller.isOf(rule.subject) : rule.subject == caller.userID.uuid)
+          && (forEntity
+            ? room.type == .group && caller.isOf(rule.subject) : rule.subject == caller.userID.uuid)
       }
       guard let first = waiting.first else {
         let isMember = RuleEngine.standing(of: caller, in: room).isMember

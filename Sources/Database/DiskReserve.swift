@@ -1,12 +1,13 @@
 internal import Basics
 internal import Synchronization
 
-/// Watches the free space below a directory. Looks at most once a second.
+/// Watches the free space below a directory. Looks once a second, and sooner where much was written.
 package final class DiskReserve: Sendable {
   private let path: String
   private let reserve: Int64
   private struct State {
     var checkedAt: Int64 = .min
+    var owed: Int64 = 0
     var isLow = false
   }
   private let state = Mutex(State())
@@ -16,15 +17,18 @@ package final class DiskReserve: Sendable {
     self.reserve = reserve
   }
 
-  /// Whether less than the reserve is free. A directory that cannot be asked counts as full.
-  package var isLow: Bool {
+  /// Whether less than the reserve is free, when these bytes have been written as well that are to be
+  /// written in any case. A directory that cannot be asked counts as full.
+  package func isLow(owing owed: Int64) -> Bool {
     let now = Monotonic.milliseconds
     return state.withLock { state in
-      if now - 1000 >= state.checkedAt {
+      let hasMoved = (owed - state.owed).magnitude > UInt64(reserve / 8)
+      if now - 1000 >= state.checkedAt || hasMoved {
         state.checkedAt = now
+        state.owed = owed
         // The writes that follow would fail and say why; refusing them first keeps log-out working.
         let free = (try? FileSystem.freeBytes(path)) ?? 0
-        state.isLow = free < reserve
+        state.isLow = free - owed < reserve
       }
       return state.isLow
     }

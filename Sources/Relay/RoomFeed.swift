@@ -507,7 +507,12 @@ struct RoomFeed {
 
   private mutating func headSeen(_ seq: Int64, asOf: Int64) -> [Output] {
     if seq < asOf { return rewind(to: seq) }
-    guard case .live(_, let lastSeq) = state, seq > lastSeq, gapEnd == nil else { return [] }
+    guard case .live(_, let lastSeq) = state, seq > lastSeq else { return [] }
+    if let end = gapEnd {
+      // It is being filled already, and that goes on to here.
+      gapEnd = max(end, seq)
+      return []
+    }
     gapEnd = seq
     // What was just committed is on its way here: it is given the time that a gap has.
     return [.waitForGap(isRetry: false)]

@@ -18,7 +18,7 @@ package final class MartletServer: Sendable {
   private let health = Health()
   private let group: LoopGroup
   private let hashing: Lane
-  private let compressing = Lane(name: "gzip", threads: 1, maximumWaiting: 64)
+  private let compressing = Lane(name: "gzip", threads: 1, maximumWaiting: 8)
   private let openFileLimit: Int
 
   package init(settings: Settings, log: Log) {

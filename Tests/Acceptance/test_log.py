@@ -66,15 +66,20 @@ def test_a_page_ends_before_a_mebibyte(server):
     assert [message["seq"] for message in answer["data"]] == [6, 5, 4, 3] and answer["meta"]["next_cursor"] == "3"
 
 
-def test_many_pages_that_nobody_reads(fresh):
+@pytest.mark.parametrize(
+    "data, fields",
+    [("x" * LARGE, ""), ("\x01" * 21_000, ""), ("\x01" * 21_000, "Accept-Encoding: gzip\r\n")],
+    ids=["large", "escaped", "escaped and compressed"],
+)
+def test_many_pages_that_nobody_reads(fresh, data, fields):
     """Sixty clients ask for pages of large messages and read nothing; others do not notice."""
     server = fresh(MARTLET_LOOPS=2)
     ada = server.person()
     room = ada.room()
-    fill(server, ada, room, 200, "x" * LARGE)
+    fill(server, ada, room, 200, data)
     before = resident(server)
     request = (
-        f"GET /rooms/{room}/messages?limit=200 HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {ada.token}\r\n\r\n"
+        f"GET /rooms/{room}/messages?limit=200 HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {ada.token}\r\n{fields}\r\n"
     ).encode()
     clients = [server.raw() for _ in range(60)]
     slowest = highest = 0

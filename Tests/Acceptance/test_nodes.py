@@ -94,6 +94,22 @@ def test_an_ack_follows_its_broadcast_on_every_node(nodes):
         assert second.until("ack") == ack
 
 
+def test_many_retries_at_once_on_another_node(nodes):
+    ada, at_second = person(nodes)
+    room = ada.room()
+    with ada.relay() as first, at_second() as second:
+        acks = []
+        for number in range(12):
+            first.say(room, f"{number}", f"k{number}")
+            first.until("text")
+            acks.append(first.until("ack"))
+        for number in range(12):
+            second.say(room, f"{number}", f"k{number}")
+        frames = [second.receive() for _ in range(24)]
+        assert [f["seq"] for f in frames if f["type"] == "text"] == list(range(1, 13))
+        assert [f for f in frames if f["type"] == "ack"] == acks
+
+
 def test_a_client_that_is_ahead_of_its_new_node_resumes(nodes):
     ada, at_second = person(nodes)
     room = ada.room()

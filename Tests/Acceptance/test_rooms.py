@@ -251,6 +251,18 @@ def test_a_room_for_two_of_someone_who_is_an_entity(server):
     assert ada.rule(room, eve, "rw").json()["error"]["code"] == "room_full"
 
 
+@pytest.mark.parametrize("accepted", [True, False])
+def test_nobody_answers_for_a_person_by_an_entity_in_a_room_for_two(server, accepted):
+    ada, bob = server.person(), server.person()
+    eve = Person(server, uuid.uuid4(), bob.id)
+    room = ada.room("user2user", invite=True)
+    assert ada.rule(room, bob, "rw").json()["data"]["accepted"] is False
+    answer = eve.http.put(f"/rooms/{room}/invitation", json={"accepted": accepted, "use_parent_entity": True})
+    assert answer.status_code == 404
+    assert [i["room_id"] for i in bob.http.get("/v1/me/invitations").json()["data"]] == [room]
+    assert bob.http.put(f"/rooms/{room}/invitation", json={"accepted": True}).status_code == 200
+
+
 def test_what_cannot_be_changed(server):
     entity = uuid.uuid4()
     ada, bob = server.person(entity), server.person()

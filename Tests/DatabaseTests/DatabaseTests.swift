@@ -18,6 +18,16 @@ import Testing
           """))
   ]
 
+  @Test func `what must be written in any case counts as written`() throws {
+    let free = try FileSystem.freeBytes("/tmp")
+    let disk = DiskReserve(path: "/tmp", reserve: 64 << 20)
+    #expect(!disk.isLow(owing: 0))
+    // Looked at again at once, since so much came.
+    #expect(disk.isLow(owing: free))
+    #expect(!disk.isLow(owing: 0))
+    #expect(DiskReserve(path: "/nowhere", reserve: 1).isLow(owing: 0))
+  }
+
   @Test(arguments: DatabaseKind.allCases)
   func `values come back as they went in`(kind: DatabaseKind) async throws {
     let database = try TestDatabase(kind).open(Self.migrations)

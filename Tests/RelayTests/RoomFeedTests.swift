@@ -490,6 +490,18 @@ import Testing
     #expect(words(feed.handle(.entry(Self.entry(3)))) == ["publish 3"])
   }
 
+  @Test func `a higher head while a gap is filled is filled as well`() {
+    var feed = liveFeed(3)
+    #expect(words(feed.handle(.head(4, asOf: 0))) == ["wait"])
+    #expect(words(feed.handle(.head(6, asOf: 0))) == [])
+    #expect(words(feed.handle(.head(5, asOf: 0))) == [])
+    #expect(words(feed.handle(.gapTimeout)) == ["gap 3 6"])
+    #expect(words(feed.handle(.head(7, asOf: 0))) == [])
+    let found = (4...6).map { Self.entry($0) }
+    #expect(
+      words(feed.handle(.gapRead(found))) == ["publish 4", "publish 5", "publish 6", "gap 6 7"])
+  }
+
   @Test func `a gap that the log does not have is none`() {
     var feed = liveFeed(3)
     #expect(words(feed.handle(.head(9, asOf: 3))) == ["wait"])

@@ -74,6 +74,9 @@ final class SQLiteCheckpointer: @unchecked Sendable {
     thread = Thread(name: "checkpointer") { self.run() }
   }
 
+  /// What is to be copied yet: at most so many bytes may the database file grow by it.
+  var owedBytes: Int64 { Int64(monitor.locked { state.left } * Self.pageBytes) }
+
   func stop() {
     monitor.locked {
       state.isStopping = true

@@ -169,7 +169,7 @@ package final class SQLiteDatabase: SQLDatabase {
     {
       return .unavailable
     }
-    if disk.isLow { return .diskLow }
+    if disk.isLow(owing: checkpointer.owedBytes) { return .diskLow }
     // Takes the write lock and gives it back: nothing is written.
     do { try await write(.essential) { _ in } } catch { return .locked }
     return .writable

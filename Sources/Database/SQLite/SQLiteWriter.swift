@@ -211,7 +211,12 @@ final class SQLiteWriter: @unchecked Sendable {
 
   /// Those of the transactions that may grow the data now; the others are told.
   private func allowed(_ transactions: [Pending]) -> [Pending] {
-    let isDiskLow = disk.isLow
+    var isDiskLow = disk.isLow(owing: checkpointer.owedBytes)
+    if isDiskLow, !wasDiskLow, checkpointer.owedBytes > 0 {
+      // The log may owe less than it seems: many of its pages are one page of the file.
+      checkpointer.help(on: connection)
+      isDiskLow = disk.isLow(owing: checkpointer.owedBytes)
+    }
     if isDiskLow != wasDiskLow {
       wasDiskLow = isDiskLow
       log.record(isDiskLow ? .error : .notice, isDiskLow ? "disk_low" : "disk_no_longer_low", [:])

@@ -43,23 +43,24 @@ package struct Compression: Middleware {
     do { return try await lane.run { _ in gzip(body) } } catch { return nil }
   }
 
-  /// Nil where zlib has no memory.
+  /// Nil where that would be no smaller, or zlib has no memory.
   private func gzip(_ body: [UInt8]) -> [UInt8]? {
     var stream = z_stream()
     guard martlet_deflate_init_gzip(&stream, 5) == Z_OK else { return nil }
     defer { deflateEnd(&stream) }
-    var input = body
-    var output = [UInt8](repeating: 0, count: Int(deflateBound(&stream, UInt(body.count))))
-    let status = input.withUnsafeMutableBufferPointer { source in
-      output.withUnsafeMutableBufferPointer { target in
-        stream.next_in = source.baseAddress
+    // What would be larger than the body is of no use.
+    let output = [UInt8](unsafeUninitializedCapacity: body.count) { target, count in
+      body.withUnsafeBufferPointer { source in
+        // zlib only reads its input, whatever its header says.
+        stream.next_in = UnsafeMutablePointer(mutating: source.baseAddress)
         stream.avail_in = UInt32(source.count)
         stream.next_out = target.baseAddress
         stream.avail_out = UInt32(target.count)
-        return deflate(&stream, Z_FINISH)
+        count = deflate(&stream, Z_FINISH) == Z_STREAM_END ? Int(stream.total_out) : 0
       }
     }
-    guard status == Z_STREAM_END else { return nil }
-    return Array(output.prefix(Int(stream.total_out)))
+    if output.isEmpty { return nil }
+    // A copy of its own size: the other has room for the body.
+    return output.withUnsafeBufferPointer { Array($0) }
   }
 }

@@ -1,0 +1,45 @@
+internal import Synchronization
+
+/// Lets a few tasks at a time do what takes much memory; the others wait, first come, first served.
+package final class AsyncSemaphore: Sendable {
+  private struct State {
+    var free: Int
+    var waiting = Queue<CheckedContinuation<Void, Never>>()
+  }
+  private let state: Mutex<State>
+
+  package init(permits: Int) { state = Mutex(State(free: permits)) }
+
+  /// Runs `body` when there is a permit. Throws `CancellationError` where the task was cancelled until
+  /// then, and what `body` throws.
+  package func withPermit<Result>(_ body: () async throws -> Result) async throws -> Result {
+    await take()
+    defer { giveBack() }
+    try Task.checkCancellation()
+    return try await body()
+  }
+
+  private func take() async {
+    await withCheckedContinuation { continuation in
+      let isFree = state.withLock { state in
+        guard state.free > 0 else {
+          state.waiting.append(continuation)
+          return false
+        }
+        state.free -= 1
+        return true
+      }
+      if isFree { continuation.resume() }
+    }
+  }
+
+  private func giveBack() {
+    let next = state.withLock { state in
+      let next = state.waiting.popFirst()
+      // The permit of who is done goes to who waits.
+      if next == nil { state.free += 1 }
+      return next
+    }
+    next?.resume()
+  }
+}
