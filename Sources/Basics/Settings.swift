@@ -252,7 +252,7 @@ extension Settings {
     },
     entry(
       "DISK_RESERVE_BYTES", "67108864",
-      "Below so much free disk, messages and other growth are refused with 503."
+      "Below so much free disk, messages and other growth are refused with 503. What SQLite's log has still to copy counts as used."
     ) { $1.diskReserveBytes = try integer($0, 0...1 << 50) },
     entry("READERS", "2", "Threads that read the embedded database.") {
       $1.readers = try integer($0, 1...64)
