@@ -1,7 +1,9 @@
 package import Basics
 
 /// An entry on its way into the log: checked for form, with the id it will have.
-package struct Draft: Sendable {
+///
+/// Immutable and shared by reference: it is handed on several times before it is in the log.
+package final class Draft: Sendable {
   /// What the writer's right rests on, as it was checked before the draft was handed over. The log
   /// looks again, inside its commit, whether all of it still holds.
   package struct Grant: Sendable, Equatable {
@@ -40,7 +42,7 @@ package struct Draft: Sendable {
   package let body: EntryBody
   /// What the sender calls it; the key of a retry is (room, sender, client id).
   package let clientID: String?
-  package var access: Access
+  package let access: Access
   /// Which socket hears of the outcome; nil where whoever appends takes it from the appender.
   package let origin: Origin?
 
@@ -56,6 +58,13 @@ package struct Draft: Sendable {
     self.clientID = clientID
     self.access = access
     self.origin = origin
+  }
+
+  /// The same draft, checked again.
+  package func with(_ access: Access) -> Draft {
+    Draft(
+      id: id, roomID: roomID, channelID: channelID, from: from, body: body, clientID: clientID,
+      access: access, origin: origin)
   }
 
   /// What it takes of memory while it waits, about.

@@ -288,9 +288,7 @@ final class NanoSession: WebSocketHandler, RoomListener {
             reply(.notAuthorized)
             continue
           }
-          var again = draft
-          again.access = .granted(grant)
-          submit(again)
+          submit(draft.with(.granted(grant)))
         case .success(nil): reply(.notAuthorized)
         case .failure: reply(.unavailable)
         }

@@ -350,9 +350,7 @@ final class RelaySession: WebSocketHandler, RoomListener {
         switch result {
         case _ where isHopeless: failed(draft, .unavailable)
         case .success(let room?):
-          var again = draft
-          again.access = Self.access(caller, room)
-          submit(again)
+          submit(draft.with(Self.access(caller, room)))
         case .success(nil): failed(draft, .roomNotFound)
         case .failure(let error): failed(draft, error.code)
         }
