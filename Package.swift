@@ -77,7 +77,8 @@ let package = Package(
     testTarget(
       "ChatTests", ["Access", "Accounts", "Basics", "Chat", "Database", "Events", "TestSupport"]),
     testTarget(
-      "RelayTests", ["Access", "Basics", "Chat", "EventLoop", "Events", "Relay", "TestSupport"]),
+      "RelayTests",
+      ["Access", "Basics", "Chat", "EventLoop", "Events", "Relay", "TestSupport", "Web"]),
     testTarget(
       "FuzzTests", ["Access", "Accounts", "Basics", "Crypto", "Relay", "TestSupport", "Web"]),
   ],

@@ -1,4 +1,5 @@
 package import Basics
+internal import Synchronization
 
 /// One line of a room's log, committed. Immutable and shared by reference on its way to the sockets.
 package final class Entry: Sendable {
@@ -17,6 +18,7 @@ package final class Entry: Sendable {
   /// How many messages the room has up to and including this entry: what unread counts from.
   package let ordinal: Int64
   package let body: EntryBody
+  private let encoded = Mutex<[UInt8]?>(nil)
 
   package init(
     roomID: RoomID, seq: Int64, id: MessageID, from: UserID?, channelID: String, ts: Timestamp,
@@ -31,6 +33,13 @@ package final class Entry: Sendable {
     self.clientID = clientID
     self.ordinal = ordinal
     self.body = body
+  }
+
+  /// The entry as it is delivered, where an event loop has made that already: so that the others need
+  /// not. Its meaning is theirs.
+  package var encodedFrame: [UInt8]? {
+    get { encoded.withLock { $0 } }
+    set { encoded.withLock { $0 = newValue } }
   }
 
   /// What it takes of memory, about: what every bound in bytes counts.

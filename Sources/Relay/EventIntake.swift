@@ -59,6 +59,9 @@ final class EventIntake {
     }
   }
 
+  /// Whether an entry of the room need not wait here.
+  func mayPass(_ room: RoomID) -> Bool { isOpen && (rooms.isEmpty || !rooms.contains(room)) }
+
   private func holdsAnything(of room: RoomID) -> Bool {
     heldByRoom[room] != nil || held.events.contains { Self.room(of: $0) == room }
   }

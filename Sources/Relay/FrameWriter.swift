@@ -65,8 +65,34 @@ struct FrameWriter {
     }
   }
 
-  /// An entry, as all but its sender see it; with `client_id` as the sender's sockets do.
-  mutating func relayEntry(_ entry: Entry, withClientID: Bool) -> [UInt8] {
+  /// An entry, as all but its sender see it. Where it is shared with the other loops it is made once for
+  /// all of them.
+  mutating func relayEntry(_ entry: Entry, isShared: Bool) -> [UInt8] {
+    if let frame = entry.encodedFrame { return frame }
+    let frame = encode(entry)
+    if isShared { entry.encodedFrame = frame }
+    return frame
+  }
+
+  /// An entry as its sender's sockets see it: the same with its `client_id`, if it has one.
+  mutating func relayEntryForSender(_ entry: Entry, isShared: Bool) -> [UInt8] {
+    let frame = relayEntry(entry, isShared: isShared)
+    guard let clientID = entry.clientID, !entry.body.isUnknown else { return frame }
+    writer.removeAll()
+    writer.object { $0.member("client_id", clientID) }
+    // `{...}` and `{"client_id":...}` are `{...,"client_id":...}`.
+    let object = frame[WebSocketFrames.headerBytes(of: frame)...].dropLast()
+    let member = writer.bytes.dropFirst()
+    var joined: [UInt8] = []
+    joined.reserveCapacity(object.count + member.count + 11)
+    WebSocketFrames.appendTextHeader(count: object.count + 1 + member.count, to: &joined)
+    joined.append(contentsOf: object)
+    joined.append(UInt8(ascii: ","))
+    joined.append(contentsOf: member)
+    return joined
+  }
+
+  private mutating func encode(_ entry: Entry) -> [UInt8] {
     frame { writer in
       switch entry.body {
       case .message(let content):
@@ -90,9 +116,6 @@ struct FrameWriter {
       case .unknown: writer.place("unknown", entry)
       }
       writer.member("ts", entry.ts)
-      if withClientID, let clientID = entry.clientID, !entry.body.isUnknown {
-        writer.member("client_id", clientID)
-      }
     }
   }
 

@@ -443,9 +443,11 @@ final class RelaySession: WebSocketHandler, RoomListener {
 
   func replay(_ entries: [Entry]) {
     for entry in entries {
-      feeds.send(
-        feeds.frames.relayEntry(entry, withClientID: entry.from == caller?.userID), to: self,
-        of: entry.roomID)
+      let frame =
+        entry.from == caller?.userID
+        ? feeds.frames.relayEntryForSender(entry, isShared: false)
+        : feeds.frames.relayEntry(entry, isShared: false)
+      feeds.send(frame, to: self, of: entry.roomID)
     }
   }
 

@@ -214,6 +214,17 @@ struct RoomFeed {
     }
   }
 
+  /// The common case of `entry`: true where it is the next, nobody is being made whole, and all that there
+  /// is to do is to publish it. False, and nothing has changed, where `handle` is to be asked.
+  mutating func deliverNext(_ entry: Entry) -> Bool {
+    guard case .live(let room, let lastSeq) = state, entry.seq == lastSeq + 1, replays.isEmpty,
+      ahead.isEmpty, headChecks.isEmpty
+    else { return false }
+    state = .live(room, lastSeq: entry.seq)
+    lastID = entry.id
+    return true
+  }
+
   // MARK: Coming and going
 
   private mutating func ask(

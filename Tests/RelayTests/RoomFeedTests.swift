@@ -71,6 +71,10 @@ import Testing
     mutating func pick(_ count: Int) -> Int { Int(random.next() % UInt64(count)) }
 
     mutating func feed(_ input: RoomFeed.Input) {
+      if case .entry(let entry) = input, feed.deliverNext(entry) {
+        carryOut(.publish(entry))
+        return
+      }
       for output in feed.handle(input) { carryOut(output) }
     }
 

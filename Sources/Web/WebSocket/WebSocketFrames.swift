@@ -12,6 +12,16 @@ package enum WebSocketFrames {
     output.append(contentsOf: payload)
   }
 
+  /// How many bytes of a whole frame stand before its payload.
+  package static func headerBytes(of frame: [UInt8]) -> Int {
+    guard frame.count > 1 else { return 0 }
+    return switch frame[1] {
+    case 126: 4
+    case 127: 10
+    default: 2
+    }
+  }
+
   static func control(opcode: UInt8, _ payload: [UInt8]) -> [UInt8] {
     var frame: [UInt8] = []
     // Control frames hold 125 bytes at most; a peer's ping was checked to.

@@ -1,0 +1,49 @@
+import Basics
+import Events
+import Testing
+import Web
+
+@testable import Relay
+
+@Suite struct FrameWriterTests {
+  private func entry(_ data: String, clientID: String?) -> Entry {
+    Entry(
+      roomID: RoomID(7), seq: 3, id: .make(), from: .make(), channelID: "7",
+      ts: Timestamp(milliseconds: 0), clientID: clientID, ordinal: 3,
+      body: .message(MessageContent(type: .text, data: data)))
+  }
+
+  /// The object in a whole text frame whose header says the length that it has.
+  private func object(_ frame: [UInt8]) throws -> JSONObject {
+    let header = WebSocketFrames.headerBytes(of: frame)
+    var expected: [UInt8] = []
+    WebSocketFrames.appendTextHeader(count: frame.count - header, to: &expected)
+    #expect(Array(frame[..<header]) == expected)
+    return try #require(try JSONParser.parse(Array(frame[header...])).object)
+  }
+
+  /// Around the lengths at which a header grows.
+  @Test(arguments: [0, 1, 40, 60, 65_200, 65_300, 65_400, 70_000], [true, false])
+  func `the sender sees the same with its client id`(count: Int, isShared: Bool) throws {
+    for extra in 0..<40 {
+      var frames = FrameWriter()
+      let entry = entry(String(repeating: "x", count: count + extra), clientID: "a\"b\u{1F600}")
+      let others = try object(frames.relayEntry(entry, isShared: isShared))
+      let own = try object(frames.relayEntryForSender(entry, isShared: isShared))
+      #expect(others["client_id"] == nil)
+      #expect(own["client_id"]?.string == entry.clientID)
+      for name in ["type", "channel_id", "room_id", "seq", "id", "from", "to", "data", "ts"] {
+        #expect(others[name] != nil && others[name] == own[name])
+      }
+      #expect((entry.encodedFrame != nil) == isShared)
+    }
+  }
+
+  @Test func `who has no client id sees what all see`() {
+    var frames = FrameWriter()
+    let entry = entry("x", clientID: nil)
+    #expect(
+      frames.relayEntryForSender(entry, isShared: true)
+        == frames.relayEntry(entry, isShared: true))
+  }
+}
