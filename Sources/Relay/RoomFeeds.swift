@@ -14,7 +14,7 @@ final class RoomFeeds {
   let log: LogReader
   let directory: RoomDirectory
   let services: RelayServices
-  private let memberships: any Memberships
+  let memberships: any Memberships
   private let node: NodeID
   private let metrics: LiveMetrics
   private let relayMetrics: RelayMetrics
@@ -23,12 +23,12 @@ final class RoomFeeds {
   var rooms: [RoomID: ServedRoom] = [:]
   /// How often `rooms` began anew: what was read for an earlier one is of no use.
   private(set) var generation = 0
-  private var listeners = ListenerIndex()
+  private(set) var listeners = ListenerIndex()
   /// Rooms that this loop serves: their events wait until they are read.
   private let servedRooms: Reloads<RoomID, Room>
   /// Rooms that nobody hears here, read for those who follow all rooms: nothing waits for them.
   private let otherRooms: Reloads<RoomID, Room>
-  private let accounts: Reloads<UserID, Affiliations>
+  let accounts: Reloads<UserID, Affiliations>
   private let intake: EventIntake
   private lazy var replays = Replays(feeds: self)
 
@@ -384,65 +384,6 @@ final class RoomFeeds {
       }
     }
     offer(room)
-  }
-
-  // MARK: What people belong to
-
-  private func affiliationsChanged(_ user: UserID, _ version: Int64) {
-    guard !listeners.of(user).isEmpty else { return }
-    if let known = memberships.current(user), known.version >= version {
-      tell(user, known)
-      return
-    }
-    accounts.read(user, version: version)
-  }
-
-  private func tell(_ user: UserID, _ affiliations: Affiliations) {
-    for number in listeners.of(user).sorted() {
-      listeners[number]?.affiliationsChanged(affiliations)
-    }
-  }
-
-  /// Tells those who may answer of a rule that waits. A signal only: who misses it finds the invitation
-  /// in the list.
-  private func invited(_ subject: UUID, to id: RoomID, _ version: Int64) {
-    let numbers = listeners.meant(by: subject)
-    guard !numbers.isEmpty else { return }
-    let feeds = LoopBound(self, on: loop)
-    loop.task { [directory, logger] in
-      do {
-        guard let room = try await directory.room(id, atLeast: version) else { return }
-        feeds.value.tell(numbers, of: subject, in: room)
-      } catch {
-        logger.warning("room_not_read", ["room_id": .init(id), "cause": .init("\(error)")])
-      }
-    }
-  }
-
-  private func tell(_ numbers: Set<UInt64>, of subject: UUID, in room: Room) {
-    for number in numbers.sorted() {
-      guard let listener = listeners[number], let caller = listener.caller,
-        let rule = RuleEngine.invitations(of: caller, to: room).first(where: {
-          $0.subject == subject
-        })
-      else { continue }
-      listener.invited(to: room, rule)
-    }
-  }
-
-  /// Offers a room to those who may read it now.
-  private func offer(_ room: Room) {
-    var numbers = listeners.of(room.ownerUser)
-    for rule in room.rules where rule.isAccepted {
-      numbers.formUnion(listeners.meant(by: rule.subject))
-    }
-    for number in numbers.sorted() {
-      guard let listener = listeners[number], let caller = listener.caller,
-        !isSubscribed(listener, to: room.id),
-        RuleEngine.standing(of: caller, in: room).permissions.contains(.read)
-      else { continue }
-      listener.offered(room.id)
-    }
   }
 
   // MARK: Carrying out

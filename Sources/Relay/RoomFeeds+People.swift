@@ -1,0 +1,65 @@
+internal import Access
+internal import Basics
+internal import Chat
+internal import EventLoop
+
+/// Who is told what because of who they are: what their account belongs to, rooms that they may read now,
+/// invitations.
+extension RoomFeeds {
+  func affiliationsChanged(_ user: UserID, _ version: Int64) {
+    guard !listeners.of(user).isEmpty else { return }
+    if let known = memberships.current(user), known.version >= version {
+      tell(user, known)
+      return
+    }
+    accounts.read(user, version: version)
+  }
+
+  func tell(_ user: UserID, _ affiliations: Affiliations) {
+    for number in listeners.of(user).sorted() {
+      listeners[number]?.affiliationsChanged(affiliations)
+    }
+  }
+
+  /// Tells those who may answer of a rule that waits. A signal only: who misses it finds the invitation
+  /// in the list.
+  func invited(_ subject: UUID, to id: RoomID, _ version: Int64) {
+    let numbers = listeners.meant(by: subject)
+    guard !numbers.isEmpty else { return }
+    let feeds = LoopBound(self, on: loop)
+    loop.task { [directory, logger] in
+      do {
+        guard let room = try await directory.room(id, atLeast: version) else { return }
+        feeds.value.tell(numbers, of: subject, in: room)
+      } catch {
+        logger.warning("room_not_read", ["room_id": .init(id), "cause": .init("\(error)")])
+      }
+    }
+  }
+
+  private func tell(_ numbers: Set<UInt64>, of subject: UUID, in room: Room) {
+    for number in numbers.sorted() {
+      guard let listener = listeners[number], let caller = listener.caller,
+        let rule = RuleEngine.invitations(of: caller, to: room).first(where: {
+          $0.subject == subject
+        })
+      else { continue }
+      listener.invited(to: room, rule)
+    }
+  }
+
+  /// Offers a room to those who may read it now.
+  func offer(_ room: Room) {
+    var numbers = listeners.of(room.ownerUser)
+    for rule in room.rules where rule.isAccepted {
+      numbers.formUnion(listeners.meant(by: rule.subject))
+    }
+    for number in numbers.sorted() {
+      guard let listener = listeners[number], let caller = listener.caller,
+        !isSubscribed(listener, to: room.id),
+        RuleEngine.standing(of: caller, in: room).permissions.contains(.read)
+      else { continue }
+      listener.offered(room.id)
+    }
+  }
+}
