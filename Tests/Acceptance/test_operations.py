@@ -215,68 +215,66 @@ def test_postgres_goes_away_and_comes_back(tmp_path):
         postgres.remove()
 
 
-def test_sockets_are_answered_while_postgres_is_away(tmp_path):
+@pytest.fixture
+def own_postgres():
+    """A Postgres of a test's own, which it may stop."""
     from postgres import Postgres
 
     postgres = Postgres().start()
-    try:
-        with Server(tmp_path / "data", MARTLET_DATABASE=postgres.database()) as server:
-            ada = server.person()
-            room = ada.room()
-            with ada.relay() as relay, server.chat(ada.token) as chat:
-                chat.send(type="select_room", room_id=room)
-                assert chat.receive()["data"] == "CONNECTED"
-                postgres.stop()
-                # Long enough that nothing is delivered any more.
-                time.sleep(1.5)
-                relay.say(room, "lost", "1")
-                relay.send(type="subscribe", channels=[str(room)], client_id="2")
-                chat.send(type="message", content="lost")
-                chat.send(type="select_room", room_id=room)
-                for client_id in ("1", "2"):
-                    error = relay.receive(10)
-                    assert (error["code"], error["client_id"]) == ("unavailable", client_id)
-                for _ in range(2):
-                    assert chat.receive(10) == {"type": "status", "data": "UNAVAILABLE"}
-                # Who comes now is told what it needs to know.
-                with server.chat() as late:
-                    late.send(type="token", content=ada.token)
-                    assert late.receive(10) == {"type": "status", "data": "UNAVAILABLE"}
-                with server.chat() as late:
-                    late.socket.send("nonsense")
-                    assert late.receive() == {"type": "status", "data": "BADJSON"}
-                    assert late.close_code() == 1003
-                postgres.start()
-                deadline = time.monotonic() + 30
-                while ada.http.get("/readyz").status_code != 200:
-                    assert time.monotonic() < deadline
-                    time.sleep(0.05)
-                # What was refused was not stored.
-                relay.say(room, "kept", "3")
-                assert (relay.until("text")["data"], relay.until("ack")["seq"]) == ("kept", 1)
-                assert chat.receive()["data"]["content"] == "kept"
-    finally:
-        postgres.remove()
+    yield postgres
+    postgres.remove()
 
 
-def test_a_token_that_a_stopped_node_finds_is_served(tmp_path):
-    from postgres import Postgres
-
-    postgres = Postgres().start()
-    try:
-        with Server(tmp_path / "data", MARTLET_DATABASE=postgres.database(), MARTLET_LOOPS="1") as server:
-            ada = server.person()
-            sockets = [server.chat() for _ in range(8)]
-            server.process.send_signal(signal.SIGSTOP)
+def test_sockets_are_answered_while_postgres_is_away(tmp_path, own_postgres):
+    with Server(tmp_path / "data", MARTLET_DATABASE=own_postgres.database()) as server:
+        ada = server.person()
+        room = ada.room()
+        with ada.relay() as relay, server.chat(ada.token) as chat:
+            chat.send(type="select_room", room_id=room)
+            assert chat.receive()["data"] == "CONNECTED"
+            own_postgres.stop()
+            # Long enough that nothing is delivered any more.
             time.sleep(1.5)
-            # They are read before the node knows again who may do what.
-            for socket in sockets:
-                socket.send(type="token", content=ada.token)
-            server.process.send_signal(signal.SIGCONT)
-            for socket in sockets:
-                assert socket.receive() == {"type": "status", "data": "READY"}
-    finally:
-        postgres.remove()
+            relay.say(room, "lost", "1")
+            relay.send(type="subscribe", channels=[str(room)], client_id="2")
+            chat.send(type="message", content="lost")
+            chat.send(type="select_room", room_id=room)
+            for client_id in ("1", "2"):
+                error = relay.receive(10)
+                assert (error["code"], error["client_id"]) == ("unavailable", client_id)
+            for _ in range(2):
+                assert chat.receive(10) == {"type": "status", "data": "UNAVAILABLE"}
+            # Who comes now is told what it needs to know.
+            with server.chat() as late:
+                late.send(type="token", content=ada.token)
+                assert late.receive(10) == {"type": "status", "data": "UNAVAILABLE"}
+            with server.chat() as late:
+                late.socket.send("nonsense")
+                assert late.receive() == {"type": "status", "data": "BADJSON"}
+                assert late.close_code() == 1003
+            own_postgres.start()
+            deadline = time.monotonic() + 30
+            while ada.http.get("/readyz").status_code != 200:
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+            # What was refused was not stored.
+            relay.say(room, "kept", "3")
+            assert (relay.until("text")["data"], relay.until("ack")["seq"]) == ("kept", 1)
+            assert chat.receive()["data"]["content"] == "kept"
+
+
+def test_a_token_that_a_stopped_node_finds_is_served(tmp_path, own_postgres):
+    with Server(tmp_path / "data", MARTLET_DATABASE=own_postgres.database(), MARTLET_LOOPS="1") as server:
+        ada = server.person()
+        sockets = [server.chat() for _ in range(8)]
+        server.process.send_signal(signal.SIGSTOP)
+        time.sleep(1.5)
+        # They are read before the node knows again who may do what.
+        for socket in sockets:
+            socket.send(type="token", content=ada.token)
+        server.process.send_signal(signal.SIGCONT)
+        for socket in sockets:
+            assert socket.receive() == {"type": "status", "data": "READY"}
 
 
 def test_a_short_restart_of_postgres_costs_nobody_a_failure(tmp_path):
