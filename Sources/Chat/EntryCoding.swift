@@ -100,7 +100,11 @@ enum EntryCoding {
     var bytes: [UInt8]
     switch body {
     case .message(let content):
-      bytes = Array(content.type.rawValue.utf8) + [0] + Array(content.data.utf8)
+      bytes = []
+      bytes.reserveCapacity(content.data.utf8.count + 8)
+      bytes.append(contentsOf: content.type.rawValue.utf8)
+      bytes.append(0)
+      bytes.append(contentsOf: content.data.utf8)
     case .edit(let of, let data): bytes = Array("edit\0\(of)\0\(data ?? "")".utf8)
     case .deletion(let of): bytes = Array("delete\0\(of)".utf8)
     case .reaction(let to, let emoji, let isRemoved):

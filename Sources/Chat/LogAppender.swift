@@ -33,9 +33,9 @@ package struct LogAppender: Sendable {
     /// All: for drafts of which some may be in the log already.
     case all
     /// Those that will not be written anyway, and those that claim something. Where any other draft is
-    /// in the log already, writing it breaks a unique index: the transaction fails, and is to be run again with
-    /// `all`. Most commits have no retry in them, and this saves a statement for each of their
-    /// drafts.
+    /// in the log already, or comes twice, writing it breaks a unique index: the transaction fails, and is
+    /// to be run again with `all`. Most commits have no retry in them, and this saves a statement for each
+    /// of their drafts, and remembering it.
     case refused
   }
 
@@ -95,6 +95,15 @@ package struct LogAppender: Sendable {
     var nonMessages: Int64
     let accessVersion: Int64
     var hasMoved = false
+
+    /// Moves on by an entry, and returns itself.
+    mutating func moved(by draft: Draft, at now: Timestamp) -> Head {
+      lastSeq += 1
+      lastTime = max(lastTime, now)
+      if !draft.body.isMessage { nonMessages += 1 }
+      hasMoved = true
+      return self
+    }
   }
 
   /// An entry that is in the log.
@@ -141,6 +150,9 @@ package struct LogAppender: Sendable {
     /// Why a draft will not be written unless it is in the log already; by its place.
     var refusals: [Int: Receipt.Outcome] = [:]
     var known: [Key: Known] = [:]
+    /// Whether each draft that enters is kept in `known`, for one that comes with the same key. Where none
+    /// was looked up, the unique indexes find that.
+    var looksForRepeats = false
     /// What goes with a draft into the log, by its place.
     var claimed: [Int: [Statement]] = [:]
     var statements: [Statement] = []
@@ -219,6 +231,7 @@ package struct LogAppender: Sendable {
       lookUp == .all || run.refusals[$0] != nil || Self.claimed(by: drafts[$0]) != nil
     }
     if asked.isEmpty { return }
+    run.looksForRepeats = true
     let results = try await transaction.pipeline(
       asked.map { index in
         let draft = drafts[index]
@@ -275,26 +288,21 @@ package struct LogAppender: Sendable {
 
   /// Gives a draft its seq, or says why not.
   private func enter(_ draft: Draft, _ index: Int, _ run: inout Run) -> Outcome {
-    let key = Key(draft)
     let digest = draft.clientID == nil ? nil : EntryCoding.digest(draft.body)
-    if let earlier = run.known[key] {
+    if run.looksForRepeats, let earlier = run.known[Key(draft)] {
       return .refused(earlier.digest == digest ? .known(earlier.entry) : .conflict)
     }
     if let refusal = run.refusals[index] { return .refused(refusal) }
-    guard var head = run.heads[draft.roomID], let stored = EntryCoding.columns(of: draft.body)
+    guard let stored = EntryCoding.columns(of: draft.body),
+      let head = run.heads[draft.roomID]?.moved(by: draft, at: run.now)
     else {
       return .refused(.denied(.internalError))
     }
-    head.lastSeq += 1
-    head.lastTime = max(head.lastTime, run.now)
-    if !draft.body.isMessage { head.nonMessages += 1 }
-    head.hasMoved = true
-    run.heads[draft.roomID] = head
     let entry = Entry(
       roomID: draft.roomID, seq: head.lastSeq, id: draft.id, from: draft.from,
       channelID: draft.channelID, ts: head.lastTime, clientID: draft.clientID,
       ordinal: head.lastSeq - head.nonMessages, body: draft.body)
-    run.known[key] = Known(entry: entry, digest: digest)
+    if run.looksForRepeats { run.known[Key(draft)] = Known(entry: entry, digest: digest) }
     run.statements.append(
       Statement(
         Self.entrySQL,

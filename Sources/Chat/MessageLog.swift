@@ -35,7 +35,7 @@ private final class WaitingDrafts: GroupCommitWork {
   private let freshness: Freshness
   private let metrics: ChatMetrics
   private struct State {
-    var drafts = Queue<Draft>()
+    var drafts: [Draft] = []
     var bytes = 0
     /// By room, how many drafts were taken and have not been published.
     var outstanding: [RoomID: Int] = [:]
@@ -69,10 +69,8 @@ private final class WaitingDrafts: GroupCommitWork {
     let bytes = drafts.reduce(0) { $0 + $1.cost }
     let hasRoom = state.withLock { state in
       guard state.bytes + bytes <= Self.maximumWaitingBytes else { return false }
-      for draft in drafts {
-        state.drafts.append(draft)
-        state.outstanding[draft.roomID, default: 0] += 1
-      }
+      state.drafts += drafts
+      for draft in drafts { state.outstanding[draft.roomID, default: 0] += 1 }
       state.bytes += bytes
       return true
     }
@@ -96,13 +94,9 @@ private final class WaitingDrafts: GroupCommitWork {
 
   func takeBatch() -> (any GroupCommitBatch)? {
     let drafts = state.withLock { state in
-      var count = 0
-      let taken = state.drafts.popWhile { draft in
-        count += 1
-        guard count <= Self.batchSize else { return false }
-        state.bytes -= draft.cost
-        return true
-      }
+      let taken = Array(state.drafts.prefix(Self.batchSize))
+      state.drafts.removeFirst(taken.count)
+      state.bytes -= taken.reduce(0) { $0 + $1.cost }
       return taken
     }
     return drafts.isEmpty ? nil : DraftBatch(drafts, of: self, isCareful: isNextCareful())
