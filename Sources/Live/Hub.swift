@@ -21,10 +21,13 @@ package final class Hub {
   private var isTimerArmed = false
   private var nextNumber: UInt64 = 0
   private var slow: [Connection] = []
+  /// Memory for frames of one connection, to be used again.
+  private var spares: [OwnFrames] = []
 
   /// How long a topic waits at most for more that is on its way, so that one `send` carries all of it:
   /// longer than a commit takes on a busy machine.
   private static let gatherNanoseconds: UInt64 = 10_000_000
+  private static let maximumSpares = 64
   /// Buffers that grew beyond this are given back after the turn.
   private static let keptBytes = 256 * 1024
 
@@ -45,13 +48,11 @@ package final class Hub {
     /// Unique on this loop, never reused.
     package let number: UInt64
     /// Frames of this turn that are for this connection alone, with what of its topics goes before.
-    fileprivate var out: [UInt8] = []
-    /// The parts of `out` that are a topic's.
-    fileprivate var parts: [(topic: ObjectIdentifier, range: Range<Int>)] = []
-    /// The topic behind whose frames the last of `out` stands: what is held there holds these too, as
+    fileprivate var own = OwnFrames()
+    /// The topic behind whose frames the last of `own` stands: what is held there holds these too, as
     /// long as a topic may be held.
     fileprivate var follows: Topic?
-    /// When the first of `out` came, by `Monotonic.nanoseconds`.
+    /// When the first of `own` came, by `Monotonic.nanoseconds`.
     fileprivate var pendingSince: UInt64 = 0
     fileprivate var isDirty: Bool { socket.outlet.blockers.contains(.ownFrames) }
 
@@ -60,39 +61,8 @@ package final class Hub {
       self.number = number
     }
 
-    fileprivate func append(_ bytes: some Collection<UInt8>, of topic: Topic?) {
-      if let topic, !bytes.isEmpty {
-        parts.append((ObjectIdentifier(topic), out.count..<(out.count + bytes.count)))
-      }
-      out.append(contentsOf: bytes)
-    }
-
     fileprivate func isHeld(now: UInt64) -> Bool {
-      now < pendingSince &+ Hub.gatherNanoseconds && follows?.isHeld(now: now) == true
-    }
-
-    fileprivate func clear() {
-      out = []
-      parts = []
-      follows = nil
-    }
-
-    /// Takes back what waits here of a topic.
-    fileprivate func discard(_ topic: Topic) {
-      let id = ObjectIdentifier(topic)
-      guard parts.contains(where: { $0.topic == id }) else { return }
-      var kept: [UInt8] = []
-      var keptParts: [(topic: ObjectIdentifier, range: Range<Int>)] = []
-      var position = 0
-      for part in parts {
-        kept += out[position..<part.range.lowerBound]
-        position = part.range.upperBound
-        if part.topic == id { continue }
-        keptParts.append((part.topic, kept.count..<(kept.count + part.range.count)))
-        kept += out[part.range]
-      }
-      kept += out[position...]
-      (out, parts) = (kept, keptParts)
+      follows?.isHeld == true && now < pendingSince &+ Hub.gatherNanoseconds
     }
   }
 
@@ -107,14 +77,16 @@ package final class Hub {
     fileprivate var subscribers: [Subscriber] = []
     /// Position in `subscribers` by connection number.
     fileprivate var positions: [UInt64: Int] = [:]
+    /// Whether the last flush left what it has for the next one.
+    fileprivate var isHeld = false
     private let isExpectingMore: () -> Bool
 
     /// `isExpectingMore` tells whether more is on its way, for which a flush may wait a moment.
     package init(isExpectingMore: @escaping () -> Bool) { self.isExpectingMore = isExpectingMore }
 
-    /// Whether what it has waits for more.
-    fileprivate func isHeld(now: UInt64) -> Bool {
-      isDirty && now < pendingSince &+ Hub.gatherNanoseconds && isExpectingMore()
+    /// Whether what it has is to wait for more.
+    fileprivate func waits(now: UInt64) -> Bool {
+      now < pendingSince &+ Hub.gatherNanoseconds && isExpectingMore()
     }
 
     package var isEmpty: Bool { subscribers.isEmpty }
@@ -164,7 +136,7 @@ package final class Hub {
     _ connection: Connection, from topic: Topic, isRevoked: Bool = false
   ) {
     let dropsWaiting = isRevoked && !gate.isOpen
-    if dropsWaiting { connection.discard(topic) }
+    if dropsWaiting { connection.own.discard(ObjectIdentifier(topic)) }
     guard topic.positions[connection.number] != nil else { return }
     if !dropsWaiting { catchUp(connection, topic) }
     // Catching up does not move subscribers.
@@ -213,14 +185,13 @@ package final class Hub {
       connection.follows = topic
     }
     metrics.framesOut.add()
-    connection.append(frame, of: owner)
-    markDirty(connection)
+    append(frame, of: owner, to: connection)
   }
 
   /// A frame that says nothing of rooms or of others. It leaves also where the gate is closed, unless
   /// something for this connection waits already: then it stands behind that, as with `send`.
   package func answer(_ frame: [UInt8], to connection: Connection, after topic: Topic? = nil) {
-    if gate.isOpen || !connection.out.isEmpty {
+    if gate.isOpen || !connection.own.bytes.isEmpty {
       send(frame, to: connection, after: topic)
     } else if connection.socket.isOpen {
       metrics.framesOut.add()
@@ -231,15 +202,14 @@ package final class Hub {
 
   /// Writes what was sent to this connection alone, now: its socket then tells what must wait.
   package func flush(_ connection: Connection) {
-    guard connection.isDirty, !connection.out.isEmpty, gate.isOpen else { return }
-    connection.out.withUnsafeBytes { connection.socket.send(frames: $0) }
+    guard connection.isDirty, !connection.own.bytes.isEmpty, gate.isOpen else { return }
     // It stays among the dirty ones until the end of the turn, with nothing left to write.
-    connection.clear()
+    write(connection)
   }
 
   /// Bytes that wait for the connection's reader, or for the gate.
   package func queuedBytes(of connection: Connection) -> Int {
-    connection.socket.queuedBytes + connection.out.count
+    connection.socket.queuedBytes + connection.own.bytes.count
   }
 
   /// Moves what the topic has for the connection so far into the connection's own frames.
@@ -247,9 +217,32 @@ package final class Hub {
     guard topic.isDirty, let position = topic.positions[connection.number] else { return }
     let from = topic.offset(of: topic.subscribers[position])
     guard from < topic.batch.count else { return }
-    connection.append(topic.batch[from...], of: topic)
-    markDirty(connection)
+    append(topic.batch[from...], of: topic, to: connection)
     topic.markCaughtUp(position)
+  }
+
+  /// `topic` is the one whose content the bytes are, where they are any's.
+  private func append(
+    _ bytes: some Collection<UInt8>, of topic: Topic?, to connection: Connection
+  ) {
+    if connection.own.bytes.isEmpty { connection.own = spares.popLast() ?? OwnFrames() }
+    connection.own.append(bytes, of: topic.map { ObjectIdentifier($0) })
+    markDirty(connection)
+  }
+
+  /// Writes what is for the connection alone, and keeps the memory for another.
+  private func write(_ connection: Connection) {
+    connection.own.bytes.withUnsafeBytes { connection.socket.send(frames: $0) }
+    clear(connection)
+  }
+
+  private func clear(_ connection: Connection) {
+    var own = OwnFrames()
+    swap(&own, &connection.own)
+    connection.follows = nil
+    guard own.isWorthKeeping, spares.count < Self.maximumSpares else { return }
+    own.removeAll()
+    spares.append(own)
   }
 
   private func markDirty(_ topic: Topic) {
@@ -269,10 +262,7 @@ package final class Hub {
   /// Closes a connection after what was sent to it alone, unless its access was revoked or the gate is
   /// closed. What its topics still hold is not sent.
   package func close(_ connection: Connection, _ code: CloseCode) {
-    if code != .revoked, gate.isOpen {
-      connection.out.withUnsafeBytes { connection.socket.send(frames: $0) }
-    }
-    connection.clear()
+    if code != .revoked, gate.isOpen { write(connection) } else { clear(connection) }
     connection.socket.close(code)
   }
 
@@ -299,12 +289,9 @@ package final class Hub {
     dirtyTopics = []
     var isStopped = false
     for topic in topics {
-      if isStopped || topic.isHeld(now: now) {
-        dirtyTopics.append(topic)
-      } else if !flush(topic) {
-        isStopped = true
-        dirtyTopics.append(topic)
-      }
+      topic.isHeld = isStopped || topic.waits(now: now)
+      if !topic.isHeld, !flush(topic) { isStopped = true }
+      if topic.isDirty { dirtyTopics.append(topic) }
     }
     let connections = dirtyConnections
     dirtyConnections = []
@@ -318,8 +305,7 @@ package final class Hub {
         dirtyConnections.append(connection)
         continue
       }
-      connection.out.withUnsafeBytes { connection.socket.send(frames: $0) }
-      connection.clear()
+      write(connection)
       connection.socket.outlet.blockers.remove(.ownFrames)
       checkQueue(connection)
     }
@@ -366,7 +352,7 @@ package final class Hub {
     _ batch: SharedBytes, from offset: Int, of topic: Topic, to connection: Connection
   ) {
     if connection.isDirty {
-      connection.append(batch.bytes[offset...], of: topic)
+      append(batch.bytes[offset...], of: topic, to: connection)
     } else {
       connection.socket.send(frames: batch, from: offset)
       checkQueue(connection)

@@ -1,5 +1,6 @@
 internal import Access
 internal import Basics
+internal import Live
 
 /// The sockets of one event loop by their number, and by what they may be found by. A value, without a
 /// clock or a loop.
@@ -16,6 +17,16 @@ struct ListenerIndex {
 
   /// The numbers of a user's listeners.
   func of(_ user: UserID) -> Set<UInt64> { byUser[user] ?? [] }
+
+  /// The connections of a user's listeners, the oldest first.
+  func connections(of user: UserID) -> [Hub.Connection] {
+    guard let numbers = byUser[user] else { return [] }
+    // Most have one.
+    if numbers.count == 1, let number = numbers.first {
+      return listeners[number].map { [$0.connection] } ?? []
+    }
+    return numbers.sorted().compactMap { listeners[$0]?.connection }
+  }
 
   /// The numbers of those whom a rule with this subject means: a person, or everyone of an entity.
   func meant(by subject: UUID) -> Set<UInt64> {

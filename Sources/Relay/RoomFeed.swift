@@ -107,7 +107,9 @@ struct RoomFeed {
   func isSubscribed(_ id: SubscriberID) -> Bool { subscribers[id] != nil }
   /// Whether it has not heard all that was published: it waits for the room, or for older entries.
   func isBehind(_ id: SubscriberID) -> Bool {
-    replays[id] != nil || subscribers[id]?.asks.isEmpty == false
+    if !replays.isEmpty, replays[id] != nil { return true }
+    // Where it stands: a copy of the subscriber costs more than the look.
+    return subscribers.index(forKey: id).map { !subscribers.values[$0].asks.isEmpty } ?? false
   }
 
   // MARK: The machine

@@ -489,14 +489,14 @@ final class RoomFeeds {
     metrics.deliveries.add(served.relay.count + served.nano.count)
     if !served.relay.isEmpty {
       let frame = frames.relayEntry(entry, isShared: true)
-      let senders = entry.clientID == nil ? [] : entry.from.map { listeners.of($0) } ?? []
-      if !senders.isEmpty {
-        let connections = senders.sorted().compactMap { listeners[$0]?.connection }
-        hub.publish(
-          frame, to: served.relay, except: connections,
-          theirs: frames.relayEntryForSender(entry, isShared: true))
-      } else {
+      let senders =
+        entry.clientID == nil ? [] : entry.from.map { listeners.connections(of: $0) } ?? []
+      if senders.isEmpty {
         hub.publish(frame, to: served.relay)
+      } else {
+        hub.publish(
+          frame, to: served.relay, except: senders,
+          theirs: frames.relayEntryForSender(entry, isShared: true))
       }
     }
     if !served.nano.isEmpty, let frame = frames.nanoMessage(entry) {

@@ -1,0 +1,37 @@
+/// Frames that wait for one connection alone, and which parts of them are whose: a part can be taken back
+/// as long as it waits.
+struct OwnFrames {
+  private(set) var bytes: [UInt8] = []
+  private var parts: [(owner: ObjectIdentifier, range: Range<Int>)] = []
+
+  /// More than this is given back, not kept for another connection.
+  private static let keptBytes = 16 * 1024
+
+  var isWorthKeeping: Bool { bytes.capacity > 0 && bytes.capacity <= Self.keptBytes }
+
+  mutating func append(_ frames: some Collection<UInt8>, of owner: ObjectIdentifier?) {
+    let begin = bytes.count
+    bytes.append(contentsOf: frames)
+    if let owner, bytes.count > begin { parts.append((owner, begin..<bytes.count)) }
+  }
+
+  /// Takes back what is the owner's.
+  mutating func discard(_ owner: ObjectIdentifier) {
+    guard parts.contains(where: { $0.owner == owner }) else { return }
+    var kept = OwnFrames()
+    var position = 0
+    for part in parts {
+      kept.bytes += bytes[position..<part.range.lowerBound]
+      position = part.range.upperBound
+      if part.owner != owner { kept.append(bytes[part.range], of: part.owner) }
+    }
+    kept.bytes += bytes[position...]
+    self = kept
+  }
+
+  /// Keeps the memory.
+  mutating func removeAll() {
+    bytes.removeAll(keepingCapacity: true)
+    parts.removeAll(keepingCapacity: true)
+  }
+}
