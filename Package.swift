@@ -57,8 +57,13 @@ let package = Package(
         "Access", "Accounts", "Basics", "Chat", "Crypto", "Database", "EventLoop", "Events", "Live",
         "Relay", "Web",
       ]),
+    // With Swift's runtime inside, it runs on machines that have no Swift.
     .executableTarget(
-      name: "martlet", dependencies: ["Basics", "Server"], swiftSettings: settings),
+      name: "martlet", dependencies: ["Basics", "Server"], swiftSettings: settings,
+      linkerSettings: [
+        .unsafeFlags(
+          ["-static-stdlib"], .when(platforms: [.linux], configuration: .release))
+      ]),
     .executableTarget(
       name: "MartletBench", dependencies: ["Basics", "Crypto", "EventLoop"],
       swiftSettings: settings),

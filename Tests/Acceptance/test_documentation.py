@@ -27,6 +27,12 @@ def test_help_names_every_command():
         assert command in text
 
 
+def test_the_binary_needs_no_swift():
+    # As the README says.
+    libraries = subprocess.run(["ldd", BINARY], env={}, capture_output=True, text=True, check=True).stdout
+    assert "libsqlite3" in libraries and "swift" not in libraries
+
+
 def test_readme_walk_works_as_written(tmp_path):
     """Pastes the README's blocks into a shell beside a server on the README's port."""
     import os
