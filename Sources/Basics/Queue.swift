@@ -1,18 +1,17 @@
 /// First in, first out, in an array with a moving beginning: both ends cost amortized constant time.
-/// Inlinable, since it stands on the path of every message.
 package struct Queue<Element> {
-  @usableFromInline var elements: [Element?] = []
-  @usableFromInline var head = 0
+  private var elements: [Element?] = []
+  private var head = 0
 
-  @inlinable package init() {}
+  package init() {}
 
-  @inlinable package var count: Int { elements.count - head }
-  @inlinable package var isEmpty: Bool { head == elements.count }
-  @inlinable package var first: Element? { isEmpty ? nil : elements[head] }
+  package var count: Int { elements.count - head }
+  package var isEmpty: Bool { head == elements.count }
+  package var first: Element? { isEmpty ? nil : elements[head] }
 
-  @inlinable package mutating func append(_ element: Element) { elements.append(element) }
+  package mutating func append(_ element: Element) { elements.append(element) }
 
-  @inlinable package mutating func popFirst() -> Element? {
+  package mutating func popFirst() -> Element? {
     guard !isEmpty else { return nil }
     let element = elements[head]
     // Let go of at once, not when the array is next made shorter.
@@ -29,7 +28,7 @@ package struct Queue<Element> {
   }
 
   /// Takes the elements at the front for which `isWanted` holds, up to the first for which it does not.
-  @inlinable package mutating func popWhile(_ isWanted: (Element) -> Bool) -> [Element] {
+  package mutating func popWhile(_ isWanted: (Element) -> Bool) -> [Element] {
     var taken: [Element] = []
     while let next = first, isWanted(next), let element = popFirst() { taken.append(element) }
     return taken

@@ -96,13 +96,16 @@ package struct LogAppender: Sendable {
     let accessVersion: Int64
     var hasMoved = false
 
-    /// Moves on by an entry, and returns itself.
-    mutating func moved(by draft: Draft, at now: Timestamp) -> Head {
+    /// Moves on by an entry.
+    mutating func append(_ draft: Draft, at now: Timestamp) -> Entry {
       lastSeq += 1
       lastTime = max(lastTime, now)
       if !draft.body.isMessage { nonMessages += 1 }
       hasMoved = true
-      return self
+      return Entry(
+        roomID: draft.roomID, seq: lastSeq, id: draft.id, from: draft.from,
+        channelID: draft.channelID, ts: lastTime, clientID: draft.clientID,
+        ordinal: lastSeq - nonMessages, body: draft.body)
     }
   }
 
@@ -294,14 +297,10 @@ package struct LogAppender: Sendable {
     }
     if let refusal = run.refusals[index] { return .refused(refusal) }
     guard let stored = EntryCoding.columns(of: draft.body),
-      let head = run.heads[draft.roomID]?.moved(by: draft, at: run.now)
+      let entry = run.heads[draft.roomID]?.append(draft, at: run.now)
     else {
       return .refused(.denied(.internalError))
     }
-    let entry = Entry(
-      roomID: draft.roomID, seq: head.lastSeq, id: draft.id, from: draft.from,
-      channelID: draft.channelID, ts: head.lastTime, clientID: draft.clientID,
-      ordinal: head.lastSeq - head.nonMessages, body: draft.body)
     if run.looksForRepeats { run.known[Key(draft)] = Known(entry: entry, digest: digest) }
     run.statements.append(
       Statement(
@@ -310,7 +309,7 @@ package struct LogAppender: Sendable {
           .room(entry.roomID), .integer(entry.seq), .id(entry.id), .integer(stored.code),
           .sender(entry.from), .time(entry.ts), entry.clientID.map { .text($0) } ?? .null,
           digest.map { .uuid($0) } ?? .null, stored.target.map { .integer($0) } ?? .null,
-          .integer(head.nonMessages),
+          .integer(entry.seq - entry.ordinal),
         ]))
     if let content = stored.content {
       run.statements.append(Statement(Self.contentSQL, [.id(entry.id), .text(content)]))

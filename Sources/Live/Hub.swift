@@ -77,7 +77,7 @@ package final class Hub {
     fileprivate var subscribers: [Subscriber] = []
     /// Position in `subscribers` by connection number.
     fileprivate var positions: [UInt64: Int] = [:]
-    /// Whether the last flush left what it has for the next one.
+    /// Whether it waits for more, as the last look found.
     fileprivate var isHeld = false
     private let isExpectingMore: () -> Bool
 
@@ -289,8 +289,8 @@ package final class Hub {
     dirtyTopics = []
     var isStopped = false
     for topic in topics {
-      topic.isHeld = isStopped || topic.waits(now: now)
-      if !topic.isHeld, !flush(topic) { isStopped = true }
+      topic.isHeld = topic.waits(now: now)
+      if !topic.isHeld, !isStopped { isStopped = !flush(topic) }
       if topic.isDirty { dirtyTopics.append(topic) }
     }
     let connections = dirtyConnections
