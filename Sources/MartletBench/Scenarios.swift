@@ -35,6 +35,30 @@ extension Outcome {
   }
 }
 
+/// The bytes of a frame's JSON text, put together.
+private struct Payload {
+  var bytes: [UInt8] = []
+
+  init() { bytes.reserveCapacity(512) }
+
+  mutating func text(_ text: StaticString) {
+    bytes.append(
+      contentsOf: UnsafeBufferPointer(start: text.utf8Start, count: text.utf8CodeUnitCount))
+  }
+
+  /// In decimal.
+  ///
+  /// - Parameter value: 0 and above.
+  mutating func number(_ value: Int) {
+    var power = 1
+    while value / power >= 10 { power *= 10 }
+    while power > 0 {
+      bytes.append(UInt8(ascii: "0") + UInt8(value / power % 10))
+      power /= 10
+    }
+  }
+}
+
 /// The work that is done on a server. On one loop.
 final class Scenario {
   let loop: Loop
@@ -42,13 +66,14 @@ final class Scenario {
   let seconds: Double
   private var clients: [BenchClient] = []
 
-  private let contentBytes: Int
+  /// The text of every message.
+  private let content: [UInt8]
   private let usage: ServerUsage
 
   init(
     loop: Loop, target: Target, seconds: Double, contentBytes: Int, usage: ServerUsage
   ) {
-    self.contentBytes = contentBytes
+    content = Array(repeating: UInt8(ascii: "x"), count: contentBytes)
     self.usage = usage
     self.loop = loop
     self.target = target
@@ -175,22 +200,47 @@ final class Scenario {
   // MARK: Messages
 
   /// What a client sends. For Martlet a frame of relay v1; for a relay a frame of the length that
-  /// Martlet's subscribers get, with the seq in it.
-  func message(room: Int, seq: Int, clientID: String?) -> [UInt8] {
-    let data = String(repeating: "x", count: contentBytes)
+  /// Martlet's subscribers get, with the seq in it. Made of bytes, without a `String`: the generator
+  /// shares the processors with the server, and what it takes the server cannot have.
+  ///
+  /// - Parameter clientID: the room's member and the number of its message, unique in this run.
+  func message(room: Int, seq: Int, clientID: (member: Int, number: Int)?) -> [UInt8] {
+    var payload = Payload()
     switch target.kind {
     case .martlet:
-      let id = clientID.map { #","client_id":"\#($0)""# } ?? ""
-      return BenchClient.textFrame(
-        Array(#"{"channel_id":"\#(room)","to":"*","type":"text","data":"\#(data)"\#(id)}"#.utf8))
+      payload.text(#"{"channel_id":""#)
+      payload.number(room)
+      payload.text(#"","to":"*","type":"text","data":""#)
+      payload.bytes += content
+      if let clientID {
+        payload.text(#"","client_id":""#)
+        payload.number(clientID.member)
+        payload.text("-")
+        payload.number(clientID.number)
+        payload.text("-")
+        payload.bytes += runID
+      }
+      payload.text(#""}"#)
     case .relay:
-      let padding = String(repeating: "0", count: 36)
-      return BenchClient.textFrame(
-        Array(
-          #"{"type":"text","channel_id":"\#(room)","room_id":\#(room),"seq":\#(seq),"id":"\#(padding)","from":"\#(padding)","to":"*","data":"\#(data)","ts":"2026-01-01T00:00:00.000Z"}"#
-            .utf8))
+      payload.text(#"{"type":"text","channel_id":""#)
+      payload.number(room)
+      payload.text(#"","room_id":"#)
+      payload.number(room)
+      payload.text(#","seq":"#)
+      payload.number(seq)
+      payload.text(#","id":""#)
+      payload.bytes += Self.idLengthPadding
+      payload.text(#"","from":""#)
+      payload.bytes += Self.idLengthPadding
+      payload.text(#"","to":"*","data":""#)
+      payload.bytes += content
+      payload.text(#"","ts":"2026-01-01T00:00:00.000Z"}"#)
     }
+    return BenchClient.textFrame(payload.bytes)
   }
+
+  /// As long as the UUIDs in Martlet's frames.
+  private static let idLengthPadding = [UInt8](repeating: UInt8(ascii: "0"), count: 36)
 
   /// The number behind `"seq":`, or nil where this is no message.
   static func seq(_ text: UnsafeRawBufferPointer) -> Int? {
@@ -315,7 +365,7 @@ final class Scenario {
         message(
           // A relay sends back what it got: the seq says whose it is.
           room: member.room, seq: target.kind == .relay ? member.number : sent[group],
-          clientID: "\(member.number)-\(turns[group])-\(runID)"))
+          clientID: (member.number, turns[group])))
     }
     for (index, group) in groups.enumerated() {
       for member in group {
@@ -360,7 +410,7 @@ final class Scenario {
     }
   }
 
-  private let runID = String(Monotonic.nanoseconds, radix: 36)
+  private let runID = Array(String(Monotonic.nanoseconds, radix: 36).utf8)
 
   private func isAck(_ text: UnsafeRawBufferPointer) -> Bool {
     text.count > 12 && text[9] == UInt8(ascii: "a") && text[10] == UInt8(ascii: "c")
