@@ -14,11 +14,16 @@ package import Events
 /// other draft that has an origin.
 package struct LogAppender: Sendable {
   private let events: EventStream
+  private let clientKeys: ClientKeyIndex?
   private let attachments: AttachmentClaims
 
+  /// `clientKeys`: the index of the database that will be written to; nil where that has one of its own.
   /// `attachments`: what features attach to messages, each responsible for types of its own.
-  package init(events: EventStream, attachments: [any Attachments] = []) {
+  package init(
+    events: EventStream, clientKeys: ClientKeyIndex?, attachments: [any Attachments] = []
+  ) {
     self.events = events
+    self.clientKeys = clientKeys
     self.attachments = AttachmentClaims(attachments)
   }
 
@@ -33,9 +38,9 @@ package struct LogAppender: Sendable {
     /// All: for drafts of which some may be in the log already.
     case all
     /// Those that will not be written anyway, and those that claim something. Where any other draft is
-    /// in the log already, or comes twice, writing it breaks a unique index: the transaction fails, and is
-    /// to be run again with `all`. Most commits have no retry in them, and this saves a statement for each
-    /// of their drafts, and remembering it.
+    /// in the log already, or comes twice, writing it fails, and so does the transaction: it is to be run
+    /// again with `all`. Most commits have no retry in them, and this saves a statement for each of their
+    /// drafts, and remembering it.
     case refused
   }
 
@@ -54,12 +59,13 @@ package struct LogAppender: Sendable {
     in transaction: Transaction
   ) async throws -> [Outcome] {
     if drafts.isEmpty { return [] }
-    var run = try await prepare(drafts, at: now, hasEnded: hasEnded, in: transaction)
-    try await find(drafts, lookUp, &run, in: transaction)
+    var run = try await prepare(
+      drafts, Run(now: now, lookUp: lookUp), hasEnded: hasEnded, in: transaction)
+    try await find(drafts, &run, in: transaction)
     try await claim(drafts, &run, in: transaction)
     var outcomes: [Outcome] = []
     outcomes.reserveCapacity(drafts.count)
-    for index in drafts.indices { outcomes.append(enter(drafts[index], index, &run)) }
+    for index in drafts.indices { outcomes.append(try enter(drafts[index], index, &run)) }
     for (roomID, head) in run.heads where head.hasMoved {
       run.statements.append(
         Statement(
@@ -69,7 +75,10 @@ package struct LogAppender: Sendable {
             .integer(head.nonMessages),
           ]))
     }
-    if !run.statements.isEmpty { _ = try await transaction.pipeline(run.statements) }
+    if !run.statements.isEmpty {
+      let results = try await transaction.pipeline(run.statements)
+      for place in run.entryPlaces where results[place].changes == 0 { throw Self.isKnown }
+    }
     publish(drafts, outcomes, after: transaction)
     return outcomes
   }
@@ -118,56 +127,41 @@ package struct LogAppender: Sendable {
 
   /// What makes a draft the same as an earlier one.
   private enum Key: Hashable {
-    case clientID(RoomID, UserID?, ClientKey)
+    case client(ClientKey)
     case id(MessageID)
 
-    init(_ draft: Draft) {
-      if let clientID = draft.clientID {
-        self = .clientID(draft.roomID, draft.from, ClientKey(clientID))
-      } else {
-        self = .id(draft.id)
-      }
-    }
+    init(_ draft: Draft) { self = ClientKey(draft).map { .client($0) } ?? .id(draft.id) }
   }
 
-  /// Compares byte by byte, as the databases do: texts that only look alike are different keys.
-  private struct ClientKey: Hashable {
-    private let text: String
-
-    init(_ text: String) { self.text = text }
-
-    static func == (left: Self, right: Self) -> Bool {
-      left.text.utf8.elementsEqual(right.text.utf8)
-    }
-
-    func hash(into hasher: inout Hasher) {
-      var text = text
-      text.withUTF8 { hasher.combine(bytes: UnsafeRawBufferPointer($0)) }
-    }
-  }
+  /// A draft that was not looked up is in the log already, or may be.
+  private static let isKnown = DatabaseError(
+    kind: .constraint, message: "an entry with this client id is in the log")
 
   /// One call of `append`, as far as it has come.
   private struct Run {
     let now: Timestamp
+    let lookUp: LookUp
     var heads: [RoomID: Head] = [:]
     /// Why a draft will not be written unless it is in the log already; by its place.
     var refusals: [Int: Receipt.Outcome] = [:]
     var known: [Key: Known] = [:]
     /// Whether each draft that enters is kept in `known`, for one that comes with the same key. Where none
-    /// was looked up, the unique indexes find that.
+    /// was looked up, the indexes find that.
     var looksForRepeats = false
     /// What goes with a draft into the log, by its place.
     var claimed: [Int: [Statement]] = [:]
     var statements: [Statement] = []
+    /// Which of the statements insert nothing where the client key is in the log.
+    var entryPlaces: [Int] = []
   }
 
   // MARK: Steps
 
   /// Reads the heads, and finds which drafts may not be written any more.
   private func prepare(
-    _ drafts: [Draft], at now: Timestamp, hasEnded: (SessionID) -> Bool, in transaction: Transaction
+    _ drafts: [Draft], _ empty: Run, hasEnded: (SessionID) -> Bool, in transaction: Transaction
   ) async throws -> Run {
-    var run = Run(now: now)
+    var run = empty
     run.heads = try await lockHeads(drafts, in: transaction)
     let affiliations = try await lockAffiliations(drafts, in: transaction)
     run.statements.reserveCapacity(drafts.count * 2 + run.heads.count)
@@ -227,23 +221,15 @@ package struct LogAppender: Sendable {
 
   /// Finds the drafts that are in the log already.
   private func find(
-    _ drafts: [Draft], _ lookUp: LookUp, _ run: inout Run, in transaction: Transaction
+    _ drafts: [Draft], _ run: inout Run, in transaction: Transaction
   ) async throws {
     let asked = drafts.indices.filter {
       // A retry must not claim again what its message has.
-      lookUp == .all || run.refusals[$0] != nil || Self.claimed(by: drafts[$0]) != nil
+      run.lookUp == .all || run.refusals[$0] != nil || Self.claimed(by: drafts[$0]) != nil
     }
     if asked.isEmpty { return }
     run.looksForRepeats = true
-    let results = try await transaction.pipeline(
-      asked.map { index in
-        let draft = drafts[index]
-        guard let clientID = draft.clientID else {
-          return Statement(Self.redeliveredSQL, [.id(draft.id)])
-        }
-        return Statement(
-          Self.knownSQL, [.room(draft.roomID), .sender(draft.from), .text(clientID)])
-      })
+    let results = try await transaction.pipeline(asked.map { lookingUp(drafts[$0]) })
     for (index, result) in zip(asked, results) {
       guard let row = result.rows.first else { continue }
       let draft = drafts[index]
@@ -259,6 +245,14 @@ package struct LogAppender: Sendable {
         ordinal: seq - (try row.integer(3)), body: draft.body)
       run.known[key] = Known(entry: entry, digest: digest)
     }
+  }
+
+  private func lookingUp(_ draft: Draft) -> Statement {
+    guard let key = ClientKey(draft) else { return Statement(Self.redeliveredSQL, [.id(draft.id)]) }
+    let values: [SQLValue] = [.room(key.room), .sender(key.sender), .text(key.clientID)]
+    guard let clientKeys else { return Statement(Self.knownSQL, values) }
+    let recent = clientKeys.seq(of: key).map { SQLValue.integer($0) }
+    return Statement(Self.knownByKeySQL, values + [recent ?? .null])
   }
 
   /// The content of a draft that names something of a feature's.
@@ -289,8 +283,8 @@ package struct LogAppender: Sendable {
     }
   }
 
-  /// Gives a draft its seq, or says why not.
-  private func enter(_ draft: Draft, _ index: Int, _ run: inout Run) -> Outcome {
+  /// Gives a draft its seq, or says why not. Throws where it was not looked up and may be in the log.
+  private func enter(_ draft: Draft, _ index: Int, _ run: inout Run) throws -> Outcome {
     let digest = draft.clientID == nil ? nil : EntryCoding.digest(draft.body)
     if run.looksForRepeats, let earlier = run.known[Key(draft)] {
       return .refused(earlier.digest == digest ? .known(earlier.entry) : .conflict)
@@ -300,6 +294,14 @@ package struct LogAppender: Sendable {
       let entry = run.heads[draft.roomID]?.append(draft, at: run.now)
     else {
       return .refused(.denied(.internalError))
+    }
+    if let clientKeys, let key = ClientKey(draft) {
+      if run.lookUp == .all {
+        clientKeys.set(key, seq: entry.seq)
+      } else if !clientKeys.insert(key, seq: entry.seq) {
+        throw Self.isKnown
+      }
+      run.entryPlaces.append(run.statements.count)
     }
     if run.looksForRepeats { run.known[Key(draft)] = Known(entry: entry, digest: digest) }
     run.statements.append(
@@ -329,20 +331,36 @@ package struct LogAppender: Sendable {
       FOR UPDATE
       """)
 
+  /// Where the database has a unique index.
   private static let knownSQL: SQL = """
     SELECT seq, id, ts, non_messages, digest FROM entries
     WHERE room_id = $1 AND sender = $2 AND client_id = $3
+    """
+
+  /// With `ClientKeyIndex`, which may have named a seq; the entry there says whether it is this one.
+  private static let knownByKeySQL: SQL = """
+    SELECT seq, id, ts, non_messages, digest FROM entries
+    WHERE room_id = $1 AND sender = $2 AND client_id = $3 AND seq IN (
+      SELECT seq FROM client_keys WHERE room_id = $1 AND sender = $2 AND client_id = $3
+      UNION ALL SELECT $4)
     """
 
   private static let redeliveredSQL: SQL = """
     SELECT seq, id, ts, non_messages, digest FROM entries WHERE id = $1 AND client_id IS NULL
     """
 
-  private static let entrySQL: SQL = """
-    INSERT INTO entries (room_id, seq, id, type, sender, ts, client_id, digest, target_seq,
-      non_messages)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
-    """
+  private static let entrySQL = SQL(
+    sqlite: """
+      INSERT INTO entries (room_id, seq, id, type, sender, ts, client_id, digest, target_seq,
+        non_messages)
+      SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10 WHERE NOT EXISTS (
+        SELECT 1 FROM client_keys WHERE room_id = $1 AND sender = $5 AND client_id = $7)
+      """,
+    postgres: """
+      INSERT INTO entries (room_id, seq, id, type, sender, ts, client_id, digest, target_seq,
+        non_messages)
+      VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+      """)
 
   private static let contentSQL: SQL =
     "INSERT INTO contents (id, data) VALUES ($1, $2)"

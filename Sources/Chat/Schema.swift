@@ -13,6 +13,8 @@ package import Database
 /// What a message says stands in `contents`, under the message's id: destroying it leaves entry, seq
 /// and key. Ids are made in the order of time, so contents of all rooms fill one page after the
 /// other, where a key by room would touch a page per room in every commit.
+///
+/// `client_keys` (SQLite) is the index of retries: `ClientKeyIndex`.
 package enum ChatSchema {
   package static let migrations: [Migration] = [
     Migration(
@@ -114,5 +116,21 @@ package enum ChatSchema {
             FOR EACH ROW EXECUTE FUNCTION martlet_room_changed();
           CREATE INDEX rooms_by_owner ON rooms (owner_user) WHERE deleted_at IS NULL;
           """)),
+    // On SQLite the keys of retries move into a table that is filled in bulk (`ClientKeyIndex`).
+    Migration(
+      feature: "chat", number: 3,
+      SQL(
+        sqlite: """
+          CREATE TABLE client_keys (
+            room_id INTEGER NOT NULL, sender BLOB NOT NULL, client_id TEXT NOT NULL,
+            seq INTEGER NOT NULL, PRIMARY KEY (room_id, sender, client_id)) STRICT, WITHOUT ROWID;
+          INSERT INTO client_keys (room_id, sender, client_id, seq)
+            SELECT room_id, sender, client_id, seq FROM entries WHERE client_id IS NOT NULL
+            ORDER BY room_id, sender, client_id;
+          DROP INDEX entries_by_client_id;
+          ALTER TABLE room_heads ADD COLUMN keyed_seq INTEGER NOT NULL DEFAULT 0;
+          UPDATE room_heads SET keyed_seq = last_seq;
+          """,
+        postgres: "SELECT 1")),
   ]
 }

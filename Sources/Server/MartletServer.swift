@@ -80,9 +80,12 @@ package final class MartletServer: Sendable {
     let reconciler = Reconciler(
       database: database, events: events, ended: ended, memberships: memberships, rooms: directory,
       freshness: freshness, position: known.position, epoch: epoch, log: log)
+    let clientKeys = ClientKeyIndex(database)
+    try await clientKeys?.load()
     let messageLog = MessageLog(
-      database: database, events: events, appender: LogAppender(events: events),
-      authenticator: credentials, freshness: freshness, metrics: ChatMetrics(metrics))
+      database: database, events: events,
+      appender: LogAppender(events: events, clientKeys: clientKeys), authenticator: credentials,
+      freshness: freshness, metrics: ChatMetrics(metrics))
     let unknown = UnknownEntries(log: log, metrics: metrics)
     let history = MessageHistory(database: database, unknown: unknown)
     let rooms = Rooms(
@@ -114,7 +117,7 @@ package final class MartletServer: Sendable {
       Application(router: router, middleware: middleware(credentials, address))
     }
     let metricsWeb = try await startMetrics()
-    let tasks = startUpkeep(database, reconciler, ended, activity)
+    let tasks = startUpkeep(database, reconciler, ended, activity, clientKeys)
     metrics.reading(
       "martlet_database_writable", "1 while the database takes writes, as last found out."
     ) { [health] in
@@ -257,7 +260,7 @@ package final class MartletServer: Sendable {
 
   private func startUpkeep(
     _ database: any SQLDatabase, _ reconciler: Reconciler, _ ended: EndedSessions,
-    _ activity: SessionActivity
+    _ activity: SessionActivity, _ clientKeys: ClientKeyIndex?
   ) -> [Task<Void, Never>] {
     let loop = group.loops[0]
     return [
@@ -285,11 +288,26 @@ package final class MartletServer: Sendable {
           _ = await health.condition(of: database)
         }
       },
+      loop.task { [log] in
+        while let clientKeys, !Task.isCancelled {
+          await loop.sleep(milliseconds: 250)
+          guard clientKeys.isMergeDue else { continue }
+          do {
+            try await clientKeys.merge {
+              await loop.sleep(milliseconds: Self.mergePauseMilliseconds)
+            }
+          } catch {
+            log.warning("client_keys_not_merged", ["cause": .init("\(error)")])
+          }
+        }
+      },
     ]
   }
 
   /// Between two slices of upkeep.
   private static let sliceMilliseconds = 50
+  /// Between two slices of a merge of client keys, which must keep up with what is written.
+  private static let mergePauseMilliseconds = 5
 
   // MARK: Running
 

@@ -219,3 +219,48 @@ def test_an_older_dump_under_a_running_server(fresh, postgres):
         socket.send(type="resume", epoch=socket.ready["epoch"], channels={str(room): 6})
         assert socket.until("text")["data"] == "new 7"
     assert [m["data"] for m in ada.messages(room)][:2] == ["new 7", "old 6"]
+
+
+# Retries
+
+
+def send(person, room, numbers):
+    """Sends messages with their numbers as client ids, some in flight; their seqs by number."""
+    seqs, waiting = {}, list(numbers)[::-1]
+    with person.relay() as socket:
+        in_flight = 0
+        while waiting or in_flight:
+            while waiting and in_flight < 100:
+                number = waiting.pop()
+                socket.say(room, f"data of {number}", str(number))
+                in_flight += 1
+            frame = socket.receive()
+            if frame["type"] == "ack":
+                seqs[int(frame["client_id"])] = frame["seq"]
+                in_flight -= 1
+    return seqs
+
+
+def test_a_kill_while_the_keys_of_retries_are_moved(fresh):
+    """With SQLite the keys of new messages are in memory until there are 16,384 of them."""
+    server = fresh(MARTLET_RATE_LIMITS="off")
+    ada = server.person()
+    room = ada.room()
+    seqs = send(ada, room, range(16_300))
+    with sqlite3.connect(f"file:{server.data}/martlet.db?mode=ro", uri=True) as database:
+        moved = lambda: database.execute("SELECT count(*) FROM client_keys").fetchone()[0]  # noqa: E731
+        assert moved() == 0
+        seqs |= send(ada, room, range(16_300, 16_500))
+        deadline = time.monotonic() + 10
+        while not moved() and time.monotonic() < deadline:
+            time.sleep(0.001)
+        server.kill()
+        # Most likely in the middle: it takes a pause after each thousand.
+        assert moved() > 0
+    assert seqs == {number: number + 1 for number in range(16_500)}
+    server.start()
+    again = [*range(0, 16_500, 50), *range(16_400, 16_600)]
+    assert send(ada, room, again) == {number: number + 1 for number in again}
+    with server.http(ada.token) as http:
+        newest = http.get(f"/rooms/{room}/messages", params={"limit": 1}).json()["data"]
+    assert [message["seq"] for message in newest] == [16_600]

@@ -13,6 +13,7 @@ final class ChatWorld: Sendable {
   static let migrations = AccountSchema.migrations + ChatSchema.migrations
 
   let database: any SQLDatabase
+  let clientKeys: ClientKeyIndex?
   let appender: LogAppender
   let rooms: Rooms
   let log: MessageLog
@@ -44,7 +45,8 @@ final class ChatWorld: Sendable {
     // Nobody compares here; the tests say when a comparison is old.
     freshness.compared(at: UptimeClock.milliseconds + 3_600_000)
     memberships = MembershipDirectory(database: database, events: events)
-    appender = LogAppender(events: events, attachments: attachments)
+    clientKeys = ClientKeyIndex(database, keysPerMerge: 100)
+    appender = LogAppender(events: events, clientKeys: clientKeys, attachments: attachments)
     reader = LogReader(database: database, unknown: unknown)
     history = MessageHistory(database: database, unknown: unknown)
     rooms = Rooms(

@@ -1,0 +1,189 @@
+internal import Basics
+package import Database
+internal import Events
+internal import Synchronization
+
+/// What makes a message the same as an earlier one: who wrote it where, and what they call it.
+struct ClientKey: Hashable {
+  let room: RoomID
+  /// Nil where the server wrote it.
+  let sender: UserID?
+  let clientID: String
+
+  init(room: RoomID, sender: UserID?, clientID: String) {
+    self.room = room
+    self.sender = sender
+    self.clientID = clientID
+  }
+
+  /// Nil where the sender calls it nothing.
+  init?(_ draft: Draft) {
+    guard let clientID = draft.clientID else { return nil }
+    self.init(room: draft.roomID, sender: draft.from, clientID: clientID)
+  }
+
+  /// Client ids are compared byte by byte, as the databases do: texts that only look alike differ.
+  static func == (left: Self, right: Self) -> Bool {
+    left.room == right.room && left.sender == right.sender
+      && left.clientID.utf8.elementsEqual(right.clientID.utf8)
+  }
+
+  func hash(into hasher: inout Hasher) {
+    hasher.combine(room)
+    hasher.combine(sender)
+    var text = clientID
+    text.withUTF8 { hasher.combine(bytes: UnsafeRawBufferPointer($0)) }
+  }
+}
+
+/// The index of the log by client key, for SQLite.
+///
+/// A B-tree that takes each key at once has to change a page of its own for nearly each message, since
+/// keys come in no order: that was a third of what a message cost the writer. Here the newest keys are
+/// in memory, and those of many messages go into the table `client_keys` together, room by room and
+/// sorted, so that a page takes many. A key is in the table, in memory, or for a while in both.
+///
+/// Nothing is lost with the memory: `room_heads.keyed_seq` says up to which seq a room's keys are in
+/// the table, and a start reads the others from the entries.
+///
+/// Memory may also hold keys of transactions that failed. So a key that is found there *may* be in the
+/// log, at that seq; the entry itself says. One that is neither there nor in the table is not in the log.
+///
+/// On Postgres several nodes write, and a unique index does the same.
+package final class ClientKeyIndex: Sendable {
+  private struct State {
+    /// The seqs of keys that came since the last merge began.
+    var newest: [ClientKey: Int64] = [:]
+    /// Those that are on their way into the table.
+    var merging: [ClientKey: Int64] = [:]
+  }
+  private let state = Mutex(State())
+  private let database: any SQLDatabase
+  private let keysPerMerge: Int
+
+  /// Entries of one transaction of a merge: some milliseconds of the writer's time.
+  private static let entriesPerSlice: Int64 = 1000
+
+  /// Nil where the database has a unique index for this. `load` comes before the first append.
+  ///
+  /// `keysPerMerge`: with more, memory (about 150 bytes each) and a start take more; with fewer, a merge
+  /// puts less into each page.
+  package init?(_ database: any SQLDatabase, keysPerMerge: Int = 16_384) {
+    if database.isShared { return nil }
+    self.database = database
+    self.keysPerMerge = keysPerMerge
+  }
+
+  /// Reads the keys that are not in the table yet.
+  package func load() async throws {
+    let seqs = try await database.read { transaction in
+      var seqs: [ClientKey: Int64] = [:]
+      for row in try await transaction.query(Self.unmergedSQL) {
+        let key = ClientKey(
+          room: try row.room(0), sender: try row.sender(1), clientID: try row.text(2))
+        seqs[key] = try row.integer(3)
+      }
+      return seqs
+    }
+    state.withLock { $0.newest = seqs }
+  }
+
+  // MARK: In the writer's transactions
+
+  /// Keeps the key of an entry that is being written, unless it is known already and the log may hold
+  /// an entry with it: false then. A known key keeps its seq.
+  func insert(_ key: ClientKey, seq: Int64) -> Bool {
+    state.withLock { state in
+      guard state.merging[key] == nil else { return false }
+      guard let known = state.newest.updateValue(seq, forKey: key) else { return true }
+      state.newest[key] = known
+      return false
+    }
+  }
+
+  /// Keeps the key of an entry that is being written, and was looked up: the log has none with it.
+  func set(_ key: ClientKey, seq: Int64) { state.withLock { $0.newest[key] = seq } }
+
+  /// Where the entry with this key may be, unless it is in the table.
+  func seq(of key: ClientKey) -> Int64? {
+    state.withLock { $0.newest[key] ?? $0.merging[key] }
+  }
+
+  // MARK: Merging
+
+  /// Whether there are enough keys for a merge to pay.
+  package var isMergeDue: Bool {
+    state.withLock { !$0.merging.isEmpty || $0.newest.count >= keysPerMerge }
+  }
+
+  /// Takes the keys in memory into the table, in short transactions; `pause` is called between them.
+  /// What a failure leaves is done by the next call.
+  package func merge(pause: () async -> Void) async throws {
+    let keys = state.withLock { state in
+      if state.merging.isEmpty { swap(&state.merging, &state.newest) }
+      return state.merging
+    }
+    var highest: [RoomID: Int64] = [:]
+    for (key, seq) in keys { highest[key.room] = max(seq, highest[key.room] ?? 0) }
+    var rooms = highest.sorted { $0.key < $1.key }[...]
+    while !rooms.isEmpty {
+      let slice = rooms
+      let done = try await database.write { try await Self.mergeSlice(of: slice, in: $0) }
+      rooms = rooms.dropFirst(done)
+      await pause()
+    }
+    // What the lock hands out is freed after it, so that whoever writes does not wait for that.
+    _ = state.withLock { state in
+      let merged = state.merging
+      state.merging = [:]
+      return merged
+    }
+  }
+
+  /// Takes the keys of the first rooms into the table, each up to the seq that is named, and as many
+  /// as a slice holds. Returns how many rooms are done.
+  private static func mergeSlice(
+    of rooms: ArraySlice<(key: RoomID, value: Int64)>, in transaction: Transaction
+  ) async throws -> Int {
+    try transaction.willLock(.roomHeads)
+    var done = 0
+    var left = entriesPerSlice
+    for (room, highest) in rooms {
+      guard let head = try await transaction.first(headSQL, [.room(room)]) else {
+        done += 1
+        continue
+      }
+      let keyed = try head.integer(0)
+      // A transaction that failed may have named a seq that the room never had.
+      let end = min(highest, try head.integer(1))
+      let through = min(end, keyed + left)
+      if through > keyed {
+        try await transaction.execute(
+          mergeSQL, [.room(room), .integer(keyed), .integer(through)])
+        try await transaction.execute(moveSQL, [.room(room), .integer(through)])
+        left -= through - keyed
+      }
+      guard through >= end else { break }
+      done += 1
+    }
+    return done
+  }
+
+  // MARK: SQL
+
+  private static let unmergedSQL: SQL = """
+    SELECT e.room_id, e.sender, e.client_id, e.seq
+    FROM room_heads h JOIN entries e ON e.room_id = h.room_id AND e.seq > h.keyed_seq
+    WHERE h.last_seq > h.keyed_seq AND e.client_id IS NOT NULL
+    """
+
+  private static let headSQL: SQL = "SELECT keyed_seq, last_seq FROM room_heads WHERE room_id = $1"
+
+  private static let mergeSQL: SQL = """
+    INSERT OR IGNORE INTO client_keys (room_id, sender, client_id, seq)
+    SELECT room_id, sender, client_id, seq FROM entries
+    WHERE room_id = $1 AND seq > $2 AND seq <= $3 AND client_id IS NOT NULL
+    """
+
+  private static let moveSQL: SQL = "UPDATE room_heads SET keyed_seq = $2 WHERE room_id = $1"
+}

@@ -1,0 +1,123 @@
+import Basics
+import Database
+import Events
+import TestSupport
+import Testing
+
+@testable import Chat
+
+/// Who sends again is told of the entry that is in the log, wherever its key is kept by then.
+@Suite(.timeLimit(.minutes(5))) struct ClientKeyTests {
+  private struct Failure: Error {}
+
+  /// What one message is called.
+  private struct Name: Hashable {
+    let room: Int
+    let sender: UInt64
+    let number: Int
+
+    var user: UserID { UserID(UUID(high: 5, low: sender)) }
+    var clientID: String { "k\(number)" }
+
+    static func random(_ random: inout SeededRandom) -> Name {
+      Name(
+        room: .random(in: 0..<3, using: &random), sender: .random(in: 1...2, using: &random),
+        number: .random(in: 0..<60, using: &random))
+    }
+  }
+
+  private func seq(_ event: Event) -> (seq: Int64, isNew: Bool)? {
+    switch event {
+    case .entry(let entry, _): (entry.seq, true)
+    case .receipt(let receipt):
+      if case .known(let entry) = receipt.outcome { (entry.seq, false) } else { nil }
+    default: nil
+    }
+  }
+
+  private func draft(_ name: Name, _ rooms: [Room], _ world: ChatWorld) -> Draft {
+    world.draft(rooms[name.room], "of \(name)", clientID: name.clientID, from: name.user)
+  }
+
+  /// New messages, retries, transactions that fail, merges and restarts, as a seed decides.
+  @Test(arguments: DatabaseKind.allCases, 1...6)
+  func `every key names one entry`(kind: DatabaseKind, seed: UInt64) async throws {
+    try await TestDatabase.with(kind, ChatWorld.migrations) { database in
+      var random = SeededRandom(seed: seed)
+      var world = ChatWorld(database)
+      let rooms = [try await world.room(), try await world.room(), try await world.room()]
+      var seqs: [Name: Int64] = [:]
+      var heads: [Int64] = [0, 0, 0]
+      for _ in 0..<60 {
+        let names = (0..<Int.random(in: 1...12, using: &random)).map { _ in Name.random(&random) }
+        switch Int.random(in: 0..<10, using: &random) {
+        case 0: try await world.clientKeys?.merge {}
+        case 1:
+          world = ChatWorld(database)
+          try await world.clientKeys?.load()
+        case 2, 3:
+          let (appender, drafts) = (world.appender, names.map { draft($0, rooms, world) })
+          await #expect(throws: Failure.self) {
+            try await database.write { transaction in
+              _ = try await appender.append(drafts, in: transaction)
+              throw Failure()
+            }
+          }
+        default:
+          let outcomes = await world.submit(names.map { draft($0, rooms, world) })
+          #expect(outcomes.count == names.count)
+          for (name, outcome) in zip(names, outcomes) {
+            let (found, isNew) = try #require(seq(outcome))
+            #expect(isNew == (seqs[name] == nil))
+            if isNew { heads[name.room] += 1 }
+            #expect(found == seqs[name] ?? heads[name.room])
+            seqs[name] = found
+          }
+        }
+      }
+      try await world.clientKeys?.merge {}
+      guard kind == .sqlite else { return }
+      let kept = try await database.read {
+        try await $0.query("SELECT count(*), sum(seq) FROM client_keys")
+      }
+      #expect(try kept.first?.integer(0) == Int64(seqs.count))
+      #expect(try kept.first?.integer(1) == seqs.values.reduce(0, +))
+      let left = ClientKeyIndex(database, keysPerMerge: 1)
+      try await left?.load()
+      #expect(left?.isMergeDue == false)
+    }
+  }
+
+  @Test func `a merge takes its time, and others write meanwhile, or the process ends`()
+    async throws
+  {
+    try await TestDatabase.with(.sqlite, ChatWorld.migrations) { database in
+      let world = ChatWorld(database)
+      let keys = try #require(world.clientKeys)
+      let room = try await world.room()
+      func send(_ numbers: Range<Int>, by world: ChatWorld = world) async -> [Int64] {
+        let outcomes = await world.submit(
+          numbers.map { world.draft(room, "m", clientID: "\($0)") })
+        return outcomes.compactMap { seq($0)?.seq }
+      }
+      // As the keys, from 0 on.
+      #expect(await send(0..<2500) == Array(1...2500))
+      #expect(keys.isMergeDue)
+      var pauses = 0
+      try await keys.merge {
+        // Both that the table has and that it has not, and a new one.
+        #expect(await send(0..<1) == [1])
+        #expect(await send(2499..<2500) == [2500])
+        #expect(await send((2500 + pauses)..<(2501 + pauses)) == [2501 + Int64(pauses)])
+        // As after a crash at this moment.
+        let another = ChatWorld(database)
+        do { try await another.clientKeys?.load() } catch { Issue.record(error) }
+        #expect(await send(0..<2500, by: another) == Array(1...2500))
+        pauses += 1
+      }
+      #expect(pauses == 3)
+      #expect(!keys.isMergeDue)
+      #expect(await send(0..<2503) == Array(1...2503))
+    }
+  }
+}
