@@ -10,7 +10,7 @@ package protocol Ingest: Sendable {
   func submit(_ drafts: [Draft])
 
   /// Whether drafts of the room were taken whose outcome has not been published: while there are some,
-  /// more deliveries of the room are on their way, and gathering them for one write pays. From any
-  /// thread.
+  /// more deliveries of the room are on their way, and gathering them for one write pays. Another room's
+  /// may be taken for them. From any thread.
   func isExpecting(_ room: RoomID) -> Bool
 }

@@ -37,10 +37,10 @@ private final class WaitingDrafts: GroupCommitWork {
   private struct State {
     var drafts: [Draft] = []
     var bytes = 0
-    /// By room, how many drafts were taken and have not been published.
-    var outstanding: [RoomID: Int] = [:]
   }
   private let state = Mutex(State())
+  /// Drafts that were taken and have not been published.
+  private let outstanding = CountsByRoom()
   /// Batches that are to look every draft up, since one with retries in it came lately.
   private let carefulBatches = Atomic<Int>(0)
 
@@ -62,30 +62,26 @@ private final class WaitingDrafts: GroupCommitWork {
     self.metrics = metrics
   }
 
-  func isExpecting(_ room: RoomID) -> Bool { state.withLock { $0.outstanding[room] != nil } }
+  func isExpecting(_ room: RoomID) -> Bool { outstanding.mayHaveAny(in: room) }
 
   /// False where too much waits: the drafts are answered then.
   func add(_ drafts: [Draft]) -> Bool {
     let bytes = drafts.reduce(0) { $0 + $1.cost }
+    // Counted before they can be published.
+    for draft in drafts { outstanding.add(1, in: draft.roomID) }
     let hasRoom = state.withLock { state in
       guard state.bytes + bytes <= Self.maximumWaitingBytes else { return false }
       state.drafts += drafts
-      for draft in drafts { state.outstanding[draft.roomID, default: 0] += 1 }
       state.bytes += bytes
       return true
     }
-    if !hasRoom { answerUnavailable(drafts) }
+    if !hasRoom { fail(drafts) }
     return hasRoom
   }
 
   /// What becomes of the drafts is about to be published.
   private func settle(_ drafts: [Draft]) {
-    state.withLock { state in
-      for draft in drafts {
-        guard let count = state.outstanding[draft.roomID] else { continue }
-        state.outstanding[draft.roomID] = count > 1 ? count - 1 : nil
-      }
-    }
+    for draft in drafts { outstanding.add(-1, in: draft.roomID) }
   }
 
   // MARK: GroupCommitWork
@@ -144,6 +140,35 @@ private final class WaitingDrafts: GroupCommitWork {
 
   private func answerUnavailable(_ drafts: [Draft]) {
     events.publish(drafts.map { .receipt(Receipt($0, .unavailable)) })
+  }
+}
+
+/// A number for each room, counted by all threads without a lock. Rooms far apart share a counter, so that
+/// one of them may seem to have what is the other's.
+private final class CountsByRoom: Sendable {
+  private nonisolated(unsafe) let counts: UnsafeMutablePointer<Atomic<Int>>
+
+  private static let size = 4096
+
+  init() {
+    counts = .allocate(capacity: Self.size)
+    for index in 0..<Self.size { (counts + index).initialize(to: Atomic(0)) }
+  }
+
+  deinit {
+    counts.deinitialize(count: Self.size)
+    counts.deallocate()
+  }
+
+  func add(_ number: Int, in room: RoomID) {
+    counts[index(room)].wrappingAdd(number, ordering: .relaxed)
+  }
+
+  func mayHaveAny(in room: RoomID) -> Bool { counts[index(room)].load(ordering: .relaxed) != 0 }
+
+  /// Ids are given in order, so that rooms of one time have counters of their own.
+  private func index(_ room: RoomID) -> Int {
+    Int(UInt64(bitPattern: room.value) % UInt64(Self.size))
   }
 }
 

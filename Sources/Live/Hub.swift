@@ -162,15 +162,16 @@ package final class Hub {
   package func publish(
     _ frame: [UInt8], to topic: Topic, except connections: [Connection], theirs: [UInt8]
   ) {
-    var positions: [Int] = []
-    for connection in connections {
-      guard let position = topic.positions[connection.number] else { continue }
+    var excepted = 0
+    for connection in connections where topic.positions[connection.number] != nil {
       send(theirs, to: connection, after: topic)
-      positions.append(position)
+      excepted += 1
     }
-    guard positions.count < topic.count else { return }
+    guard excepted < topic.count else { return }
     topic.batch.append(contentsOf: frame)
-    for position in positions { topic.markCaughtUp(position) }
+    for connection in connections {
+      if let position = topic.positions[connection.number] { topic.markCaughtUp(position) }
+    }
     markDirty(topic)
   }
 

@@ -6,7 +6,8 @@ internal import Live
 /// clock or a loop.
 struct ListenerIndex {
   private var listeners: [UInt64: any RoomListener] = [:]
-  private var byUser: [UserID: Set<UInt64>] = [:]
+  /// The connections of each user's listeners, the oldest first.
+  private var byUser: [UserID: [Hub.Connection]] = [:]
   private var byEntity: [UUID: Set<UInt64>] = [:]
 
   var isEmpty: Bool { listeners.isEmpty }
@@ -16,17 +17,10 @@ struct ListenerIndex {
   subscript(number: UInt64) -> (any RoomListener)? { listeners[number] }
 
   /// The numbers of a user's listeners.
-  func of(_ user: UserID) -> Set<UInt64> { byUser[user] ?? [] }
+  func of(_ user: UserID) -> Set<UInt64> { Set(connections(of: user).map(\.number)) }
 
   /// The connections of a user's listeners, the oldest first.
-  func connections(of user: UserID) -> [Hub.Connection] {
-    guard let numbers = byUser[user] else { return [] }
-    // Most have one.
-    if numbers.count == 1, let number = numbers.first {
-      return listeners[number].map { [$0.connection] } ?? []
-    }
-    return numbers.sorted().compactMap { listeners[$0]?.connection }
-  }
+  func connections(of user: UserID) -> [Hub.Connection] { byUser[user] ?? [] }
 
   /// The numbers of those whom a rule with this subject means: a person, or everyone of an entity.
   func meant(by subject: UUID) -> Set<UInt64> {
@@ -35,7 +29,8 @@ struct ListenerIndex {
 
   mutating func add(_ number: UInt64, _ listener: any RoomListener, _ caller: Caller) {
     listeners[number] = listener
-    byUser[caller.userID, default: []].insert(number)
+    let behind = connections(of: caller.userID).prefix { $0.number < number }.count
+    byUser[caller.userID, default: []].insert(listener.connection, at: behind)
     for entity in caller.entities { byEntity[entity, default: []].insert(number) }
   }
 
@@ -54,7 +49,7 @@ struct ListenerIndex {
   }
 
   private mutating func unlist(_ number: UInt64, _ caller: Caller) {
-    byUser[caller.userID]?.remove(number)
+    byUser[caller.userID]?.removeAll { $0.number == number }
     if byUser[caller.userID]?.isEmpty == true { byUser[caller.userID] = nil }
     for entity in caller.entities {
       byEntity[entity]?.remove(number)

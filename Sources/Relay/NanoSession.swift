@@ -269,7 +269,7 @@ final class NanoSession: WebSocketHandler, RoomListener {
   }
 
   /// The broadcast is the answer.
-  func committed(_ entry: Entry) {}
+  func committed(_ entry: Entry, in room: ServedRoom?) {}
 
   func failed(_ draft: Draft, _ code: ErrorCode) {
     reply(code == .unavailable ? .unavailable : .notAuthorized)

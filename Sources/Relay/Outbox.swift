@@ -13,6 +13,26 @@ struct Outbox {
     /// Came after those, and were not sent.
     var held: [Draft] = []
     var heldBytes = 0
+
+    var isDone: Bool { inFlight == 0 && stale.isEmpty && held.isEmpty }
+
+    mutating func decide(_ draft: Draft) -> Decision {
+      if stale.isEmpty, held.isEmpty, access == draft.access {
+        inFlight += 1
+        return .send
+      }
+      guard held.count < Outbox.maximumHeld, heldBytes < Outbox.maximumHeldBytes else {
+        return .refuse
+      }
+      held.append(draft)
+      heldBytes += draft.cost
+      return .hold
+    }
+
+    mutating func settle(_ stale: Draft?) {
+      inFlight -= 1
+      if let stale { self.stale.append(stale) }
+    }
   }
 
   private var lines: [RoomID: Line] = [:]
@@ -36,32 +56,26 @@ struct Outbox {
 
   /// What to do with a draft that was checked.
   mutating func decide(_ draft: Draft) -> Decision {
-    guard var line = lines[draft.roomID] else {
+    guard let index = lines.index(forKey: draft.roomID) else {
       lines[draft.roomID] = Line(access: draft.access, inFlight: 1)
       return .send
     }
-    if line.stale.isEmpty, line.held.isEmpty, line.access == draft.access {
-      lines[draft.roomID]?.inFlight += 1
-      return .send
-    }
-    guard line.held.count < Self.maximumHeld, line.heldBytes < Self.maximumHeldBytes else {
-      return .refuse
-    }
-    line.held.append(draft)
-    line.heldBytes += draft.cost
-    lines[draft.roomID] = line
-    return .hold
+    // In its place: a copy of the line costs more than what is done to it.
+    return lines.values[index].decide(draft)
   }
 
   /// The log has answered a draft, with the draft itself where it is stale. True where the room is now
   /// to be read, and `takeBack` to be asked for what is to be checked again.
   mutating func settled(_ room: RoomID, stale: Draft?) -> Bool {
-    guard var line = lines[room], line.inFlight > 0 else { return false }
-    line.inFlight -= 1
-    if let stale { line.stale.append(stale) } else { rounds[room] = nil }
-    let isDone = line.inFlight == 0 && line.stale.isEmpty && line.held.isEmpty
-    lines[room] = isDone ? nil : line
-    return line.inFlight == 0 && !isDone
+    guard let index = lines.index(forKey: room), lines.values[index].inFlight > 0 else {
+      return false
+    }
+    if stale == nil, !rounds.isEmpty { rounds[room] = nil }
+    lines.values[index].settle(stale)
+    guard lines.values[index].inFlight == 0 else { return false }
+    guard lines.values[index].isDone else { return true }
+    lines.remove(at: index)
+    return false
   }
 
   /// What waits for another check, in its order; `isHopeless` where it is to be refused instead.

@@ -312,9 +312,9 @@ final class RelaySession: WebSocketHandler, RoomListener {
       RuleEngine.standing(of: caller, in: room).isMember ? .forbidden : .roomNotFound)
   }
 
-  func committed(_ entry: Entry) {
+  func committed(_ entry: Entry, in room: ServedRoom?) {
     guard entry.clientID != nil else { return }
-    if feeds.isBehind(self, in: entry.roomID) {
+    if room?.feed.isBehind(connection.number) == true {
       heldAcks[entry.roomID, default: []].append(entry)
       heldAckBytes += entry.cost
       // Who does not take what it is sent, and sends on, is too slow like any other.
@@ -322,7 +322,7 @@ final class RelaySession: WebSocketHandler, RoomListener {
         loop.hub.close(connection, .slowReader)
       }
     } else {
-      send(feeds.frames.ack(entry), after: entry.roomID)
+      loop.hub.send(feeds.frames.ack(entry), to: connection, after: room?.topic(dialect))
     }
   }
 

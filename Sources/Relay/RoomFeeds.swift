@@ -287,7 +287,8 @@ final class RoomFeeds {
   /// Hot path: an entry that is simply the next takes no input and no outputs. Two loops count references
   /// to the same entry at the same time, and each count costs both.
   private func deliver(_ entry: Entry, _ origin: Origin?) {
-    if let served = rooms[entry.roomID] {
+    let served = rooms[entry.roomID]
+    if let served {
       if served.feed.deliverNext(entry) {
         publish(entry, served)
       } else {
@@ -296,7 +297,7 @@ final class RoomFeeds {
     }
     guard let origin, let listener = listeners[origin.socket] else { return }
     listener.settled(entry.roomID, stale: nil)
-    acknowledge(entry, origin.socket)
+    acknowledge(entry, to: listener, in: served)
   }
 
   private func isHere(_ origin: Origin) -> Bool {
@@ -326,7 +327,9 @@ final class RoomFeeds {
       listeners[socket]?.settled(draft.roomID, stale: nil)
       // It may be in the log and not have reached this loop yet.
       if rooms[entry.roomID] != nil { handle(entry.roomID, .head(entry.seq, asOf: 0)) }
-      acknowledge(entry, socket)
+      if let listener = listeners[socket] {
+        acknowledge(entry, to: listener, in: rooms[entry.roomID])
+      }
     case .conflict: fail(draft, .clientIDConflict, socket)
     case .denied(let code): fail(draft, code, socket)
     case .unavailable: fail(draft, .unavailable, socket)
@@ -339,14 +342,16 @@ final class RoomFeeds {
   }
 
   /// The ack of an entry follows its broadcast on the sender's socket.
-  private func acknowledge(_ entry: Entry, _ socket: UInt64) {
-    guard let listener = listeners[socket] else { return }
-    if let served = rooms[entry.roomID], let lastSeq = served.feed.lastSeq, lastSeq < entry.seq,
+  private func acknowledge(
+    _ entry: Entry, to listener: any RoomListener, in served: ServedRoom?
+  ) {
+    let socket = listener.connection.number
+    if let served, let lastSeq = served.feed.lastSeq, lastSeq < entry.seq,
       served.feed.isSubscribed(socket)
     {
       served.heldAcks[entry.seq, default: (entry, [])].sockets.append(socket)
     } else {
-      listener.committed(entry)
+      listener.committed(entry, in: served)
     }
   }
 
@@ -396,7 +401,7 @@ final class RoomFeeds {
       rooms[id] = nil
       // Committed they are, though no broadcast comes any more.
       for (_, held) in served.heldAcks.sorted(by: { $0.key < $1.key }) {
-        for socket in held.sockets { listeners[socket]?.committed(held.entry) }
+        for socket in held.sockets { listeners[socket]?.committed(held.entry, in: nil) }
       }
       served.answerWaiters(.success(nil))
     }
@@ -503,7 +508,7 @@ final class RoomFeeds {
       hub.publish(frame, to: served.nano)
     }
     if !served.heldAcks.isEmpty, let held = served.heldAcks.removeValue(forKey: entry.seq) {
-      for socket in held.sockets { listeners[socket]?.committed(held.entry) }
+      for socket in held.sockets { listeners[socket]?.committed(held.entry, in: served) }
     }
   }
 

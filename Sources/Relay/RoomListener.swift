@@ -22,8 +22,8 @@ protocol RoomListener: AnyObject {
   func resumed(_ room: Room, seq: Int64)
   func joined(_ room: Room)
   func reset(_ room: Room, seq: Int64)
-  /// An entry that this socket sent is in the log.
-  func committed(_ entry: Entry)
+  /// An entry that this socket sent is in the log; with its room where this loop serves it.
+  func committed(_ entry: Entry, in room: ServedRoom?)
   /// A message that this socket sent is not in the log, for this reason.
   func failed(_ draft: Draft, _ code: ErrorCode)
   /// The log has answered a message that this socket sent, with the message where it is to be checked

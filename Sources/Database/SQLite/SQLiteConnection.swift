@@ -74,7 +74,11 @@ final class SQLiteConnection: SQLConnection {
   func run(_ statement: Statement) async throws -> ResultSet { try runNow(statement) }
 
   func run(_ statements: [Statement]) async throws -> [ResultSet] {
-    try statements.map { try runNow($0) }
+    var results: [ResultSet] = []
+    results.reserveCapacity(statements.count)
+    // By index: the iterator would copy each.
+    for index in statements.indices { results.append(try runNow(statements[index])) }
+    return results
   }
 
   func run(_ statement: Statement, stoppingAfter bytes: Int) async throws -> ResultSet {

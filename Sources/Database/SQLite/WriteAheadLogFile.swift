@@ -48,7 +48,8 @@ enum WriteAheadLogFile {
         self.offset = offset
       }
       guard bytes.count <= Self.capacity, let source = bytes.baseAddress else {
-        return file.methods.xWrite(file.pointer, bytes.baseAddress, Int32(bytes.count), offset)
+        return file.methods.pointee.xWrite(
+          file.pointer, bytes.baseAddress, Int32(bytes.count), offset)
       }
       buffer.baseAddress.map { ($0 + count).copyMemory(from: source, byteCount: bytes.count) }
       count += bytes.count
@@ -59,7 +60,8 @@ enum WriteAheadLogFile {
     /// is of.
     func flush(_ file: File) -> Int32 {
       guard count > 0 else { return SQLITE_OK }
-      let status = file.methods.xWrite(file.pointer, buffer.baseAddress, Int32(count), offset)
+      let status = file.methods.pointee.xWrite(
+        file.pointer, buffer.baseAddress, Int32(count), offset)
       offset += sqlite3_int64(count)
       count = 0
       return status
@@ -69,16 +71,17 @@ enum WriteAheadLogFile {
   /// An open file with the methods that SQLite's own VFS gave it.
   private struct File {
     let pointer: UnsafeMutablePointer<sqlite3_file>
-    let methods: sqlite3_io_methods
-    let gathered: Gathered
+    private let ours: UnsafePointer<Methods>
+
+    // Read where they stand: SQLite comes here twice a page.
+    var methods: UnsafePointer<sqlite3_io_methods> { ours.pointee.original }
+    var gathered: Gathered { ours.pointee.gathered }
 
     /// Nil for a file whose table is not ours; this function stands in no other.
     init?(_ pointer: UnsafeMutablePointer<sqlite3_file>?) {
       guard let pointer, let table = UnsafeRawPointer(pointer.pointee.pMethods) else { return nil }
-      let methods = table.assumingMemoryBound(to: Methods.self)
       self.pointer = pointer
-      self.methods = methods.pointee.original.pointee
-      gathered = methods.pointee.gathered
+      ours = table.assumingMemoryBound(to: Methods.self)
     }
 
     func flush() -> Int32 { gathered.flush(self) }
@@ -111,7 +114,7 @@ enum WriteAheadLogFile {
       let written = file.flush()
       guard written == SQLITE_OK else { return written }
       let start = Monotonic.nanoseconds
-      let status = file.methods.xSync(file.pointer, flags)
+      let status = file.methods.pointee.xSync(file.pointer, flags)
       file.gathered.syncSeconds.observe(Int((Monotonic.nanoseconds - start) / 1000))
       return status
     }
@@ -119,25 +122,25 @@ enum WriteAheadLogFile {
       guard let file = File(pointer) else { return SQLITE_IOERR }
       let written = file.flush()
       guard written == SQLITE_OK else { return written }
-      return file.methods.xRead(file.pointer, bytes, count, offset)
+      return file.methods.pointee.xRead(file.pointer, bytes, count, offset)
     }
     table.xTruncate = { pointer, size in
       guard let file = File(pointer) else { return SQLITE_IOERR }
       let written = file.flush()
       guard written == SQLITE_OK else { return written }
-      return file.methods.xTruncate(file.pointer, size)
+      return file.methods.pointee.xTruncate(file.pointer, size)
     }
     table.xFileSize = { pointer, size in
       guard let file = File(pointer) else { return SQLITE_IOERR }
       let written = file.flush()
       guard written == SQLITE_OK else { return written }
-      return file.methods.xFileSize(file.pointer, size)
+      return file.methods.pointee.xFileSize(file.pointer, size)
     }
     table.xClose = { pointer in
       guard let file = File(pointer) else { return SQLITE_IOERR }
       // Of a commit everything was written with its sync; this is of none.
       _ = file.flush()
-      return file.methods.xClose(file.pointer)
+      return file.methods.pointee.xClose(file.pointer)
     }
   }
 }
