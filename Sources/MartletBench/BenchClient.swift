@@ -23,8 +23,6 @@ final class BenchClient {
   /// Called with each WebSocket payload, or each HTTP answer's body. Bytes are gone after the call.
   var onMessage: ((UnsafeRawBufferPointer) -> Void)?
   var onClose: (() -> Void)?
-  /// Payloads received.
-  private(set) var received = 0
 
   private enum Phase { case connecting, handshake, frames, http }
 
@@ -177,6 +175,8 @@ final class BenchClient {
       onOpen?()
     }
     if phase == .http { return consumeHTTP(bytes) }
+    // Once for all frames of a read.
+    let onMessage = onMessage
     while position + 2 <= bytes.count {
       var length = Int(bytes[position + 1] & 127)
       var header = 2
@@ -192,7 +192,6 @@ final class BenchClient {
       let end = position + header + length
       guard end <= bytes.count else { break }
       if bytes[position] & 15 == 1 {
-        received += 1
         onMessage?(UnsafeRawBufferPointer(rebasing: bytes[(position + header)..<end]))
       } else if bytes[position] & 15 == 8 {
         close()
@@ -210,7 +209,6 @@ final class BenchClient {
         UnsafeRawBufferPointer(rebasing: bytes[position..<(position + head)]))
       let end = position + head + length
       guard end <= bytes.count else { break }
-      received += 1
       let body = UnsafeRawBufferPointer(rebasing: bytes[(position + head)..<end])
       position = end
       onMessage?(body)

@@ -181,6 +181,13 @@ final class Scenario {
     private var lastSeq = 0
     private(set) var gaps = 0
     private(set) var duplicates = 0
+    /// The moments of its messages whose answer it waits for: answers come in the order of sends.
+    private var waiting: [UInt64] = []
+
+    func noteSend(at moment: UInt64) { waiting.append(moment) }
+
+    /// When the message was sent that is answered now; nil where none is awaited.
+    func noteAnswer() -> UInt64? { waiting.isEmpty ? nil : waiting.removeFirst() }
 
     /// Checks that messages of the room come in order.
     func take(_ seq: Int) {
@@ -353,14 +360,11 @@ final class Scenario {
     var latencies = Latencies()
     var turns = Array(repeating: 0, count: groups.count)
     var sent = Array(repeating: 0, count: groups.count)
-    // By room, the moments of messages whose answer is awaited: answers come in the order of sends
-    // per member, and each member waits in a queue of its own.
-    var waiting = Array(repeating: [UInt64](), count: members.count)
     func sendOne(_ group: Int) {
       let member = groups[group][turns[group] % perRoom]
       turns[group] += 1
       sent[group] += 1
-      waiting[member.number].append(Monotonic.nanoseconds)
+      member.noteSend(at: Monotonic.nanoseconds)
       member.client.send(
         message(
           // A relay sends back what it got: the seq says whose it is.
@@ -369,15 +373,17 @@ final class Scenario {
     }
     for (index, group) in groups.enumerated() {
       for member in group {
-        member.client.onMessage = { [self] text in
-          if let seq = Self.seq(text) {
-            if target.kind == .martlet { member.take(seq) }
+        let number = member.number
+        let isMartlet = target.kind == .martlet
+        // Unowned: members live as long as the scenario.
+        member.client.onMessage = { [unowned member] text in
+          let seq = Self.seq(text)
+          if let seq {
+            if isMartlet { member.take(seq) }
             if isMeasuring { deliveries += 1 }
           }
-          let isAnswer =
-            target.kind == .martlet ? isAck(text) : Self.seq(text) == member.number
-          guard isAnswer, !waiting[member.number].isEmpty else { return }
-          let start = waiting[member.number].removeFirst()
+          guard isMartlet ? Self.isAck(text) : seq == number, let start = member.noteAnswer()
+          else { return }
           if isMeasuring {
             acks += 1
             latencies.add(Monotonic.nanoseconds - start)
@@ -412,7 +418,7 @@ final class Scenario {
 
   private let runID = Array(String(Monotonic.nanoseconds, radix: 36).utf8)
 
-  private func isAck(_ text: UnsafeRawBufferPointer) -> Bool {
+  private static func isAck(_ text: UnsafeRawBufferPointer) -> Bool {
     text.count > 12 && text[9] == UInt8(ascii: "a") && text[10] == UInt8(ascii: "c")
   }
 
