@@ -25,6 +25,7 @@ struct ClientKey: Hashable {
   /// Client ids are compared byte by byte, as the databases do: texts that only look alike differ.
   static func == (left: Self, right: Self) -> Bool {
     left.room == right.room && left.sender == right.sender
+      && left.clientID.utf8.count == right.clientID.utf8.count
       && left.clientID.utf8.elementsEqual(right.clientID.utf8)
   }
 

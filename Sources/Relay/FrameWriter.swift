@@ -74,9 +74,9 @@ struct FrameWriter {
     return frame
   }
 
-  /// An entry as its sender's sockets see it: the same with its `client_id`, if it has one.
-  mutating func relayEntryForSender(_ entry: Entry, isShared: Bool) -> [UInt8] {
-    let frame = relayEntry(entry, isShared: isShared)
+  /// An entry as its sender's sockets see it: `frame`, which the others get, with its `client_id`, if it
+  /// has one.
+  mutating func forSender(_ frame: [UInt8], of entry: Entry) -> [UInt8] {
     guard let clientID = entry.clientID, !entry.body.isUnknown else { return frame }
     writer.removeAll()
     writer.object { $0.member("client_id", clientID) }

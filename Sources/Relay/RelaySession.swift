@@ -443,10 +443,8 @@ final class RelaySession: WebSocketHandler, RoomListener {
 
   func replay(_ entries: [Entry]) {
     for entry in entries {
-      let frame =
-        entry.from == caller?.userID
-        ? feeds.frames.relayEntryForSender(entry, isShared: false)
-        : feeds.frames.relayEntry(entry, isShared: false)
+      var frame = feeds.frames.relayEntry(entry, isShared: false)
+      if entry.from == caller?.userID { frame = feeds.frames.forSender(frame, of: entry) }
       feeds.send(frame, to: self, of: entry.roomID)
     }
   }

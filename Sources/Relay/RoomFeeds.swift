@@ -501,7 +501,7 @@ final class RoomFeeds {
       } else {
         hub.publish(
           frame, to: served.relay, except: senders,
-          theirs: frames.relayEntryForSender(entry, isShared: true))
+          theirs: frames.forSender(frame, of: entry))
       }
     }
     if !served.nano.isEmpty, let frame = frames.nanoMessage(entry) {

@@ -28,8 +28,9 @@ import Web
     for extra in 0..<40 {
       var frames = FrameWriter()
       let entry = entry(String(repeating: "x", count: count + extra), clientID: "a\"b\u{1F600}")
-      let others = try object(frames.relayEntry(entry, isShared: isShared))
-      let own = try object(frames.relayEntryForSender(entry, isShared: isShared))
+      let frame = frames.relayEntry(entry, isShared: isShared)
+      let others = try object(frame)
+      let own = try object(frames.forSender(frame, of: entry))
       #expect(others["client_id"] == nil)
       #expect(own["client_id"]?.string == entry.clientID)
       for name in ["type", "channel_id", "room_id", "seq", "id", "from", "to", "data", "ts"] {
@@ -42,8 +43,7 @@ import Web
   @Test func `who has no client id sees what all see`() {
     var frames = FrameWriter()
     let entry = entry("x", clientID: nil)
-    #expect(
-      frames.relayEntryForSender(entry, isShared: true)
-        == frames.relayEntry(entry, isShared: true))
+    let frame = frames.relayEntry(entry, isShared: true)
+    #expect(frames.forSender(frame, of: entry) == frame)
   }
 }

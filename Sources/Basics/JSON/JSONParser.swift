@@ -110,7 +110,9 @@ package struct JSONParser {
       if object.members.count == 16 { seen = Set(object.members.map { Array($0.key.utf8) }) }
       let isNew =
         if seen == nil {
-          !object.members.contains { $0.key.utf8.elementsEqual(key.utf8) }
+          !object.members.contains {
+            $0.key.utf8.count == key.utf8.count && $0.key.utf8.elementsEqual(key.utf8)
+          }
         } else {
           seen?.insert(Array(key.utf8)).inserted == true
         }
