@@ -12,6 +12,7 @@ package struct Settings: Sendable {
   package var tokenIssuer: String?
   package var rateLimits: Bool
   package var loops: Int
+  package var keepsProcessors: Bool
   package var signUp: SignUp
   package var publicURL: String?
   package var trustedProxies: [IPAddress.Range]
@@ -128,6 +129,10 @@ extension Settings {
     entry("LOOPS", "-", "Event loops, 1 to 64; unset: one per core.") {
       if !$0.isEmpty { $1.loops = try integer($0, 1...64) }
     },
+    entry(
+      "KEEP_PROCESSORS", "on",
+      "Where there are as many event loops as cores, all but the first stay on a core each. `off`: the system moves them, for a machine whose cores others need as well."
+    ) { $1.keepsProcessors = try flag($0) },
     entry("SIGNUP", "open", "Who may sign up: `open`, `invited`, `closed`.") {
       text, settings in
       guard let value = SignUp(rawValue: text) else {
@@ -297,6 +302,7 @@ extension Settings {
     database = Secret("")
     rateLimits = true
     loops = cores
+    keepsProcessors = true
     signUp = .open
     trustedProxies = []
     allowedOrigins = []

@@ -56,8 +56,9 @@ package final class Loop: SerialExecutor, TaskExecutor, @unchecked Sendable {
   private let idle = UnsafeMutablePointer<uv_idle_t>.allocate(capacity: 1)
   private var thread: Thread?
 
-  /// Makes a loop and starts its thread.
-  package init(index: Int = 0, name: String = "loop") {
+  /// Makes a loop and starts its thread, which stays on `processor` where one is named; and so do the threads
+  /// that it starts.
+  package init(index: Int = 0, name: String = "loop", processor: Int? = nil) {
     self.index = index
     uv = .allocate(capacity: 1)
     // Only out of memory or descriptors: there is no server without its loops.
@@ -78,7 +79,10 @@ package final class Loop: SerialExecutor, TaskExecutor, @unchecked Sendable {
       loop.runJobs()
     }
     uv_prepare_start(prepare) { Loop.of($0?.pointee.data).endTurn() }
-    thread = Thread(name: "\(name)-\(index)") { self.run() }
+    thread = Thread(name: "\(name)-\(index)") {
+      if let processor { Processors.keepThisThread(on: processor) }
+      self.run()
+    }
   }
 
   deinit {

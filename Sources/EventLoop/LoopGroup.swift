@@ -3,9 +3,18 @@ package struct LoopGroup: Sendable {
   package let loops: [Loop]
 
   /// Starts `count` loops, at least one.
-  package init(count: Int) {
+  ///
+  /// `keepsProcessors`: where there are as many loops as processors, all loops but the first stay on one
+  /// each. Else the system often has two loops wait for each other on one processor while another is idle.
+  /// The first one, which starts the server's other threads, moves: with all of them kept, a large fan-out
+  /// lost a fifth.
+  package init(count: Int, keepsProcessors: Bool = false) {
     precondition(count >= 1, "a server needs a loop")
-    loops = (0..<count).map { Loop(index: $0) }
+    let processors = keepsProcessors ? Processors.allowed : []
+    loops = (0..<count).map { index in
+      Loop(
+        index: index, processor: processors.count == count && index > 0 ? processors[index] : nil)
+    }
   }
 
   /// A part of another group.

@@ -25,7 +25,7 @@ package final class MartletServer: Sendable {
     self.settings = settings
     self.log = log
     openFileLimit = ProcessLimits.raiseOpenFiles()
-    group = LoopGroup(count: settings.loops)
+    group = LoopGroup(count: settings.loops, keepsProcessors: settings.keepsProcessors)
     hashing = Lane(name: "password", threads: settings.passwordHashers, maximumWaiting: 256)
   }
 

@@ -77,4 +77,19 @@ import Testing
     lane.stop()
     #expect(done.withLock { $0 } == 2)
   }
+
+  /// On a machine with one processor, and on systems that do not tell, nothing is kept.
+  @Test(arguments: [true, false])
+  func `as many loops as processors keep one each, but for the first`(keeps: Bool) throws {
+    let all = Processors.allowed
+    for count in 1...4 {
+      let group = LoopGroup(count: count, keepsProcessors: keeps)
+      for (index, loop) in group.loops.enumerated() {
+        let own = try loop.runBlocking { Processors.allowed }
+        let isKept = keeps && count == all.count && index > 0
+        #expect(own == (isKept ? [all[index]] : all))
+        loop.stop()
+      }
+    }
+  }
 }
