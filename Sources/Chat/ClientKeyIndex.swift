@@ -52,41 +52,54 @@ struct ClientKey: Hashable {
 ///
 /// On Postgres several nodes write, and a unique index does the same.
 package final class ClientKeyIndex: Sendable {
+  /// What was written between two merges.
+  private struct Generation {
+    var seqs: [ClientKey: Int64] = [:]
+    /// Up to which seq each room was written, with and without client ids.
+    var heads: [RoomID: Int64] = [:]
+    var entries = 0
+  }
   private struct State {
-    /// The seqs of keys that came since the last merge began.
-    var newest: [ClientKey: Int64] = [:]
-    /// Those that are on their way into the table.
-    var merging: [ClientKey: Int64] = [:]
+    var newest = Generation()
+    /// What is on its way into the table.
+    var merging = Generation()
   }
   private let state = Mutex(State())
   private let database: any SQLDatabase
-  private let keysPerMerge: Int
+  private let entriesPerMerge: Int
 
-  /// Entries of one transaction of a merge: some milliseconds of the writer's time.
-  private static let entriesPerSlice: Int64 = 1000
+  /// Entries of one transaction of a merge at least: some milliseconds of the writer's time.
+  private static let entriesPerSlice = 1000
+  /// Transactions of a merge, about, where there is much to do: so it keeps up with whoever writes.
+  private static let slicesPerMerge = 16
 
   /// Nil where the database has a unique index for this. `load` comes before the first append.
   ///
-  /// `keysPerMerge`: with more, memory (about 150 bytes each) and a start take more; with fewer, a merge
+  /// `entriesPerMerge`: with more, memory (about 150 bytes a key) and a start take more; with fewer, a merge
   /// puts less into each page.
-  package init?(_ database: any SQLDatabase, keysPerMerge: Int = 16_384) {
+  package init?(_ database: any SQLDatabase, entriesPerMerge: Int = 16_384) {
     if database.isShared { return nil }
     self.database = database
-    self.keysPerMerge = keysPerMerge
+    self.entriesPerMerge = entriesPerMerge
   }
 
   /// Reads the keys that are not in the table yet.
   package func load() async throws {
-    let seqs = try await database.read { transaction in
-      var seqs: [ClientKey: Int64] = [:]
+    let read = try await database.read { transaction in
+      var read = Generation()
+      for row in try await transaction.query(Self.unmergedHeadsSQL) {
+        let seq = try row.integer(1)
+        read.heads[try row.room(0)] = seq
+        read.entries += Int(seq - (try row.integer(2)))
+      }
       for row in try await transaction.query(Self.unmergedSQL) {
         let key = ClientKey(
           room: try row.room(0), sender: try row.sender(1), clientID: try row.text(2))
-        seqs[key] = try row.integer(3)
+        read.seqs[key] = try row.integer(3)
       }
-      return seqs
+      return read
     }
-    state.withLock { $0.newest = seqs }
+    state.withLock { $0.newest = read }
   }
 
   // MARK: In the writer's transactions
@@ -95,60 +108,69 @@ package final class ClientKeyIndex: Sendable {
   /// an entry with it: false then. A known key keeps its seq.
   func insert(_ key: ClientKey, seq: Int64) -> Bool {
     state.withLock { state in
-      guard state.merging[key] == nil else { return false }
-      guard let known = state.newest.updateValue(seq, forKey: key) else { return true }
-      state.newest[key] = known
+      guard state.merging.seqs[key] == nil else { return false }
+      guard let known = state.newest.seqs.updateValue(seq, forKey: key) else { return true }
+      state.newest.seqs[key] = known
       return false
     }
   }
 
   /// Keeps the key of an entry that is being written, and was looked up: the log has none with it.
-  func set(_ key: ClientKey, seq: Int64) { state.withLock { $0.newest[key] = seq } }
+  func set(_ key: ClientKey, seq: Int64) { state.withLock { $0.newest.seqs[key] = seq } }
+
+  /// So many entries are being written, with client ids or without, up to these seqs.
+  func note(_ heads: [(room: RoomID, seq: Int64)], entries: Int) {
+    state.withLock { state in
+      for head in heads { state.newest.heads[head.room] = head.seq }
+      state.newest.entries += entries
+    }
+  }
 
   /// Where the entry with this key may be, unless it is in the table.
   func seq(of key: ClientKey) -> Int64? {
-    state.withLock { $0.newest[key] ?? $0.merging[key] }
+    state.withLock { $0.newest.seqs[key] ?? $0.merging.seqs[key] }
   }
 
   // MARK: Merging
 
-  /// Whether there are enough keys for a merge to pay.
+  /// Whether enough was written for a merge to pay.
   package var isMergeDue: Bool {
-    state.withLock { !$0.merging.isEmpty || $0.newest.count >= keysPerMerge }
+    state.withLock { $0.merging.entries > 0 || $0.newest.entries >= entriesPerMerge }
   }
 
   /// Takes the keys in memory into the table, in short transactions; `pause` is called between them.
   /// What a failure leaves is done by the next call.
   package func merge(pause: () async -> Void) async throws {
-    let keys = state.withLock { state in
-      if state.merging.isEmpty { swap(&state.merging, &state.newest) }
-      return state.merging
+    let (heads, entries) = state.withLock { state in
+      if state.merging.entries == 0 { swap(&state.merging, &state.newest) }
+      return (state.merging.heads, state.merging.entries)
     }
-    var highest: [RoomID: Int64] = [:]
-    for (key, seq) in keys { highest[key.room] = max(seq, highest[key.room] ?? 0) }
-    var rooms = highest.sorted { $0.key < $1.key }[...]
+    let limit = Int64(max(Self.entriesPerSlice, entries / Self.slicesPerMerge))
+    var rooms = heads.sorted { $0.key < $1.key }[...]
     while !rooms.isEmpty {
       let slice = rooms
-      let done = try await database.write { try await Self.mergeSlice(of: slice, in: $0) }
+      let done = try await database.write {
+        try await Self.mergeSlice(of: slice, limit: limit, in: $0)
+      }
       rooms = rooms.dropFirst(done)
       await pause()
     }
     // What the lock hands out is freed after it, so that whoever writes does not wait for that.
     _ = state.withLock { state in
       let merged = state.merging
-      state.merging = [:]
+      state.merging = Generation()
       return merged
     }
   }
 
   /// Takes the keys of the first rooms into the table, each up to the seq that is named, and as many
-  /// as a slice holds. Returns how many rooms are done.
+  /// as `limit` entries. Returns how many rooms are done.
   private static func mergeSlice(
-    of rooms: ArraySlice<(key: RoomID, value: Int64)>, in transaction: Transaction
+    of rooms: ArraySlice<(key: RoomID, value: Int64)>, limit: Int64, in transaction: Transaction
   ) async throws -> Int {
     try transaction.willLock(.roomHeads)
     var done = 0
-    var left = entriesPerSlice
+    var left = limit
     for (room, highest) in rooms {
       guard let head = try await transaction.first(headSQL, [.room(room)]) else {
         done += 1
@@ -171,6 +193,10 @@ package final class ClientKeyIndex: Sendable {
   }
 
   // MARK: SQL
+
+  private static let unmergedHeadsSQL: SQL = """
+    SELECT room_id, last_seq, keyed_seq FROM room_heads WHERE last_seq > keyed_seq
+    """
 
   private static let unmergedSQL: SQL = """
     SELECT e.room_id, e.sender, e.client_id, e.seq

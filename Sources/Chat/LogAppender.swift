@@ -66,7 +66,9 @@ package struct LogAppender: Sendable {
     var outcomes: [Outcome] = []
     outcomes.reserveCapacity(drafts.count)
     for index in drafts.indices { outcomes.append(try enter(drafts[index], index, &run)) }
+    var moved: [(room: RoomID, seq: Int64)] = []
     for (roomID, head) in run.heads where head.hasMoved {
+      moved.append((roomID, head.lastSeq))
       run.statements.append(
         Statement(
           Self.moveSQL,
@@ -75,6 +77,7 @@ package struct LogAppender: Sendable {
             .integer(head.nonMessages),
           ]))
     }
+    clientKeys?.note(moved, entries: outcomes.count)
     if !run.statements.isEmpty {
       let results = try await transaction.pipeline(run.statements)
       for place in run.entryPlaces where results[place].changes == 0 { throw Self.isKnown }

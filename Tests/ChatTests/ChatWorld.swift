@@ -45,7 +45,7 @@ final class ChatWorld: Sendable {
     // Nobody compares here; the tests say when a comparison is old.
     freshness.compared(at: UptimeClock.milliseconds + 3_600_000)
     memberships = MembershipDirectory(database: database, events: events)
-    clientKeys = ClientKeyIndex(database, keysPerMerge: 100)
+    clientKeys = ClientKeyIndex(database, entriesPerMerge: 100)
     appender = LogAppender(events: events, clientKeys: clientKeys, attachments: attachments)
     reader = LogReader(database: database, unknown: unknown)
     history = MessageHistory(database: database, unknown: unknown)
