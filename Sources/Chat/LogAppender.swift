@@ -65,10 +65,9 @@ package struct LogAppender: Sendable {
     try await claim(drafts, &run, in: transaction)
     var outcomes: [Outcome] = []
     outcomes.reserveCapacity(drafts.count)
-    for index in drafts.indices { outcomes.append(try enter(drafts[index], index, &run)) }
-    var moved: [(room: RoomID, seq: Int64)] = []
+    for index in drafts.indices { outcomes.append(enter(drafts[index], index, &run)) }
     for (roomID, head) in run.heads where head.hasMoved {
-      moved.append((roomID, head.lastSeq))
+      run.addition.heads.append((roomID, head.lastSeq))
       run.statements.append(
         Statement(
           Self.moveSQL,
@@ -77,7 +76,8 @@ package struct LogAppender: Sendable {
             .integer(head.nonMessages),
           ]))
     }
-    clientKeys?.note(moved, entries: outcomes.count)
+    // Before they are written: a merge never sees an entry in the log whose key is in neither place.
+    if let clientKeys, !clientKeys.add(run.addition) { throw Self.isKnown }
     if !run.statements.isEmpty {
       let results = try await transaction.pipeline(run.statements)
       for place in run.entryPlaces where results[place].changes == 0 { throw Self.isKnown }
@@ -156,6 +156,14 @@ package struct LogAppender: Sendable {
     var statements: [Statement] = []
     /// Which of the statements insert nothing where the client key is in the log.
     var entryPlaces: [Int] = []
+    /// What the index of client keys has to know.
+    var addition: ClientKeyIndex.Addition
+
+    init(now: Timestamp, lookUp: LookUp) {
+      self.now = now
+      self.lookUp = lookUp
+      addition = ClientKeyIndex.Addition(areLookedUp: lookUp == .all)
+    }
   }
 
   // MARK: Steps
@@ -286,8 +294,8 @@ package struct LogAppender: Sendable {
     }
   }
 
-  /// Gives a draft its seq, or says why not. Throws where it was not looked up and may be in the log.
-  private func enter(_ draft: Draft, _ index: Int, _ run: inout Run) throws -> Outcome {
+  /// Gives a draft its seq, or says why not.
+  private func enter(_ draft: Draft, _ index: Int, _ run: inout Run) -> Outcome {
     let digest = draft.clientID == nil ? nil : EntryCoding.digest(draft.body)
     if run.looksForRepeats, let earlier = run.known[Key(draft)] {
       return .refused(earlier.digest == digest ? .known(earlier.entry) : .conflict)
@@ -298,12 +306,9 @@ package struct LogAppender: Sendable {
     else {
       return .refused(.denied(.internalError))
     }
-    if let clientKeys, let key = ClientKey(draft) {
-      if run.lookUp == .all {
-        clientKeys.set(key, seq: entry.seq)
-      } else if !clientKeys.insert(key, seq: entry.seq) {
-        throw Self.isKnown
-      }
+    run.addition.entries += 1
+    if clientKeys != nil, let key = ClientKey(draft) {
+      run.addition.keys.append((key, entry.seq))
       run.entryPlaces.append(run.statements.count)
     }
     if run.looksForRepeats { run.known[Key(draft)] = Known(entry: entry, digest: digest) }

@@ -146,6 +146,7 @@ private final class WaitingDrafts: GroupCommitWork {
 /// A number for each room, counted by all threads without a lock. Rooms far apart share a counter, so that
 /// one of them may seem to have what is the other's.
 private final class CountsByRoom: Sendable {
+  // Unsafe: a pointer is not `Sendable`. It never changes, and what it points to is atomic.
   private nonisolated(unsafe) let counts: UnsafeMutablePointer<Atomic<Int>>
 
   private static let size = 4096

@@ -272,7 +272,7 @@ package final class MartletServer: Sendable {
               await loop.sleep(milliseconds: Self.sliceMilliseconds)
             }
           } catch {
-            log.warning("old_sessions_not_removed", ["cause": .init("\(error)")])
+            log.warnUnlessStopping("old_sessions_not_removed", error)
           }
           await loop.sleep(milliseconds: 3_600_000)
         }
@@ -282,7 +282,7 @@ package final class MartletServer: Sendable {
           await loop.sleep(milliseconds: 5000)
           ended.sweep()
           do { try await activity.write(to: database) } catch {
-            log.warning("session_use_not_written", ["cause": .init("\(error)")])
+            log.warnUnlessStopping("session_use_not_written", error)
           }
           // For the metric, also where nobody asks `/readyz`.
           _ = await health.condition(of: database)
@@ -297,7 +297,7 @@ package final class MartletServer: Sendable {
               await loop.sleep(milliseconds: Self.mergePauseMilliseconds)
             }
           } catch {
-            log.warning("client_keys_not_merged", ["cause": .init("\(error)")])
+            log.warnUnlessStopping("client_keys_not_merged", error)
           }
         }
       },
@@ -335,6 +335,13 @@ package final class MartletServer: Sendable {
     await running.web.destroy()
     await running.metricsWeb?.destroy()
     log.notice("stopped")
+  }
+}
+
+extension Log {
+  /// For tasks that go on until the server stops: then the database closes under them, which is no news.
+  fileprivate func warnUnlessStopping(_ event: StaticString, _ error: any Error) {
+    if !Task.isCancelled { warning(event, ["cause": .init("\(error)")]) }
   }
 }
 

@@ -71,7 +71,8 @@ final class Reconciler: Sendable {
     let position: ChangePosition
   }
 
-  /// One comparison. Failures are logged once, until one succeeds.
+  /// One comparison. Failures are logged once, until one succeeds; not while the server stops, when the
+  /// database closes under it.
   func compare() async {
     let begin = UptimeClock.milliseconds
     let (position, epoch) = state.withLock { ($0.position, $0.epoch) }
@@ -96,6 +97,7 @@ final class Reconciler: Sendable {
       }
       passOn(findings, begin)
     } catch {
+      if Task.isCancelled { return }
       let isFirst = state.withLock { state in
         defer { state.isFailing = true }
         return !state.isFailing
