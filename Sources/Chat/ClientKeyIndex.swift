@@ -61,17 +61,24 @@ package final class ClientKeyIndex: Sendable {
   }
   private struct State {
     var newest = Generation()
-    /// What is on its way into the table.
-    var merging = Generation()
+    /// What is on its way into the table; nil where a merge has ended.
+    var merging: Generation?
+    var isMergeRunning = false
   }
   private let state = Mutex(State())
   private let database: any SQLDatabase
   private let entriesPerMerge: Int
 
-  /// Entries of one transaction of a merge at least: some milliseconds of the writer's time.
+  /// Entries of one transaction of a merge: some milliseconds of the writer's time.
   private static let entriesPerSlice = 1000
-  /// Transactions of a merge, about, where there is much to do: so it keeps up with whoever writes.
+  /// Where more waits a merge has about this many transactions, so that it keeps up with whoever writes,
   private static let slicesPerMerge = 16
+  /// up to this many entries in each: the writer must not stand still for a merge.
+  private static let maximumPerSlice = 4000
+  /// Rooms of one transaction, each of which costs a reading even where nothing is left to do.
+  private static let roomsPerSlice = 500
+  /// What an entry counts among the writes that wait, about.
+  private static let bytesPerEntry = 100
 
   /// Nil where the database has a unique index for this. `load` comes before the first append.
   ///
@@ -119,61 +126,78 @@ package final class ClientKeyIndex: Sendable {
   /// Keeps what is being written, in one step: were heads and keys kept one by one, a merge that begins
   /// between them would forget keys that it did not take.
   ///
-  /// False where a key was not looked up and is known: the log may hold an entry with it, so that nothing
-  /// may be written. A known key keeps its seq.
-  func add(_ addition: Addition) -> Bool {
-    state.withLock { state in
-      state.newest.entries += addition.entries
-      for head in addition.heads { state.newest.heads[head.room] = head.seq }
+  /// Throws `LogAppender.isKnown` where a key was not looked up and is known: the log may hold an entry
+  /// with it, so that nothing may be written. A known key keeps its seq.
+  func add(_ addition: Addition) throws {
+    let areNew = state.withLock { state in
       var areNew = true
       for (key, seq) in addition.keys {
         if addition.areLookedUp {
           state.newest.seqs[key] = seq
-        } else if state.merging.seqs[key] != nil {
+        } else if state.merging?.seqs[key] != nil {
           areNew = false
         } else if let known = state.newest.seqs.updateValue(seq, forKey: key) {
           state.newest.seqs[key] = known
           areNew = false
         }
       }
-      return areNew
+      guard areNew else { return false }
+      state.newest.entries += addition.entries
+      for head in addition.heads {
+        // Never lower: too high a seq does no harm, one too low would leave keys behind.
+        state.newest.heads[head.room] = max(state.newest.heads[head.room] ?? 0, head.seq)
+      }
+      return true
     }
+    if !areNew { throw LogAppender.isKnown }
   }
 
   /// Where the entry with this key may be, unless it is in the table.
   func seq(of key: ClientKey) -> Int64? {
-    state.withLock { $0.newest.seqs[key] ?? $0.merging.seqs[key] }
+    state.withLock { $0.newest.seqs[key] ?? $0.merging?.seqs[key] }
   }
 
   // MARK: Merging
 
   /// Whether enough was written for a merge to pay.
   package var isMergeDue: Bool {
-    state.withLock { $0.merging.entries > 0 || $0.newest.entries >= entriesPerMerge }
+    state.withLock { $0.merging != nil || $0.newest.entries >= entriesPerMerge }
   }
 
   /// Takes the keys in memory into the table, in short transactions; `pause` is called between them.
-  /// What a failure leaves is done by the next call.
+  /// What a failure leaves is done by the next call. One at a time: a call during another does nothing.
   package func merge(pause: () async -> Void) async throws {
-    let (heads, entries) = state.withLock { state in
-      if state.merging.entries == 0 { swap(&state.merging, &state.newest) }
-      return (state.merging.heads, state.merging.entries)
-    }
-    let limit = Int64(max(Self.entriesPerSlice, entries / Self.slicesPerMerge))
-    var rooms = heads.sorted { $0.key < $1.key }[...]
+    guard let generation = begin() else { return }
+    defer { state.withLock { $0.isMergeRunning = false } }
+    let limit = min(
+      Self.maximumPerSlice, max(Self.entriesPerSlice, generation.entries / Self.slicesPerMerge))
+    var rooms = generation.heads.sorted { $0.key < $1.key }[...]
     while !rooms.isEmpty {
-      let slice = rooms
-      let done = try await database.write {
-        try await Self.mergeSlice(of: slice, limit: limit, in: $0)
+      let slice = rooms.prefix(Self.roomsPerSlice)
+      let done = try await database.write(.bulk(bytes: limit * Self.bytesPerEntry)) {
+        try await Self.mergeSlice(of: slice, limit: Int64(limit), in: $0)
       }
       rooms = rooms.dropFirst(done)
-      await pause()
+      if !rooms.isEmpty { await pause() }
     }
     // What the lock hands out is freed after it, so that whoever writes does not wait for that.
     _ = state.withLock { state in
       let merged = state.merging
-      state.merging = Generation()
+      state.merging = nil
       return merged
+    }
+  }
+
+  /// What is to be merged; nil where it is being merged already.
+  private func begin() -> Generation? {
+    state.withLock { state in
+      if state.isMergeRunning { return nil }
+      state.isMergeRunning = true
+      if let left = state.merging { return left }
+      let newest = state.newest
+      state.merging = newest
+      state.newest = Generation()
+      return newest
     }
   }
 
@@ -212,16 +236,19 @@ package final class ClientKeyIndex: Sendable {
     SELECT room_id, last_seq, keyed_seq FROM room_heads WHERE last_seq > keyed_seq
     """
 
-  private static let unmergedSQL: SQL = """
+  /// Reads what is behind the keys only: SQLite never changes the order of a `CROSS JOIN`
+  /// (https://www.sqlite.org/optoverview.html), and would begin with all entries.
+  static let unmergedSQL: SQL = """
     SELECT e.room_id, e.sender, e.client_id, e.seq
-    FROM room_heads h JOIN entries e ON e.room_id = h.room_id AND e.seq > h.keyed_seq
+    FROM room_heads h CROSS JOIN entries e ON e.room_id = h.room_id AND e.seq > h.keyed_seq
     WHERE h.last_seq > h.keyed_seq AND e.client_id IS NOT NULL
     """
 
   private static let headSQL: SQL = "SELECT keyed_seq, last_seq FROM room_heads WHERE room_id = $1"
 
+  /// A key that is there already is of an entry whose line was lost, and that came again.
   private static let mergeSQL: SQL = """
-    INSERT OR IGNORE INTO client_keys (room_id, sender, client_id, seq)
+    INSERT OR REPLACE INTO client_keys (room_id, sender, client_id, seq)
     SELECT room_id, sender, client_id, seq FROM entries
     WHERE room_id = $1 AND seq > $2 AND seq <= $3 AND client_id IS NOT NULL
     """

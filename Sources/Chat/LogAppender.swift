@@ -59,8 +59,8 @@ package struct LogAppender: Sendable {
     in transaction: Transaction
   ) async throws -> [Outcome] {
     if drafts.isEmpty { return [] }
-    var run = try await prepare(
-      drafts, Run(now: now, lookUp: lookUp), hasEnded: hasEnded, in: transaction)
+    var run = Run(now: now, lookUp: lookUp)
+    try await prepare(drafts, &run, hasEnded: hasEnded, in: transaction)
     try await find(drafts, &run, in: transaction)
     try await claim(drafts, &run, in: transaction)
     var outcomes: [Outcome] = []
@@ -76,8 +76,11 @@ package struct LogAppender: Sendable {
             .integer(head.nonMessages),
           ]))
     }
-    // Before they are written: a merge never sees an entry in the log whose key is in neither place.
-    if let clientKeys, !clientKeys.add(run.addition) { throw Self.isKnown }
+    if let clientKeys {
+      // A body that its database gave up must not change what others rest on.
+      try transaction.requireOpen()
+      try clientKeys.add(run.addition)
+    }
     if !run.statements.isEmpty {
       let results = try await transaction.pipeline(run.statements)
       for place in run.entryPlaces where results[place].changes == 0 { throw Self.isKnown }
@@ -137,7 +140,7 @@ package struct LogAppender: Sendable {
   }
 
   /// A draft that was not looked up is in the log already, or may be.
-  private static let isKnown = DatabaseError(
+  static let isKnown = DatabaseError(
     kind: .constraint, message: "an entry with this client id is in the log")
 
   /// One call of `append`, as far as it has come.
@@ -170,9 +173,8 @@ package struct LogAppender: Sendable {
 
   /// Reads the heads, and finds which drafts may not be written any more.
   private func prepare(
-    _ drafts: [Draft], _ empty: Run, hasEnded: (SessionID) -> Bool, in transaction: Transaction
-  ) async throws -> Run {
-    var run = empty
+    _ drafts: [Draft], _ run: inout Run, hasEnded: (SessionID) -> Bool, in transaction: Transaction
+  ) async throws {
     run.heads = try await lockHeads(drafts, in: transaction)
     let affiliations = try await lockAffiliations(drafts, in: transaction)
     run.statements.reserveCapacity(drafts.count * 2 + run.heads.count)
@@ -193,7 +195,6 @@ package struct LogAppender: Sendable {
         }
       }
     }
-    return run
   }
 
   /// Locked in ascending order, so that two nodes never wait for each other. A deleted room has a head,
@@ -306,15 +307,21 @@ package struct LogAppender: Sendable {
     else {
       return .refused(.denied(.internalError))
     }
-    run.addition.entries += 1
-    if clientKeys != nil, let key = ClientKey(draft) {
-      run.addition.keys.append((key, entry.seq))
-      run.entryPlaces.append(run.statements.count)
+    var insert = Self.entrySQL
+    if clientKeys != nil {
+      run.addition.entries += 1
+      if let key = ClientKey(draft) {
+        run.addition.keys.append((key, entry.seq))
+        if run.lookUp == .refused {
+          insert = Self.entryUnlessKnownSQL
+          run.entryPlaces.append(run.statements.count)
+        }
+      }
     }
     if run.looksForRepeats { run.known[Key(draft)] = Known(entry: entry, digest: digest) }
     run.statements.append(
       Statement(
-        Self.entrySQL,
+        insert,
         [
           .room(entry.roomID), .integer(entry.seq), .id(entry.id), .integer(stored.code),
           .sender(entry.from), .time(entry.ts), entry.clientID.map { .text($0) } ?? .null,
@@ -357,18 +364,20 @@ package struct LogAppender: Sendable {
     SELECT seq, id, ts, non_messages, digest FROM entries WHERE id = $1 AND client_id IS NULL
     """
 
-  private static let entrySQL = SQL(
-    sqlite: """
-      INSERT INTO entries (room_id, seq, id, type, sender, ts, client_id, digest, target_seq,
-        non_messages)
-      SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10 WHERE NOT EXISTS (
-        SELECT 1 FROM client_keys WHERE room_id = $1 AND sender = $5 AND client_id = $7)
-      """,
-    postgres: """
-      INSERT INTO entries (room_id, seq, id, type, sender, ts, client_id, digest, target_seq,
-        non_messages)
-      VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
-      """)
+  private static let entrySQL: SQL = """
+    INSERT INTO entries (room_id, seq, id, type, sender, ts, client_id, digest, target_seq,
+      non_messages)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+    """
+
+  /// With `ClientKeyIndex`, for an entry that was not looked up: inserts nothing where the table has its
+  /// key.
+  private static let entryUnlessKnownSQL: SQL = """
+    INSERT INTO entries (room_id, seq, id, type, sender, ts, client_id, digest, target_seq,
+      non_messages)
+    SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10 WHERE NOT EXISTS (
+      SELECT 1 FROM client_keys WHERE room_id = $1 AND sender = $5 AND client_id = $7)
+    """
 
   private static let contentSQL: SQL =
     "INSERT INTO contents (id, data) VALUES ($1, $2)"

@@ -22,7 +22,8 @@ package final class Transaction {
   /// From here on every use throws: its connection belongs to another transaction.
   func end() { hasEnded = true }
 
-  private func requireOpen() throws {
+  /// Throws where the transaction has ended: for what else a body changes, besides the database.
+  package func requireOpen() throws {
     if hasEnded { throw DatabaseError(kind: .other, message: "the transaction has ended") }
   }
 

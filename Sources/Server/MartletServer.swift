@@ -289,15 +289,19 @@ package final class MartletServer: Sendable {
         }
       },
       loop.task { [log] in
+        var isFailing = false
         while let clientKeys, !Task.isCancelled {
-          await loop.sleep(milliseconds: 250)
+          await loop.sleep(milliseconds: isFailing ? Self.mergeRetryMilliseconds : 250)
           guard clientKeys.isMergeDue else { continue }
           do {
             try await clientKeys.merge {
               await loop.sleep(milliseconds: Self.mergePauseMilliseconds)
             }
+            isFailing = false
           } catch {
-            log.warnUnlessStopping("client_keys_not_merged", error)
+            // Once, until it succeeds.
+            if !isFailing { log.warnUnlessStopping("client_keys_not_merged", error) }
+            isFailing = true
           }
         }
       },
@@ -308,6 +312,7 @@ package final class MartletServer: Sendable {
   private static let sliceMilliseconds = 50
   /// Between two slices of a merge of client keys, which must keep up with what is written.
   private static let mergePauseMilliseconds = 5
+  private static let mergeRetryMilliseconds = 2000
 
   // MARK: Running
 

@@ -4,8 +4,8 @@ internal import CSQLite
 /// The only writer of the embedded database, on a thread of its own.
 ///
 /// A batch of each group-commit work and all transactions that wait go into one commit, each in a
-/// savepoint but the first; one `fdatasync` makes all of them durable. Nothing is answered or published before
-/// COMMIT succeeded.
+/// savepoint but the first; one `fdatasync` makes all of them durable. Nothing is answered or published
+/// before COMMIT succeeded.
 final class SQLiteWriter: @unchecked Sendable {
   // Unchecked: what callers touch is behind `monitor`; the rest belongs to the thread.
 
