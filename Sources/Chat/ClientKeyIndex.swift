@@ -71,9 +71,10 @@ package final class ClientKeyIndex: Sendable {
 
   /// Entries of one transaction of a merge: some milliseconds of the writer's time.
   private static let entriesPerSlice = 1000
-  /// Where more waits a merge has about this many transactions, so that it keeps up with whoever writes,
+  /// Transactions of a merge where so many entries wait that each takes more: a merge must keep up with
+  /// whoever writes.
   private static let slicesPerMerge = 16
-  /// up to this many entries in each: the writer must not stand still for a merge.
+  /// Entries of one transaction at most: the writer must not stand still for a merge.
   private static let maximumPerSlice = 4000
   /// Rooms of one transaction, each of which costs a reading even where nothing is left to do.
   private static let roomsPerSlice = 500

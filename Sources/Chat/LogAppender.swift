@@ -60,6 +60,9 @@ package struct LogAppender: Sendable {
   ) async throws -> [Outcome] {
     if drafts.isEmpty { return [] }
     var run = Run(now: now, lookUp: lookUp)
+    if clientKeys != nil {
+      run.addition = ClientKeyIndex.Addition(areLookedUp: lookUp == .all)
+    }
     try await prepare(drafts, &run, hasEnded: hasEnded, in: transaction)
     try await find(drafts, &run, in: transaction)
     try await claim(drafts, &run, in: transaction)
@@ -67,7 +70,7 @@ package struct LogAppender: Sendable {
     outcomes.reserveCapacity(drafts.count)
     for index in drafts.indices { outcomes.append(enter(drafts[index], index, &run)) }
     for (roomID, head) in run.heads where head.hasMoved {
-      run.addition.heads.append((roomID, head.lastSeq))
+      run.addition?.heads.append((roomID, head.lastSeq))
       run.statements.append(
         Statement(
           Self.moveSQL,
@@ -76,10 +79,10 @@ package struct LogAppender: Sendable {
             .integer(head.nonMessages),
           ]))
     }
-    if let clientKeys {
+    if let clientKeys, let addition = run.addition {
       // A body that its database gave up must not change what others rest on.
       try transaction.requireOpen()
-      try clientKeys.add(run.addition)
+      try clientKeys.add(addition)
     }
     if !run.statements.isEmpty {
       let results = try await transaction.pipeline(run.statements)
@@ -159,14 +162,8 @@ package struct LogAppender: Sendable {
     var statements: [Statement] = []
     /// Which of the statements insert nothing where the client key is in the log.
     var entryPlaces: [Int] = []
-    /// What the index of client keys has to know.
-    var addition: ClientKeyIndex.Addition
-
-    init(now: Timestamp, lookUp: LookUp) {
-      self.now = now
-      self.lookUp = lookUp
-      addition = ClientKeyIndex.Addition(areLookedUp: lookUp == .all)
-    }
+    /// What the index of client keys has to know; nil where the database has one of its own.
+    var addition: ClientKeyIndex.Addition?
   }
 
   // MARK: Steps
@@ -308,10 +305,10 @@ package struct LogAppender: Sendable {
       return .refused(.denied(.internalError))
     }
     var insert = Self.entrySQL
-    if clientKeys != nil {
-      run.addition.entries += 1
+    if run.addition != nil {
+      run.addition?.entries += 1
       if let key = ClientKey(draft) {
-        run.addition.keys.append((key, entry.seq))
+        run.addition?.keys.append((key, entry.seq))
         if run.lookUp == .refused {
           insert = Self.entryUnlessKnownSQL
           run.entryPlaces.append(run.statements.count)

@@ -345,7 +345,7 @@ package final class MartletServer: Sendable {
 
 extension Log {
   /// For tasks that go on until the server stops: then the database closes under them, which is no news.
-  fileprivate func warnUnlessStopping(_ event: StaticString, _ error: any Error) {
+  func warnUnlessStopping(_ event: StaticString, _ error: any Error) {
     if !Task.isCancelled { warning(event, ["cause": .init("\(error)")]) }
   }
 }

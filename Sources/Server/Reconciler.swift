@@ -71,8 +71,7 @@ final class Reconciler: Sendable {
     let position: ChangePosition
   }
 
-  /// One comparison. Failures are logged once, until one succeeds; not while the server stops, when the
-  /// database closes under it.
+  /// One comparison. Failures are logged once, until one succeeds.
   func compare() async {
     let begin = UptimeClock.milliseconds
     let (position, epoch) = state.withLock { ($0.position, $0.epoch) }
@@ -97,12 +96,11 @@ final class Reconciler: Sendable {
       }
       passOn(findings, begin)
     } catch {
-      if Task.isCancelled { return }
       let isFirst = state.withLock { state in
         defer { state.isFailing = true }
         return !state.isFailing
       }
-      if isFirst { log.warning("not_compared_with_database", ["cause": .init("\(error)")]) }
+      if isFirst { log.warnUnlessStopping("not_compared_with_database", error) }
     }
   }
 
