@@ -213,8 +213,9 @@ package final class Hub {
     connection.socket.queuedBytes + connection.own.bytes.count
   }
 
-  /// Moves what the topic has for the connection so far into the connection's own frames.
-  private func catchUp(_ connection: Connection, _ topic: Topic) {
+  /// Moves what the topic has for the connection so far into the connection's own frames: what is sent to it
+  /// next comes behind that.
+  package func catchUp(_ connection: Connection, _ topic: Topic) {
     guard topic.isDirty, let position = topic.positions[connection.number] else { return }
     let from = topic.offset(of: topic.subscribers[position])
     guard from < topic.batch.count else { return }

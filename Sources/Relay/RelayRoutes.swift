@@ -24,13 +24,18 @@ package struct RelayRoutes: Sendable {
       let follows = request.query["subscribe"] != "none"
       let caller = request.caller
       return try upgrade(request.request, Authentication.chosenSubprotocol(request.request)) {
-        socket, loop in
-        RelaySession(socket: socket, loop: loop, caller: caller, followsAllRooms: follows)
+        socket, relay in
+        RelaySocket(
+          socket: socket, relay: relay, caller: caller,
+          dialect: relay.services.relayDialect(followsAllRooms: follows))
       }
     }
     for path in ["/v1/chat", "/chat"] {
       router.webSocket(path, policy: .anyone) { request in
-        try upgrade(request, nil) { socket, loop in NanoSession(socket: socket, loop: loop) }
+        try upgrade(request, nil) { socket, relay in
+          RelaySocket(
+            socket: socket, relay: relay, caller: nil, dialect: relay.services.nanoDialect())
+        }
       }
     }
   }
@@ -55,4 +60,23 @@ package struct RelayRoutes: Sendable {
         ("/chat", $0.rawValue, $0.policy.description, $0.meaning)
       }
   }
+}
+
+extension RelayServices {
+  /// Relay v1 on a socket that is opened now.
+  func relayDialect(followsAllRooms: Bool) -> RelayDialect {
+    RelayDialect(
+      followsAllRooms: followsAllRooms, maximumContentBytes: settings.maxContentBytes,
+      maximumHeldBytes: settings.sendQueueBytes, openingMilliseconds: handshakeMilliseconds,
+      now: Monotonic.milliseconds)
+  }
+
+  /// The nano protocol on a socket that is opened now.
+  func nanoDialect() -> NanoDialect {
+    NanoDialect(
+      maximumContentBytes: settings.maxContentBytes,
+      readyDue: Monotonic.milliseconds + handshakeMilliseconds)
+  }
+
+  private var handshakeMilliseconds: Int64 { Int64(settings.handshakeSeconds) * 1000 }
 }

@@ -10,8 +10,6 @@ package final class RelayServices: Sendable {
   let ingest: any Ingest
   let authenticator: any Authenticator
   let memberships: any Memberships
-  let rooms: Rooms
-  let reader: LogReader
   let settings: Settings
   /// This node, for the origins of drafts.
   let node: NodeID
@@ -29,15 +27,12 @@ package final class RelayServices: Sendable {
 
   package init(
     ingest: any Ingest, authenticator: any Authenticator, memberships: any Memberships,
-    rooms: Rooms, reader: LogReader, settings: Settings, node: NodeID,
-    maximumAgeMilliseconds: Int64?, epoch: String, events: EventStream, log: Log,
-    metrics: RelayMetrics
+    settings: Settings, node: NodeID, maximumAgeMilliseconds: Int64?, epoch: String,
+    events: EventStream, log: Log, metrics: RelayMetrics
   ) {
     self.ingest = ingest
     self.authenticator = authenticator
     self.memberships = memberships
-    self.rooms = rooms
-    self.reader = reader
     self.settings = settings
     self.node = node
     self.maximumAgeMilliseconds = maximumAgeMilliseconds
@@ -86,43 +81,4 @@ package final class RelayServices: Sendable {
       counts[user] = count > 1 ? count - 1 : nil
     }
   }
-}
-
-/// A connection's share of frames: its own rate, then its user's.
-struct FrameAllowance {
-  private var bucket: TokenBucket
-  private let rate: Rate
-  private let isLimited: Bool
-  /// Refusals in a row. A frame that only got the token which had just come does not end the row: who
-  /// floods gets those too.
-  private var refusals = 0
-
-  private static let maximumRefusals = 1000
-  /// The part of a second's share that must be there again for the row to have ended.
-  private static let recoveredShare = 0.2
-
-  init(_ settings: Settings) {
-    rate = settings.connectionFrames
-    isLimited = settings.rateLimits
-    bucket = TokenBucket(rate, now: Monotonic.nanoseconds)
-  }
-
-  /// Whether another frame may be served.
-  mutating func take(for user: UserID?, _ users: KeyedRateLimiter<UserID>?) -> Bool {
-    guard isLimited else { return true }
-    guard bucket.take(rate, now: Monotonic.nanoseconds), user.flatMap({ users?.take($0) }) == nil
-    else {
-      refusals += 1
-      return false
-    }
-    refusals =
-      bucket.available >= rate.perSecond * Self.recoveredShare ? 0 : max(0, refusals - 1)
-    return true
-  }
-
-  /// Takes more for a frame that was served already; the next ones wait for it.
-  mutating func charge(_ frames: Int) { if isLimited { bucket.charge(frames) } }
-
-  /// Whether the client goes on sending though it is refused again and again.
-  var isFlooding: Bool { refusals >= Self.maximumRefusals }
 }

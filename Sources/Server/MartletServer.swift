@@ -96,15 +96,15 @@ package final class MartletServer: Sendable {
       hashing: hashing, settings: settings)
     var random = SystemRandomNumberGenerator()
     let relay = RelayServices(
-      ingest: messageLog, authenticator: credentials, memberships: memberships, rooms: rooms,
-      reader: LogReader(database: database, unknown: unknown), settings: settings,
-      node: NodeID(random.next()),
+      ingest: messageLog, authenticator: credentials, memberships: memberships,
+      settings: settings, node: NodeID(random.next()),
       maximumAgeMilliseconds: database.isShared ? Freshness.maximumAgeMilliseconds : nil,
       epoch: epoch, events: events, log: log, metrics: RelayMetrics(metrics))
     events.listen { events in
       for case .epochChanged(let epoch) in events { relay.epochChanged(to: epoch) }
     }
-    let relayLoops = await makeRelayLoops(relay, directory, events)
+    let reader = LogReader(database: database, unknown: unknown)
+    let relayLoops = await makeRelayLoops(relay, rooms, reader, events)
 
     let web = WebServer(
       settings: settings, group: group, openFileLimit: openFileLimit, log: log, metrics: metrics)
@@ -223,7 +223,7 @@ package final class MartletServer: Sendable {
   }
 
   private func makeRelayLoops(
-    _ services: RelayServices, _ directory: RoomDirectory, _ events: EventStream
+    _ services: RelayServices, _ rooms: Rooms, _ reader: LogReader, _ events: EventStream
   ) async -> [LoopBound<RelayLoop>] {
     let liveMetrics = LiveMetrics(metrics)
     var loops: [LoopBound<RelayLoop>] = []
@@ -231,7 +231,7 @@ package final class MartletServer: Sendable {
       let bound = await withCheckedContinuation { continuation in
         loop.execute {
           let relay = RelayLoop(
-            loop: loop, services: services, directory: directory, metrics: liveMetrics)
+            loop: loop, services: services, rooms: rooms, reader: reader, metrics: liveMetrics)
           continuation.resume(returning: LoopBound(relay, on: loop))
         }
       }

@@ -51,7 +51,7 @@ import class Foundation.ProcessInfo
     let good = fuzz(seeds: seeds, words: Self.jsonWords, seed: 1) { _, bytes in
       bytes.withUnsafeBytes { bytes in
         let object = parseObject(bytes, maximumDepth: 16)
-        var nano = NanoDialect(maximumContentBytes: 64)
+        var nano = NanoDialect(maximumContentBytes: 64, readyDue: 10_000)
         _ = nano.tokenAccepted(isSameUser: true)
         _ = nano.selected(RoomID(1))
         _ = nano.receive(object)

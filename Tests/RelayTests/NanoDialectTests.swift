@@ -9,14 +9,14 @@ import Testing
   }
 
   private func ready(in room: Int64? = nil) -> NanoDialect {
-    var machine = NanoDialect(maximumContentBytes: 10)
+    var machine = NanoDialect(maximumContentBytes: 10, readyDue: 10_000)
     _ = machine.tokenAccepted(isSameUser: true)
     if let room { _ = machine.selected(RoomID(room)) }
     return machine
   }
 
   @Test func `frames before READY are answered TOKEN? and do not count`() {
-    var machine = NanoDialect(maximumContentBytes: 10)
+    var machine = NanoDialect(maximumContentBytes: 10, readyDue: 10_000)
     for _ in 0..<10 {
       #expect(machine.receive(object(#"{"type":"message"}"#)) == [.reply(.tokenNeeded)])
     }

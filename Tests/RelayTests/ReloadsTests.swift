@@ -59,8 +59,18 @@ import Testing
     let readings = Readings()
     try loop.runBlocking {
       let reloads = Reloads<Int, Int64>(
-        loop: loop, of: "numbers", log: Log(level: .error, format: .text) { _ in },
-        version: { $0 }, read: { try await readings.read($0) })
+        of: "numbers", log: Log(level: .error, format: .text) { _ in }, version: { $0 },
+        wait: { loop.schedule(after: $0, $1) },
+        read: { versions, then in
+          let then = LoopBound(then, on: loop)
+          loop.task {
+            let result: Result<[Int: Int64], any Error>
+            do { result = .success(try await readings.read(versions)) } catch {
+              result = .failure(error)
+            }
+            then.value(result)
+          }
+        })
       let seen = Seen()
       reloads.found = { id, version in seen.found.append([Int64(id), version]) }
       reloads.done = { seen.done.append($0) }

@@ -15,6 +15,9 @@ final class ServedRoom {
   var unusedSince: Int64?
   /// Acknowledgements that wait for their entry's broadcast, by seq, with who gets them.
   var heldAcks: [Int64: (entry: Entry, sockets: [UInt64])] = [:]
+  /// When its head moved last.
+  var movedAt = HeadMark.beginning
+  /// Called once it is known whether the room exists.
   var waiters: [(Result<Room?, AppError>) -> Void] = []
 
   /// Its topics wait a moment for messages that `ingest` has taken.
@@ -23,11 +26,20 @@ final class ServedRoom {
     nano = Hub.Topic { ingest.isExpecting(id) }
   }
 
-  func topic(_ dialect: Dialect) -> Hub.Topic { dialect == .relay ? relay : nano }
+  func topic(_ kind: DialectKind) -> Hub.Topic { kind == .relay ? relay : nano }
 
-  func answerWaiters(_ result: Result<Room?, AppError>) {
-    let waiting = waiters
-    waiters = []
-    for waiter in waiting { waiter(result) }
+  func takeWaiters() -> [(Result<Room?, AppError>) -> Void] {
+    defer { waiters = [] }
+    return waiters
   }
+}
+
+/// A moment in the life of a loop's rooms: how many times any of their heads has moved.
+struct HeadMark: Comparable {
+  private var moves: UInt64 = 0
+
+  static let beginning = HeadMark()
+  static func < (left: HeadMark, right: HeadMark) -> Bool { left.moves < right.moves }
+
+  mutating func advance() { moves += 1 }
 }

@@ -1,9 +1,8 @@
 internal import Basics
-internal import EventLoop
 
 /// Reads again what changed elsewhere, for one event loop: rooms, or what accounts belong to. Some are
-/// read together, one reading after the other, until each is as new as it was named. On the loop
-/// only.
+/// read together, one reading after the other, until each is as new as it was named; what could not be
+/// read is tried again, ever more slowly. On the loop only.
 final class Reloads<ID: Hashable & Sendable, Found: Sendable> {
   /// A version that something said there is.
   private struct Wanted {
@@ -18,8 +17,12 @@ final class Reloads<ID: Hashable & Sendable, Found: Sendable> {
   /// Called when it does not count as being read any more.
   var done: (ID) -> Void = { _ in }
 
-  private let loop: Loop
-  private let read: @Sendable ([ID: Int64]) async throws -> [ID: Found]
+  typealias Read = (
+    _ versions: [ID: Int64], _ then: @escaping (Result<[ID: Found], any Error>) -> Void
+  ) -> Void
+
+  private let read: Read
+  private let wait: (_ milliseconds: Int, _ then: @escaping () -> Void) -> Void
   private let version: (Found) -> Int64
   private let what: String
   private let log: Log
@@ -37,16 +40,17 @@ final class Reloads<ID: Hashable & Sendable, Found: Sendable> {
   private static var retryMilliseconds: Int { 100 }
   private static var longestRetryMilliseconds: Int { 5000 }
 
-  /// `read` gets things with the versions that they are at least at, and returns those that exist;
-  /// `version` is that of one; `what` names them in the log.
+  /// `read` gets things with the versions that they are at least at, and later hands over those that
+  /// exist; `wait` lets time pass; `version` is that of one; `what` names them in the log.
   init(
-    loop: Loop, of what: String, log: Log, version: @escaping (Found) -> Int64,
-    read: @escaping @Sendable ([ID: Int64]) async throws -> [ID: Found]
+    of what: String, log: Log, version: @escaping (Found) -> Int64,
+    wait: @escaping (_ milliseconds: Int, _ then: @escaping () -> Void) -> Void,
+    read: @escaping Read
   ) {
-    self.loop = loop
     self.what = what
     self.log = log
     self.version = version
+    self.wait = wait
     self.read = read
   }
 
@@ -86,13 +90,10 @@ final class Reloads<ID: Hashable & Sendable, Found: Sendable> {
     guard !versions.isEmpty else { return }
     isReading = true
     let ids = Array(versions.keys)
-    let reloads = LoopBound(self, on: loop)
-    loop.task { [read, versions] in
-      do {
-        let found = try await read(versions)
-        reloads.value.finished(ids, found)
-      } catch {
-        reloads.value.failed(ids, error)
+    read(versions) { [self] result in
+      switch result {
+      case .success(let found): finished(ids, found)
+      case .failure(let error): failed(ids, error)
       }
     }
   }
@@ -128,8 +129,8 @@ final class Reloads<ID: Hashable & Sendable, Found: Sendable> {
     for id in ids { waiting.append(id) }
     let isTransient = (failure as? AppError)?.code == .unavailable
     if ids.count > 1, !isTransient { singly = waiting.count }
-    // `isReading` until then. Unowned: it lives as long as its loop.
-    loop.schedule(after: pause) { [unowned self] in
+    // `isReading` until then.
+    wait(pause) { [self] in
       isReading = false
       readNext()
     }

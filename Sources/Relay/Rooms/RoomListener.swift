@@ -4,26 +4,18 @@ internal import Chat
 internal import Events
 internal import Live
 
-/// What a socket's protocol hears of its rooms. Called on the loop.
+/// A socket as the rooms of its loop see it. Called on the loop.
 protocol RoomListener: AnyObject {
   var connection: Hub.Connection { get }
+  /// Who the socket acts for; never nil while it is among the listeners.
   var caller: Caller? { get }
   /// Which of a room's two topics it is in.
-  var dialect: Dialect { get }
-  /// The room may be read now, and is not subscribed to: for those who follow all rooms.
-  func offered(_ roomID: RoomID)
+  var kind: DialectKind { get }
 
-  // What a `RoomFeed` decided, in order; `RoomFeed.Output` says what each means.
-  func admitted(to room: Room, _ purpose: RoomFeed.Purpose, seq: Int64)
-  func refused(_ roomID: RoomID, _ purpose: RoomFeed.Purpose, _ code: ErrorCode)
-  func revoked(_ roomID: RoomID, channelID: String, _ code: ErrorCode)
-  func left(_ roomID: RoomID, seq: Int64, clientID: String?)
-  func replay(_ entries: [Entry])
-  func resumed(_ room: Room, seq: Int64)
-  func joined(_ room: Room)
-  func reset(_ room: Room, seq: Int64)
-  /// An entry that this socket sent is in the log; with its room where this loop serves it.
-  func committed(_ entry: Entry, in room: ServedRoom?)
+  /// What a room's feed decided for this socket, in order.
+  func hear(_ news: RoomNews)
+  /// An entry that this socket sent is in the log.
+  func committed(_ entry: Entry)
   /// A message that this socket sent is not in the log, for this reason.
   func failed(_ draft: Draft, _ code: ErrorCode)
   /// The log has answered a message that this socket sent, with the message where it is to be checked
@@ -37,8 +29,4 @@ protocol RoomListener: AnyObject {
   func invited(to room: Room, _ rule: RoomRule)
   /// The gate was closed and is open: what was taken in meanwhile is to be served.
   func gateOpened()
-  func tick(now: Int64)
 }
-
-/// The two protocols that share everything behind them.
-enum Dialect { case relay, nano }

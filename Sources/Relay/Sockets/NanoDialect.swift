@@ -60,8 +60,12 @@ struct NanoDialect {
 
   private(set) var isReady = false
   private(set) var room: RoomID?
+  /// The room being selected, until it is known whether it may be.
+  var selecting: RoomID?
   private var badTokens = 0
   private let maximumContentBytes: Int
+  /// READY is out by then, by `Monotonic.milliseconds`.
+  let readyDue: Int64
 
   private static let maximumBadTokens = 3
 
@@ -89,11 +93,14 @@ struct NanoDialect {
     }
   }
 
-  init(maximumContentBytes: Int) { self.maximumContentBytes = maximumContentBytes }
+  init(maximumContentBytes: Int, readyDue: Int64) {
+    self.maximumContentBytes = maximumContentBytes
+    self.readyDue = readyDue
+  }
 
-  /// Whether a frame ends the connection at any time, whatever else is under way.
-  static func ends(_ object: JSONObject?) -> Bool {
-    object.map { $0["type"]?.string == Kind.quit.rawValue } ?? true
+  /// `quit`, and what is not this language.
+  static var ends: ((JSONObject?) -> Bool)? {
+    { object in object.map { $0["type"]?.string == Kind.quit.rawValue } ?? true }
   }
 
   /// A text frame; nil where it is not one JSON object.
@@ -113,6 +120,7 @@ struct NanoDialect {
       guard let number = object["room_id"]?.wholeNumberOrNumericString, number > 0 else {
         return [.reply(.notAuthorized)]
       }
+      selecting = RoomID(number)
       return [.select(RoomID(number))]
     case .message:
       guard room != nil else { return [.reply(.roomNeeded)] }
@@ -125,8 +133,9 @@ struct NanoDialect {
   }
 
   /// As `receive`, where nothing can be looked up and nothing stored.
-  mutating func refuse(_ object: JSONObject?) -> [Action] {
-    receive(object).map { action in
+  func refuse(_ object: JSONObject?) -> [Action] {
+    var unchanged = self
+    return unchanged.receive(object).map { action in
       switch action {
       case .authenticate, .select, .send: .reply(.unavailable)
       case .reply, .close: action
@@ -151,12 +160,14 @@ struct NanoDialect {
   func tokenUnchecked() -> [Action] { [.reply(.unavailable)] }
 
   mutating func selected(_ id: RoomID) -> [Action] {
+    selecting = nil
     room = id
     return [.reply(.connected)]
   }
 
-  func notSelected(_ code: ErrorCode) -> [Action] {
-    [.reply(code == .unavailable ? .unavailable : .notAuthorized)]
+  mutating func notSelected(_ code: ErrorCode) -> [Action] {
+    selecting = nil
+    return [.reply(code == .unavailable ? .unavailable : .notAuthorized)]
   }
 
   /// The selected room may not be read any more.

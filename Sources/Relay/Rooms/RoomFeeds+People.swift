@@ -1,18 +1,17 @@
 internal import Access
 internal import Basics
 internal import Chat
-internal import EventLoop
 
 /// Who is told what because of who they are: what their account belongs to, rooms that they may read now,
 /// invitations.
 extension RoomFeeds {
   func affiliationsChanged(_ user: UserID, _ version: Int64) {
     guard !listeners.of(user).isEmpty else { return }
-    if let known = memberships.current(user), known.version >= version {
+    if let known = services.memberships.current(user), known.version >= version {
       tell(user, known)
       return
     }
-    accounts.read(user, version: version)
+    reader.accounts.read(user, version: version)
   }
 
   func tell(_ user: UserID, _ affiliations: Affiliations) {
@@ -26,13 +25,13 @@ extension RoomFeeds {
   func invited(_ subject: UUID, to id: RoomID, _ version: Int64) {
     let numbers = listeners.meant(by: subject)
     guard !numbers.isEmpty else { return }
-    let feeds = LoopBound(self, on: loop)
-    loop.task { [directory, logger] in
-      do {
-        guard let room = try await directory.room(id, atLeast: version) else { return }
-        feeds.value.tell(numbers, of: subject, in: room)
-      } catch {
-        logger.warning("room_not_read", ["room_id": .init(id), "cause": .init("\(error)")])
+    // Unowned: feeds live as long as their loop.
+    reader.backend.readAgain([id: version], isUrgent: false) { [unowned self] result in
+      switch result {
+      case .success(let found): if let room = found[id] { tell(numbers, of: subject, in: room) }
+      case .failure(let error):
+        services.log.warning(
+          "room_not_read", ["room_id": .init(id), "cause": .init("\(error)")])
       }
     }
   }
@@ -59,7 +58,7 @@ extension RoomFeeds {
         !isSubscribed(listener, to: room.id),
         RuleEngine.standing(of: caller, in: room).permissions.contains(.read)
       else { continue }
-      listener.offered(room.id)
+      listener.hear(.offered(room.id))
     }
   }
 }

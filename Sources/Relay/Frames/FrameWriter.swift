@@ -20,10 +20,33 @@ struct FrameWriter {
     return frame
   }
 
+  /// What a dialect says to one socket.
+  mutating func frame(_ frame: SocketFrame) -> [UInt8] {
+    switch frame {
+    case .relay(let answer): relay(answer)
+    case .nano(let reply): nano(reply)
+    }
+  }
+
   // MARK: Relay v1
 
-  /// A room and the seq up to which its log is known.
-  typealias RoomHead = (key: RoomID, value: Int64)
+  private mutating func relay(_ answer: RelayAnswer) -> [UInt8] {
+    switch answer {
+    case .ready(let caller, let epoch, let seconds, let channels, let hasMore):
+      ready(
+        caller, epoch: epoch, heartbeatSeconds: seconds, channels: channels, hasMore: hasMore)
+    case .authed(let caller): authed(caller)
+    case .expiring(let seconds): expiring(inSeconds: seconds)
+    case .heartbeat(let moved): heartbeat(moved)
+    case .ack(let entry): ack(entry)
+    case .position(let word, let room, let seq): position(word.rawValue, room, seq: seq)
+    case .gone(let room, let channelID, let code): gone(room, channelID: channelID, code)
+    case .invitation(let room, let rule, let isForUser):
+      invitation(to: room, rule, isForUser: isForUser)
+    case .error(let code, let message, let clientID, let channelID):
+      error(code, message, clientID: clientID, channelID: channelID)
+    }
+  }
 
   /// A client that lost its connection waits so long, at random, before it comes back.
   private static let reconnectMilliseconds: [Int64] = [500, 5000]
@@ -132,9 +155,9 @@ struct FrameWriter {
   }
 
   /// `subscribed`, `unsubscribed`, `resumed`, `reset` or `channel`: a room and an exact seq.
-  mutating func position(_ type: StaticString, _ room: RoomID, seq: Int64) -> [UInt8] {
+  mutating func position(_ type: String, _ room: RoomID, seq: Int64) -> [UInt8] {
     frame {
-      $0.member("type", "\(type)")
+      $0.member("type", type)
       $0.member("channel_id", room.description)
       $0.member("room_id", room.value)
       $0.member("seq", seq)
@@ -164,12 +187,12 @@ struct FrameWriter {
   }
 
   mutating func error(
-    _ code: ErrorCode, _ message: String? = nil, clientID: String? = nil, channelID: String? = nil
+    _ code: ErrorCode, _ message: String, clientID: String?, channelID: String?
   ) -> [UInt8] {
     frame {
       $0.member("type", "error")
       $0.member("code", code.wire)
-      $0.member("message", message ?? code.meaning)
+      $0.member("message", message)
       if let clientID { $0.member("client_id", clientID) }
       if let channelID { $0.member("channel_id", channelID) }
     }
@@ -237,7 +260,7 @@ extension JSONWriter {
     member("from", entry.from)
   }
 
-  fileprivate mutating func channels(_ heads: [FrameWriter.RoomHead]) {
+  fileprivate mutating func channels(_ heads: [RoomHead]) {
     key("channels")
     array(of: heads) { writer, head in
       writer.object {

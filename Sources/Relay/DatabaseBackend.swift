@@ -1,0 +1,103 @@
+internal import Access
+internal import Basics
+internal import Chat
+internal import EventLoop
+internal import Events
+
+/// What a relay asks for, answered by the database of this node.
+final class DatabaseBackend: RelayBackend {
+  private let loop: Loop
+  private let authenticator: any Authenticator
+  private let memberships: any Memberships
+  private let rooms: Rooms
+  private let reader: LogReader
+  private var directory: RoomDirectory { rooms.directory }
+
+  init(
+    loop: Loop, authenticator: any Authenticator, memberships: any Memberships, rooms: Rooms,
+    reader: LogReader
+  ) {
+    self.loop = loop
+    self.authenticator = authenticator
+    self.memberships = memberships
+    self.rooms = rooms
+    self.reader = reader
+  }
+
+  /// Runs `body` as a task of the loop and hands over how it ended.
+  private func run<Found: Sendable>(
+    _ then: @escaping (Result<Found, any Error>) -> Void,
+    _ body: @escaping @Sendable () async throws -> Found
+  ) {
+    let then = LoopBound(then, on: loop)
+    loop.task {
+      let result: Result<Found, any Error>
+      do { result = .success(try await body()) } catch { result = .failure(error) }
+      then.value(result)
+    }
+  }
+
+  func authenticate(
+    _ token: Secret<String>, _ then: @escaping (Result<Caller, any Error>) -> Void
+  ) {
+    run(then) { [authenticator] in try await authenticator.authenticate(.bearer(token)) }
+  }
+
+  func listRooms(
+    of caller: Caller,
+    _ then: @escaping (Result<(ids: [RoomID], hasMore: Bool), any Error>) -> Void
+  ) {
+    run(then) { [rooms] in try await rooms.latestReadableRooms(for: caller) }
+  }
+
+  func readRooms(
+    _ ids: [RoomID], _ then: @escaping (Result<[(room: Room, lastSeq: Int64)], any Error>) -> Void
+  ) {
+    run(then) { [reader] in try await reader.heads(ids) }
+  }
+
+  func readAgain(
+    _ rooms: [RoomID: Int64], isUrgent: Bool,
+    _ then: @escaping (Result<[RoomID: Room], any Error>) -> Void
+  ) {
+    run(then) { [directory] in try await directory.rooms(atLeast: rooms, isUrgent: isUrgent) }
+  }
+
+  func readAgain(
+    _ accounts: [UserID: Int64],
+    _ then: @escaping (Result<[UserID: Affiliations], any Error>) -> Void
+  ) {
+    run(then) { [memberships] in try await memberships.affiliations(atLeast: accounts) }
+  }
+
+  func readNow(
+    _ room: RoomID, account: UserID?,
+    _ then: @escaping (Result<(room: Room?, affiliations: Affiliations?), any Error>) -> Void
+  ) {
+    run(then) { [directory, memberships] in
+      let found = try await directory.reload(room)
+      guard let account else { return (found, nil) }
+      return (found, try await memberships.reload(account))
+    }
+  }
+
+  func readEntries(
+    of room: Room, after: Int64, through: Int64,
+    _ then: @escaping (Result<[Entry], any Error>) -> Void
+  ) {
+    run(then) { [reader] in try await reader.entries(in: room, after: after, through: through) }
+  }
+
+  func readHeads(
+    of ids: [RoomID], _ then: @escaping (Result<[RoomID: Int64], any Error>) -> Void
+  ) {
+    run(then) { [reader] in try await reader.lastSeqs(ids) }
+  }
+
+  func known(_ room: RoomID) -> Room? { directory.cached(room) }
+  func keep(_ room: Room) { directory.put(room) }
+
+  func wait(milliseconds: Int, _ body: @escaping () -> Void) {
+    loop.schedule(after: milliseconds, body)
+  }
+}

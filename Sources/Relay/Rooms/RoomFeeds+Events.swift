@@ -1,0 +1,172 @@
+internal import Access
+internal import Basics
+internal import Chat
+internal import Events
+internal import Live
+internal import Web
+
+/// What the node's stream of events brings to the rooms and sockets of this loop.
+extension RoomFeeds {
+  /// Takes what a commit brought, in order.
+  ///
+  /// What takes access away counts at once. Entries and receipts wait while the gate is closed, and
+  /// those of a room while its rules are being read: nothing is delivered by rules that are known to be
+  /// old.
+  func apply(_ events: [Event]) {
+    var ended: Set<SessionID> = []
+    for event in events {
+      switch event {
+      case .entry(let entry, let origin):
+        let isHere = origin.map(isHere) ?? false
+        if intake.mayPass(entry.roomID) {
+          deliver(entry, isHere ? origin : nil)
+        } else {
+          intake.take(.entry(entry, origin: isHere ? origin : nil))
+        }
+      case .receipt(let receipt):
+        if receipt.draft.origin.map(isHere) ?? false { intake.take(event) }
+      case .access(.sessionEnded(let id)): ended.insert(id)
+      case .access(.affiliationsChanged(let user, let version)):
+        affiliationsChanged(user, version)
+      case .access(.roomChanged(let id, let version)): accessChanged(id, version)
+      case .access(.invited(let id, let subject, let version)):
+        invited(subject, to: id, version)
+      case .access(.roomDeleted(let id, _)): handle(id, .changed(nil))
+      case .compared(let begin):
+        // Sessions that ended come before this in the stream.
+        end(ended)
+        ended = []
+        intake.compared(at: begin)
+      case .epochChanged: startAnew()
+      }
+    }
+    end(ended)
+  }
+
+  private func isHere(_ origin: Origin) -> Bool {
+    origin.node == services.node && origin.loop == loopIndex
+  }
+
+  private func end(_ sessions: Set<SessionID>) {
+    if sessions.isEmpty { return }
+    // Rare, and the list of all is short enough to look through once.
+    for listener in listeners.all
+    where listener.caller?.sessionID.map(sessions.contains) == true {
+      listener.sessionEnded()
+    }
+  }
+
+  /// The database is another one, or has gone back: nothing that is known of rooms counts, and no
+  /// cursor that was given out. Clients come back, and are told to reload.
+  private func startAnew() {
+    for listener in listeners.all { hub.close(listener.connection, .unavailable) }
+    intake.forgetAll()
+    reader.forgetAll()
+    forgetRooms()
+  }
+
+  // MARK: The gate
+
+  /// Whether frames of clients may be served: not while this node does not know who may do what.
+  var mayServe: Bool { intake.isOpen }
+
+  func gateOpened() {
+    for listener in listeners.all {
+      listener.connection.socket.resumeWriting()
+      listener.gateOpened()
+    }
+    resumeReplays()
+  }
+
+  // MARK: Entries and receipts
+
+  func carryOut(_ event: Event) {
+    switch event {
+    case .entry(let entry, let origin): deliver(entry, origin)
+    case .receipt(let receipt): take(receipt)
+    default: break
+    }
+  }
+
+  /// Hot path: an entry that is simply the next takes no input and no outputs. Two loops count references
+  /// to the same entry at the same time, and each count costs both.
+  private func deliver(_ entry: Entry, _ origin: Origin?) {
+    let served = rooms[entry.roomID]
+    if let served {
+      if isIdle, served.feed.deliverNext(entry) {
+        publish(entry, served)
+      } else {
+        handle(entry.roomID, .entry(entry))
+      }
+    }
+    guard let origin, let listener = listeners[origin.socket] else { return }
+    listener.settled(entry.roomID, stale: nil)
+    acknowledge(entry, to: listener, in: served)
+  }
+
+  private func take(_ receipt: Receipt) {
+    guard let origin = receipt.draft.origin else { return }
+    let (draft, socket) = (receipt.draft, origin.socket)
+    switch receipt.outcome {
+    case .stale: listeners[socket]?.settled(draft.roomID, stale: draft)
+    case .known(let entry):
+      listeners[socket]?.settled(draft.roomID, stale: nil)
+      // It may be in the log and not have reached this loop yet.
+      handle(entry.roomID, .head(entry.seq, asOf: 0))
+      if let listener = listeners[socket] {
+        acknowledge(entry, to: listener, in: rooms[entry.roomID])
+      }
+    case .conflict: fail(draft, .clientIDConflict, socket)
+    case .denied(let code): fail(draft, code, socket)
+    case .unavailable: fail(draft, .unavailable, socket)
+    }
+  }
+
+  private func fail(_ draft: Draft, _ code: ErrorCode, _ socket: UInt64) {
+    listeners[socket]?.settled(draft.roomID, stale: nil)
+    listeners[socket]?.failed(draft, code)
+  }
+
+  /// The ack of an entry follows its broadcast on the sender's socket.
+  private func acknowledge(
+    _ entry: Entry, to listener: any RoomListener, in served: ServedRoom?
+  ) {
+    let socket = listener.connection.number
+    if let served, let lastSeq = served.feed.lastSeq, lastSeq < entry.seq,
+      served.feed.isSubscribed(socket)
+    {
+      served.heldAcks[entry.seq, default: (entry, [])].sockets.append(socket)
+    } else {
+      listener.committed(entry)
+    }
+  }
+
+  // MARK: Rooms that changed
+
+  /// A room changed. It is applied to its feed before it is offered to those who follow all rooms: who
+  /// may read it now was refused by the feed as it was.
+  func accessChanged(_ id: RoomID, _ version: Int64) {
+    let isServed = rooms[id] != nil
+    guard isServed || !listeners.isEmpty else { return }
+    if let room = reader.backend.known(id), room.accessVersion >= version {
+      apply(room, to: id)
+    } else if isServed {
+      reader.served.read(id, version: version)
+      reader.others.forget(id)
+    } else {
+      reader.others.read(id, version: version)
+    }
+  }
+
+  func apply(_ room: Room, to id: RoomID) {
+    if let served = rooms[id] {
+      if served.feed.isLoading {
+        // What is being read may be older.
+        served.wantedVersion = max(served.wantedVersion, room.accessVersion)
+      } else {
+        handle(id, .changed(room))
+      }
+    }
+    offer(room)
+  }
+}

@@ -1,0 +1,378 @@
+internal import Access
+internal import Basics
+internal import Chat
+internal import Events
+internal import Live
+
+/// The rooms that one event loop serves: gives each `RoomFeed` its inputs and carries out what it decides.
+/// On the loop only.
+///
+/// Inputs run from a queue, each to its end: whatever is carried out, and gives a feed another input, is
+/// finished before that input is looked at. Who hears what is in `ListenerIndex`, what is read in
+/// `RoomReader`.
+final class RoomFeeds {
+  let hub: Hub
+  let reader: RoomReader
+  let services: RelayServices
+  var frames = FrameWriter()
+  private let metrics: LiveMetrics
+
+  private(set) var rooms: [RoomID: ServedRoom] = [:]
+  var listeners = ListenerIndex()
+  let intake: EventIntake
+  /// What sockets that resume are still to be sent of the log, by their number.
+  private var replays: [UInt64: ReplayQueue] = [:]
+  private(set) var headMark = HeadMark.beginning
+  /// Index of this event loop: which origins are sockets here.
+  let loopIndex: Int
+
+  private var inputs = Queue<(id: RoomID, input: RoomFeed.Input)>()
+  private var isRunning = false
+  /// What is to be done when all inputs have run.
+  private var whenDone = Queue<() -> Void>()
+
+  private static let gapMilliseconds = 20
+  private static let gapRetryMilliseconds = 1000
+  private static let unusedMilliseconds: Int64 = 30_000
+
+  init(
+    loopIndex: Int, hub: Hub, gate: DeliveryGate, services: RelayServices,
+    backend: any RelayBackend, metrics: LiveMetrics
+  ) {
+    self.loopIndex = loopIndex
+    self.hub = hub
+    self.services = services
+    self.metrics = metrics
+    reader = RoomReader(backend, log: services.log)
+    intake = EventIntake(gate: gate, rooms: reader.served, accounts: reader.accounts)
+    connect()
+  }
+
+  private func connect() {
+    // Unowned: these are owned, and call on the loop only.
+    reader.served.found = { [unowned self] id, room in
+      if let room { apply(room, to: id) } else { handle(id, .changed(nil)) }
+    }
+    reader.served.done = { [unowned self] in intake.release($0) }
+    reader.others.found = { [unowned self] id, room in
+      if let room { apply(room, to: id) }
+    }
+    reader.accounts.found = { [unowned self] in
+      if let affiliations = $1 { tell($0, affiliations) }
+    }
+    reader.accounts.done = { [unowned self] _ in intake.openIfKnown() }
+    intake.carryOut = { [unowned self] in carryOut($0) }
+    intake.headKnown = { [unowned self] in handle($0, .head($1, asOf: 0)) }
+    intake.opened = { [unowned self] in gateOpened() }
+  }
+
+  // MARK: Rooms
+
+  /// The room where this loop serves it already.
+  func room(_ id: RoomID) -> Room? { rooms[id]?.feed.room }
+
+  /// The room as this loop serves it. Where it does not yet, it begins to: entries are kept from here on,
+  /// then the room and its head are read.
+  func served(_ id: RoomID) -> ServedRoom {
+    if let known = rooms[id] { return known }
+    let new = ServedRoom(id, services.ingest)
+    rooms[id] = new
+    load([id])
+    return new
+  }
+
+  /// Begins to serve those of the rooms that are not served yet.
+  func prepare(_ ids: [RoomID]) {
+    let new = Set(ids.filter { rooms[$0] == nil }).sorted()
+    for id in new { rooms[id] = ServedRoom(id, services.ingest) }
+    load(new)
+  }
+
+  private func load(_ ids: [RoomID]) {
+    reader.load(ids) { [unowned self] part, found in
+      if let found { loaded(part, found) } else { notLoaded(part) }
+    }
+  }
+
+  private func loaded(_ ids: [RoomID], _ found: [(room: Room, lastSeq: Int64)]) {
+    let byID = Dictionary(uniqueKeysWithValues: found.map { ($0.room.id, $0) })
+    for id in ids {
+      guard let served = rooms[id] else { continue }
+      handle(id, .loaded(byID[id]))
+      if let room = served.feed.room {
+        // The room may have changed between the reading and now.
+        if let newer = reader.backend.known(id), newer.accessVersion > room.accessVersion {
+          handle(id, .changed(newer))
+        } else if served.wantedVersion > room.accessVersion {
+          accessChanged(id, served.wantedVersion)
+        }
+      }
+      answerWaiters(of: served, .success(served.feed.room))
+    }
+  }
+
+  private func notLoaded(_ ids: [RoomID]) {
+    for id in ids {
+      // Forgotten first: who asks again while being refused is served anew.
+      guard let served = rooms.removeValue(forKey: id) else { continue }
+      run { carryOut(served.feed.handle(.loadFailed), id, served) }
+      answerWaiters(of: served, .failure(AppError(.unavailable)))
+    }
+  }
+
+  func answerWaiters(of served: ServedRoom, _ result: Result<Room?, AppError>) {
+    for waiter in served.takeWaiters() { whenIdle { waiter(result) } }
+  }
+
+  /// Forgets all rooms: what is known of them does not count any more.
+  func forgetRooms() {
+    let old = rooms
+    rooms = [:]
+    for served in old.values { answerWaiters(of: served, .failure(AppError(.unavailable))) }
+  }
+
+  // MARK: Running
+
+  /// Whether no input is running.
+  var isIdle: Bool { !isRunning }
+
+  /// Gives a room's feed an input, when those before it have run to their end.
+  func handle(_ id: RoomID, _ input: RoomFeed.Input) {
+    if isRunning {
+      inputs.append((id, input))
+    } else {
+      run { take(id, input) }
+    }
+  }
+
+  /// Calls `body` when all inputs have run: now, if none is running.
+  func whenIdle(_ body: @escaping () -> Void) {
+    if isRunning { whenDone.append(body) } else { body() }
+  }
+
+  /// Runs `first`, then all inputs that it brought, and theirs.
+  private func run(_ first: () -> Void) {
+    guard !isRunning else {
+      first()
+      return
+    }
+    isRunning = true
+    first()
+    while let next = inputs.popFirst() { take(next.id, next.input) }
+    isRunning = false
+    // Each may bring inputs, which then run before the next.
+    while !isRunning, let body = whenDone.popFirst() { body() }
+  }
+
+  private func take(_ id: RoomID, _ input: RoomFeed.Input) {
+    guard let served = served(for: input, id) else { return }
+    carryOut(served.feed.handle(input), id, served)
+    if served.feed.isGone, rooms[id] === served {
+      // The room may come to exist later: whoever asks then makes it be read again.
+      rooms[id] = nil
+      // These entries are committed, though no broadcast of them comes any more.
+      for (_, held) in served.heldAcks.sorted(by: { $0.key < $1.key }) {
+        for socket in held.sockets { listeners[socket]?.committed(held.entry) }
+      }
+      answerWaiters(of: served, .success(nil))
+    }
+    if served.feed.isUnused, served.unusedSince == nil {
+      served.unusedSince = Monotonic.milliseconds
+    }
+  }
+
+  /// The room that an input is for; nil where it has nobody to tell.
+  private func served(for input: RoomFeed.Input, _ id: RoomID) -> ServedRoom? {
+    switch input {
+    case .attach(let number, _, _), .leave(let number, _, _):
+      // It may have gone while the input waited.
+      guard listeners[number] != nil else { return nil }
+      let served = served(id)
+      served.unusedSince = nil
+      return served
+    default: return rooms[id]
+    }
+  }
+
+  // MARK: Carrying out
+
+  private func carryOut(_ outputs: [RoomFeed.Output], _ id: RoomID, _ served: ServedRoom) {
+    for output in outputs { carryOut(output, id, served) }
+  }
+
+  private func carryOut(_ output: RoomFeed.Output, _ id: RoomID, _ served: ServedRoom) {
+    switch output {
+    case .publish(let entry): publish(entry, served)
+    case .admit(let subscriber, let purpose, let seq):
+      enter(subscriber, served) { .admitted($0, purpose, seq: seq) }
+    case .reset(let subscriber, let seq):
+      enter(subscriber, served) { .reset($0, seq: seq) }
+    case .join(let subscriber):
+      guard let listener = listeners[subscriber], let room = served.feed.room else { return }
+      hub.subscribe(listener.connection, to: served.topic(listener.kind))
+      listener.hear(.joined(room))
+    case .refuse(let subscriber, let purpose, let code):
+      leaveTopic(subscriber, served)?.hear(.refused(id, purpose, code))
+    case .left(let subscriber, let seq, let clientID):
+      leaveTopic(subscriber, served)?.hear(.left(id, seq: seq, clientID: clientID))
+    case .revoke(let subscriber, let code):
+      leaveTopic(subscriber, served, isRevoked: true)?
+        .hear(.revoked(id, channelID: id.description, code))
+    case .readReplay(let subscriber, let number, let after, let through):
+      guard leaveTopic(subscriber, served) != nil else { return }
+      let piece = ReplayQueue.Piece(
+        replay: .init(room: id, number: number), after: after, through: through)
+      replays[subscriber, default: ReplayQueue()].add(piece)
+      advanceReplays(of: subscriber)
+    case .replay(let subscriber, let entries): listeners[subscriber]?.hear(.replayed(entries))
+    case .awaitRoom(let subscriber, let number):
+      replays[subscriber]?.sent(.init(room: id, number: number))
+      advanceReplays(of: subscriber)
+    case .resumed(let subscriber, let seq):
+      guard let listener = leaveTopic(subscriber, served), let room = served.feed.room else {
+        return
+      }
+      listener.hear(.resumed(room, seq: seq))
+    case .waitForGap(let isRetry):
+      // Unowned, here and below: feeds live as long as their loop.
+      reader.backend.wait(
+        milliseconds: isRetry ? Self.gapRetryMilliseconds : Self.gapMilliseconds
+      ) { [unowned self] in handle(id, .gapTimeout) }
+    case .readGap(let after, let through):
+      guard let room = served.feed.room else { return }
+      reader.readEntries(of: room, after: after, through: through) { [unowned self] in
+        handle(id, .gapRead($0))
+        if lastSeq(id).map({ $0 > after }) == true { services.metrics.headsHealed.add() }
+      }
+    case .readHead(let asOf):
+      reader.readHead(of: id) { [unowned self] in handle(id, .headRead($0, asOf: asOf)) }
+    case .rewound(let from, let to):
+      services.metrics.headsRewound.add()
+      services.log.error(
+        "log_rewound",
+        ["room_id": .init(id), "delivered": .init(Int(from)), "head": .init(Int(to))])
+    }
+  }
+
+  /// The subscriber is told what it hears the room from; then it does.
+  private func enter(
+    _ subscriber: UInt64, _ served: ServedRoom, _ news: (Room) -> RoomNews
+  ) {
+    guard let listener = leaveTopic(subscriber, served), let room = served.feed.room else {
+      return
+    }
+    listener.hear(news(room))
+    hub.subscribe(listener.connection, to: served.topic(listener.kind))
+  }
+
+  /// The subscriber's listener, which has been sent what the topic still held for it (unless it is
+  /// revoked), and hears the topic no more.
+  private func leaveTopic(
+    _ subscriber: UInt64, _ served: ServedRoom, isRevoked: Bool = false
+  ) -> (any RoomListener)? {
+    guard let listener = listeners[subscriber] else { return nil }
+    hub.unsubscribe(
+      listener.connection, from: served.topic(listener.kind), isRevoked: isRevoked)
+    return listener
+  }
+
+  func publish(_ entry: Entry, _ served: ServedRoom) {
+    headMark.advance()
+    served.movedAt = headMark
+    metrics.deliveries.add(served.relay.count + served.nano.count)
+    if !served.relay.isEmpty {
+      let frame = frames.relayEntry(entry, isShared: true)
+      let senders =
+        entry.clientID == nil ? [] : entry.from.map { listeners.connections(of: $0) } ?? []
+      if senders.isEmpty {
+        hub.publish(frame, to: served.relay)
+      } else {
+        hub.publish(
+          frame, to: served.relay, except: senders,
+          theirs: frames.forSender(frame, of: entry))
+      }
+    }
+    if !served.nano.isEmpty, let frame = frames.nanoMessage(entry) {
+      hub.publish(frame, to: served.nano)
+    }
+    if !served.heldAcks.isEmpty, let held = served.heldAcks.removeValue(forKey: entry.seq) {
+      for socket in held.sockets { listeners[socket]?.committed(held.entry) }
+    }
+  }
+
+  // MARK: Replays
+
+  /// Reads the next piece for a socket that resumes, if it has taken enough of the last; else this is called
+  /// again when it has.
+  func advanceReplays(of number: UInt64) {
+    guard let listener = listeners[number], replays[number] != nil else { return }
+    hub.flush(listener.connection)
+    guard hub.queuedBytes(of: listener.connection) <= ReplayQueue.pieceBytes else { return }
+    switch replays[number]?.next() {
+    case .taken(let replay)?:
+      handle(replay.room, .replayTaken(number, replay: replay.number))
+      // Where that was the end of it, others may wait.
+      whenIdle { [unowned self] in advanceReplays(of: number) }
+    case .read(let piece)?: read(piece, for: number)
+    case nil: if replays[number]?.isDone == true { replays[number] = nil }
+    }
+  }
+
+  private func read(_ piece: ReplayQueue.Piece, for number: UInt64) {
+    let replay = piece.replay
+    let then: ([Entry]?) -> Void = { [unowned self] entries in
+      // Nil where the socket has gone.
+      guard let fitting = replays[number]?.read(entries) else { return }
+      handle(replay.room, .replayRead(number, replay: replay.number, fitting))
+      // Also where that replay is over meanwhile: others may wait.
+      whenIdle { [unowned self] in advanceReplays(of: number) }
+    }
+    guard let room = room(replay.room) else {
+      // The room is gone meanwhile.
+      reader.backend.wait(milliseconds: 0) { then(nil) }
+      return
+    }
+    reader.readEntries(of: room, after: piece.after, through: piece.through, then)
+  }
+
+  func forgetReplays(of number: UInt64) { replays[number] = nil }
+
+  /// What waited for the gate can be taken now. No socket drains where nothing was written.
+  func resumeReplays() {
+    for number in replays.keys.sorted() { advanceReplays(of: number) }
+  }
+
+  // MARK: Heads
+
+  /// The seq up to which the room has been delivered on this loop.
+  func lastSeq(_ id: RoomID) -> Int64? { rooms[id]?.feed.lastSeq }
+
+  func movedHeads(
+    of ids: Set<RoomID>, since mark: HeadMark, for listener: any RoomListener
+  ) -> [RoomHead] {
+    var moved: [RoomHead] = []
+    for id in ids {
+      guard let served = rooms[id], served.movedAt > mark, let head = served.feed.lastSeq,
+        !served.feed.isBehind(listener.connection.number)
+      else { continue }
+      moved.append((id, head))
+    }
+    return moved.sorted { $0.key < $1.key }
+  }
+
+  /// Compares the heads of all served rooms with the database, and forgets rooms that nobody hears.
+  func compareHeads() {
+    let now = Monotonic.milliseconds
+    rooms = rooms.filter { _, served in
+      guard served.feed.isUnused, !served.feed.isLoading, let since = served.unusedSince else {
+        return true
+      }
+      return now - since < Self.unusedMilliseconds
+    }
+    let delivered = rooms.compactMapValues(\.feed.lastSeq)
+    guard !delivered.isEmpty else { return }
+    reader.readHeads(of: Array(delivered.keys)) { [unowned self] heads in
+      for (id, seq) in heads { handle(id, .head(seq, asOf: delivered[id] ?? 0)) }
+    }
+  }
+}

@@ -1,0 +1,126 @@
+internal import Access
+internal import Basics
+internal import Chat
+internal import Events
+
+/// Reads for the rooms of one event loop: those that it begins to serve, those that changed elsewhere, what
+/// accounts belong to, pieces of logs and where logs end. What could not be read is said once in the log,
+/// and tried again where somebody depends on it. On the loop only.
+final class RoomReader {
+  let backend: any RelayBackend
+  /// Rooms that this loop serves: their events wait until they are read.
+  let served: Reloads<RoomID, Room>
+  /// Rooms that nobody hears here, read for those who follow all rooms: nothing waits for them.
+  let others: Reloads<RoomID, Room>
+  let accounts: Reloads<UserID, Affiliations>
+  private let log: Log
+  /// How often everything was forgotten: what was asked for before that is of no use.
+  private var generation = 0
+
+  /// Rooms in one reading: whoever asks for thousands lets others have their turn.
+  private static let roomsPerRead = 256
+
+  init(_ backend: any RelayBackend, log: Log) {
+    self.backend = backend
+    self.log = log
+    served = Reloads(
+      of: "rooms", log: log, version: \.accessVersion, wait: backend.wait
+    ) { backend.readAgain($0, isUrgent: true, $1) }
+    others = Reloads(
+      of: "rooms", log: log, version: \.accessVersion, wait: backend.wait
+    ) { backend.readAgain($0, isUrgent: false, $1) }
+    accounts = Reloads(
+      of: "affiliations", log: log, version: \.version, wait: backend.wait
+    ) { backend.readAgain($0, $1) }
+  }
+
+  /// The database is another one: nothing that is being read counts.
+  func forgetAll() {
+    generation += 1
+    served.forgetAll()
+    others.forgetAll()
+    accounts.forgetAll()
+  }
+
+  /// Calls `then` with what was read, unless everything was forgotten meanwhile.
+  private func current<Found>(
+    _ then: @escaping (Result<Found, any Error>) -> Void
+  ) -> (Result<Found, any Error>) -> Void {
+    // Unowned: it lives as long as its loop.
+    { [unowned self, generation] result in
+      if generation == self.generation { then(result) }
+    }
+  }
+
+  // MARK: Rooms
+
+  /// Reads rooms and the ends of their logs, some at a time; `then` is called with each part, nil where it
+  /// could not be read.
+  func load(
+    _ ids: [RoomID], _ then: @escaping ([RoomID], [(room: Room, lastSeq: Int64)]?) -> Void
+  ) {
+    guard !ids.isEmpty else { return }
+    let part = Array(ids.prefix(Self.roomsPerRead))
+    let rest = Array(ids.dropFirst(Self.roomsPerRead))
+    backend.readRooms(
+      part,
+      current { [unowned self] result in
+        switch result {
+        case .success(let found):
+          for (room, _) in found { backend.keep(room) }
+          then(part, found)
+        case .failure(let error):
+          log.warning(
+            "rooms_not_loaded", ["count": .init(part.count), "cause": .init("\(error)")])
+          then(part, nil)
+        }
+        load(rest, then)
+      })
+  }
+
+  // MARK: Logs
+
+  /// Entries of a room from `after` + 1 on, in order; nil where they could not be read.
+  func readEntries(
+    of room: Room, after: Int64, through: Int64, _ then: @escaping ([Entry]?) -> Void
+  ) {
+    backend.readEntries(
+      of: room, after: after, through: through,
+      current { [log] result in
+        switch result {
+        case .success(let entries): then(entries)
+        case .failure(let error):
+          log.warning(
+            "log_not_read", ["room_id": .init(room.id), "cause": .init("\(error)")])
+          then(nil)
+        }
+      })
+  }
+
+  /// Where a room's log ends; nil where that could not be read.
+  func readHead(of id: RoomID, _ then: @escaping (Int64?) -> Void) {
+    backend.readHeads(
+      of: [id],
+      current { [log] result in
+        switch result {
+        case .success(let heads): then(heads[id])
+        case .failure(let error):
+          log.warning("head_not_read", ["room_id": .init(id), "cause": .init("\(error)")])
+          then(nil)
+        }
+      })
+  }
+
+  /// Where the logs of rooms end, for a comparison: none where they could not be read.
+  func readHeads(of ids: [RoomID], _ then: @escaping ([RoomID: Int64]) -> Void) {
+    backend.readHeads(
+      of: ids,
+      current { [log] result in
+        switch result {
+        case .success(let heads): then(heads)
+        case .failure(let error):
+          log.warning("heads_not_compared", ["cause": .init("\(error)")])
+        }
+      })
+  }
+}

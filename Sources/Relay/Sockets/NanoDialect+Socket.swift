@@ -1,0 +1,77 @@
+internal import Basics
+internal import Chat
+internal import Events
+internal import Web
+
+/// The nano protocol on a socket: what happens there as its inputs, what it decides as actions.
+///
+/// While a room is selected, later frames wait their turn.
+extension NanoDialect: SocketDialect {
+  static let kind = DialectKind.nano
+  /// This protocol has no word for it: the socket is closed at once.
+  static let maximumRefusals = 1
+
+  var isBusy: Bool { selecting != nil }
+  var rooms: Set<RoomID> { Set([room, selecting].compactMap(\.self)) }
+  var tickDue: Int64? { isReady ? nil : readyDue }
+
+  mutating func handle(_ input: SocketInput, _ view: some SocketView) -> [SocketAction] {
+    switch input {
+    case .opened: return actions([.reply(.start)])
+    case .frame(let object): return actions(receive(object))
+    case .refused(let object, _): return actions(refuse(object))
+    case .binary: return actions(receive(nil))
+    case .tokenAccepted: return actions(tokenAccepted(isSameUser: true))
+    case .tokenOfAnotherUser: return actions(tokenAccepted(isSameUser: false))
+    case .tokenRefused(let code):
+      return actions(code.status == 401 ? tokenRejected() : tokenUnchecked())
+    case .room(let news): return hear(news)
+    case .failed(_, _, let code):
+      return actions([.reply(code == .unavailable ? .unavailable : .notAuthorized)])
+    case .tick:
+      return !isReady && view.now >= readyDue ? [.close(.unauthenticated)] : []
+    // The broadcast is the answer to a message; for the others this protocol has no word.
+    case .committed, .listed, .notListed, .loaded, .claimsChanged, .invited, .expiring:
+      return []
+    }
+  }
+
+  private mutating func hear(_ news: RoomNews) -> [SocketAction] {
+    switch news {
+    case .admitted(let admitted, _, _):
+      let old = room
+      let selected = actions(selected(admitted.id))
+      guard let old, old != admitted.id else { return selected }
+      return [.detach(old)] + selected
+    case .refused(_, _, let code): return actions(notSelected(code))
+    case .revoked(let id, _, _): return id == room ? actions(roomLost()) : []
+    // A nano socket never resumes, leaves by selecting another room, and hears the one that it selected.
+    case .left, .replayed, .resumed, .joined, .reset, .offered: return []
+    }
+  }
+
+  private func actions(_ actions: [Action]) -> [SocketAction] {
+    actions.map { action in
+      switch action {
+      // These say what the caller may do.
+      case .reply(.ready): .send(.nano(.ready), after: room)
+      case .reply(.connected): .send(.nano(.connected), after: room)
+      case .reply(let word): .answer(.nano(word), after: room)
+      case .close(.quit): .close(.normal)
+      case .close(.unauthenticated): .close(.unauthenticated)
+      case .close(.notJSON): .close(.unsupportedData)
+      case .authenticate(let token): .authenticate(token)
+      case .select(let id): .attach(id, .listed)
+      case .send(let content): write(content)
+      }
+    }
+  }
+
+  private func write(_ content: String) -> SocketAction {
+    guard let room else { return .answer(.nano(.roomNeeded)) }
+    return .write(
+      OutgoingMessage(
+        roomID: room, channelID: room.description,
+        content: MessageContent(type: .text, data: content), clientID: nil))
+  }
+}

@@ -1,0 +1,465 @@
+internal import Access
+internal import Basics
+internal import Chat
+internal import Events
+internal import Web
+
+/// Relay v1 as a value (docs/ARCHITECTURE.md): frames and outcomes in, actions out.
+///
+/// Frames are served in the order they came. What must wait (a room that is read, a token that is
+/// checked) holds up only what depends on it, but nothing is served before `ready` is out.
+struct RelayDialect: SocketDialect {
+  private enum State {
+    case opening(Opening)
+    /// Rooms are asked for; so many have not answered. `ready` names those that did.
+    case entering(left: Int, heads: [RoomHead])
+    case open
+  }
+
+  /// What is known while `ready` is being prepared.
+  private struct Opening {
+    /// The rooms that it will list.
+    var rooms: [RoomID] = []
+    /// What the caller may do has changed since they were looked for.
+    var isOutdated = false
+  }
+
+  private var state = State.opening(Opening())
+  /// False for `?subscribe=none`: only what is asked for.
+  private let followsAllRooms: Bool
+  private let maximumContentBytes: Int
+  /// Bytes of held acks beyond which a socket is too slow like any other: it sends on and does not take
+  /// what it is sent.
+  private let maximumHeldBytes: Int
+  private var subscribed: Set<RoomID> = []
+  /// Rooms that the client unsubscribed from: they do not come back by themselves.
+  private var left: Set<RoomID> = []
+  /// Rooms that became readable while `ready` was being prepared.
+  private var becameReadable: Set<RoomID> = []
+  /// Invitations that came meanwhile.
+  private var invitations: [SocketAction] = []
+  private var acks = AckOrder()
+  /// False where there are more rooms than `ready` lists: the others are subscribed to by name.
+  private var listsAllRooms = true
+  private var following = Following.idle
+  /// The `client_id` of the `auth` frame whose token is being checked.
+  private var authClientID: String?
+  private var heartbeatDue: Int64
+  /// What of the rooms' heads the client has been told.
+  private var headsTold = HeadMark.beginning
+  /// `ready` is out by then, or the client is to try again.
+  private let openingDue: Int64
+
+  /// The search for rooms that new claims opened.
+  private enum Following {
+    case idle
+    /// They are being looked for, and `again` where claims changed meanwhile.
+    case searching(again: Bool)
+    /// They could not be found out.
+    case waiting(until: Int64)
+  }
+
+  private static let heartbeatMilliseconds: Int64 = 25_000
+  private static let followAgainMilliseconds: Int64 = 1000
+  /// Channels of one frame that cost no more than the frame itself.
+  private static let channelsPerFrame = 100
+
+  /// `now` and the time that opening may take in `Monotonic.milliseconds`.
+  init(
+    followsAllRooms: Bool, maximumContentBytes: Int, maximumHeldBytes: Int,
+    openingMilliseconds: Int64, now: Int64
+  ) {
+    self.followsAllRooms = followsAllRooms
+    self.maximumContentBytes = maximumContentBytes
+    self.maximumHeldBytes = maximumHeldBytes
+    heartbeatDue = now + Self.heartbeatMilliseconds
+    openingDue = now + openingMilliseconds
+  }
+
+  // MARK: SocketDialect
+
+  static let kind = DialectKind.relay
+  static let maximumRefusals = 1000
+  static var ends: ((JSONObject?) -> Bool)? { nil }
+
+  var isBusy: Bool { if case .open = state { false } else { true } }
+  var rooms: Set<RoomID> { subscribed }
+
+  var tickDue: Int64? {
+    guard case .open = state else { return openingDue }
+    if case .waiting(let until) = following { return min(until, heartbeatDue) }
+    return heartbeatDue
+  }
+
+  mutating func handle(_ input: SocketInput, _ view: some SocketView) -> [SocketAction] {
+    switch input {
+    case .opened: return followsAllRooms ? [.list] : enter([], view)
+    case .frame(let object): return serve(object, view)
+    case .refused(let object, let code):
+      guard let object else { return [.close(.notJSON)] }
+      return [fail(code, clientID: object["client_id"]?.string)]
+    case .binary: return [.close(.unsupportedData)]
+    case .tokenAccepted(let caller):
+      authClientID = nil
+      return [.send(.relay(.authed(caller)))]
+    case .tokenOfAnotherUser: return [fail(.notSameUser, clientID: takeAuthClientID())]
+    case .tokenRefused(let code):
+      return [
+        fail(code == .unavailable ? .unavailable : .invalidToken, clientID: takeAuthClientID())
+      ]
+    case .listed(let ids, let hasMore): return listed(ids, hasMore)
+    case .notListed: return notListed(view)
+    case .loaded(let failure): return loaded(failure, view)
+    case .room(let news): return hear(news, view)
+    case .committed(let entry): return committed(entry, view)
+    case .failed(let channelID, let clientID, let code):
+      return [fail(code, clientID: clientID, channel: channelID)]
+    case .claimsChanged: return claimsChanged()
+    case .invited(let room, let rule): return invited(to: room, rule, view)
+    case .expiring(let seconds): return [.answer(.relay(.expiring(inSeconds: seconds)))]
+    case .tick: return tick(view)
+    }
+  }
+
+  // MARK: Frames
+
+  private mutating func serve(_ object: JSONObject?, _ view: some SocketView) -> [SocketAction] {
+    guard let object else { return [.close(.notJSON)] }
+    do {
+      let frame = try RelayFrame(object, maximumContentBytes: maximumContentBytes)
+      if case .message(let message) = frame.action { return write(message) }
+      // Who names thousands of channels has sent more than one frame's worth.
+      let surcharge = frame.channelCount / Self.channelsPerFrame
+      let charges: [SocketAction] = surcharge > 0 ? [.charge(frames: surcharge)] : []
+      return charges + frame.faults.map(fail) + carryOut(frame, view)
+    } catch {
+      return [fail(error)]
+    }
+  }
+
+  private mutating func carryOut(_ frame: RelayFrame, _ view: some SocketView) -> [SocketAction] {
+    switch frame.action {
+    case .message(let message): write(message)
+    case .subscribe(let channels): subscribe(channels, frame.clientID)
+    case .unsubscribe(let channels): unsubscribe(channels, frame.clientID)
+    case .resume(let epoch, let channels): resume(epoch, channels, frame.clientID, view)
+    case .auth(let token): authenticate(token, frame.clientID)
+    }
+  }
+
+  private func fail(
+    _ code: ErrorCode, clientID: String?, channel: String? = nil
+  ) -> SocketAction {
+    .answer(
+      .relay(.error(code, code.meaning, clientID: clientID, channelID: channel)))
+  }
+
+  private func fail(_ failure: RelayFrame.Failure) -> SocketAction {
+    .answer(
+      .relay(
+        .error(
+          failure.code, failure.message, clientID: failure.clientID,
+          channelID: failure.channelID)))
+  }
+
+  private func write(_ message: RelayMessage) -> [SocketAction] {
+    guard let id = RoomID(message.channelID) else {
+      return [fail(.roomNotFound, clientID: message.clientID, channel: message.channelID)]
+    }
+    return [
+      .write(
+        OutgoingMessage(
+          roomID: id, channelID: message.channelID,
+          content: MessageContent(type: message.type, data: message.data),
+          clientID: message.clientID))
+    ]
+  }
+
+  private mutating func authenticate(
+    _ token: Secret<String>, _ clientID: String?
+  ) -> [SocketAction] {
+    authClientID = clientID
+    return [.authenticate(token)]
+  }
+
+  private mutating func takeAuthClientID() -> String? {
+    defer { authClientID = nil }
+    return authClientID
+  }
+
+  // MARK: Acknowledgements
+
+  /// An ack follows its broadcast on the same socket.
+  private mutating func committed(_ entry: Entry, _ view: some SocketView) -> [SocketAction] {
+    guard entry.clientID != nil else { return [] }
+    guard view.isBehind(in: entry.roomID) else {
+      return [.send(.relay(.ack(entry)), after: entry.roomID)]
+    }
+    acks.hold(entry)
+    return acks.bytes > maximumHeldBytes ? [.close(.slowReader)] : []
+  }
+
+  /// The acknowledgements that waited, if their entries are out now.
+  private mutating func releaseAcks(_ id: RoomID, _ view: some SocketView) -> [SocketAction] {
+    guard acks.holds(id), !view.isBehind(in: id) else { return [] }
+    return acks.release(id).map { .send(.relay(.ack($0)), after: id) }
+  }
+
+  // MARK: Subscriptions
+
+  /// The rooms that channels name; what is wrong with the others.
+  private func rooms<Element>(
+    _ channels: [Element], _ name: (Element) -> String, _ clientID: String?
+  ) -> (rooms: [(id: RoomID, element: Element)], actions: [SocketAction]) {
+    var rooms: [(RoomID, Element)] = []
+    var actions: [SocketAction] = []
+    for element in channels {
+      if let id = RoomID(name(element)) {
+        rooms.append((id, element))
+      } else {
+        actions.append(fail(.roomNotFound, clientID: clientID, channel: name(element)))
+      }
+    }
+    if rooms.count > 1 { actions.append(.prepare(rooms.map(\.0))) }
+    return (rooms, actions)
+  }
+
+  private mutating func subscribe(
+    _ channels: [String], _ clientID: String?
+  ) -> [SocketAction] {
+    var (rooms, actions) = rooms(channels, \.self, clientID)
+    for (id, _) in rooms {
+      left.remove(id)
+      subscribed.insert(id)
+      actions.append(.attach(id, .subscribe(clientID: clientID)))
+    }
+    return actions
+  }
+
+  private mutating func unsubscribe(
+    _ channels: [String], _ clientID: String?
+  ) -> [SocketAction] {
+    var (rooms, actions) = rooms(channels, \.self, clientID)
+    for (id, _) in rooms {
+      left.insert(id)
+      actions.append(.leave(id, clientID: clientID))
+    }
+    return actions
+  }
+
+  private mutating func resume(
+    _ epoch: String?, _ channels: [(channelID: String, last: Int64)], _ clientID: String?,
+    _ view: some SocketView
+  ) -> [SocketAction] {
+    let isSameLog = epoch == nil || epoch == view.epoch
+    let budget = ReplayBudget()
+    var (rooms, actions) = rooms(channels, \.channelID, clientID)
+    for (id, channel) in rooms {
+      left.remove(id)
+      subscribed.insert(id)
+      // No seq of another log means anything here: below zero asks for a reset.
+      let last = isSameLog ? channel.last : -1
+      actions.append(.attach(id, .resume(last: last, clientID: clientID, budget: budget)))
+    }
+    return actions
+  }
+
+  private mutating func hear(_ news: RoomNews, _ view: some SocketView) -> [SocketAction] {
+    switch news {
+    case .admitted(let room, let purpose, let seq):
+      return admitted(room.id, purpose, seq, view) + releaseAcks(room.id, view)
+    case .refused(let id, let purpose, let code):
+      return refused(id, purpose, code, view) + releaseAcks(id, view)
+    case .revoked(let id, let channelID, let code):
+      subscribed.remove(id)
+      return [.send(.relay(.gone(id, channelID: channelID, code)))] + releaseAcks(id, view)
+    case .left(let id, let seq, _):
+      // Unless it came back in the same breath.
+      if !view.isSubscribed(to: id) { subscribed.remove(id) }
+      return [position(.unsubscribed, id, seq)] + releaseAcks(id, view)
+    case .replayed(let entries): return entries.map { .replay($0) }
+    case .resumed(let room, let seq): return [position(.resumed, room.id, seq)]
+    case .joined(let room): return releaseAcks(room.id, view)
+    case .reset(let room, let seq):
+      return [position(.reset, room.id, seq)] + releaseAcks(room.id, view)
+    case .offered(let id): return offered(id)
+    }
+  }
+
+  private func position(
+    _ word: RelayAnswer.Position, _ id: RoomID, _ seq: Int64
+  ) -> SocketAction {
+    .send(.relay(.position(word, id, seq: seq)))
+  }
+
+  private mutating func admitted(
+    _ id: RoomID, _ purpose: RoomFeed.Purpose, _ seq: Int64, _ view: some SocketView
+  ) -> [SocketAction] {
+    subscribed.insert(id)
+    switch purpose {
+    case .listed: return entered((id, seq), view)
+    case .resume: return []
+    case .subscribe: return [position(.subscribed, id, seq)]
+    case .became: return [position(.channel, id, seq)]
+    }
+  }
+
+  private mutating func refused(
+    _ id: RoomID, _ purpose: RoomFeed.Purpose, _ code: ErrorCode, _ view: some SocketView
+  ) -> [SocketAction] {
+    // Refused for asking too often, it keeps what it has.
+    if code != .rateLimited { subscribed.remove(id) }
+    // No way back to forget where there is no way in.
+    if code == .roomNotFound { left.remove(id) }
+    switch purpose {
+    case .listed: return entered(nil, view)
+    case .became: return []
+    case .subscribe(let clientID), .resume(_, let clientID, _):
+      return [fail(code, clientID: clientID, channel: id.description)]
+    }
+  }
+
+  // MARK: Opening
+
+  private mutating func listed(_ ids: [RoomID], _ hasMore: Bool) -> [SocketAction] {
+    if case .opening(var opening) = state {
+      listsAllRooms = !hasMore
+      opening.rooms = ids
+      state = .opening(opening)
+      return [.load(ids)]
+    }
+    var isAgain = false
+    if case .searching(let again) = following { isAgain = again }
+    following = .idle
+    return follow(ids) + (isAgain ? search() : [])
+  }
+
+  private mutating func notListed(_ view: some SocketView) -> [SocketAction] {
+    if case .opening = state { return [.close(.unavailable)] }
+    following = .waiting(until: view.now + Self.followAgainMilliseconds)
+    return []
+  }
+
+  private mutating func loaded(_ failure: AppError?, _ view: some SocketView) -> [SocketAction] {
+    guard case .opening(let opening) = state else { return [] }
+    if failure != nil { return [.close(.unavailable)] }
+    if opening.isOutdated {
+      state = .opening(Opening())
+      return [.list]
+    }
+    if listsAllRooms, !becameReadable.isSubset(of: opening.rooms) {
+      let all = Set(opening.rooms).union(becameReadable).sorted()
+      state = .opening(Opening(rooms: all))
+      return [.load(all)]
+    }
+    return enter(opening.rooms, view)
+  }
+
+  /// Subscribes to all rooms and then says so, in one step: nothing comes between.
+  private mutating func enter(_ ids: [RoomID], _ view: some SocketView) -> [SocketAction] {
+    let served = ids.filter { view.isServed($0) }
+    guard !served.isEmpty else { return ready([], view) }
+    state = .entering(left: served.count, heads: [])
+    subscribed.formUnion(served)
+    return served.map { .attach($0, .listed) }
+  }
+
+  /// One of the rooms has answered, with where its log ends if it is heard now.
+  private mutating func entered(_ head: RoomHead?, _ view: some SocketView) -> [SocketAction] {
+    guard case .entering(let left, var heads) = state else { return [] }
+    if let head { heads.append(head) }
+    guard left == 1 else {
+      state = .entering(left: left - 1, heads: heads)
+      return []
+    }
+    return ready(heads, view)
+  }
+
+  private mutating func ready(_ heads: [RoomHead], _ view: some SocketView) -> [SocketAction] {
+    guard let caller = view.caller else { return [] }
+    state = .open
+    headsTold = view.headMark
+    let ready = RelayAnswer.ready(
+      caller, epoch: view.epoch, heartbeatSeconds: Self.heartbeatMilliseconds / 1000,
+      channels: heads.sorted { $0.key < $1.key }, hasMore: !listsAllRooms)
+    defer {
+      becameReadable = []
+      invitations = []
+    }
+    // What came while it was prepared, and what it had no place for.
+    return [.send(.relay(ready))] + follow(becameReadable.sorted()) + invitations
+  }
+
+  // MARK: What the caller may do
+
+  private mutating func claimsChanged() -> [SocketAction] {
+    guard followsAllRooms else { return [] }
+    switch state {
+    case .opening(var opening):
+      opening.isOutdated = true
+      state = .opening(opening)
+      return []
+    case .entering, .open: return search()
+    }
+  }
+
+  /// Looks for rooms that new claims opened; once more at the end where claims change meanwhile.
+  private mutating func search() -> [SocketAction] {
+    switch following {
+    case .searching:
+      following = .searching(again: true)
+      return []
+    case .idle, .waiting:
+      following = .searching(again: false)
+      return [.list]
+    }
+  }
+
+  /// Subscribes to those of the rooms that the client has not and did not leave.
+  private mutating func follow(_ ids: [RoomID]) -> [SocketAction] {
+    ids.filter { !left.contains($0) && subscribed.insert($0).inserted }
+      .map { .attach($0, .became) }
+  }
+
+  private mutating func offered(_ id: RoomID) -> [SocketAction] {
+    guard followsAllRooms else { return [] }
+    if case .open = state { return follow([id]) }
+    // `ready` comes first; it lists the room.
+    becameReadable.insert(id)
+    return []
+  }
+
+  private mutating func invited(
+    to room: Room, _ rule: RoomRule, _ view: some SocketView
+  ) -> [SocketAction] {
+    guard let caller = view.caller else { return [] }
+    let frame = SocketAction.send(
+      .relay(.invitation(to: room, rule, isForUser: rule.subject == caller.userID.uuid)))
+    if case .open = state { return [frame] }
+    // `ready` comes first.
+    invitations.append(frame)
+    return []
+  }
+
+  // MARK: Time
+
+  private mutating func tick(_ view: some SocketView) -> [SocketAction] {
+    guard case .open = state else {
+      return view.now >= openingDue ? [.close(.unavailable)] : []
+    }
+    var actions: [SocketAction] = []
+    if case .waiting(let until) = following, view.now >= until {
+      following = .idle
+      actions = search()
+    }
+    guard view.now >= heartbeatDue else { return actions }
+    heartbeatDue = view.now + Self.heartbeatMilliseconds
+    guard view.mayServe else {
+      // The connection is well, and of the rooms nothing may be said now.
+      return actions + [.answer(.relay(.heartbeat([])))]
+    }
+    let moved = view.movedHeads(of: subscribed, since: headsTold)
+    headsTold = view.headMark
+    return actions + [.sendHeads(moved)]
+  }
+}
