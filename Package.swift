@@ -78,7 +78,7 @@ let package = Package(
     testTarget("EventLoopTests", ["Basics", "EventLoop"]),
     testTarget("CryptoTests", ["Basics", "Crypto"]),
     testTarget("WebTests", ["Access", "Basics", "Web"]),
-    testTarget("LiveTests", ["Live", "TestSupport"]),
+    testTarget("LiveTests", ["Basics", "Live", "TestSupport", "Web"]),
     testTarget("DatabaseTests", ["Basics", "Database", "EventLoop", "TestSupport"]),
     testTarget(
       "ChatTests", ["Access", "Accounts", "Basics", "Chat", "Database", "Events", "TestSupport"]),

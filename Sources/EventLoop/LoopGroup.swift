@@ -19,4 +19,18 @@ package struct LoopGroup: Sendable {
 
   /// A part of another group.
   package init(loops: [Loop]) { self.loops = loops }
+
+  /// Makes something of each loop's own, on that loop; in the order of the loops.
+  package func onEachLoop<Value>(
+    _ make: @escaping @Sendable (Loop) -> Value
+  ) async -> [LoopBound<Value>] {
+    var made: [LoopBound<Value>] = []
+    for loop in loops {
+      made.append(
+        await withCheckedContinuation { continuation in
+          loop.execute { continuation.resume(returning: LoopBound(make(loop), on: loop)) }
+        })
+    }
+    return made
+  }
 }

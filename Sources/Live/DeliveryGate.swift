@@ -8,18 +8,22 @@ internal import Basics
 /// until the next comparison has been applied on this loop, and what that took away is never sent.
 package final class DeliveryGate {
   private let maximumAge: Int64?
+  private let clock: () -> Int64
   private var comparedAt: Int64
 
   /// `maximumAgeMilliseconds`: how old the last comparison may be; nil where the node is alone, and the
-  /// gate always open.
-  package init(maximumAgeMilliseconds: Int64?) {
+  /// gate always open. `clock` is `UptimeClock.milliseconds`.
+  package init(
+    maximumAgeMilliseconds: Int64?, clock: @escaping () -> Int64 = { UptimeClock.milliseconds }
+  ) {
     maximumAge = maximumAgeMilliseconds
-    comparedAt = UptimeClock.milliseconds
+    self.clock = clock
+    comparedAt = clock()
   }
 
   package var isOpen: Bool {
     guard let maximumAge else { return true }
-    return UptimeClock.milliseconds - comparedAt <= maximumAge
+    return clock() - comparedAt <= maximumAge
   }
 
   /// What a comparison found that began at this moment of `UptimeClock` has been applied.

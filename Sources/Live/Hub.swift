@@ -1,132 +1,82 @@
-package import Basics
-package import EventLoop
+internal import Basics
 package import Web
 
-/// The WebSockets of one event loop and what is on its way to them. Knows frames, not rooms.
+/// The connections of one event loop and what is on its way to them. Knows frames, not rooms.
 ///
 /// A frame for a topic is appended once to the topic's batch, whatever the number of subscribers; at
 /// the end of the turn, or a moment later where the topic expects more, each subscriber is written the
-/// batch, in one `send`. Frames for one connection
-/// keep their place between those of a topic where the caller names it. On the loop only.
+/// batch, in one `send`. Frames for one connection keep their place between those of a topic where the
+/// caller names it. On the loop only.
 ///
-/// Hot path: concrete types, no allocation and no encoding per subscriber (`fanout` benchmark).
+/// Hot path: no allocation and no encoding per subscriber (`fanout` benchmark).
 package final class Hub {
-  package let loop: Loop
   private let metrics: LiveMetrics
   private let sendQueueBytes: Int
   private let gate: DeliveryGate
+  private let clock: () -> UInt64
+  private let wake: (_ milliseconds: Int) -> Void
 
+  private var connections: [UInt32: Connection] = [:]
   private var dirtyTopics: [Topic] = []
   private var dirtyConnections: [Connection] = []
-  private var isTimerArmed = false
+  private var isWakeSet = false
   private var nextNumber: UInt64 = 0
   private var slow: [Connection] = []
   /// Memory for frames of one connection, to be used again.
   private var spares: [OwnFrames] = []
+  /// Memory for batches, to be used again.
+  private var batchMemory: [[UInt8]] = []
 
   /// How long a topic waits at most for more that is on its way, so that one `send` carries all of it:
   /// longer than a commit takes on a busy machine.
-  private static let gatherNanoseconds: UInt64 = 10_000_000
+  static let gatherNanoseconds: UInt64 = 10_000_000
+  /// What one turn may spend on writing to subscribers. The rest has its turn after sockets that are ready.
+  static let flushNanoseconds: UInt64 = 3_000_000
+  /// So many are written between two looks at the clock.
+  static let writesPerLook = 32
+  /// Bytes that wait for a connection's reader beyond which droppable frames are left out.
+  package static let droppableQueueBytes = 512 * 1024
   private static let maximumSpares = 64
-  /// Buffers that grew beyond this are given back after the turn.
-  private static let keptBytes = 256 * 1024
+  /// Batches that grew beyond this are given back, and so are more of them than this.
+  private static let keptBatchBytes = 16 * 1024
+  private static let maximumBatches = 64
 
-  /// While `gate` is closed nothing is written but answers.
-  package init(loop: Loop, gate: DeliveryGate, sendQueueBytes: Int, metrics: LiveMetrics) {
-    loop.preconditionOnLoop()
-    self.loop = loop
+  /// While `gate` is closed nothing is written but answers. Connections with more than `sendQueueBytes` to
+  /// read are closed. `wake` makes the loop turn again after so many milliseconds at most; `clock` is
+  /// `Monotonic.nanoseconds`.
+  package init(
+    gate: DeliveryGate, sendQueueBytes: Int, metrics: LiveMetrics,
+    clock: @escaping () -> UInt64 = { Monotonic.nanoseconds },
+    wake: @escaping (_ milliseconds: Int) -> Void
+  ) {
     self.gate = gate
     self.sendQueueBytes = sendQueueBytes
     self.metrics = metrics
+    self.clock = clock
+    self.wake = wake
   }
 
   // MARK: Connections and topics
 
-  /// One WebSocket as the hub sees it.
-  package final class Connection {
-    package let socket: WebSocket
-    /// Unique on this loop, never reused.
-    package let number: UInt64
-    /// Frames of this turn that are for this connection alone, with what of its topics goes before.
-    fileprivate var own = OwnFrames()
-    /// The topic behind whose frames the last of `own` stands: what is held there holds these too, as
-    /// long as a topic may be held.
-    fileprivate var follows: Topic?
-    /// When the first of `own` came, by `Monotonic.nanoseconds`.
-    fileprivate var pendingSince: UInt64 = 0
-    fileprivate var isDirty: Bool { socket.outlet.blockers.contains(.ownFrames) }
-
-    fileprivate init(socket: WebSocket, number: UInt64) {
-      self.socket = socket
-      self.number = number
-    }
-
-    fileprivate func isHeld(now: UInt64) -> Bool {
-      follows?.isHeld == true && now < pendingSince &+ Hub.gatherNanoseconds
-    }
+  /// From here on the hub keeps the connection, until `remove`.
+  package func makeConnection(_ socket: any FrameSink) -> Connection {
+    // Numbers are not reused, but their lower halves come round.
+    repeat { nextNumber += 1 } while connections[UInt32(truncatingIfNeeded: nextNumber)] != nil
+    let connection = Connection(socket: socket, number: nextNumber)
+    connections[connection.key] = connection
+    return connection
   }
 
-  /// Something that many connections hear.
-  package final class Topic {
-    fileprivate var batch: [UInt8] = []
-    /// Counts batches; a subscriber's offset counts in the batch that it was set in only.
-    fileprivate var generation: UInt64 = 1
-    fileprivate var isDirty = false
-    /// When the first frame of the batch came, by `Monotonic.nanoseconds`.
-    fileprivate var pendingSince: UInt64 = 0
-    fileprivate var subscribers: [Subscriber] = []
-    /// Position in `subscribers` by connection number.
-    fileprivate var positions: [UInt64: Int] = [:]
-    /// Whether it waits for more, as the last look found.
-    fileprivate var isHeld = false
-    private let isExpectingMore: () -> Bool
-
-    /// `isExpectingMore` tells whether more is on its way, for which a flush may wait a moment.
-    package init(isExpectingMore: @escaping () -> Bool) { self.isExpectingMore = isExpectingMore }
-
-    /// Whether what it has is to wait for more.
-    fileprivate func waits(now: UInt64) -> Bool {
-      now < pendingSince &+ Hub.gatherNanoseconds && isExpectingMore()
-    }
-
-    package var isEmpty: Bool { subscribers.isEmpty }
-    package var count: Int { subscribers.count }
-
-    fileprivate struct Subscriber {
-      let connection: Connection
-      /// The connection's; it lives as long as the connection above.
-      let outlet: Unmanaged<Outlet>
-      /// Where in the batch of this generation this subscriber's part begins; in others at 0.
-      var from: Int
-      var generation: UInt64
-    }
-
-    /// Where the part of the present batch begins that this subscriber has not been sent.
-    fileprivate func offset(of subscriber: Subscriber) -> Int {
-      subscriber.generation == generation ? subscriber.from : 0
-    }
-
-    /// The subscriber at this position has all of the present batch so far.
-    fileprivate func markCaughtUp(_ position: Int) {
-      subscribers[position].from = batch.count
-      subscribers[position].generation = generation
-    }
-  }
-
-  package func makeConnection(_ socket: WebSocket) -> Connection {
-    loop.preconditionOnLoop()
-    nextNumber += 1
-    return Connection(socket: socket, number: nextNumber)
+  /// The connection is closed, and in no topic any more.
+  package func remove(_ connection: Connection) {
+    assert(connection.topicCount == 0, "a closed connection is still in topics")
+    // Topics that still knew it would write to memory that is gone.
+    if connection.topicCount == 0 { connections[connection.key] = nil }
   }
 
   /// From here on the connection hears the topic; nothing that was published before.
   package func subscribe(_ connection: Connection, to topic: Topic) {
-    guard topic.positions[connection.number] == nil else { return }
-    topic.positions[connection.number] = topic.subscribers.count
-    topic.subscribers.append(
-      Topic.Subscriber(
-        connection: connection, outlet: .passUnretained(connection.socket.outlet),
-        from: topic.batch.count, generation: topic.generation))
+    if topic.insert(connection.key, connection.socket.outlet) { connection.topicCount += 1 }
   }
 
   /// The connection hears what was published until now, and nothing after. Where that is because it may
@@ -137,24 +87,19 @@ package final class Hub {
   ) {
     let dropsWaiting = isRevoked && !gate.isOpen
     if dropsWaiting { connection.own.discard(ObjectIdentifier(topic)) }
-    guard topic.positions[connection.number] != nil else { return }
-    if !dropsWaiting { catchUp(connection, topic) }
-    // Catching up does not move subscribers.
-    guard let position = topic.positions.removeValue(forKey: connection.number) else { return }
-    let last = topic.subscribers.count - 1
-    if position != last {
-      topic.subscribers[position] = topic.subscribers[last]
-      topic.positions[topic.subscribers[position].connection.number] = position
-    }
-    topic.subscribers.removeLast()
+    connection.dropLatest(of: topic)
+    guard let position = topic.position(of: connection.key) else { return }
+    if !dropsWaiting { catchUp(connection, topic, position) }
+    topic.remove(at: position)
+    connection.topicCount -= 1
   }
 
   // MARK: Sending
 
   /// A frame to all subscribers of a topic.
-  package func publish(_ frame: [UInt8], to topic: Topic) {
+  package func publish(_ frame: [UInt8], to topic: Topic, _ grade: Grade = .durable) {
     guard !topic.isEmpty else { return }
-    topic.batch.append(contentsOf: frame)
+    topic.append(frame, grade)
     markDirty(topic)
   }
 
@@ -163,14 +108,14 @@ package final class Hub {
     _ frame: [UInt8], to topic: Topic, except connections: [Connection], theirs: [UInt8]
   ) {
     var excepted = 0
-    for connection in connections where topic.positions[connection.number] != nil {
+    for connection in connections where topic.position(of: connection.key) != nil {
       send(theirs, to: connection, after: topic)
       excepted += 1
     }
     guard excepted < topic.count else { return }
-    topic.batch.append(contentsOf: frame)
+    topic.append(frame, .durable)
     for connection in connections {
-      if let position = topic.positions[connection.number] { topic.markCaughtUp(position) }
+      if let position = topic.position(of: connection.key) { topic.markCaughtUp(position) }
     }
     markDirty(topic)
   }
@@ -201,11 +146,28 @@ package final class Hub {
     }
   }
 
+  /// A frame to one connection that is left out where its reader has much to read already.
+  package func sendDroppable(_ frame: [UInt8], to connection: Connection) {
+    if queuedBytes(of: connection) > Self.droppableQueueBytes {
+      metrics.droppedFrames.add()
+    } else {
+      send(frame, to: connection)
+    }
+  }
+
   /// Writes what was sent to this connection alone, now: its socket then tells what must wait.
   package func flush(_ connection: Connection) {
     guard connection.isDirty, !connection.own.bytes.isEmpty, gate.isOpen else { return }
     // It stays among the dirty ones until the end of the turn, with nothing left to write.
     write(connection)
+  }
+
+  /// The connection's reader has taken all that was sent: what waited for that goes now.
+  package func drained(_ connection: Connection) {
+    guard !connection.latest.isEmpty else { return }
+    let frames = connection.latest
+    connection.latest = []
+    for (_, frame) in frames { send(frame, to: connection) }
   }
 
   /// Bytes that wait for the connection's reader, or for the gate.
@@ -216,10 +178,14 @@ package final class Hub {
   /// Moves what the topic has for the connection so far into the connection's own frames: what is sent to it
   /// next comes behind that.
   package func catchUp(_ connection: Connection, _ topic: Topic) {
-    guard topic.isDirty, let position = topic.positions[connection.number] else { return }
-    let from = topic.offset(of: topic.subscribers[position])
-    guard from < topic.batch.count else { return }
-    append(topic.batch[from...], of: topic, to: connection)
+    guard topic.isDirty, let position = topic.position(of: connection.key) else { return }
+    catchUp(connection, topic, position)
+  }
+
+  private func catchUp(_ connection: Connection, _ topic: Topic, _ position: Int) {
+    guard topic.isDirty else { return }
+    if topic.sending?.hasLatest == true { connection.dropLatest(of: topic) }
+    topic.withRest(of: position) { append($0, of: topic, to: connection) }
     topic.markCaughtUp(position)
   }
 
@@ -250,14 +216,13 @@ package final class Hub {
   private func markDirty(_ topic: Topic) {
     if topic.isDirty { return }
     topic.isDirty = true
-    topic.pendingSince = Monotonic.nanoseconds
     dirtyTopics.append(topic)
   }
 
   private func markDirty(_ connection: Connection) {
     if connection.isDirty { return }
     connection.socket.outlet.blockers.insert(.ownFrames)
-    connection.pendingSince = Monotonic.nanoseconds
+    connection.pendingSince = nil
     dirtyConnections.append(connection)
   }
 
@@ -277,33 +242,64 @@ package final class Hub {
     // After all walks: closing changes topics.
     defer { closeSlow() }
     guard !dirtyTopics.isEmpty || !dirtyConnections.isEmpty, gate.isOpen else { return }
-    flush(now: Monotonic.nanoseconds)
-    guard !dirtyTopics.isEmpty, !isTimerArmed else { return }
-    // The commit that is awaited wakes the loop; the timer is for one that does not come.
-    isTimerArmed = true
-    // Unowned: a hub lives as long as its loop.
-    loop.schedule(after: 1) { [unowned self] in isTimerArmed = false }
+    var pass = FlushPass(start: clock())
+    flush(&pass)
+    guard !dirtyTopics.isEmpty || !dirtyConnections.isEmpty, !isWakeSet, gate.isOpen else {
+      return
+    }
+    // A commit that is awaited wakes the loop; the timer is for one that does not come.
+    let isHeld = dirtyTopics.allSatisfy(\.isHeld) && !pass.isOutOfTime
+    isWakeSet = true
+    wake(isHeld ? 1 : 0)
   }
 
-  /// Where the gate closes on the way, the rest waits where it is.
-  private func flush(now: UInt64) {
+  /// The loop turns because of `wake`.
+  package func awoke() { isWakeSet = false }
+
+  /// What one turn may write.
+  private struct FlushPass {
+    let start: UInt64
+    private(set) var isOutOfTime = false
+    /// The gate closed on the way.
+    private(set) var isShut = false
+    private var untilLook = Hub.writesPerLook
+
+    init(start: UInt64) { self.start = start }
+
+    var isOver: Bool { isOutOfTime || isShut }
+
+    /// Whether another may be written.
+    mutating func mayWrite(_ gate: DeliveryGate, _ clock: () -> UInt64) -> Bool {
+      if isOver { return false }
+      // Before each write: the process may have been stopped since the last one.
+      guard gate.isOpen else {
+        isShut = true
+        return false
+      }
+      untilLook -= 1
+      if untilLook == 0 {
+        untilLook = Hub.writesPerLook
+        isOutOfTime = clock() >= start &+ Hub.flushNanoseconds
+      }
+      return true
+    }
+  }
+
+  /// What is not written in this pass waits where it is.
+  private func flush(_ pass: inout FlushPass) {
     let topics = dirtyTopics
     dirtyTopics = []
-    var isStopped = false
     for topic in topics {
-      topic.isHeld = topic.waits(now: now)
-      if !topic.isHeld, !isStopped { isStopped = !flush(topic) }
-      if topic.isDirty { dirtyTopics.append(topic) }
+      topic.isHeld = topic.waits(now: pass.start, longest: Self.gatherNanoseconds)
+      if !topic.isHeld { flush(topic, &pass) }
+      if topic.hasFrames { dirtyTopics.append(topic) } else { topic.isDirty = false }
     }
     let connections = dirtyConnections
     dirtyConnections = []
     for connection in connections {
-      guard !isStopped, gate.isOpen else {
-        isStopped = true
-        dirtyConnections.append(connection)
-        continue
-      }
-      if connection.isHeld(now: now) {
+      if connection.isHeld(now: pass.start, longest: Self.gatherNanoseconds)
+        || !pass.mayWrite(gate, clock)
+      {
         dirtyConnections.append(connection)
         continue
       }
@@ -314,51 +310,71 @@ package final class Hub {
   }
 
   /// The loop that everything else is for. The common case is one `send` on a plain socket, and
-  /// touches the subscriber and its outlet only. False where the gate closed on the way.
-  private func flush(_ topic: Topic) -> Bool {
-    let batch = SharedBytes(topic.batch)
-    let generation = topic.generation
-    var done = topic.subscribers.count
-    batch.bytes.withUnsafeBytes { bytes in
-      topic.subscribers.withUnsafeBufferPointer { subscribers in
-        for index in subscribers.indices {
-          // Before each write: the process may have been stopped since the last one.
-          if !gate.isOpen {
-            done = index
-            return
-          }
-          let from = subscribers[index].generation == generation ? subscribers[index].from : 0
-          guard from < bytes.count else { continue }
-          let rest = UnsafeRawBufferPointer(rebasing: bytes[from...])
-          let sent = subscribers[index].outlet._withUnsafeGuaranteedRef { outlet in
-            outlet.blockers.isEmpty ? outlet.sendDirect(rest) : 0
-          }
-          if sent < rest.count {
-            sendRest(batch, from: from + sent, of: topic, to: subscribers[index].connection)
-          }
+  /// touches the row and its outlet only.
+  private func flush(_ topic: Topic, _ pass: inout FlushPass) {
+    guard !pass.isOver, topic.hasFrames else { return }
+    topic.startSending { batchMemory.popLast() ?? [] }
+    var writes = 0
+    topic.advance { row, bytes, from in
+      guard pass.mayWrite(gate, clock) else { return false }
+      writes += 1
+      let rest = UnsafeRawBufferPointer(rebasing: bytes[from...])
+      let sent = row.outlet._withUnsafeGuaranteedRef { outlet in
+        outlet.blockers.isEmpty ? outlet.sendDirect(rest) : 0
+      }
+      if sent < rest.count {
+        sendRest(of: topic, from: from + sent, through: bytes.count, to: row)
+      }
+      return true
+    }
+    metrics.writes.add(writes)
+    guard topic.isSent, let memory = topic.finishSending(), memory.capacity <= Self.keptBatchBytes,
+      batchMemory.count < Self.maximumBatches
+    else { return }
+    var empty = memory
+    empty.removeAll(keepingCapacity: true)
+    batchMemory.append(empty)
+  }
+
+  /// Sends what the kernel did not take at once: by the connection's queue, behind its own frames.
+  private func sendRest(of topic: Topic, from offset: Int, through end: Int, to row: Topic.Row) {
+    guard let connection = connections[row.key], let sending = topic.sending else { return }
+    let queued = connection.socket.queuedBytes
+    if sending.hasLatest { connection.dropLatest(of: topic) }
+    if !connection.isDirty, queued == 0, end == sending.bytes.count,
+      let shared = topic.sharedSending()
+    {
+      connection.socket.send(frames: shared, from: offset)
+    } else {
+      for range in parts(of: topic, sending, offset..<end, for: connection, queued) {
+        if connection.isDirty {
+          append(sending.bytes[range], of: topic, to: connection)
+        } else {
+          connection.socket.send(
+            frames: SharedBytes(Array(sending.bytes[..<range.upperBound])),
+            from: range.lowerBound)
         }
       }
     }
-    metrics.writes.add(done)
-    guard done == topic.subscribers.count else {
-      for index in 0..<done { topic.markCaughtUp(index) }
-      return false
-    }
-    topic.isDirty = false
-    topic.generation += 1
-    topic.batch.removeAll(keepingCapacity: topic.batch.count <= Self.keptBytes)
-    return true
+    checkQueue(connection)
   }
 
-  private func sendRest(
-    _ batch: SharedBytes, from offset: Int, of topic: Topic, to connection: Connection
-  ) {
-    if connection.isDirty {
-      append(batch.bytes[offset...], of: topic, to: connection)
-    } else {
-      connection.socket.send(frames: batch, from: offset)
-      checkQueue(connection)
+  /// What a reader that has bytes to read already is sent of a batch: no droppable frames where those are
+  /// many; and the newest state only when it is ready for it, since until then a newer one may take its
+  /// place.
+  private func parts(
+    of topic: Topic, _ sending: Topic.Sending, _ range: Range<Int>, for connection: Connection,
+    _ queued: Int
+  ) -> [Range<Int>] {
+    var range = range
+    if queued > 0, sending.hasLatest, range.contains(sending.latestStart) {
+      connection.keepLatest(Array(sending.bytes[sending.latestStart...]), of: topic)
+      range = range.lowerBound..<sending.latestStart
     }
+    guard queued > Self.droppableQueueBytes else { return range.isEmpty ? [] : [range] }
+    let (ranges, dropped) = sending.essential(range)
+    metrics.droppedFrames.add(dropped)
+    return ranges
   }
 
   private func checkQueue(_ connection: Connection) {
@@ -374,27 +390,5 @@ package final class Hub {
       metrics.slowReaders.add()
       connection.socket.close(.slowReader)
     }
-  }
-}
-
-/// What live delivery tells of itself.
-package struct LiveMetrics: Sendable {
-  package let writes: Counter
-  package let slowReaders: Counter
-  package let deliveries: Counter
-  package let framesIn: Counter
-  package let framesOut: Counter
-
-  package init(_ metrics: Metrics) {
-    writes = metrics.counter(
-      "martlet_topic_writes_total", "Batches of a topic's frames handed to a connection.")
-    slowReaders = metrics.counter(
-      "martlet_dropped_total", "Connections closed because they read too slowly.",
-      labels: ["class": "slow_reader"])
-    deliveries = metrics.counter(
-      "martlet_deliveries_total", "Messages times the connections they were sent to.")
-    framesOut = metrics.counter(
-      "martlet_frames_sent_total", "Frames for one connection alone, besides deliveries.")
-    framesIn = metrics.counter("martlet_frames_received_total", "WebSocket messages received.")
   }
 }

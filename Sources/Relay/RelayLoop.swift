@@ -1,7 +1,7 @@
 internal import Access
 internal import Basics
 package import Chat
-package import EventLoop
+internal import EventLoop
 package import Events
 package import Live
 internal import Web
@@ -13,37 +13,36 @@ package final class RelayLoop {
   let index: Int
   let services: RelayServices
   let backend: any RelayBackend
-  let hub: Hub
   let feeds: RoomFeeds
-  let metrics: LiveMetrics
+  private let live: LiveLoop
   private var drafts: [Draft] = []
   private var headTimer: Timer?
 
   /// How often heads are compared with the database: as often as clients hear of them.
   private static let compareHeadsMilliseconds = 25_000
 
-  package init(
-    loop: Loop, services: RelayServices, rooms: Rooms, reader: LogReader, metrics: LiveMetrics
-  ) {
+  /// The relay borrows the loop's live delivery.
+  package init(live: LiveLoop, services: RelayServices, rooms: Rooms, reader: LogReader) {
+    let loop = live.loop
     loop.preconditionOnLoop()
     index = loop.index
+    self.live = live
     self.services = services
-    self.metrics = metrics
     backend = DatabaseBackend(
       loop: loop, authenticator: services.authenticator, memberships: services.memberships,
       rooms: rooms, reader: reader)
-    let gate = DeliveryGate(maximumAgeMilliseconds: services.maximumAgeMilliseconds)
-    hub = Hub(
-      loop: loop, gate: gate, sendQueueBytes: services.settings.sendQueueBytes, metrics: metrics)
     feeds = RoomFeeds(
-      loopIndex: index, hub: hub, gate: gate, services: services, backend: backend,
-      metrics: metrics)
+      loopIndex: index, hub: live.hub, gate: live.gate, services: services, backend: backend,
+      metrics: live.metrics)
     // Unowned, here and below: a relay lives as long as its loop.
-    loop.onTurnEnd { [unowned self] in endTurn() }
+    live.beforeFlush { [unowned self] in submitDrafts() }
     headTimer = loop.schedule(every: Self.compareHeadsMilliseconds) { [unowned self] in
       feeds.compareHeads()
     }
   }
+
+  var hub: Hub { live.hub }
+  var metrics: LiveMetrics { live.metrics }
 
   /// Takes events of the stream, in order.
   package func apply(_ events: [Event]) { feeds.apply(events) }
@@ -51,12 +50,11 @@ package final class RelayLoop {
   /// Hands a message to the log with the others of this turn.
   func submit(_ draft: Draft) { drafts.append(draft) }
 
-  private func endTurn() {
-    if !drafts.isEmpty {
-      let turn = drafts
-      drafts.removeAll(keepingCapacity: true)
-      services.ingest.submit(turn)
-    }
-    hub.endTurn()
+  /// In one call: the log gathers them by the turn.
+  private func submitDrafts() {
+    guard !drafts.isEmpty else { return }
+    let turn = drafts
+    drafts.removeAll(keepingCapacity: true)
+    services.ingest.submit(turn)
   }
 }

@@ -13,8 +13,6 @@ package final class RelayServices: Sendable {
   let settings: Settings
   /// This node, for the origins of drafts.
   let node: NodeID
-  /// How old what this node knows may be for it to deliver; nil where it is alone.
-  let maximumAgeMilliseconds: Int64?
   /// Names this log: a restored backup gets another one, and no cursor of the old one counts.
   var epoch: String { currentEpoch.withLock { $0 } }
   private let currentEpoch: Mutex<String>
@@ -27,15 +25,14 @@ package final class RelayServices: Sendable {
 
   package init(
     ingest: any Ingest, authenticator: any Authenticator, memberships: any Memberships,
-    settings: Settings, node: NodeID, maximumAgeMilliseconds: Int64?, epoch: String,
-    events: EventStream, log: Log, metrics: RelayMetrics
+    settings: Settings, node: NodeID, epoch: String, events: EventStream, log: Log,
+    metrics: RelayMetrics
   ) {
     self.ingest = ingest
     self.authenticator = authenticator
     self.memberships = memberships
     self.settings = settings
     self.node = node
-    self.maximumAgeMilliseconds = maximumAgeMilliseconds
     currentEpoch = Mutex(epoch)
     self.events = events
     self.log = log

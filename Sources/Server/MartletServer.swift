@@ -97,14 +97,14 @@ package final class MartletServer: Sendable {
     var random = SystemRandomNumberGenerator()
     let relay = RelayServices(
       ingest: messageLog, authenticator: credentials, memberships: memberships,
-      settings: settings, node: NodeID(random.next()),
-      maximumAgeMilliseconds: database.isShared ? Freshness.maximumAgeMilliseconds : nil,
-      epoch: epoch, events: events, log: log, metrics: RelayMetrics(metrics))
+      settings: settings, node: NodeID(random.next()), epoch: epoch, events: events, log: log,
+      metrics: RelayMetrics(metrics))
     events.listen { events in
       for case .epochChanged(let epoch) in events { relay.epochChanged(to: epoch) }
     }
     let reader = LogReader(database: database, unknown: unknown)
-    let relayLoops = await makeRelayLoops(relay, rooms, reader, events)
+    let liveLoops = await makeLiveLoops(database)
+    let relayLoops = await makeRelayLoops(liveLoops, relay, rooms, reader, events)
 
     let web = WebServer(
       settings: settings, group: group, openFileLimit: openFileLimit, log: log, metrics: metrics)
@@ -222,23 +222,28 @@ package final class MartletServer: Sendable {
     return middleware
   }
 
-  private func makeRelayLoops(
-    _ services: RelayServices, _ rooms: Rooms, _ reader: LogReader, _ events: EventStream
-  ) async -> [LoopBound<RelayLoop>] {
+  /// Live delivery on every loop, for all features that publish.
+  private func makeLiveLoops(_ database: any SQLDatabase) async -> [LoopBound<LiveLoop>] {
     let liveMetrics = LiveMetrics(metrics)
-    var loops: [LoopBound<RelayLoop>] = []
-    for loop in group.loops {
-      let bound = await withCheckedContinuation { continuation in
-        loop.execute {
-          let relay = RelayLoop(
-            loop: loop, services: services, rooms: rooms, reader: reader, metrics: liveMetrics)
-          continuation.resume(returning: LoopBound(relay, on: loop))
-        }
-      }
-      events.listen { events in loop.execute { bound.value.apply(events) } }
-      loops.append(bound)
+    let maximumAge = database.isShared ? Freshness.maximumAgeMilliseconds : nil
+    return await group.onEachLoop { [settings] loop in
+      LiveLoop(
+        loop: loop, maximumAgeMilliseconds: maximumAge, sendQueueBytes: settings.sendQueueBytes,
+        metrics: liveMetrics)
     }
-    return loops
+  }
+
+  private func makeRelayLoops(
+    _ live: [LoopBound<LiveLoop>], _ services: RelayServices, _ rooms: Rooms, _ reader: LogReader,
+    _ events: EventStream
+  ) async -> [LoopBound<RelayLoop>] {
+    let relays = await group.onEachLoop { loop in
+      RelayLoop(live: live[loop.index].value, services: services, rooms: rooms, reader: reader)
+    }
+    for relay in relays {
+      events.listen { events in relay.loop.execute { relay.value.apply(events) } }
+    }
+    return relays
   }
 
   private func startMetrics() async throws -> WebServer? {

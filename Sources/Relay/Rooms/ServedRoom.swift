@@ -7,8 +7,8 @@ internal import Live
 /// the loop only.
 final class ServedRoom {
   var feed = RoomFeed()
-  let relay: Hub.Topic
-  let nano: Hub.Topic
+  let relay: Topic
+  let nano: Topic
   /// Version that an event named while the room was being read.
   var wantedVersion: Int64 = 0
   /// Since when nobody hears it; nil while someone does.
@@ -22,11 +22,11 @@ final class ServedRoom {
 
   /// Its topics wait a moment for messages that `ingest` has taken.
   init(_ id: RoomID, _ ingest: any Ingest) {
-    relay = Hub.Topic { ingest.isExpecting(id) }
-    nano = Hub.Topic { ingest.isExpecting(id) }
+    relay = Topic { ingest.isExpecting(id) }
+    nano = Topic { ingest.isExpecting(id) }
   }
 
-  func topic(_ kind: DialectKind) -> Hub.Topic { kind == .relay ? relay : nano }
+  func topic(_ kind: DialectKind) -> Topic { kind == .relay ? relay : nano }
 
   func takeWaiters() -> [(Result<Room?, AppError>) -> Void] {
     defer { waiters = [] }

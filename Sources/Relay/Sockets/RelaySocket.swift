@@ -77,7 +77,10 @@ final class RelaySocket<Dialect: SocketDialect>: WebSocketHandler {
 
   func receivedBinary() { handle(.binary) }
 
-  func drained() { feeds.drained(self) }
+  func drained() {
+    relay.hub.drained(connection)
+    feeds.drained(self)
+  }
 
   /// Before anyone is there, nothing waits that others said.
   var mayWrite: Bool { caller == nil || feeds.mayServe }
@@ -88,6 +91,7 @@ final class RelaySocket<Dialect: SocketDialect>: WebSocketHandler {
     if isCounted, let caller { services.closeConnection(of: caller.userID) }
     isCounted = false
     feeds.remove(self, from: dialect.rooms)
+    relay.hub.remove(connection)
   }
 
   func tick(now: Int64) {

@@ -26,7 +26,7 @@ package final class Outlet {
   private let descriptor: Int32
   package var blockers: Blockers
 
-  init(descriptor: Int32, isSecure: Bool) {
+  package init(descriptor: Int32, isSecure: Bool) {
     self.descriptor = descriptor
     blockers = isSecure ? [.closed, .secure] : .closed
   }
