@@ -69,7 +69,7 @@ let package = Package(
       swiftSettings: settings),
 
     .target(
-      name: "TestSupport", dependencies: ["Access", "Basics", "Database", "EventLoop"],
+      name: "TestSupport", dependencies: ["Access", "Basics", "Database", "EventLoop", "Live", "Web"],
       path: "Tests/TestSupport", swiftSettings: settings),
     testTarget("BasicsTests", ["Basics", "TestSupport"]),
     testTarget(
@@ -84,7 +84,7 @@ let package = Package(
       "ChatTests", ["Access", "Accounts", "Basics", "Chat", "Database", "Events", "TestSupport"]),
     testTarget(
       "RelayTests",
-      ["Access", "Basics", "Chat", "EventLoop", "Events", "Relay", "TestSupport", "Web"]),
+      ["Access", "Basics", "Chat", "EventLoop", "Events", "Live", "Relay", "TestSupport", "Web"]),
     testTarget(
       "FuzzTests", ["Access", "Accounts", "Basics", "Crypto", "Relay", "TestSupport", "Web"]),
   ],

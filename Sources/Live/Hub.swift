@@ -109,7 +109,7 @@ package final class Hub {
   ) {
     var excepted = 0
     for connection in connections where topic.position(of: connection.key) != nil {
-      send(theirs, to: connection, after: topic)
+      send(theirs, to: connection, after: topic, of: topic)
       excepted += 1
     }
     guard excepted < topic.count else { return }

@@ -20,8 +20,8 @@ package final class LiveLoop {
     let wakeUp = WakeUp(loop: loop)
     hub = Hub(gate: gate, sendQueueBytes: sendQueueBytes, metrics: metrics, wake: wakeUp.set)
     wakeUp.hub = hub
-    // Unowned: those who borrow it keep it as long as its loop.
-    loop.onTurnEnd { [unowned self] in
+    // The loop keeps it: hooks stay.
+    loop.onTurnEnd { [self] in
       for hook in hooks { hook() }
       hub.endTurn()
     }

@@ -97,6 +97,8 @@ final class DatabaseBackend: RelayBackend {
   func known(_ room: RoomID) -> Room? { directory.cached(room) }
   func keep(_ room: Room) { directory.put(room) }
 
+  var now: Int64 { Monotonic.milliseconds }
+
   func wait(milliseconds: Int, _ body: @escaping () -> Void) {
     loop.schedule(after: milliseconds, body)
   }

@@ -54,6 +54,14 @@ protocol RelayBackend: AnyObject {
   /// Keeps a room that was read in this node's memory.
   func keep(_ room: Room)
 
+  /// `Monotonic.milliseconds`
+  var now: Int64 { get }
+
   /// Calls `body` once, after so many milliseconds.
   func wait(milliseconds: Int, _ body: @escaping () -> Void)
+}
+
+extension RelayBackend {
+  /// `now`, as limits of rates count it.
+  var nanoseconds: UInt64 { UInt64(clamping: now) &* 1_000_000 }
 }

@@ -13,8 +13,9 @@ package final class RelayLoop {
   let index: Int
   let services: RelayServices
   let backend: any RelayBackend
+  let hub: Hub
   let feeds: RoomFeeds
-  private let live: LiveLoop
+  let metrics: LiveMetrics
   private var drafts: [Draft] = []
   private var headTimer: Timer?
 
@@ -22,27 +23,37 @@ package final class RelayLoop {
   private static let compareHeadsMilliseconds = 25_000
 
   /// The relay borrows the loop's live delivery.
-  package init(live: LiveLoop, services: RelayServices, rooms: Rooms, reader: LogReader) {
-    let loop = live.loop
-    loop.preconditionOnLoop()
-    index = loop.index
-    self.live = live
-    self.services = services
-    backend = DatabaseBackend(
-      loop: loop, authenticator: services.authenticator, memberships: services.memberships,
+  package convenience init(
+    live: LiveLoop, services: RelayServices, rooms: Rooms, reader: LogReader
+  ) {
+    live.loop.preconditionOnLoop()
+    let backend = DatabaseBackend(
+      loop: live.loop, authenticator: services.authenticator, memberships: services.memberships,
       rooms: rooms, reader: reader)
-    feeds = RoomFeeds(
-      loopIndex: index, hub: live.hub, gate: live.gate, services: services, backend: backend,
-      metrics: live.metrics)
+    self.init(
+      index: live.loop.index, services: services, backend: backend, hub: live.hub,
+      gate: live.gate, metrics: live.metrics)
     // Unowned, here and below: a relay lives as long as its loop.
     live.beforeFlush { [unowned self] in submitDrafts() }
-    headTimer = loop.schedule(every: Self.compareHeadsMilliseconds) { [unowned self] in
+    headTimer = live.loop.schedule(every: Self.compareHeadsMilliseconds) { [unowned self] in
       feeds.compareHeads()
     }
   }
 
-  var hub: Hub { live.hub }
-  var metrics: LiveMetrics { live.metrics }
+  /// Without a loop: time passes and drafts are submitted when the caller says so.
+  init(
+    index: Int, services: RelayServices, backend: any RelayBackend, hub: Hub,
+    gate: DeliveryGate, metrics: LiveMetrics
+  ) {
+    self.index = index
+    self.services = services
+    self.backend = backend
+    self.hub = hub
+    self.metrics = metrics
+    feeds = RoomFeeds(
+      loopIndex: index, hub: hub, gate: gate, services: services, backend: backend,
+      metrics: metrics)
+  }
 
   /// Takes events of the stream, in order.
   package func apply(_ events: [Event]) { feeds.apply(events) }
@@ -51,7 +62,7 @@ package final class RelayLoop {
   func submit(_ draft: Draft) { drafts.append(draft) }
 
   /// In one call: the log gathers them by the turn.
-  private func submitDrafts() {
+  func submitDrafts() {
     guard !drafts.isEmpty else { return }
     let turn = drafts
     drafts.removeAll(keepingCapacity: true)

@@ -41,6 +41,8 @@ import Web
   private static let durable: UInt8 = 0
   private static let droppable: UInt8 = 1
   private static let latest: UInt8 = 2
+  /// What a connection gets in place of a topic's frame.
+  private static let theirs: UInt8 = 3
 
   /// One connection with what it must have been sent in the end.
   private final class Person {
@@ -168,7 +170,7 @@ import Web
     }
 
     func publishExcept(_ index: Int) {
-      let (shared, theirs) = (frame(index), frame(nil, follows: index))
+      let (shared, theirs) = (frame(index), frame(nil, HubTests.theirs, follows: index))
       let senders = people.filter { _ in pick(3) == 0 }
       hub.publish(
         shared.bytes, to: topics[index], except: senders.map(\.connection), theirs: theirs.bytes)
@@ -188,7 +190,12 @@ import Web
       guard isClosed, let sent = Frame.read(person.sink.received + person.sink.queue) else {
         return
       }
-      person.ordered[index].removeAll { $0.topic > 0 && !sent.contains($0) }
+      let isDropped = { (frame: Frame) in
+        (frame.topic > 0 || frame.grade == HubTests.theirs) && frame.follows <= UInt8(index + 1)
+          && !sent.contains(frame)
+      }
+      person.ordered[index].removeAll(where: isDropped)
+      person.own.removeAll { $0.follows == UInt8(index + 1) && isDropped($0) }
     }
 
     func endTurn() {

@@ -47,7 +47,7 @@ extension RoomFeeds {
     guard let caller = listener.caller else { return }
     let number = listener.connection.number
     listeners.move(number, from: old, to: caller)
-    for id in ids { handle(id, .renew(number, caller)) }
+    for id in ids.sorted() { handle(id, .renew(number, caller)) }
   }
 
   /// The listener has taken all that was sent to it.
@@ -143,10 +143,14 @@ extension RoomFeeds {
 
   // MARK: Frames
 
-  /// A frame to one listener, after what its room's topic has for it so far.
-  func send(_ frame: [UInt8], to listener: any RoomListener, after id: RoomID?) {
+  /// A frame to one listener, after what the topic of room `after` has for it so far. `of` names the room
+  /// whose content it is, or where the listener stands in.
+  func send(
+    _ frame: [UInt8], to listener: any RoomListener, after id: RoomID?, of owner: RoomID?
+  ) {
     let topic = id.flatMap { rooms[$0]?.topic(listener.kind) }
-    hub.send(frame, to: listener.connection, after: topic)
+    let owner = owner.flatMap { rooms[$0]?.topic(listener.kind) }
+    hub.send(frame, to: listener.connection, after: topic, of: owner)
   }
 
   /// As above, a frame that says nothing of rooms or of others: it leaves also while delivery waits.

@@ -177,7 +177,7 @@ final class RoomFeeds {
       answerWaiters(of: served, .success(nil))
     }
     if served.feed.isUnused, served.unusedSince == nil {
-      served.unusedSince = Monotonic.milliseconds
+      served.unusedSince = reader.backend.now
     }
   }
 
@@ -321,8 +321,9 @@ final class RoomFeeds {
   private func read(_ piece: ReplayQueue.Piece, for number: UInt64) {
     let replay = piece.replay
     let then: ([Entry]?) -> Void = { [unowned self] entries in
-      // Nil where the socket has gone.
-      guard let fitting = replays[number]?.read(entries) else { return }
+      // The socket may have gone.
+      guard replays[number] != nil else { return }
+      let fitting = replays[number]?.read(entries)
       handle(replay.room, .replayRead(number, replay: replay.number, fitting))
       // Also where that replay is over meanwhile: others may wait.
       whenIdle { [unowned self] in advanceReplays(of: number) }
@@ -362,7 +363,7 @@ final class RoomFeeds {
 
   /// Compares the heads of all served rooms with the database, and forgets rooms that nobody hears.
   func compareHeads() {
-    let now = Monotonic.milliseconds
+    let now = reader.backend.now
     rooms = rooms.filter { _, served in
       guard served.feed.isUnused, !served.feed.isLoading, let since = served.unusedSince else {
         return true

@@ -289,7 +289,7 @@ struct RelayDialect: SocketDialect {
   private func position(
     _ word: RelayAnswer.Position, _ id: RoomID, _ seq: Int64
   ) -> SocketAction {
-    .send(.relay(.position(word, id, seq: seq)))
+    .send(.relay(.position(word, id, seq: seq)), of: id)
   }
 
   private mutating func admitted(

@@ -25,15 +25,15 @@ final class RelaySocket<Dialect: SocketDialect>: WebSocketHandler {
   private(set) var isEnded = false
 
   /// `caller` is nil where the client shows its token later.
-  init(socket: WebSocket, relay: RelayLoop, caller: Caller?, dialect: Dialect) {
+  init(socket: any FrameSink, relay: RelayLoop, caller: Caller?, dialect: Dialect) {
     self.relay = relay
     self.dialect = dialect
     connection = relay.hub.makeConnection(socket)
     let settings = relay.services.settings
     intake = FrameIntake(
       FrameAllowance(
-        settings.connectionFrames, isLimited: settings.rateLimits, now: Monotonic.nanoseconds))
-    credential = CredentialWatch(caller, now: Monotonic.milliseconds)
+        settings.connectionFrames, isLimited: settings.rateLimits, now: relay.backend.nanoseconds))
+    credential = CredentialWatch(caller, now: relay.backend.now)
     sender = Sender(
       origin: Origin(
         node: relay.services.node, loop: relay.index, socket: connection.number))
@@ -127,7 +127,7 @@ final class RelaySocket<Dialect: SocketDialect>: WebSocketHandler {
 
   private func serve(_ object: JSONObject?) {
     guard isCredentialValid() else { return }
-    let isWithinRate = intake.take(now: Monotonic.nanoseconds) { [services, caller] in
+    let isWithinRate = intake.take(now: relay.backend.nanoseconds) { [services, caller] in
       caller.flatMap { services.userFrames?.take($0.userID) } == nil
     }
     guard isWithinRate else {
@@ -181,8 +181,8 @@ final class RelaySocket<Dialect: SocketDialect>: WebSocketHandler {
 
   private func carryOut(_ action: SocketAction) {
     switch action {
-    case .send(let frame, let room):
-      feeds.send(feeds.frames.frame(frame), to: self, after: room)
+    case .send(let frame, let room, let owner):
+      feeds.send(feeds.frames.frame(frame), to: self, after: room, of: owner)
     case .answer(let frame, let room):
       feeds.answer(feeds.frames.frame(frame), to: self, after: room)
     case .replay(let entry): feeds.replay(entry, to: self)
@@ -266,7 +266,7 @@ final class RelaySocket<Dialect: SocketDialect>: WebSocketHandler {
 }
 
 extension RelaySocket: SocketView {
-  var now: Int64 { Monotonic.milliseconds }
+  var now: Int64 { relay.backend.now }
   var caller: Caller? { credential.caller }
   var epoch: String { services.epoch }
   var mayServe: Bool { feeds.mayServe }

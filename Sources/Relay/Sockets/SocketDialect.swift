@@ -113,8 +113,10 @@ enum RoomNews {
 
 /// What a dialect wants done.
 enum SocketAction {
-  /// A frame of what the caller may know now, after what the room's topic has for the socket so far.
-  case send(SocketFrame, after: RoomID? = nil)
+  /// A frame of what the caller may know now, after what the topic of room `after` has for the socket so
+  /// far. `of` names the room whose content it is, or where the socket stands in: it is not sent any more
+  /// where the caller loses the room while nothing may be sent.
+  case send(SocketFrame, after: RoomID? = nil, of: RoomID? = nil)
   /// A frame that says nothing of rooms or of others: it leaves also where this node knows too little.
   case answer(SocketFrame, after: RoomID? = nil)
   /// An entry for this socket alone, which its room's topic does not reach.

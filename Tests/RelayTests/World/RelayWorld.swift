@@ -1,0 +1,289 @@
+import Access
+import Basics
+import Chat
+import Events
+import Live
+import TestSupport
+import Web
+
+@testable import Relay
+
+/// The relay of one event loop without sockets, clock or database: everything that happens to it happens
+/// when a generator says so.
+final class RelayWorld {
+  private var random: SeededRandom
+  let database = WorldDatabase(rooms: 3)
+  let backend: WorldBackend
+  let ingest = WorldIngest()
+  let authenticator = WorldAuthenticator()
+  let memberships = WorldMemberships()
+  let gate: DeliveryGate
+  let relay: RelayLoop
+  private(set) var clients: [WorldClient] = []
+  /// What is on its way to this loop, in the order of the node's stream.
+  private var stream: [[Event]] = []
+  /// Entries of other nodes, on their way here.
+  private var elsewhere: [Entry] = []
+  private var nextClientID = 0
+  private let gateClock = Clock()
+  /// For each entry that this loop delivered, the version of the rules that counted, at least.
+  private var deliveredUnder: [RoomID: [Int64: Int64]] = [:]
+
+  final class Clock { var milliseconds: Int64 = 0 }
+
+  /// Foreign people carry their entities in their tokens; local ones belong to organizations.
+  static let foreigners = (1...3).map { UUID(high: 9, low: UInt64($0)) }
+  static let locals = (1...2).map { UUID(high: 8, low: UInt64($0)) }
+  static let organizations = (1...2).map { UUID(high: 7, low: UInt64($0)) }
+
+  init(seed: UInt64) {
+    random = SeededRandom(seed: seed)
+    var dice = SeededRandom(seed: seed &+ 1_000_000)
+    backend = WorldBackend(database) { Int(dice.next() % UInt64($0)) }
+    let gateClock = gateClock
+    gate = DeliveryGate(maximumAgeMilliseconds: 900) { gateClock.milliseconds }
+    var settings = Settings(cores: 1)
+    settings.rateLimits = false
+    let hub = Hub(
+      gate: gate, sendQueueBytes: .max, metrics: LiveMetrics(Metrics()), clock: { 1 },
+      wake: { _ in })
+    let services = RelayServices(
+      ingest: ingest, authenticator: authenticator, memberships: memberships, settings: settings,
+      node: NodeID(1), epoch: "e", events: EventStream(fanout: InProcessFanout()), log: .none,
+      metrics: RelayMetrics(Metrics()))
+    relay = RelayLoop(
+      index: 0, services: services, backend: backend, hub: hub, gate: gate,
+      metrics: LiveMetrics(Metrics()))
+  }
+
+  private func pick(_ count: Int) -> Int { Int(random.next() % UInt64(count)) }
+  private func pickRoom() -> RoomID { RoomID(Int64(1 + pick(3))) }
+  private func pickEntities() -> [UUID] { Self.organizations.filter { _ in pick(2) == 0 } }
+
+  // MARK: People
+
+  private func foreigner(_ user: UUID) -> Caller {
+    let entities = pickEntities()
+    database.noteEntities(entities, of: UserID(user))
+    return .foreign(user, of: entities)
+  }
+
+  private func local(_ user: UUID) -> Caller {
+    let id = UserID(user)
+    let affiliations = database.affiliations[id] ?? database.setAffiliations(id, pickEntities())
+    return .local(user, affiliations)
+  }
+
+  func connect() {
+    guard clients.count(where: \.isOpen) < 6 else { return }
+    let caller =
+      pick(2) == 0 ? foreigner(Self.foreigners[pick(3)]) : local(Self.locals[pick(2)])
+    let client = WorldClient(relay, caller, followsAllRooms: pick(3) != 0, database)
+    client.deliveredUnder = { [unowned self] room, seq in deliveredUnder[room]?[seq] ?? 0 }
+    clients.append(client)
+  }
+
+  private func anyone() -> WorldClient? {
+    let open = clients.filter(\.isOpen)
+    return open.isEmpty ? nil : open[pick(open.count)]
+  }
+
+  // MARK: Steps
+
+  func step() {
+    switch pick(24) {
+    case 0: connect()
+    case 1:
+      if pick(4) == 0, let client = anyone() { client.sink.close(.normal) }
+    case 2, 3, 4, 5: write()
+    case 6, 7: ask()
+    case 8, 9, 10: commit(1 + pick(4))
+    case 11, 12: deliver()
+    case 13, 14, 15: backend.answerOne(mayFail: true)
+    case 16: changeRule()
+    case 17: changeAccount()
+    case 18: if pick(40) == 0 { delete() } else { renew() }
+    case 19: writeElsewhere()
+    case 20: arriveFromElsewhere()
+    case 21: readSome()
+    case 22: passTime()
+    default: endTurn()
+    }
+  }
+
+  private func write() {
+    guard let client = anyone() else { return }
+    nextClientID += 1
+    // Sometimes a retry of what is in the log already.
+    if pick(10) == 0, let (id, known) = client.unanswered.randomElement(using: &random) {
+      client.write(known.data, to: known.room, id)
+    } else {
+      client.write("m\(nextClientID)", to: pickRoom(), "c\(nextClientID)")
+    }
+  }
+
+  private func ask() {
+    guard let client = anyone() else { return }
+    let room = pickRoom()
+    switch pick(3) {
+    case 0: client.subscribe(room)
+    case 1: client.unsubscribe(room)
+    default:
+      let head = database.rooms[room]?.lastSeq ?? 0
+      let last = client.lastCursors[room] ?? Int64(pick(Int(head) + 1))
+      client.resume(room, from: last)
+    }
+  }
+
+  /// The log takes what was submitted; what comes of it is on its way.
+  func commit(_ count: Int) {
+    relay.submitDrafts()
+    let events = ingest.take(count).map { database.commit($0) }
+    if !events.isEmpty { stream.append(events) }
+  }
+
+  func deliver() {
+    guard !stream.isEmpty else { return }
+    apply(stream.removeFirst())
+  }
+
+  private func apply(_ events: [Event]) {
+    // What the node has in memory learns of changes before its loops do.
+    for case .access(.affiliationsChanged(let user, let version)) in events
+    where memberships.current(user).map({ $0.version < version }) ?? false {
+      memberships.remember(user, pick(2) == 0 ? nil : database.affiliations[user])
+    }
+    noting { relay.apply(events) }
+  }
+
+  /// Notes by which rules each entry was delivered that `body` brings out.
+  private func noting(_ body: () -> Void) {
+    let before = relay.feeds.rooms.mapValues {
+      ($0.feed.room?.accessVersion ?? 0, $0.feed.lastSeq ?? 0)
+    }
+    body()
+    for (id, served) in relay.feeds.rooms {
+      guard let (version, from) = before[id], let to = served.feed.lastSeq, from < to else {
+        continue
+      }
+      for seq in (from + 1)...to where deliveredUnder[id]?[seq] == nil {
+        deliveredUnder[id, default: [:]][seq] = version
+      }
+    }
+  }
+
+  private func changeRule() {
+    let id = pickRoom()
+    let subject = (Self.foreigners + Self.locals + Self.organizations)[pick(7)]
+    let permissions: Permissions? =
+      switch pick(4) {
+      case 0: nil
+      case 1: .read
+      default: [.read, .write]
+      }
+    guard let version = database.setRule(subject, permissions, in: id) else { return }
+    // This node's own changes are in its memory before they are told.
+    if pick(2) == 0, let room = database.room(id) { backend.remember(room) }
+    stream.append([.access(.roomChanged(id, version: version))])
+  }
+
+  private func delete() {
+    let id = pickRoom()
+    guard let version = database.delete(id) else { return }
+    backend.forget(id)
+    stream.append([.access(.roomDeleted(id, version: version))])
+  }
+
+  private func changeAccount() {
+    let user = UserID(Self.locals[pick(2)])
+    let new = database.setAffiliations(user, pickEntities())
+    stream.append([.access(.affiliationsChanged(user, version: new.version))])
+  }
+
+  private func renew() {
+    guard let client = anyone(), client.isReady else { return }
+    guard Self.foreigners.contains(client.user.uuid) else {
+      client.send(#"{"type":"auth","token":"bad"}"#)
+      return
+    }
+    nextClientID += 1
+    backend.tokens["t\(nextClientID)"] = foreigner(
+      pick(10) == 0 ? Self.foreigners[pick(3)] : client.user.uuid)
+    client.send(#"{"type":"auth","token":"t\#(nextClientID)"}"#)
+  }
+
+  private func writeElsewhere() {
+    let id = pickRoom()
+    guard database.room(id) != nil else { return }
+    elsewhere.append(database.append(to: id))
+  }
+
+  /// Mostly the oldest, sometimes another; some are lost.
+  private func arriveFromElsewhere() {
+    guard !elsewhere.isEmpty else { return }
+    let entry = elsewhere.remove(at: pick(3) == 0 ? pick(elsewhere.count) : 0)
+    let origin = Origin(node: NodeID(2), loop: 0, socket: 1)
+    if pick(6) != 0 { apply([.entry(entry, origin: origin)]) }
+  }
+
+  private func readSome() {
+    guard let client = anyone() else { return }
+    client.sink.window = pick(3) == 0 ? pick(300) : .max
+    read(client, pick(2000))
+  }
+
+  private func read(_ client: WorldClient, _ count: Int) {
+    guard client.socket.mayWrite else { return }
+    if client.sink.queuedBytes > 0, client.sink.read(count) { client.socket.drained() }
+    client.read()
+  }
+
+  private func passTime() {
+    switch pick(4) {
+    case 0: gateClock.milliseconds += Int64(pick(700))
+    case 1: apply([.compared(at: gateClock.milliseconds)])
+    case 2: relay.feeds.compareHeads()
+    default:
+      noting { backend.pass(Int64(pick(2000))) }
+      for client in clients where client.isOpen { client.socket.tick(now: backend.now) }
+    }
+  }
+
+  func endTurn() {
+    relay.submitDrafts()
+    relay.hub.awoke()
+    relay.hub.endTurn()
+    for client in clients { client.read() }
+  }
+
+  // MARK: The end
+
+  /// Everything that is on its way arrives, and what was lost is found by comparing.
+  func settle() {
+    for round in 0..<60 {
+      for client in clients { client.sink.window = .max }
+      while !stream.isEmpty || !ingest.isEmpty {
+        deliver()
+        commit(100)
+      }
+      var events: [Event] = []
+      for (id, stored) in database.rooms {
+        events.append(
+          .access(
+            stored.isDeleted
+              ? .roomDeleted(id, version: stored.room.accessVersion + 1)
+              : .roomChanged(id, version: stored.room.accessVersion)))
+      }
+      for (user, affiliations) in database.affiliations {
+        events.append(.access(.affiliationsChanged(user, version: affiliations.version)))
+      }
+      apply(events + [.compared(at: gateClock.milliseconds)])
+      while backend.hasPending { noting { backend.answerOne(mayFail: false) } }
+      noting { backend.pass(6000) }
+      for client in clients where client.isOpen { client.socket.tick(now: backend.now) }
+      if round % 3 == 0 { relay.feeds.compareHeads() }
+      endTurn()
+      for client in clients { read(client, .max) }
+    }
+  }
+}

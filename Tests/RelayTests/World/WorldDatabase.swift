@@ -1,0 +1,133 @@
+import Access
+import Basics
+import Chat
+import Events
+import TestSupport
+
+@testable import Relay
+
+/// What a simulated server has stored: rooms, their logs, what accounts belong to. The truth that sockets
+/// are compared with.
+final class WorldDatabase {
+  struct StoredRoom {
+    var room: Room
+    /// Every version of the rules that there was.
+    var history: [Int64: [RoomRule]]
+    var entries: [Entry] = []
+    var isDeleted = false
+    var lastSeq: Int64 { Int64(entries.count) }
+  }
+
+  private(set) var rooms: [RoomID: StoredRoom] = [:]
+  private(set) var affiliations: [UserID: Affiliations] = [:]
+  /// What each person was ever of.
+  private(set) var everOf: [UserID: Set<UUID>] = [:]
+  private var nextID: UInt64 = 1
+
+  static let owner = UserID(UUID(high: 1, low: 1))
+
+  init(rooms count: Int) {
+    for number in 1...count {
+      let id = RoomID(Int64(number))
+      rooms[id] = StoredRoom(room: Self.room(id, [], version: 1), history: [1: []])
+    }
+  }
+
+  private static func room(_ id: RoomID, _ rules: [RoomRule], version: Int64) -> Room {
+    Room(
+      id: id, name: "r", type: .group, levelAdmin: 9, ownerUser: owner, ownerEntity: nil,
+      isByInvitation: false, createdAt: Timestamp(milliseconds: 0), rules: rules,
+      accessVersion: version)
+  }
+
+  /// The room as it is now; nil where it is deleted.
+  func room(_ id: RoomID) -> Room? { rooms[id].flatMap { $0.isDeleted ? nil : $0.room } }
+
+  /// Gives or takes (nil) a subject's letters; returns the room's new version.
+  func setRule(_ subject: UUID, _ permissions: Permissions?, in id: RoomID) -> Int64? {
+    guard let old = room(id) else { return nil }
+    var rules = old.rules.filter { $0.subject != subject }
+    if let permissions {
+      rules.append(
+        RoomRule(subject: subject, permissions: permissions, level: 0, isAccepted: true))
+    }
+    let version = old.accessVersion + 1
+    rooms[id]?.room = Self.room(id, rules, version: version)
+    rooms[id]?.history[version] = rules
+    return version
+  }
+
+  func delete(_ id: RoomID) -> Int64? {
+    guard let old = room(id) else { return nil }
+    rooms[id]?.isDeleted = true
+    return old.accessVersion + 1
+  }
+
+  /// The account belongs to these from now on; returns the version.
+  func setAffiliations(_ user: UserID, _ organizations: [UUID]) -> Affiliations {
+    let version = (affiliations[user]?.version ?? 0) + 1
+    let new = Affiliations(
+      version: version,
+      organizations: Dictionary(
+        uniqueKeysWithValues: organizations.map { (OrganizationID($0), .teamMember) }))
+    affiliations[user] = new
+    noteEntities(organizations, of: user)
+    return new
+  }
+
+  func noteEntities(_ entities: [UUID], of user: UserID) {
+    everOf[user, default: []].formUnion(entities)
+  }
+
+  // MARK: The log
+
+  /// Commits a draft as the log does: once for each client id, and only where what it rests on still holds.
+  func commit(_ draft: Draft) -> Event {
+    guard let room = room(draft.roomID) else {
+      return .receipt(Receipt(draft, .denied(.roomNotFound)))
+    }
+    let known = rooms[draft.roomID]?.entries.first {
+      $0.clientID != nil && $0.clientID == draft.clientID && $0.from == draft.from
+    }
+    if let known {
+      return .receipt(Receipt(draft, known.body == draft.body ? .known(known) : .conflict))
+    }
+    switch draft.access {
+    case .denied(let code): return .receipt(Receipt(draft, .denied(code)))
+    case .granted(let grant):
+      let account = draft.from.flatMap { affiliations[$0]?.version }
+      guard grant.accessVersion == room.accessVersion,
+        grant.affiliationsVersion.map({ $0 == account }) ?? true
+      else { return .receipt(Receipt(draft, .stale)) }
+    case .decided: break
+    }
+    return .entry(
+      append(
+        to: draft.roomID, from: draft.from, clientID: draft.clientID, body: draft.body,
+        id: draft.id),
+      origin: draft.origin)
+  }
+
+  /// An entry by way of another node.
+  func append(
+    to id: RoomID, from: UserID? = nil, clientID: String? = nil, body: EntryBody? = nil,
+    id entryID: MessageID? = nil
+  ) -> Entry {
+    let seq = (rooms[id]?.lastSeq ?? 0) + 1
+    nextID += 1
+    let entry = Entry(
+      roomID: id, seq: seq, id: entryID ?? MessageID(UUID(high: 5, low: nextID)),
+      from: from ?? Self.owner, channelID: id.description,
+      ts: Timestamp(milliseconds: Int64(nextID)), clientID: clientID, ordinal: seq,
+      body: body
+        ?? .message(MessageContent(type: .text, data: "elsewhere \(nextID)")))
+    rooms[id]?.entries.append(entry)
+    return entry
+  }
+
+  func entries(of id: RoomID, after: Int64, through: Int64) -> [Entry] {
+    guard let stored = rooms[id] else { return [] }
+    let end = min(through, stored.lastSeq)
+    return after < end ? Array(stored.entries[Int(after)..<Int(end)]) : []
+  }
+}

@@ -1,0 +1,225 @@
+import Access
+import Basics
+import Chat
+import Events
+import Synchronization
+import TestSupport
+
+@testable import Relay
+
+/// What a relay asks for, answered when the test says so: in any order, from what was stored when it asked or
+/// when it is answered, or not at all.
+final class WorldBackend: RelayBackend {
+  private struct Pending {
+    /// Called with whether it fails.
+    let answer: (Bool) -> Void
+  }
+
+  struct Failed: Error {}
+
+  private let database: WorldDatabase
+  private let pick: (Int) -> Int
+  private var pending: [Pending] = []
+  private var timers: [(due: Int64, body: () -> Void)] = []
+  /// The node's memory of rooms.
+  private var memory: [RoomID: Room] = [:]
+  /// Who a token belongs to.
+  var tokens: [String: Caller] = [:]
+  var now: Int64 = 1_000
+
+  init(_ database: WorldDatabase, pick: @escaping (Int) -> Int) {
+    self.database = database
+    self.pick = pick
+  }
+
+  var isIdle: Bool { pending.isEmpty && timers.isEmpty }
+  var hasPending: Bool { !pending.isEmpty }
+
+  private func ask<Found>(
+    _ then: @escaping (Result<Found, any Error>) -> Void,
+    _ read: @escaping () throws -> Found
+  ) {
+    // The snapshot is of some moment between the question and the answer.
+    let early: Result<Found, any Error>? = pick(2) == 0 ? Result { try read() } : nil
+    pending.append(
+      Pending { fails in
+        if fails {
+          then(.failure(AppError(.unavailable)))
+        } else {
+          then(early ?? Result { try read() })
+        }
+      })
+  }
+
+  /// Answers one question.
+  func answerOne(mayFail: Bool) {
+    guard !pending.isEmpty else { return }
+    let next = pending.remove(at: pick(pending.count))
+    next.answer(mayFail && pick(8) == 0)
+  }
+
+  func pass(_ milliseconds: Int64) {
+    now += milliseconds
+    let due = timers.filter { $0.due <= now }
+    timers.removeAll { $0.due <= now }
+    for timer in due { timer.body() }
+  }
+
+  /// Memory as of a change that this node made itself.
+  func remember(_ room: Room) { memory[room.id] = room }
+  func forget(_ id: RoomID) { memory[id] = nil }
+
+  // MARK: RelayBackend
+
+  func authenticate(
+    _ token: Secret<String>, _ then: @escaping (Result<Caller, any Error>) -> Void
+  ) {
+    ask(then) { [tokens] in
+      guard let caller = tokens[token.reveal()] else { throw AppError(.invalidToken) }
+      return caller
+    }
+  }
+
+  func listRooms(
+    of caller: Caller,
+    _ then: @escaping (Result<(ids: [RoomID], hasMore: Bool), any Error>) -> Void
+  ) {
+    ask(then) { [database] in
+      let ids = database.rooms.keys.sorted().filter { id in
+        database.room(id).map {
+          RuleEngine.standing(of: caller, in: $0).permissions.contains(.read)
+        } ?? false
+      }
+      return (ids, false)
+    }
+  }
+
+  func readRooms(
+    _ ids: [RoomID], _ then: @escaping (Result<[(room: Room, lastSeq: Int64)], any Error>) -> Void
+  ) {
+    ask(then) { [database] in
+      ids.compactMap { id in
+        database.room(id).map { ($0, database.rooms[id]?.lastSeq ?? 0) }
+      }
+    }
+  }
+
+  func readAgain(
+    _ rooms: [RoomID: Int64], isUrgent: Bool,
+    _ then: @escaping (Result<[RoomID: Room], any Error>) -> Void
+  ) {
+    // What was named as a version is in the database already.
+    let least = rooms
+    ask(then) { [database] in
+      var found: [RoomID: Room] = [:]
+      for id in least.keys { found[id] = database.room(id) }
+      return found
+    }
+  }
+
+  func readAgain(
+    _ accounts: [UserID: Int64],
+    _ then: @escaping (Result<[UserID: Affiliations], any Error>) -> Void
+  ) {
+    ask(then) { [database] in
+      var found: [UserID: Affiliations] = [:]
+      for user in accounts.keys { found[user] = database.affiliations[user] ?? .none }
+      return found
+    }
+  }
+
+  func readNow(
+    _ room: RoomID, account: UserID?,
+    _ then: @escaping (Result<(room: Room?, affiliations: Affiliations?), any Error>) -> Void
+  ) {
+    ask(then) { [database] in
+      (database.room(room), account.map { database.affiliations[$0] ?? .none })
+    }
+  }
+
+  func readEntries(
+    of room: Room, after: Int64, through: Int64,
+    _ then: @escaping (Result<[Entry], any Error>) -> Void
+  ) {
+    let length = Int64(1 + pick(5))
+    ask(then) { [database] in
+      database.entries(of: room.id, after: after, through: min(through, after + length))
+    }
+  }
+
+  func readHeads(
+    of ids: [RoomID], _ then: @escaping (Result<[RoomID: Int64], any Error>) -> Void
+  ) {
+    ask(then) { [database] in
+      var heads: [RoomID: Int64] = [:]
+      for id in ids { heads[id] = database.rooms[id]?.lastSeq }
+      return heads
+    }
+  }
+
+  func known(_ room: RoomID) -> Room? { memory[room] }
+
+  func keep(_ room: Room) {
+    if let known = memory[room.id], known.accessVersion > room.accessVersion { return }
+    memory[room.id] = room
+  }
+
+  func wait(milliseconds: Int, _ body: @escaping () -> Void) {
+    timers.append((now + Int64(milliseconds), body))
+  }
+}
+
+/// Takes drafts until the test commits them.
+final class WorldIngest: Ingest {
+  private let drafts = Mutex<[Draft]>([])
+
+  func submit(_ new: [Draft]) { drafts.withLock { $0 += new } }
+  func isExpecting(_ room: RoomID) -> Bool { false }
+
+  func take(_ count: Int) -> [Draft] {
+    drafts.withLock { drafts in
+      let taken = Array(drafts.prefix(count))
+      drafts.removeFirst(taken.count)
+      return taken
+    }
+  }
+
+  var isEmpty: Bool { drafts.withLock { $0.isEmpty } }
+}
+
+/// Sessions that ended, and nothing else.
+final class WorldAuthenticator: Authenticator {
+  private let ended = Mutex<Set<SessionID>>([])
+
+  func authenticate(_ credential: Credential) async throws -> Caller {
+    throw AppError(.invalidToken)
+  }
+
+  func check(_ caller: Caller) throws(AppError) {
+    if let session = caller.sessionID, hasEnded(session) { throw AppError(.invalidToken) }
+  }
+
+  func hasEnded(_ session: SessionID) -> Bool { ended.withLock { $0.contains(session) } }
+  func noteUse(of caller: Caller) {}
+  func end(_ session: SessionID) { ended.withLock { _ = $0.insert(session) } }
+}
+
+/// What a node has in memory of accounts: the newest that it heard of, or nothing.
+final class WorldMemberships: Memberships {
+  private let known = Mutex<[UserID: Affiliations]>([:])
+
+  func current(_ user: UserID) -> Affiliations? { known.withLock { $0[user] } }
+  func remember(_ user: UserID, _ affiliations: Affiliations?) {
+    known.withLock { $0[user] = affiliations }
+  }
+
+  func affiliations(
+    of user: UserID, atLeast version: Int64
+  ) async throws -> Affiliations { throw AppError(.unavailable) }
+
+  func affiliations(
+    atLeast versions: [UserID: Int64]
+  ) async throws -> [UserID: Affiliations] { throw AppError(.unavailable) }
+
+  func reload(_ user: UserID) async throws -> Affiliations { throw AppError(.unavailable) }
+}

@@ -1,0 +1,60 @@
+package import Basics
+package import Live
+package import Web
+
+/// A connection's socket whose reader takes bytes when the test says so.
+package final class FakeSink: FrameSink {
+  package let address = IPAddress(ipv4: 0x7f00_0001)
+  package let outlet: Outlet
+  package private(set) var isOpen = true
+  package private(set) var closedWith: CloseCode?
+  /// What its reader has taken.
+  package private(set) var received: [UInt8] = []
+  /// What waits for the reader.
+  package private(set) var queue: [UInt8] = []
+  /// Called when this side closes: what a socket tells its protocol.
+  package var closing: () -> Void = {}
+  /// As many bytes are taken at once.
+  package var window = Int.max
+
+  package init() {
+    // Never written directly: all that it is sent comes by the methods below.
+    outlet = Outlet(descriptor: -1, isSecure: true)
+    outlet.blockers.remove(.closed)
+  }
+
+  package var queuedBytes: Int { queue.count }
+
+  private func take(_ bytes: some Collection<UInt8>) {
+    guard isOpen else { return }
+    guard queue.isEmpty else {
+      queue += bytes
+      return
+    }
+    let now = min(window, bytes.count)
+    received += bytes.prefix(now)
+    queue += bytes.dropFirst(now)
+  }
+
+  package func send(frames: UnsafeRawBufferPointer) { take(frames) }
+  package func send(frames: SharedBytes, from offset: Int) { take(frames.bytes[offset...]) }
+
+  /// The reader takes so many bytes; true where that was all.
+  package func read(_ count: Int) -> Bool {
+    received += queue.prefix(count)
+    queue.removeFirst(min(count, queue.count))
+    return queue.isEmpty
+  }
+
+  package private(set) var isReading = true
+  package func setReading(_ isReading: Bool) { self.isReading = isReading }
+  package func resumeWriting() {}
+
+  package func close(_ code: CloseCode) {
+    guard isOpen else { return }
+    isOpen = false
+    closedWith = code
+    outlet.blockers.insert(.closed)
+    closing()
+  }
+}
