@@ -77,7 +77,7 @@ let package = Package(
     testTarget("EventsTests", ["Access", "Basics", "Events"]),
     testTarget("EventLoopTests", ["Basics", "EventLoop"]),
     testTarget("CryptoTests", ["Basics", "Crypto"]),
-    testTarget("WebTests", ["Access", "Basics", "Web"]),
+    testTarget("WebTests", ["Access", "Basics", "TestSupport", "Web"]),
     testTarget("LiveTests", ["Basics", "Live", "TestSupport", "Web"]),
     testTarget("DatabaseTests", ["Basics", "Database", "EventLoop", "TestSupport"]),
     testTarget(

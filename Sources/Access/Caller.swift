@@ -2,8 +2,8 @@ package import Basics
 
 /// Who asks: what the credential says, and what the account belongs to at this moment.
 ///
-/// Two references, so that each subscription of a socket can hold one.
-package struct Caller: Sendable {
+/// Immutable and shared by reference: each subscription of a socket holds it.
+package final class Caller: Sendable {
   package let principal: Principal
   /// Nil for tokens of another system, which say themselves what they belong to.
   package let affiliations: Affiliations?

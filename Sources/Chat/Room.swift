@@ -72,3 +72,15 @@ package final class Room: Sendable {
 
   package func rule(for subject: UUID) -> RoomRule? { rules.first { $0.subject == subject } }
 }
+
+/// An accepted rule that means someone, with what of its room decides whether they may read it.
+struct InboxLine: Sendable {
+  let room: RoomID
+  let type: RoomType
+  let ownerUser: UserID
+  let permissions: Permissions
+  /// Whether the rule names the person, not one of their entities.
+  let isOwn: Bool
+  /// When the last entry came, or the room was made.
+  let activeAt: Timestamp
+}

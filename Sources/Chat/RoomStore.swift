@@ -187,6 +187,38 @@ enum RoomStore {
     ).map { try $0.room(0) }
   }
 
+  /// The accepted rules that mean this caller, each with its room's outline: one statement for each
+  /// subject. Nil where a subject has more than `limit` of them.
+  static func inbox(
+    of caller: Caller, limit: Int, in transaction: Transaction
+  ) async throws -> [InboxLine]? {
+    let subjects = Set(caller.subjects)
+    let results = try await transaction.pipeline(
+      subjects.map { Statement(inboxSQL, [.uuid($0), .integer(Int64(limit) + 1)]) })
+    var lines: [InboxLine] = []
+    for (subject, result) in zip(subjects, results) {
+      guard result.rows.count <= limit else { return nil }
+      for row in result.rows {
+        // Rooms of a type that this release does not know are none to it.
+        guard let type = RoomType(code: try row.integer(1)) else { continue }
+        lines.append(
+          InboxLine(
+            room: try row.room(0), type: type, ownerUser: try row.id(2),
+            permissions: Permissions(rawValue: UInt8(truncatingIfNeeded: try row.integer(3))),
+            isOwn: subject == caller.userID.uuid,
+            activeAt: max(try row.time(4), try row.time(5))))
+      }
+    }
+    return lines
+  }
+
+  private static let inboxSQL: SQL = """
+    SELECT rule.room_id, r.type, r.owner_user, rule.permissions, h.last_ts, r.created_at
+    FROM room_rules rule JOIN rooms r ON r.id = rule.room_id
+      JOIN room_heads h ON h.room_id = rule.room_id
+    WHERE rule.subject = $1 AND rule.accepted = 1 AND r.deleted_at IS NULL LIMIT $2
+    """
+
   /// Where a room's log ends.
   struct Head: Sendable {
     /// 0 for an empty log.

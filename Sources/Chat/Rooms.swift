@@ -132,6 +132,27 @@ package final class Rooms: Sendable {
   package func latestReadableRooms(
     for caller: Caller
   ) async throws -> (ids: [RoomID], hasMore: Bool) {
+    let lines = try await database.read { transaction in
+      try await RoomStore.inbox(
+        of: caller, limit: Self.maximumInboxLines, in: transaction)
+    }
+    var found: [(id: RoomID, activeAt: Timestamp)]
+    if let lines {
+      found = RuleEngine.readable(lines, by: caller).map { ($0.room, $0.activeAt) }
+    } else {
+      found = try await readableRoomsByPages(for: caller)
+    }
+    if found.count > Self.maximumListed {
+      found.sort { ($0.activeAt, $0.id) > ($1.activeAt, $1.id) }
+      return (found.prefix(Self.maximumListed).map(\.id).sorted(), true)
+    }
+    return (found.map(\.id).sorted(), false)
+  }
+
+  /// For someone with so many rules that they are not read at once.
+  func readableRoomsByPages(
+    for caller: Caller
+  ) async throws -> [(id: RoomID, activeAt: Timestamp)] {
     var found: [(id: RoomID, activeAt: Timestamp)] = []
     var after = RoomID(0)
     while true {
@@ -139,14 +160,13 @@ package final class Rooms: Sendable {
       for view in page.prefix(Self.pageSize) where view.standing.permissions.contains(.read) {
         found.append((view.room.id, max(view.lastMessageAt, view.room.createdAt)))
       }
-      guard page.count > Self.pageSize else { break }
+      guard page.count > Self.pageSize else { return found }
       after = page[Self.pageSize - 1].room.id
     }
-    guard found.count > Self.maximumListed else { return (found.map(\.id), false) }
-    found.sort { ($0.activeAt, $0.id) > ($1.activeAt, $1.id) }
-    return (found.prefix(Self.maximumListed).map(\.id).sorted(), true)
   }
 
+  /// Rules of one subject that are read at once.
+  private static let maximumInboxLines = 10_000
   /// Rooms that a socket is subscribed to unasked.
   private static let maximumListed = 5000
   private static let pageSize = 500

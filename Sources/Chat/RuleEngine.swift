@@ -44,33 +44,61 @@ package enum RuleEngine {
   private static func standing(
     of user: UserID, level ownLevel: Int64, isOf: (UUID) -> Bool, in room: Room
   ) -> Standing {
-    let isCreator = user == room.ownerUser
-    // Not `[]`, which the standard library makes by a loop that is not specialized: this is asked for
-    // every message.
-    var permissions = isCreator ? creatorPermissions : Permissions(rawValue: 0)
-    var level: Int64 = 0
-    var hasMatch = isCreator
-    var isBannedByName = false
-    var isBannedByEntity = false
-    var holdsAdminByName = false
+    var sum = Sum(isCreator: user == room.ownerUser)
     for rule in room.rules where rule.isAccepted {
       let isOwn = rule.subject == user.uuid
       // In a room of two only people count.
       guard isOwn || (room.type == .group && isOf(rule.subject)) else { continue }
+      sum.add(rule.permissions, level: rule.level, isOwn: isOwn)
+    }
+    if let entity = room.ownerEntity, isOf(entity) { sum.level = max(sum.level, ownLevel) }
+    return sum.standing
+  }
+
+  /// What the rules that mean someone come to.
+  private struct Sum {
+    let isCreator: Bool
+    private var permissions: Permissions
+    var level: Int64 = 0
+    private var hasMatch: Bool
+    private var isBannedByName = false
+    private var isBannedByEntity = false
+    private var holdsAdminByName = false
+
+    init(isCreator: Bool) {
+      self.isCreator = isCreator
+      // Not `[]`, which the standard library makes by a loop that is not specialized: this is asked for
+      // every message.
+      permissions = isCreator ? creatorPermissions : Permissions(rawValue: 0)
+      hasMatch = isCreator
+    }
+
+    mutating func add(_ letters: Permissions, level: Int64, isOwn: Bool) {
       hasMatch = true
-      permissions.formUnion(rule.permissions)
-      level = max(level, rule.level)
-      if rule.permissions.contains(.banned) {
+      permissions.formUnion(letters)
+      self.level = max(self.level, level)
+      if letters.contains(.banned) {
         if isOwn { isBannedByName = true } else { isBannedByEntity = true }
       }
-      if isOwn, rule.permissions.contains(.admin) { holdsAdminByName = true }
+      if isOwn, letters.contains(.admin) { holdsAdminByName = true }
     }
-    guard hasMatch else { return .stranger }
-    // Nobody shuts out an admin by banning everyone of the admin's entity.
-    if !isCreator, isBannedByName || (isBannedByEntity && !holdsAdminByName) { return .banned }
-    permissions.remove(.banned)
-    if let entity = room.ownerEntity, isOf(entity) { level = max(level, ownLevel) }
-    return .member(permissions, level: level)
+
+    var standing: Standing {
+      guard hasMatch else { return .stranger }
+      // Nobody shuts out an admin by banning everyone of the admin's entity.
+      if !isCreator, isBannedByName || (isBannedByEntity && !holdsAdminByName) { return .banned }
+      return .member(permissions.subtracting(.banned), level: level)
+    }
+  }
+
+  /// Those of the rooms that the caller may read, each once: `lines` are all rules that mean the caller.
+  static func readable(_ lines: [InboxLine], by caller: Caller) -> [InboxLine] {
+    var sums: [RoomID: (sum: Sum, line: InboxLine)] = [:]
+    for line in lines where line.isOwn || line.type == .group {
+      sums[line.room, default: (Sum(isCreator: caller.userID == line.ownerUser), line)].sum
+        .add(line.permissions, level: 0, isOwn: line.isOwn)
+    }
+    return sums.values.filter { $0.sum.standing.permissions.contains(.read) }.map(\.line)
   }
 
   /// What the right to write rests on; nil where the caller may not write. A change of what the caller

@@ -20,6 +20,8 @@ package protocol FrameSink: AnyObject {
   func setReading(_ isReading: Bool)
   /// What had to wait because it might not be written may leave.
   func resumeWriting()
+  /// Its handler is to be ticked at this moment, if not earlier (`Monotonic.milliseconds`).
+  func tick(by moment: Int64)
   /// Starts the closing handshake, behind what was sent.
   func close(_ code: CloseCode)
 }

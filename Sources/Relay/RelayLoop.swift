@@ -17,10 +17,12 @@ package final class RelayLoop {
   let feeds: RoomFeeds
   let metrics: LiveMetrics
   private var drafts: [Draft] = []
-  private var headTimer: Timer?
+  private var periodTimer: Timer?
 
-  /// How often heads are compared with the database: as often as clients hear of them.
+  /// How often the head of each room is compared with the database: as often as clients hear of them.
   private static let compareHeadsMilliseconds = 25_000
+  /// The shortest pause between two parts of a comparison.
+  private static let shortestPauseMilliseconds = 20
 
   /// The relay borrows the loop's live delivery.
   package convenience init(
@@ -35,8 +37,18 @@ package final class RelayLoop {
       gate: live.gate, metrics: live.metrics)
     // Unowned, here and below: a relay lives as long as its loop.
     live.beforeFlush { [unowned self] in submitDrafts() }
-    headTimer = live.loop.schedule(every: Self.compareHeadsMilliseconds) { [unowned self] in
-      feeds.compareHeads()
+    periodTimer = live.loop.schedule(every: 1000) { [unowned self] in feeds.beginPeriod() }
+    compareHeads(after: Self.compareHeadsMilliseconds)
+  }
+
+  /// Compares the heads of some rooms, again and again: of all of them in the time of a round, where there are
+  /// not too many for that.
+  private func compareHeads(after milliseconds: Int) {
+    backend.wait(milliseconds: milliseconds) { [unowned self] in
+      let total = feeds.compareSomeHeads()
+      let parts = max(1, (total + RoomFeeds.roomsPerComparison - 1) / RoomFeeds.roomsPerComparison)
+      compareHeads(
+        after: max(Self.shortestPauseMilliseconds, Self.compareHeadsMilliseconds / parts))
     }
   }
 

@@ -29,11 +29,8 @@ final class WebLoop {
   private var listeners: [Listener] = []
   private var connections: [ObjectIdentifier: Transport] = [:]
   private var ticker: Timer?
+  private var wheel = TimerWheel<ObjectIdentifier>(now: Monotonic.milliseconds)
   private var date: (second: Int64, text: [UInt8]) = (-1, [])
-  /// Bytes that waited for readers at the last tick.
-  private var queuedBytes = 0
-
-  private static let tickMilliseconds = 250
 
   init(
     server: WebServer, loop: Loop, application: Application, limits: ConnectionLimits,
@@ -46,7 +43,9 @@ final class WebLoop {
     self.limits = limits
     transports = try TransportContext(loop: loop, certificate: certificate)
     // Unowned, here and below: what calls back is owned, and ended in `destroy`.
-    ticker = loop.schedule(every: Self.tickMilliseconds) { [unowned self] in tick() }
+    ticker = loop.schedule(every: Int(TimerWheel<ObjectIdentifier>.slotMilliseconds)) {
+      [unowned self] in tick()
+    }
   }
 
   /// Takes over a bound descriptor and accepts on it.
@@ -62,10 +61,11 @@ final class WebLoop {
       closeDescriptor(descriptor)
       return
     }
-    guard let transport = transports.adopt(descriptor, peer: peer) else { return }
+    guard let transport = transports.adopt(descriptor, peer: peer, for: self) else { return }
     server.connectionOpened()
-    transport.handler = HTTPConnection(owner: self, transport: transport)
     connections[ObjectIdentifier(transport)] = transport
+    transport.handler = HTTPConnection(owner: self, transport: transport)
+    setTick(transport)
   }
 
   func forget(_ transport: Transport) {
@@ -82,16 +82,30 @@ final class WebLoop {
     server.refused(error, requestID: requestID, peer: peer)
   }
 
+  func queuedBytesChanged(by count: Int) { server.queuedBytesChanged(by: count) }
+
+  // MARK: Time
+
+  /// `transport` is to be ticked at this moment, if not earlier.
+  func tick(_ transport: Transport, by moment: Int64) {
+    wheel.set(ObjectIdentifier(transport), at: moment, &transport.wheelDue)
+  }
+
+  private func setTick(_ transport: Transport) {
+    if let due = transport.tickDue { tick(transport, by: due) }
+  }
+
   private func tick() {
     let now = Monotonic.milliseconds
-    // A tick may close connections, which changes the dictionary: walk over a copy.
-    var queued = 0
-    for transport in Array(connections.values) {
-      transport.tick(now: now)
-      queued += transport.queuedBytes
+    // A tick may close connections, and set others: first all that are due.
+    var due: [Transport] = []
+    wheel.take(now: now) { id, isDue in
+      if let transport = connections[id], isDue(&transport.wheelDue) { due.append(transport) }
     }
-    server.queuedBytesChanged(by: queued - queuedBytes)
-    queuedBytes = queued
+    for transport in due where transport.isOpen {
+      transport.tick(now: now)
+      setTick(transport)
+    }
   }
 
   /// The Date header's value (RFC 9110, 5.6.7), made once a second.

@@ -1,5 +1,5 @@
 package import Basics
-package import Live
+internal import Live
 package import Web
 
 /// A connection's socket whose reader takes bytes when the test says so.
@@ -49,6 +49,7 @@ package final class FakeSink: FrameSink {
   package private(set) var isReading = true
   package func setReading(_ isReading: Bool) { self.isReading = isReading }
   package func resumeWriting() {}
+  package func tick(by moment: Int64) {}
 
   package func close(_ code: CloseCode) {
     guard isOpen else { return }

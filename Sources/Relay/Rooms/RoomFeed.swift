@@ -48,11 +48,10 @@ struct RoomFeed {
     }
   }
 
-  /// In the topic, unless it waits for the room or is being made whole.
-  private struct Subscriber {
-    var caller: Caller
-    /// What it asked for and has not been answered, in order.
-    var asks: [Ask] = []
+  /// What one subscriber asked for and has not been answered.
+  private struct Asking {
+    /// In order, at least one.
+    var asks: [Ask]
     var headCheck = HeadCheck.none
   }
 
@@ -68,7 +67,10 @@ struct RoomFeed {
   }
 
   private var state = State.loading(entries: [])
-  private var subscribers: [SubscriberID: Subscriber] = [:]
+  /// In the topic, unless they wait for the room or are being made whole. There are many: a reference for
+  /// each.
+  private var subscribers: [SubscriberID: Caller] = [:]
+  private var asking: [SubscriberID: Asking] = [:]
   /// Those of the subscribers that are sent the log, a piece at a time.
   private var replays: [SubscriberID: Replay] = [:]
   /// Entries beyond a gap, by seq.
@@ -108,8 +110,7 @@ struct RoomFeed {
   /// Whether it has not heard all that was published: it waits for the room, or for older entries.
   func isBehind(_ id: SubscriberID) -> Bool {
     if !replays.isEmpty, replays[id] != nil { return true }
-    // Where it stands: a copy of the subscriber costs more than the look.
-    return subscribers.index(forKey: id).map { !subscribers.values[$0].asks.isEmpty } ?? false
+    return !asking.isEmpty && asking[id] != nil
   }
 
   // MARK: The machine
@@ -125,7 +126,7 @@ struct RoomFeed {
       return []
     case .renew(let id, let caller):
       guard subscribers[id] != nil else { return [] }
-      subscribers[id]?.caller = caller
+      subscribers[id] = caller
       return revokeThoseWithoutAccess()
     case .loaded(let found): return loaded(found)
     case .loadFailed: return loadFailed()
@@ -157,29 +158,42 @@ struct RoomFeed {
   private mutating func ask(
     _ ask: Ask, of id: SubscriberID, _ caller: Caller
   ) -> [Output] {
-    if let waiting = subscribers[id]?.asks.count, waiting >= Self.maximumAsks {
+    if let waiting = asking[id]?.asks.count, waiting >= Self.maximumAsks {
       return Self.refusals(of: id, [ask], .rateLimited)
     }
-    subscribers[id, default: Subscriber(caller: caller)].asks.append(ask)
+    if subscribers[id] == nil { subscribers[id] = caller }
+    asking[id, default: Asking(asks: [])].asks.append(ask)
     return answerAsks(of: id)
   }
 
   private mutating func remove(_ id: SubscriberID) {
     subscribers[id] = nil
+    asking[id] = nil
     replays[id] = nil
     headChecks.remove(id)
+  }
+
+  /// Removes all; returns them, each with what it asked for, in a fixed order.
+  private mutating func removeAll() -> [(id: SubscriberID, asks: [Ask])] {
+    let removed = subscribers.keys.sorted().map { ($0, asking[$0]?.asks ?? []) }
+    subscribers = [:]
+    asking = [:]
+    replays = [:]
+    headChecks = []
+    return removed
   }
 
   private mutating func leave(
     _ id: SubscriberID, _ caller: Caller, _ clientID: String?
   ) -> [Output] {
-    guard let subscriber = subscribers[id], replays[id] != nil else {
+    guard subscribers[id] != nil, replays[id] != nil else {
       return ask(.leave(clientID: clientID), of: id, caller)
     }
     // The replay ends now; so does what waited behind it, unanswered but by `left`.
+    let asks = asking[id]?.asks ?? []
     remove(id)
     let seq = lastSeq ?? 0
-    return (subscriber.asks + [.leave(clientID: clientID)]).compactMap { ask in
+    return (asks + [.leave(clientID: clientID)]).compactMap { ask in
       guard case .leave(let clientID) = ask else { return nil }
       return .left(id, seq: seq, clientID: clientID)
     }
@@ -190,37 +204,35 @@ struct RoomFeed {
     of id: SubscriberID
   ) -> [Output] {
     var outputs: [Output] = []
-    while let subscriber = subscribers[id], let next = subscriber.asks.first {
+    while let caller = subscribers[id], let waiting = asking[id], let next = waiting.asks.first {
       if replays[id] != nil { return outputs }
       switch state {
       case .loading: return outputs
       case .gone:
-        subscribers[id] = nil
-        return outputs + Self.refusals(of: id, subscriber.asks, .roomNotFound)
+        remove(id)
+        return outputs + Self.refusals(of: id, waiting.asks, .roomNotFound)
       case .live(let room, let lastSeq):
         if case .enter(.resume(let last, _, _)) = next, last > lastSeq {
-          switch subscriber.headCheck {
+          switch waiting.headCheck {
           case .none:
-            subscribers[id]?.headCheck = .asked
+            asking[id]?.headCheck = .asked
             headChecks.insert(id)
             return outputs + [.readHead(asOf: lastSeq)]
           case .asked, .behind: return outputs
           case .done: break
           }
         }
-        subscribers[id]?.headCheck = .none
-        subscribers[id]?.asks.removeFirst()
+        let rest = Array(waiting.asks.dropFirst())
+        asking[id] = rest.isEmpty ? nil : Asking(asks: rest)
         switch next {
         case .leave(let clientID):
-          let rest = Array(subscriber.asks.dropFirst())
-          subscribers[id] = rest.isEmpty ? nil : Subscriber(caller: subscriber.caller, asks: rest)
-          let isMember = RuleEngine.standing(of: subscriber.caller, in: room).isMember
+          if rest.isEmpty { subscribers[id] = nil }
+          let isMember = RuleEngine.standing(of: caller, in: room).isMember
           outputs.append(
             isMember
               ? .left(id, seq: lastSeq, clientID: clientID)
               : .refuse(id, .subscribe(clientID: clientID), .roomNotFound))
-        case .enter(let purpose):
-          outputs += admit(id, subscriber.caller, purpose, room, lastSeq)
+        case .enter(let purpose): outputs += admit(id, caller, purpose, room, lastSeq)
         }
       }
     }
@@ -247,7 +259,9 @@ struct RoomFeed {
   ) -> [Output] {
     let standing = RuleEngine.standing(of: caller, in: room)
     guard standing.permissions.contains(.read) else {
-      let asks = [.enter(purpose)] + (subscribers.removeValue(forKey: id)?.asks ?? [])
+      let asks = [.enter(purpose)] + (asking[id]?.asks ?? [])
+      subscribers[id] = nil
+      asking[id] = nil
       return Self.refusals(of: id, asks, standing.isMember ? .forbidden : .roomNotFound)
     }
     guard case .resume(let last, _, let budget) = purpose else {
@@ -334,11 +348,7 @@ struct RoomFeed {
   }
 
   private mutating func refuseAll(_ code: ErrorCode) -> [Output] {
-    let refused = subscribers.sorted { $0.key < $1.key }
-    subscribers = [:]
-    replays = [:]
-    headChecks = []
-    return refused.flatMap { id, subscriber in Self.refusals(of: id, subscriber.asks, code) }
+    removeAll().flatMap { Self.refusals(of: $0.id, $0.asks, code) }
   }
 
   private mutating func changed(_ room: Room?) -> [Output] {
@@ -354,13 +364,9 @@ struct RoomFeed {
     case .live(let old, let lastSeq):
       guard let room else {
         state = .gone
-        let all = subscribers.sorted { $0.key < $1.key }
-        subscribers = [:]
-        replays = [:]
-        headChecks = []
         ahead = [:]
-        return all.flatMap { id, subscriber in
-          [.revoke(id, .roomDeleted)] + Self.refusals(of: id, subscriber.asks, .roomNotFound)
+        return removeAll().flatMap { id, asks in
+          [.revoke(id, .roomDeleted)] + Self.refusals(of: id, asks, .roomNotFound)
         }
       }
       guard room.accessVersion > old.accessVersion else { return [] }
@@ -372,13 +378,14 @@ struct RoomFeed {
   private mutating func revokeThoseWithoutAccess() -> [Output] {
     guard case .live(let room, _) = state else { return [] }
     var outputs: [Output] = []
-    for (id, subscriber) in subscribers.sorted(by: { $0.key < $1.key }) {
-      let standing = RuleEngine.standing(of: subscriber.caller, in: room)
+    for (id, caller) in subscribers.sorted(by: { $0.key < $1.key }) {
+      let standing = RuleEngine.standing(of: caller, in: room)
       if !standing.permissions.contains(.read) {
+        let asks = asking[id]?.asks ?? []
         remove(id)
         outputs.append(.revoke(id, .revoked))
         outputs += Self.refusals(
-          of: id, subscriber.asks, standing.isMember ? .forbidden : .roomNotFound)
+          of: id, asks, standing.isMember ? .forbidden : .roomNotFound)
       }
     }
     return outputs
@@ -462,8 +469,8 @@ struct RoomFeed {
     var rewound: [Output] = []
     if let seq, seq < asOf { rewound = rewind(to: seq) }
     for id in headChecks {
-      guard case .asked? = subscribers[id]?.headCheck else { continue }
-      subscribers[id]?.headCheck = seq.map { .behind($0) } ?? .done
+      guard case .asked? = asking[id]?.headCheck else { continue }
+      asking[id]?.headCheck = seq.map { .behind($0) } ?? .done
     }
     var outputs = rewound + endHeadChecks(givesUp: false)
     if let seq, seq > lastSeq {
@@ -485,8 +492,7 @@ struct RoomFeed {
     let interrupted = Set(replays.keys)
     replays = [:]
     var outputs: [Output] = [.rewound(from: lastSeq, to: seq)]
-    for (id, subscriber) in subscribers.sorted(by: { $0.key < $1.key })
-    where subscriber.asks.isEmpty || interrupted.contains(id) {
+    for id in subscribers.keys.sorted() where asking[id] == nil || interrupted.contains(id) {
       outputs.append(.reset(id, seq: seq))
       outputs += answerAsks(of: id)
     }
@@ -498,13 +504,13 @@ struct RoomFeed {
     guard !headChecks.isEmpty, let lastSeq else { return [] }
     var outputs: [Output] = []
     for id in headChecks.sorted() {
-      switch subscribers[id]?.headCheck {
+      switch asking[id]?.headCheck {
       case .asked: continue
       case .behind(let head) where head > lastSeq && !givesUp: continue
       default: break
       }
       headChecks.remove(id)
-      subscribers[id]?.headCheck = .done
+      asking[id]?.headCheck = .done
       outputs += answerAsks(of: id)
     }
     return outputs

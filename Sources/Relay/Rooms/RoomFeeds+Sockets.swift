@@ -69,7 +69,9 @@ extension RoomFeeds {
   /// Ends what `attach` began; nobody is told.
   func detach(_ listener: any RoomListener, from id: RoomID) {
     guard let served = rooms[id] else { return }
-    hub.unsubscribe(listener.connection, from: served.topic(listener.kind))
+    if let topic = served.topic(listener.kind) {
+      hub.unsubscribe(listener.connection, from: topic)
+    }
     handle(id, .detach(listener.connection.number))
   }
 

@@ -22,7 +22,9 @@ final class RoomFeeds {
   let intake: EventIntake
   /// What sockets that resume are still to be sent of the log, by their number.
   private var replays: [UInt64: ReplayQueue] = [:]
-  private(set) var headMark = HeadMark.beginning
+  private var moved = MovedHeads()
+  /// Rooms whose heads are still to be compared in the present round.
+  private var uncompared = ArraySlice<RoomID>()
   /// Index of this event loop: which origins are sockets here.
   let loopIndex: Int
 
@@ -209,7 +211,7 @@ final class RoomFeeds {
       enter(subscriber, served) { .reset($0, seq: seq) }
     case .join(let subscriber):
       guard let listener = listeners[subscriber], let room = served.feed.room else { return }
-      hub.subscribe(listener.connection, to: served.topic(listener.kind))
+      hub.subscribe(listener.connection, to: served.makeTopic(listener.kind))
       listener.hear(.joined(room))
     case .refuse(let subscriber, let purpose, let code):
       leaveTopic(subscriber, served)?.hear(.refused(id, purpose, code))
@@ -262,7 +264,7 @@ final class RoomFeeds {
       return
     }
     listener.hear(news(room))
-    hub.subscribe(listener.connection, to: served.topic(listener.kind))
+    hub.subscribe(listener.connection, to: served.makeTopic(listener.kind))
   }
 
   /// The subscriber's listener, which has been sent what the topic still held for it (unless it is
@@ -271,15 +273,15 @@ final class RoomFeeds {
     _ subscriber: UInt64, _ served: ServedRoom, isRevoked: Bool = false
   ) -> (any RoomListener)? {
     guard let listener = listeners[subscriber] else { return nil }
-    hub.unsubscribe(
-      listener.connection, from: served.topic(listener.kind), isRevoked: isRevoked)
+    if let topic = served.topic(listener.kind) {
+      hub.unsubscribe(listener.connection, from: topic, isRevoked: isRevoked)
+    }
     return listener
   }
 
   func publish(_ entry: Entry, _ served: ServedRoom) {
-    headMark.advance()
-    served.movedAt = headMark
-    metrics.deliveries.add(served.relay.count + served.nano.count)
+    served.movedAt = moved.move(served.id, last: served.movedAt)
+    metrics.deliveries.add(served.relay.count + (served.nano?.count ?? 0))
     if !served.relay.isEmpty {
       let frame = frames.relayEntry(entry, isShared: true)
       let senders =
@@ -292,8 +294,8 @@ final class RoomFeeds {
           theirs: frames.forSender(frame, of: entry))
       }
     }
-    if !served.nano.isEmpty, let frame = frames.nanoMessage(entry) {
-      hub.publish(frame, to: served.nano)
+    if let nano = served.nano, !nano.isEmpty, let frame = frames.nanoMessage(entry) {
+      hub.publish(frame, to: nano)
     }
     if !served.heldAcks.isEmpty, let held = served.heldAcks.removeValue(forKey: entry.seq) {
       for socket in held.sockets { listeners[socket]?.committed(held.entry) }
@@ -348,32 +350,67 @@ final class RoomFeeds {
   /// The seq up to which the room has been delivered on this loop.
   func lastSeq(_ id: RoomID) -> Int64? { rooms[id]?.feed.lastSeq }
 
+  var headMark: HeadMark { moved.mark }
+
+  /// Those of the rooms whose heads have moved since, with where they are now; without those that the
+  /// listener is behind in. Costs what moved, or what there is of the rooms, whichever is less.
   func movedHeads(
     of ids: Set<RoomID>, since mark: HeadMark, for listener: any RoomListener
   ) -> [RoomHead] {
-    var moved: [RoomHead] = []
-    for id in ids {
+    let number = listener.connection.number
+    var heads: [RoomID: Int64] = [:]
+    func look(at id: RoomID) {
       guard let served = rooms[id], served.movedAt > mark, let head = served.feed.lastSeq,
-        !served.feed.isBehind(listener.connection.number)
-      else { continue }
-      moved.append((id, head))
+        !served.feed.isBehind(number)
+      else { return }
+      heads[id] = head
     }
-    return moved.sorted { $0.key < $1.key }
+    if let candidates = moved.candidates(since: mark, limit: ids.count) {
+      for id in candidates where ids.contains(id) { look(at: id) }
+    } else {
+      for id in ids { look(at: id) }
+    }
+    return heads.sorted { $0.key < $1.key }.map { ($0.key, $0.value) }
   }
 
-  /// Compares the heads of all served rooms with the database, and forgets rooms that nobody hears.
-  func compareHeads() {
+  /// Called once a second: heads that move from now on are of another period.
+  func beginPeriod() { moved.beginPeriod() }
+
+  // MARK: Comparing
+
+  /// Rooms whose heads are compared at once: reading and looking at them takes a loop less than a
+  /// millisecond.
+  static let roomsPerComparison = 500
+
+  /// Compares the heads of some served rooms with the database, and forgets those of them that nobody
+  /// hears. Returns how many rooms the present round has in all; the call behind its last begins another.
+  func compareSomeHeads() -> Int {
+    if uncompared.isEmpty { uncompared = ArraySlice(rooms.keys) }
+    let total = uncompared.endIndex
+    let part = uncompared.prefix(Self.roomsPerComparison)
+    uncompared = uncompared.dropFirst(part.count)
+    compareHeads(of: part)
+    return total
+  }
+
+  private func compareHeads(of ids: some Sequence<RoomID>) {
     let now = reader.backend.now
-    rooms = rooms.filter { _, served in
-      guard served.feed.isUnused, !served.feed.isLoading, let since = served.unusedSince else {
-        return true
+    var delivered: [RoomID: Int64] = [:]
+    for id in ids {
+      guard let served = rooms[id] else { continue }
+      if served.feed.isUnused, !served.feed.isLoading,
+        let since = served.unusedSince, now - since >= Self.unusedMilliseconds
+      {
+        rooms[id] = nil
+      } else {
+        delivered[id] = served.feed.lastSeq
       }
-      return now - since < Self.unusedMilliseconds
     }
-    let delivered = rooms.compactMapValues(\.feed.lastSeq)
     guard !delivered.isEmpty else { return }
     reader.readHeads(of: Array(delivered.keys)) { [unowned self] heads in
-      for (id, seq) in heads { handle(id, .head(seq, asOf: delivered[id] ?? 0)) }
+      for (id, seq) in heads where seq != lastSeq(id) {
+        handle(id, .head(seq, asOf: delivered[id] ?? 0))
+      }
     }
   }
 }

@@ -6,9 +6,12 @@ internal import Live
 /// A room that one event loop serves: its feed, the topics of the two dialects, and what waits for it. On
 /// the loop only.
 final class ServedRoom {
+  let id: RoomID
   var feed = RoomFeed()
+  private let ingest: any Ingest
   let relay: Topic
-  let nano: Topic
+  /// Nil as long as no socket of that dialect has heard the room.
+  private(set) var nano: Topic?
   /// Version that an event named while the room was being read.
   var wantedVersion: Int64 = 0
   /// Since when nobody hears it; nil while someone does.
@@ -22,24 +25,29 @@ final class ServedRoom {
 
   /// Its topics wait a moment for messages that `ingest` has taken.
   init(_ id: RoomID, _ ingest: any Ingest) {
-    relay = Topic { ingest.isExpecting(id) }
-    nano = Topic { ingest.isExpecting(id) }
+    self.id = id
+    self.ingest = ingest
+    relay = Self.makeTopic(id, ingest)
   }
 
-  func topic(_ kind: DialectKind) -> Topic { kind == .relay ? relay : nano }
+  private static func makeTopic(_ id: RoomID, _ ingest: any Ingest) -> Topic {
+    Topic { ingest.isExpecting(id) }
+  }
+
+  /// The topic of a dialect, for one that is to hear it.
+  func makeTopic(_ kind: DialectKind) -> Topic {
+    if kind == .relay { return relay }
+    if let nano { return nano }
+    let new = Self.makeTopic(id, ingest)
+    nano = new
+    return new
+  }
+
+  /// The topic of a dialect; nil where nobody has heard it.
+  func topic(_ kind: DialectKind) -> Topic? { kind == .relay ? relay : nano }
 
   func takeWaiters() -> [(Result<Room?, AppError>) -> Void] {
     defer { waiters = [] }
     return waiters
   }
-}
-
-/// A moment in the life of a loop's rooms: how many times any of their heads has moved.
-struct HeadMark: Comparable {
-  private var moves: UInt64 = 0
-
-  static let beginning = HeadMark()
-  static func < (left: HeadMark, right: HeadMark) -> Bool { left.moves < right.moves }
-
-  mutating func advance() { moves += 1 }
 }

@@ -79,6 +79,13 @@ struct CredentialWatch {
     return .soon(inSeconds: (left + 999) / 1000)
   }
 
+  /// When something is to be looked at next, by `Monotonic.milliseconds`, which is `now` at this `time`.
+  func due(now: Int64, at time: Timestamp) -> Int64 {
+    guard let expiresAt = caller?.expiresAt else { return useDue }
+    let left = expiresAt.milliseconds - time.milliseconds
+    return min(useDue, now + (isExpiryAnnounced ? left : left - Self.warningMilliseconds))
+  }
+
   /// Whether its use is to be noted now: a socket that lives long uses its session all the time.
   mutating func takeUseDue(now: Int64) -> Bool {
     guard caller != nil, now >= useDue else { return false }

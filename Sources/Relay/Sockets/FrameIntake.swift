@@ -15,6 +15,8 @@ struct FrameIntake {
     fileprivate let due: Int64
   }
 
+  /// How often frames that wait are looked at, where nobody says that they may be served.
+  private static let lookMilliseconds: Int64 = 250
   /// How long a frame that ends the connection waits for those before it.
   private static let endMilliseconds: Int64 = 500
 
@@ -58,6 +60,9 @@ struct FrameIntake {
 
   /// All that wait, where the first has waited so long for this node that it is to be refused.
   mutating func takeOverdue(now: Int64) -> [[UInt8]] { waiting.takeOverdue(now: now) }
+
+  /// When those that wait are to be looked at next; nil where none does.
+  func due(now: Int64) -> Int64? { waiting.isEmpty ? nil : now + Self.lookMilliseconds }
 
   /// Forgets all that wait: the socket is closed.
   mutating func removeAll() {

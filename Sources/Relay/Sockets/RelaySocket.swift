@@ -73,6 +73,7 @@ final class RelaySocket<Dialect: SocketDialect>: WebSocketHandler {
     }
     intake.wait(text, now: now)
     adjustReading()
+    setTick()
   }
 
   func receivedBinary() { handle(.binary) }
@@ -113,6 +114,20 @@ final class RelaySocket<Dialect: SocketDialect>: WebSocketHandler {
     if let caller, credential.takeUseDue(now: now) { services.authenticator.noteUse(of: caller) }
     if let due = dialect.tickDue, now >= due { handle(.tick) }
   }
+
+  var tickDue: Int64 {
+    let now = now
+    var due = credential.due(now: now, at: .now)
+    if let waiting = intake.due(now: now) { due = min(due, waiting) }
+    if let dialect = dialect.tickDue { due = min(due, dialect) }
+    // What is overdue and waits for something else is looked at again soon, not at once.
+    return max(due, now + Self.shortestTickMilliseconds)
+  }
+
+  private static var shortestTickMilliseconds: Int64 { 100 }
+
+  /// Where `tickDue` may have come nearer.
+  private func setTick() { connection.socket.tick(by: tickDue) }
 
   // MARK: Frames
 
@@ -209,6 +224,7 @@ final class RelaySocket<Dialect: SocketDialect>: WebSocketHandler {
       case .failure(let error):
         services.log.warning("rooms_not_listed", ["cause": .init("\(error)")])
         self?.handle(.notListed)
+        self?.setTick()
       }
     }
   }
@@ -248,6 +264,7 @@ final class RelaySocket<Dialect: SocketDialect>: WebSocketHandler {
     switch credential.judge(new) {
     case .first(let caller):
       _ = credential.use(caller)
+      setTick()
       if enter(caller) { handle(.tokenAccepted(caller)) }
     case .renewed(let caller):
       handle(.tokenAccepted(caller))
@@ -259,7 +276,10 @@ final class RelaySocket<Dialect: SocketDialect>: WebSocketHandler {
 
   /// From here on the socket acts for the caller as it is now.
   func use(_ new: Caller) {
-    guard !isEnded, let old = caller, credential.use(new) else { return }
+    guard !isEnded, let old = caller else { return }
+    let hasOtherClaims = credential.use(new)
+    setTick()
+    guard hasOtherClaims else { return }
     feeds.renewed(self, from: old, in: dialect.rooms)
     handle(.claimsChanged)
   }

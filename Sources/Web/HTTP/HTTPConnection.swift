@@ -12,7 +12,7 @@ final class HTTPConnection: TransportHandler {
   private unowned let owner: WebLoop
   private unowned let transport: Transport
   private var buffer: [UInt8] = []
-  private var state: State
+  private var state: State { didSet { if let deadline { transport.tick(by: deadline) } } }
   /// Counts requests, so that an answer that comes too late is known as such.
   private var requestNumber = 0
   private var isReadingPaused = false
@@ -55,12 +55,13 @@ final class HTTPConnection: TransportHandler {
   // MARK: TransportHandler
 
   func received(_ bytes: UnsafeMutableRawBufferPointer) {
-    if case .head(let parser, _) = state, buffer.isEmpty {
+    if case .closing = state { return }
+    let wasEmpty = buffer.isEmpty
+    buffer.append(contentsOf: bytes)
+    if case .head(let parser, _) = state, wasEmpty {
       // The time for a head starts with its first byte.
       state = .head(parser, since: Monotonic.milliseconds)
     }
-    if case .closing = state { return }
-    buffer.append(contentsOf: bytes)
     advance()
     if case .answering = state, buffer.count > Self.readAheadBytes, !isReadingPaused {
       isReadingPaused = true
@@ -80,28 +81,33 @@ final class HTTPConnection: TransportHandler {
     owner.forget(transport)
   }
 
-  func tick(now: Int64) {
+  /// When what is awaited has taken too long; nil where nothing is awaited.
+  private var deadline: Int64? {
     switch state {
     case .head(_, let since):
-      if buffer.isEmpty {
-        let patience =
-          requestNumber == 0 ? owner.limits.handshakeMilliseconds : Self.keepAliveMilliseconds
-        if now - since > patience { close() }
-      } else if now - since > owner.limits.handshakeMilliseconds {
-        refuse(AppError(.requestTimeout))
-      }
-    case .body(let head, _, let since):
-      if now - since > owner.limits.requestMilliseconds {
-        refuse(
-          AppError(.requestTimeout), requestID: RequestIDs.choose(head.headers["x-request-id"]))
-      }
+      let isIdle = buffer.isEmpty && requestNumber > 0
+      return since + (isIdle ? Self.keepAliveMilliseconds : owner.limits.handshakeMilliseconds)
+    case .body(_, _, let since), .blocked(let since):
+      return since + owner.limits.requestMilliseconds
+    case .answering(let answering): return answering.since + owner.limits.requestMilliseconds
+    case .upgraded, .closing: return nil
+    }
+  }
+
+  /// Where nothing is awaited, the transport's own time counts.
+  var tickDue: Int64 { deadline ?? .max / 2 }
+
+  func tick(now: Int64) {
+    guard let deadline, now > deadline else { return }
+    switch state {
+    case .head: if buffer.isEmpty { close() } else { refuse(AppError(.requestTimeout)) }
+    case .body(let head, _, _):
+      refuse(
+        AppError(.requestTimeout), requestID: RequestIDs.choose(head.headers["x-request-id"]))
     case .answering(let answering):
-      if now - answering.since > owner.limits.requestMilliseconds {
-        answering.task.cancel()
-        refuse(AppError(.timedOut), requestID: answering.requestID)
-      }
-    case .blocked(let since):
-      if now - since > owner.limits.requestMilliseconds { transport.abort() }
+      answering.task.cancel()
+      refuse(AppError(.timedOut), requestID: answering.requestID)
+    case .blocked: transport.abort()
     case .upgraded, .closing: break
     }
   }

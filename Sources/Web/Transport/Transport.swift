@@ -18,8 +18,11 @@ protocol TransportHandler: AnyObject {
   var mayWrite: Bool { get }
   /// The connection is gone, whoever ended it. Called once.
   func closed()
-  /// Called a few times a second, for deadlines.
+  /// Called when `tickDue` has come, or earlier.
   func tick(now: Int64)
+  /// The next moment that something is to be looked at, by `Monotonic.milliseconds`. Where it comes nearer,
+  /// `Transport.tick(by:)` has to be told.
+  var tickDue: Int64 { get }
 }
 
 /// One accepted socket, with TLS where that is configured. On its loop only.
@@ -38,13 +41,19 @@ final class Transport {
   private(set) var isOpen = true
   /// Bytes accepted by `write` that the kernel has not taken.
   var queuedBytes: Int { queuedHere + queuedInLibrary }
-  private var queuedHere = 0
+  private var queuedHere = 0 { didSet { owner.queuedBytesChanged(by: queuedHere - oldValue) } }
   /// At most this many bytes of the last write wait inside libwebsockets; 0 once they have left.
-  private var queuedInLibrary = 0
+  private var queuedInLibrary = 0 {
+    didSet { owner.queuedBytesChanged(by: queuedInLibrary - oldValue) }
+  }
+  /// Where it stands in its loop's timer wheel.
+  var wheelDue = TimerWheel<ObjectIdentifier>.Due.none
 
   /// For those who send the same to many.
   let outlet: Outlet
 
+  // Unowned: a loop's connections end before it.
+  private unowned let owner: WebLoop
   private let descriptor: Int32
   private var wsi: OpaquePointer?
   private var queue: [Chunk] = []
@@ -78,8 +87,9 @@ final class Transport {
   /// are armed by its traffic only.
   private var cutAt: Int64?
 
-  init(loop: Loop, peer: IPAddress, descriptor: Int32, isSecure: Bool) {
-    self.loop = loop
+  init(owner: WebLoop, peer: IPAddress, descriptor: Int32, isSecure: Bool) {
+    self.owner = owner
+    loop = owner.loop
     self.peer = peer
     self.descriptor = descriptor
     self.isSecure = isSecure
@@ -196,7 +206,13 @@ final class Transport {
   private func setReadingForClose() {
     guard let wsi else { return }
     lws_rx_flow_control(wsi, 1)
-    cutAt = Monotonic.milliseconds + Self.flushMilliseconds
+    cutAfter(Self.flushMilliseconds)
+  }
+
+  private func cutAfter(_ milliseconds: Int64) {
+    let moment = Monotonic.milliseconds + milliseconds
+    cutAt = moment
+    tick(by: moment)
   }
 
   /// Closes without waiting for anything.
@@ -221,10 +237,20 @@ final class Transport {
     lws_set_timeout(wsi, PENDING_TIMEOUT_USER_OK, -2)  // LWS_TO_KILL_SYNC
   }
 
-  /// Called a few times a second: cuts peers that take too long over the end.
+  /// Called when `tickDue` has come, or earlier: cuts peers that take too long over the end.
   func tick(now: Int64) {
     if let cutAt, now >= cutAt { cut() } else { handler?.tick(now: now) }
   }
+
+  /// Nil where nothing is to be looked at any more.
+  var tickDue: Int64? {
+    guard isOpen else { return nil }
+    let due = handler?.tickDue
+    return cutAt.map { min($0, due ?? $0) } ?? due
+  }
+
+  /// `tick` is to be called at this moment, if not earlier.
+  func tick(by moment: Int64) { owner.tick(self, by: moment) }
 
   private func finishFlush() {
     guard state == .flushing, wsi != nil else { return }
@@ -235,7 +261,7 @@ final class Transport {
     }
     state = .lingering
     shutdown(descriptor, Int32(SHUT_WR))
-    cutAt = Monotonic.milliseconds + Self.lingerMilliseconds
+    cutAfter(Self.lingerMilliseconds)
   }
 
   // MARK: From libwebsockets

@@ -112,9 +112,9 @@ final class TransportContext {
   }
 
   /// Gives an accepted socket to libwebsockets. Nil, and the descriptor closed, where it has no room.
-  func adopt(_ descriptor: Int32, peer: IPAddress) -> Transport? {
+  func adopt(_ descriptor: Int32, peer: IPAddress, for owner: WebLoop) -> Transport? {
     loop.preconditionOnLoop()
-    let transport = Transport(loop: loop, peer: peer, descriptor: descriptor, isSecure: usesTLS)
+    let transport = Transport(owner: owner, peer: peer, descriptor: descriptor, isSecure: usesTLS)
     var description = lws_adopt_desc_t()
     description.vh = virtualHost
     description.type = lws_adoption_type(

@@ -39,8 +39,11 @@ package protocol WebSocketHandler: AnyObject {
   var mayWrite: Bool { get }
   /// The socket is gone or closing, whoever ended it; nothing more comes or leaves. Called once.
   func closed()
-  /// Called about four times a second with `Monotonic.milliseconds`.
+  /// Called when `tickDue` has come, or earlier.
   func tick(now: Int64)
+  /// The next moment that something is to be looked at, by `Monotonic.milliseconds`. Where it comes nearer,
+  /// `WebSocket.tick(by:)` has to be told.
+  var tickDue: Int64 { get }
 }
 
 /// The switch of a request to a WebSocket, as a route's handler returns it.
@@ -111,6 +114,9 @@ package final class WebSocket {
 
   /// Bytes that wait for the reader.
   package var queuedBytes: Int { isOpen ? transport.queuedBytes : 0 }
+
+  /// The handler's `tick` is to be called at this moment, if not earlier.
+  package func tick(by moment: Int64) { if isOpen { connection.tick(by: moment) } }
 
   /// `mayWrite` has become true: what waited goes on its way.
   package func resumeWriting() { if isOpen { transport.resumeWriting() } }

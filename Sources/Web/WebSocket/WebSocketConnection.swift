@@ -54,6 +54,7 @@ final class WebSocketConnection: TransportHandler {
     socket.begin()
     handler = upgrade.makeHandler(socket)
     handler?.opened()
+    transport.tick(by: tickDue)
     if !early.isEmpty {
       var bytes = early
       bytes.withUnsafeMutableBytes { received($0) }
@@ -67,7 +68,9 @@ final class WebSocketConnection: TransportHandler {
     if dropsQueue || !mayWrite { transport.discardQueue() }
     owner.webSocketDropped(code)
     transport.write(WebSocketFrames.close(code: code.number, reason: code.reason))
-    state = .closing(until: Monotonic.milliseconds + Self.closeMilliseconds)
+    let until = Monotonic.milliseconds + Self.closeMilliseconds
+    state = .closing(until: until)
+    transport.tick(by: until)
     endProtocol()
   }
 
@@ -142,6 +145,19 @@ final class WebSocketConnection: TransportHandler {
     owner.webSocketClosed()
     owner.forget(transport)
   }
+
+  var tickDue: Int64 {
+    switch state {
+    case .ended: return .max / 2
+    case .closing(let until): return until
+    case .open:
+      let silence = isPingSent ? Self.deadAfterMilliseconds : Self.pingAfterMilliseconds
+      return min(lastReceived + silence + 1, handler?.tickDue ?? .max / 2)
+    }
+  }
+
+  /// The protocol is to be ticked at this moment, if not earlier.
+  func tick(by moment: Int64) { transport.tick(by: moment) }
 
   func tick(now: Int64) {
     switch state {
