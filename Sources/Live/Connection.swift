@@ -14,6 +14,8 @@ extension Hub {
     var follows: Topic?
     /// When the hub first saw what is in `own`, by `Monotonic.nanoseconds`; nil before.
     var pendingSince: UInt64?
+    /// Whether what is sent to it waits for `Hub.uncork`.
+    var isCorked = false
     /// How many topics it is in.
     var topicCount = 0
     /// Frames of grade `latest` that wait until its reader has taken what was sent before, by topic.

@@ -137,7 +137,7 @@ package final class Hub {
   /// A frame that says nothing of rooms or of others. It leaves also where the gate is closed, unless
   /// something for this connection waits already: then it stands behind that, as with `send`.
   package func answer(_ frame: [UInt8], to connection: Connection, after topic: Topic? = nil) {
-    if gate.isOpen || !connection.own.bytes.isEmpty {
+    if gate.isOpen || connection.isCorked || !connection.own.bytes.isEmpty {
       send(frame, to: connection, after: topic)
     } else if connection.socket.isOpen {
       metrics.framesOut.add()
@@ -155,9 +155,27 @@ package final class Hub {
     }
   }
 
+  /// What is sent to the connection from here on waits, until `uncork`.
+  package func cork(_ connection: Connection) {
+    connection.isCorked = true
+    // What its topics have goes to its own frames.
+    connection.socket.outlet.blockers.insert(.ownFrames)
+  }
+
+  /// What waited may go, behind this frame.
+  package func uncork(_ connection: Connection, first frame: [UInt8]) {
+    guard connection.isCorked, connection.socket.isOpen else { return }
+    connection.isCorked = false
+    metrics.framesOut.add()
+    connection.own.prepend(frame)
+    connection.pendingSince = nil
+    dirtyConnections.append(connection)
+  }
+
   /// Writes what was sent to this connection alone, now: its socket then tells what must wait.
   package func flush(_ connection: Connection) {
-    guard connection.isDirty, !connection.own.bytes.isEmpty, gate.isOpen else { return }
+    guard connection.isDirty, !connection.own.bytes.isEmpty, !connection.isCorked, gate.isOpen
+    else { return }
     // It stays among the dirty ones until the end of the turn, with nothing left to write.
     write(connection)
   }
@@ -229,7 +247,8 @@ package final class Hub {
   /// Closes a connection after what was sent to it alone, unless its access was revoked or the gate is
   /// closed. What its topics still hold is not sent.
   package func close(_ connection: Connection, _ code: CloseCode) {
-    if code != .revoked, gate.isOpen { write(connection) } else { clear(connection) }
+    let isSent = code != .revoked && gate.isOpen && !connection.isCorked
+    if isSent { write(connection) } else { clear(connection) }
     connection.socket.close(code)
   }
 
@@ -296,7 +315,8 @@ package final class Hub {
     }
     let connections = dirtyConnections
     dirtyConnections = []
-    for connection in connections {
+    // Corked ones come again when they are uncorked.
+    for connection in connections where !connection.isCorked {
       if connection.isHeld(now: pass.start, longest: Self.gatherNanoseconds)
         || !pass.mayWrite(gate, clock)
       {

@@ -15,6 +15,15 @@ struct OwnFrames {
     if let owner, bytes.count > begin { parts.append((owner, begin..<bytes.count)) }
   }
 
+  /// Puts frames before all that wait.
+  mutating func prepend(_ frames: [UInt8]) {
+    bytes.insert(contentsOf: frames, at: 0)
+    for index in parts.indices {
+      let range = parts[index].range
+      parts[index].range = (range.lowerBound + frames.count)..<(range.upperBound + frames.count)
+    }
+  }
+
   /// Takes back what is the owner's.
   mutating func discard(_ owner: ObjectIdentifier) {
     guard parts.contains(where: { $0.owner == owner }) else { return }

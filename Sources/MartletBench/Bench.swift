@@ -27,6 +27,7 @@ enum Bench {
     let inFlight = number("--in-flight", 1)
     let rate = options["--rate"].flatMap { Double($0) }
     let hold = number("--hold", 0)
+    let entries = number("--entries", 900)
     let path = options["--path"] ?? "/v1/me"
     let processes = (options["--pids"] ?? "").split(separator: ",").compactMap { Int($0) }
     let spins = options["--spin"] != nil
@@ -56,6 +57,13 @@ enum Bench {
       case "ingest":
         scenario.rooms(rooms, members: 1, inFlight: inFlight, ratePerSecond: rate, report)
       case "idle", "connect": scenario.idle(connections, report)
+      case "subscriptions":
+        scenario.subscriptions(rooms: rooms, connections: connections, report)
+      case "resume":
+        scenario.resume(entries: entries, connections: connections, report)
+      case "stalled":
+        scenario.stalledResume(
+          entries: entries, connections: connections, messages: 300, report)
       case "http": scenario.http(path: path, connections: connections, report)
       default: fail("unknown scenario \(scenarioName)")
       }

@@ -16,6 +16,7 @@ final class BenchClient {
   private var rest: [UInt8] = []
   private var unsent: [UInt8] = []
   private var isOpen = true
+  private var isReading = true
   private var phase = Phase.connecting
 
   /// Called once when the handshake is done, or the connection for HTTP stands.
@@ -113,6 +114,12 @@ final class BenchClient {
 
   // MARK: Receiving
 
+  /// Reads nothing more: what the server sends stays with it, once the kernel's buffers are full.
+  func stopReading() {
+    isReading = false
+    watch?.watch([])
+  }
+
   private func ready(_ events: DescriptorWatch.Readiness) {
     if events.contains(.failed) {
       close()
@@ -122,7 +129,7 @@ final class BenchClient {
       if phase == .connecting { connected() }
       flush()
     }
-    if events.contains(.readable), isOpen { read() }
+    if events.contains(.readable), isOpen, isReading { read() }
   }
 
   private func connected() {
@@ -143,7 +150,7 @@ final class BenchClient {
       unsent = []
       send(bytes)
     }
-    if unsent.isEmpty, isOpen { watch?.watch(.readable) }
+    if unsent.isEmpty, isOpen { watch?.watch(isReading ? .readable : []) }
   }
 
   private func read() {

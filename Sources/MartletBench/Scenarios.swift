@@ -68,7 +68,7 @@ final class Scenario {
 
   /// The text of every message.
   private let content: [UInt8]
-  private let usage: ServerUsage
+  let usage: ServerUsage
 
   init(
     loop: Loop, target: Target, seconds: Double, contentBytes: Int, usage: ServerUsage
@@ -133,7 +133,7 @@ final class Scenario {
     }
   }
 
-  private func connect(_ mode: BenchClient.Mode) -> BenchClient {
+  func connect(_ mode: BenchClient.Mode) -> BenchClient {
     guard let client = BenchClient(loop: loop, port: target.port, mode: mode) else {
       fail("no connection")
     }
@@ -418,7 +418,7 @@ final class Scenario {
 
   private let runID = Array(String(Monotonic.nanoseconds, radix: 36).utf8)
 
-  private static func isAck(_ text: UnsafeRawBufferPointer) -> Bool {
+  static func isAck(_ text: UnsafeRawBufferPointer) -> Bool {
     text.count > 12 && text[9] == UInt8(ascii: "a") && text[10] == UInt8(ascii: "c")
   }
 

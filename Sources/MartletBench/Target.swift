@@ -43,9 +43,13 @@ struct Target {
     UUID(high: 0x2222_2222_2222_4222, low: 0x8222_0000_0000_0000 | UInt64(number))
   }
 
-  func handshake(user: Int, room: Int) -> [UInt8] {
+  /// `followsAllRooms`: whether Martlet subscribes the socket to all rooms that its user may read.
+  func handshake(user: Int, room: Int, followsAllRooms: Bool = false) -> [UInt8] {
     let path =
-      kind == .martlet ? "/v1/relay?subscribe=none" : self.path.replacing("{room}", with: "\(room)")
+      switch kind {
+      case .martlet: followsAllRooms ? "/v1/relay" : "/v1/relay?subscribe=none"
+      case .relay: self.path.replacing("{room}", with: "\(room)")
+      }
     var text = "GET \(path) HTTP/1.1\r\nHost: 127.0.0.1:\(port)\r\nUpgrade: websocket\r\n"
     text += "Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
     text += "Sec-WebSocket-Version: 13\r\n"

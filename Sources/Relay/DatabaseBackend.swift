@@ -98,6 +98,7 @@ final class DatabaseBackend: RelayBackend {
   func keep(_ room: Room) { directory.put(room) }
 
   var now: Int64 { Monotonic.milliseconds }
+  var nanoseconds: UInt64 { Monotonic.nanoseconds }
 
   func wait(milliseconds: Int, _ body: @escaping () -> Void) {
     loop.schedule(after: milliseconds, body)

@@ -56,12 +56,9 @@ protocol RelayBackend: AnyObject {
 
   /// `Monotonic.milliseconds`
   var now: Int64 { get }
+  /// `Monotonic.nanoseconds`
+  var nanoseconds: UInt64 { get }
 
   /// Calls `body` once, after so many milliseconds.
   func wait(milliseconds: Int, _ body: @escaping () -> Void)
-}
-
-extension RelayBackend {
-  /// `now`, as limits of rates count it.
-  var nanoseconds: UInt64 { UInt64(clamping: now) &* 1_000_000 }
 }

@@ -16,6 +16,11 @@ package final class RelayLoop {
   let hub: Hub
   let feeds: RoomFeeds
   let metrics: LiveMetrics
+  let work: TurnWork
+  /// What a socket does in one step of `work`: so many actions, or so many rooms that it leaves.
+  var stepSize = 50 {
+    didSet { feeds.roomsLeftPerStep = stepSize }
+  }
   private var drafts: [Draft] = []
   private var periodTimer: Timer?
 
@@ -62,8 +67,9 @@ package final class RelayLoop {
     self.backend = backend
     self.hub = hub
     self.metrics = metrics
+    work = TurnWork(backend)
     feeds = RoomFeeds(
-      loopIndex: index, hub: hub, gate: gate, services: services, backend: backend,
+      loopIndex: index, hub: hub, gate: gate, services: services, backend: backend, work: work,
       metrics: metrics)
   }
 

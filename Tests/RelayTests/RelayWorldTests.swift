@@ -26,6 +26,7 @@ import Web
     }
     // Who is gone is forgotten everywhere.
     for client in world.clients where client.isOpen { client.sink.close(.normal) }
+    for _ in 0..<100 { world.backend.pass(1) }
     let used = world.relay.feeds.rooms.filter { !$0.value.feed.isUnused }
     #expect(used.isEmpty, "seed \(seed): \(used.keys)")
     #expect(world.relay.feeds.listeners.isEmpty, "seed \(seed)")

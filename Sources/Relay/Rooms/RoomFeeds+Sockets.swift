@@ -34,12 +34,19 @@ extension RoomFeeds {
     return true
   }
 
-  /// Forgets the listener everywhere; it was in these rooms.
+  /// Forgets the listener, which has ended and was in these rooms. It leaves some of them at a time, so that
+  /// others have their turn; until then what is said to it is said to nobody.
   func remove(_ listener: any RoomListener, from ids: Set<RoomID>) {
-    let number = listener.connection.number
-    for id in ids { detach(listener, from: id) }
-    forgetReplays(of: number)
-    _ = listeners.remove(number, listener.caller)
+    forgetReplays(of: listener.connection.number)
+    var rest = ArraySlice(ids)
+    work.perform { [self] in
+      for id in rest.prefix(roomsLeftPerStep) { detach(listener, from: id) }
+      rest = rest.dropFirst(roomsLeftPerStep)
+      guard rest.isEmpty else { return true }
+      _ = listeners.remove(listener.connection.number, listener.caller)
+      hub.remove(listener.connection)
+      return false
+    }
   }
 
   /// The listener's claims changed from `old`: rooms that it may not read any more are revoked.

@@ -33,17 +33,22 @@ final class RoomFeeds {
   /// What is to be done when all inputs have run.
   private var whenDone = Queue<() -> Void>()
 
+  let work: TurnWork
+  /// Rooms that a closed socket leaves in one step of `work`.
+  var roomsLeftPerStep = 50
+
   private static let gapMilliseconds = 20
   private static let gapRetryMilliseconds = 1000
   private static let unusedMilliseconds: Int64 = 30_000
 
   init(
     loopIndex: Int, hub: Hub, gate: DeliveryGate, services: RelayServices,
-    backend: any RelayBackend, metrics: LiveMetrics
+    backend: any RelayBackend, work: TurnWork, metrics: LiveMetrics
   ) {
     self.loopIndex = loopIndex
     self.hub = hub
     self.services = services
+    self.work = work
     self.metrics = metrics
     reader = RoomReader(backend, log: services.log)
     intake = EventIntake(gate: gate, rooms: reader.served, accounts: reader.accounts)
@@ -187,8 +192,8 @@ final class RoomFeeds {
   private func served(for input: RoomFeed.Input, _ id: RoomID) -> ServedRoom? {
     switch input {
     case .attach(let number, _, _), .leave(let number, _, _):
-      // It may have gone while the input waited.
-      guard listeners[number] != nil else { return nil }
+      // It may have ended while the input waited.
+      guard listeners[number]?.isEnded == false else { return nil }
       let served = served(id)
       served.unusedSince = nil
       return served

@@ -12,6 +12,9 @@ protocol RoomListener: AnyObject {
   /// Which of a room's two topics it is in.
   var kind: DialectKind { get }
 
+  /// It is closed, and leaves its rooms.
+  var isEnded: Bool { get }
+
   /// What a room's feed decided for this socket, in order.
   func hear(_ news: RoomNews)
   /// An entry that this socket sent is in the log.

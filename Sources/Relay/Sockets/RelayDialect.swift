@@ -355,13 +355,13 @@ struct RelayDialect: SocketDialect {
     return enter(opening.rooms, view)
   }
 
-  /// Subscribes to all rooms and then says so, in one step: nothing comes between.
+  /// Subscribes to all rooms and then says so: what comes of them meanwhile is sent behind that.
   private mutating func enter(_ ids: [RoomID], _ view: some SocketView) -> [SocketAction] {
     let served = ids.filter { view.isServed($0) }
-    guard !served.isEmpty else { return ready([], view) }
+    guard !served.isEmpty else { return [.cork] + ready([], view) }
     state = .entering(left: served.count, heads: [])
     subscribed.formUnion(served)
-    return served.map { .attach($0, .listed) }
+    return [.cork] + served.map { .attach($0, .listed) }
   }
 
   /// One of the rooms has answered, with where its log ends if it is heard now.
@@ -387,7 +387,7 @@ struct RelayDialect: SocketDialect {
       invitations = []
     }
     // What came while it was prepared, and what it had no place for.
-    return [.send(.relay(ready))] + follow(becameReadable.sorted()) + invitations
+    return [.uncork(.relay(ready))] + follow(becameReadable.sorted()) + invitations
   }
 
   // MARK: What the caller may do

@@ -20,6 +20,8 @@ final class RelaySocket<Dialect: SocketDialect>: WebSocketHandler {
   private var isCheckingToken = false
   /// Whether frames that waited are being served now, or will be before the turn ends.
   private var isServing = false
+  /// What a frame that names very many rooms still brings.
+  private var unfinished = ArraySlice<SocketAction>()
   /// Whether it counts among its user's connections.
   private var isCounted = false
   private(set) var isEnded = false
@@ -88,11 +90,11 @@ final class RelaySocket<Dialect: SocketDialect>: WebSocketHandler {
 
   func closed() {
     isEnded = true
+    unfinished = []
     intake.removeAll()
     if isCounted, let caller { services.closeConnection(of: caller.userID) }
     isCounted = false
     feeds.remove(self, from: dialect.rooms)
-    relay.hub.remove(connection)
   }
 
   func tick(now: Int64) {
@@ -133,7 +135,7 @@ final class RelaySocket<Dialect: SocketDialect>: WebSocketHandler {
 
   /// Whether the next frame may be served now.
   private var isFree: Bool {
-    !isCheckingToken && !dialect.isBusy && !isEnded && feeds.mayServe
+    !isCheckingToken && !dialect.isBusy && unfinished.isEmpty && !isEnded && feeds.mayServe
   }
 
   private func parse(_ text: UnsafeRawBufferPointer) -> JSONObject? {
@@ -184,12 +186,39 @@ final class RelaySocket<Dialect: SocketDialect>: WebSocketHandler {
   /// Tells the dialect, and does what it decides.
   func handle(_ input: SocketInput) {
     guard !isEnded else { return }
-    for action in dialect.handle(input, self) {
+    let actions = dialect.handle(input, self)
+    if input.mayTakeTurns, actions.count > relay.stepSize {
+      unfinished = actions[...]
+      // Weak: it may be closed and gone before its turn comes.
+      relay.work.perform { [weak self] in self?.goOn() ?? false }
+    } else {
+      carryOut(actions)
+      serveWaitingWhenFree()
+    }
+  }
+
+  /// Carries out the next of many actions; returns whether there are more.
+  private func goOn() -> Bool {
+    let next = unfinished.prefix(relay.stepSize)
+    unfinished = unfinished.dropFirst(next.count)
+    carryOut(next)
+    if isEnded || unfinished.isEmpty {
+      unfinished = []
+      serveWaitingWhenFree()
+    }
+    return !unfinished.isEmpty
+  }
+
+  private func carryOut(_ actions: some Collection<SocketAction>) {
+    for action in actions {
       // An action may close the socket.
       guard !isEnded else { return }
       carryOut(action)
     }
-    // What waited for this may go on, once all that is being carried out now is done.
+  }
+
+  /// What waited for this may go on, once all that is being carried out now is done.
+  private func serveWaitingWhenFree() {
     guard intake.hasWaiting, !isServing, isFree else { return }
     feeds.whenIdle { [weak self] in self?.serveWaiting() }
   }
@@ -202,6 +231,8 @@ final class RelaySocket<Dialect: SocketDialect>: WebSocketHandler {
       feeds.answer(feeds.frames.frame(frame), to: self, after: room)
     case .replay(let entry): feeds.replay(entry, to: self)
     case .sendHeads(let heads): feeds.sendHeads(heads, to: self)
+    case .cork: relay.hub.cork(connection)
+    case .uncork(let frame): relay.hub.uncork(connection, first: feeds.frames.frame(frame))
     case .close(let code): relay.hub.close(connection, code)
     case .authenticate(let token): authenticate(token)
     case .list: list()

@@ -95,6 +95,15 @@ enum SocketInput {
   case expiring(inSeconds: Int64)
   /// `tickDue` has come.
   case tick
+
+  /// Whether what it brings may be carried out in several turns: frames wait until it is done, and what is
+  /// told of rooms meanwhile does not. That one socket names thousands of rooms takes nobody else's turn.
+  var mayTakeTurns: Bool {
+    switch self {
+    case .frame, .loaded: true
+    default: false
+    }
+  }
 }
 
 /// What a room's feed decided for one socket; `RoomFeed.Output` says what each means.
@@ -123,6 +132,10 @@ enum SocketAction {
   case replay(Entry)
   /// Where rooms' logs end now, after what their topics have for the socket so far.
   case sendHeads([RoomHead])
+  /// What is sent from here on waits for `uncork`.
+  case cork
+  /// This frame goes first, then what waited.
+  case uncork(SocketFrame)
   /// After everything that was sent.
   case close(CloseCode)
   /// Check the token, then give one of the three inputs of tokens. Frames wait until then.

@@ -26,6 +26,7 @@ final class WorldBackend: RelayBackend {
   /// Who a token belongs to.
   var tokens: [String: Caller] = [:]
   var now: Int64 = 1_000
+  var nanoseconds: UInt64 { UInt64(now) * 1_000_000 }
 
   init(_ database: WorldDatabase, pick: @escaping (Int) -> Int) {
     self.database = database
