@@ -45,7 +45,7 @@ package final class Loop: SerialExecutor, TaskExecutor, @unchecked Sendable {
   private var queueHead = 0
   private var arrived: [Job] = []
   /// Work that goes on in the next turn, behind sockets that are ready.
-  private var continuing: [CheckedContinuation<Void, Never>] = []
+  private var continuing: [() -> Void] = []
   private var turnEndHooks: [() -> Void] = []
   private var isIdleActive = false
   private var isStopping = false
@@ -138,9 +138,9 @@ package final class Loop: SerialExecutor, TaskExecutor, @unchecked Sendable {
   /// After sockets had their turn.
   private func goOnWithWork() {
     guard !continuing.isEmpty else { return }
-    let continuations = continuing
+    let bodies = continuing
     continuing = []
-    for continuation in continuations { continuation.resume() }
+    for body in bodies { body() }
   }
 
   private func runJobs() {
@@ -225,10 +225,16 @@ package final class Loop: SerialExecutor, TaskExecutor, @unchecked Sendable {
     neverWaits = true
   }
 
+  /// Calls `body` in the next turn, behind sockets that are ready: for who has a lot to do. On the loop
+  /// only. (Timers and jobs that begin each other run in one turn.)
+  package func onNextTurn(_ body: @escaping () -> Void) {
+    preconditionOnLoop()
+    continuing.append(body)
+  }
+
   /// Lets sockets and other work have a turn: for a task on this loop that has a lot to do.
   package func nextTurn() async {
-    preconditionOnLoop()
-    await withCheckedContinuation { continuing.append($0) }
+    await withCheckedContinuation { continuation in onNextTurn { continuation.resume() } }
   }
 
   // MARK: Executors

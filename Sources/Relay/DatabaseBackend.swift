@@ -100,6 +100,8 @@ final class DatabaseBackend: RelayBackend {
   var now: Int64 { Monotonic.milliseconds }
   var nanoseconds: UInt64 { Monotonic.nanoseconds }
 
+  func nextTurn(_ body: @escaping () -> Void) { loop.onNextTurn(body) }
+
   func wait(milliseconds: Int, _ body: @escaping () -> Void) {
     loop.schedule(after: milliseconds, body)
   }

@@ -59,6 +59,9 @@ protocol RelayBackend: AnyObject {
   /// `Monotonic.nanoseconds`
   var nanoseconds: UInt64 { get }
 
+  /// Calls `body` in the loop's next turn, behind sockets that are ready.
+  func nextTurn(_ body: @escaping () -> Void)
+
   /// Calls `body` once, after so many milliseconds.
   func wait(milliseconds: Int, _ body: @escaping () -> Void)
 }

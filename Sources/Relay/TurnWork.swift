@@ -27,7 +27,7 @@ final class TurnWork {
     guard !isScheduled, !waiting.isEmpty else { return }
     isScheduled = true
     // Unowned: it lives as long as its loop.
-    backend.wait(milliseconds: 0) { [unowned self] in
+    backend.nextTurn { [unowned self] in
       isScheduled = false
       run()
     }

@@ -337,7 +337,7 @@ final class RoomFeeds {
     }
     guard let room = room(replay.room) else {
       // The room is gone meanwhile.
-      reader.backend.wait(milliseconds: 0) { then(nil) }
+      reader.backend.nextTurn { then(nil) }
       return
     }
     reader.readEntries(of: room, after: piece.after, through: piece.through, then)

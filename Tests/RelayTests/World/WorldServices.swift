@@ -165,6 +165,8 @@ final class WorldBackend: RelayBackend {
     memory[room.id] = room
   }
 
+  func nextTurn(_ body: @escaping () -> Void) { wait(milliseconds: 0, body) }
+
   func wait(milliseconds: Int, _ body: @escaping () -> Void) {
     timers.append((now + Int64(milliseconds), body))
   }
