@@ -1,40 +1,42 @@
 internal import Access
 internal import Basics
 package import EventLoop
+package import Live
 package import Web
 
 /// The two sockets: `/v1/relay` (relay v1) and `/v1/chat` (the nano protocol; `/chat` is the same).
 package struct RelayRoutes: Sendable {
   private let loops: [LoopBound<RelayLoop>]
-  private let hasRoom: @Sendable () -> Bool
+  private let admission: SocketAdmission
   private let counter: ConnectionCounter?
 
-  /// `loops` by loop index; `hasRoom` tells whether the server can hold another socket.
+  /// `loops` by loop index.
   package init(
     loops: [LoopBound<RelayLoop>], counter: ConnectionCounter?,
-    hasRoom: @escaping @Sendable () -> Bool
+    admission: SocketAdmission
   ) {
     self.loops = loops
     self.counter = counter
-    self.hasRoom = hasRoom
+    self.admission = admission
   }
 
   package func add(to router: inout Router) {
     router.webSocket("/v1/relay", policy: .caller) { request in
       let follows = request.query["subscribe"] != "none"
       let caller = request.caller
-      return try upgrade(request.request, Authentication.chosenSubprotocol(request.request)) {
-        socket, relay in
+      let subprotocol = Authentication.chosenSubprotocol(request.request)
+      return try upgrade(request.request, subprotocol, .member) { socket, relay, place in
         RelaySocket(
-          socket: socket, relay: relay, caller: caller,
+          socket: socket, relay: relay, caller: caller, place: place,
           dialect: relay.services.relayDialect(followsAllRooms: follows))
       }
     }
     for path in ["/v1/chat", "/chat"] {
       router.webSocket(path, policy: .anyone) { request in
-        try upgrade(request, nil) { socket, relay in
+        try upgrade(request, nil, .anyone) { socket, relay, place in
           RelaySocket(
-            socket: socket, relay: relay, caller: nil, dialect: relay.services.nanoDialect())
+            socket: socket, relay: relay, caller: nil, place: place,
+            dialect: relay.services.nanoDialect())
         }
       }
     }
@@ -42,14 +44,17 @@ package struct RelayRoutes: Sendable {
 
   /// Throws `too_many_connections` where the server or the address has its share already.
   private func upgrade(
-    _ request: Request, _ subprotocol: String?,
-    _ make: @escaping @Sendable (WebSocket, RelayLoop) -> any WebSocketHandler
+    _ request: Request, _ subprotocol: String?, _ audience: SocketAdmission.Audience,
+    _ make: @escaping @Sendable (WebSocket, RelayLoop, SocketAdmission.Place) ->
+      any WebSocketHandler
   ) throws -> WebSocketUpgrade {
-    guard hasRoom(), request.loop.index < loops.count else { throw AppError(.tooManyConnections) }
-    let place = try counter?.take(request.address)
+    guard request.loop.index < loops.count, let place = admission.take(audience) else {
+      throw AppError(.tooManyConnections)
+    }
+    let counted = try counter?.take(request.address)
     let loop = loops[request.loop.index]
-    return WebSocketUpgrade(subprotocol: subprotocol, address: request.address, place: place) {
-      make($0, loop.value)
+    return WebSocketUpgrade(subprotocol: subprotocol, address: request.address, place: counted) {
+      make($0, loop.value, place)
     }
   }
 

@@ -111,7 +111,7 @@ package final class MartletServer: Sendable {
     let router = Self.router(
       settings: settings, health: health, database: database, accounts: accounts, rooms: rooms,
       history: history, relayLoops: relayLoops, audit: Audit(log),
-      hasRoomForWebSocket: { web.hasRoomForWebSocket })
+      admission: SocketAdmission(capacity: web.maximumWebSockets))
 
     let address = try await web.start { [self] address in
       Application(router: router, middleware: middleware(credentials, address))
@@ -159,7 +159,7 @@ package final class MartletServer: Sendable {
   private static func router(
     settings: Settings, health: Health, database: any SQLDatabase, accounts: AccountService,
     rooms: Rooms, history: MessageHistory, relayLoops: [LoopBound<RelayLoop>], audit: Audit,
-    hasRoomForWebSocket: @escaping @Sendable () -> Bool
+    admission: SocketAdmission
   ) -> Router {
     var router = Router()
     OperationsRoutes(health: health, database: database).add(to: &router)
@@ -174,7 +174,7 @@ package final class MartletServer: Sendable {
       loops: relayLoops,
       counter: settings.rateLimits
         ? ConnectionCounter(maximumPerAddress: settings.connectionsPerAddress) : nil,
-      hasRoom: hasRoomForWebSocket
+      admission: admission
     ).add(to: &router)
     return router
   }
@@ -200,7 +200,7 @@ package final class MartletServer: Sendable {
       history: MessageHistory(
         database: database, unknown: UnknownEntries(log: .none, metrics: Metrics())),
       relayLoops: [], audit: Audit(.none),
-      hasRoomForWebSocket: { false }
+      admission: SocketAdmission(capacity: 1)
     ).routes
   }
 

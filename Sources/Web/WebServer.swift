@@ -8,7 +8,6 @@ package final class WebServer: Sendable {
   private let settings: Settings
   private let log: Log
   private let maximumConnections: Int
-  private let maximumWebSockets: Int
   private let connections: Gauge
   private let webSockets: Gauge
   private let queuedBytes: Gauge
@@ -144,8 +143,8 @@ package final class WebServer: Sendable {
     ).add()
   }
 
-  /// Whether another WebSocket fits the open-file limit.
-  package var hasRoomForWebSocket: Bool { webSockets.current < maximumWebSockets }
+  /// How many WebSockets fit the limit of open files.
+  package let maximumWebSockets: Int
 
   func refused(_ error: AppError, requestID: String, peer: IPAddress) {
     refusals.add()

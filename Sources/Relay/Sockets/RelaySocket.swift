@@ -22,13 +22,19 @@ final class RelaySocket<Dialect: SocketDialect>: WebSocketHandler {
   private var isServing = false
   /// What a frame that names very many rooms still brings.
   private var unfinished = ArraySlice<SocketAction>()
+  /// Held as long as this.
+  private let place: SocketAdmission.Place?
   /// Whether it counts among its user's connections.
   private var isCounted = false
   private(set) var isEnded = false
 
   /// `caller` is nil where the client shows its token later.
-  init(socket: any FrameSink, relay: RelayLoop, caller: Caller?, dialect: Dialect) {
+  init(
+    socket: any FrameSink, relay: RelayLoop, caller: Caller?, place: SocketAdmission.Place? = nil,
+    dialect: Dialect
+  ) {
     self.relay = relay
+    self.place = place
     self.dialect = dialect
     connection = relay.hub.makeConnection(socket)
     let settings = relay.services.settings
@@ -58,6 +64,7 @@ final class RelaySocket<Dialect: SocketDialect>: WebSocketHandler {
       relay.hub.close(connection, .tooManyConnections)
       return false
     }
+    place?.becomeMember()
     return feeds.add(self)
   }
 
