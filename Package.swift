@@ -69,7 +69,8 @@ let package = Package(
       swiftSettings: settings),
 
     .target(
-      name: "TestSupport", dependencies: ["Access", "Basics", "Database", "EventLoop", "Live", "Web"],
+      name: "TestSupport",
+      dependencies: ["Access", "Basics", "Database", "EventLoop", "Live", "Web"],
       path: "Tests/TestSupport", swiftSettings: settings),
     testTarget("BasicsTests", ["Basics", "TestSupport"]),
     testTarget(

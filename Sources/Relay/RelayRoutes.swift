@@ -45,7 +45,8 @@ package struct RelayRoutes: Sendable {
   /// Throws `too_many_connections` where the server or the address has its share already.
   private func upgrade(
     _ request: Request, _ subprotocol: String?, _ audience: SocketAdmission.Audience,
-    _ make: @escaping @Sendable (WebSocket, RelayLoop, SocketAdmission.Place) ->
+    _ make:
+      @escaping @Sendable (WebSocket, RelayLoop, SocketAdmission.Place) ->
       any WebSocketHandler
   ) throws -> WebSocketUpgrade {
     guard request.loop.index < loops.count, let place = admission.take(audience) else {
