@@ -1,18 +1,18 @@
 internal import Synchronization
 
-/// Who may have one of the server's WebSockets: those whom it knows go before those whom it does not. When
-/// the public comes in crowds, as it does when something is broken, the people who repair it still get in.
+/// Who may have one of the server's WebSockets. When the public comes in crowds to look at a page, as it does
+/// when something is broken, the people who repair it still get in.
 package final class SocketAdmission: Sendable {
   /// Who a socket is for.
   package enum Audience: Int, Sendable, CaseIterable {
-    /// Someone who has shown who they are.
+    /// Someone who has shown who they are, or is about to.
     case member
-    /// Anybody: readers of public pages, and who has yet to show a token.
-    case anyone
+    /// A reader of public pages.
+    case viewer
   }
 
   private let capacity: Int
-  private let forAnyone: Int
+  private let forViewers: Int
   private let counts = Mutex<[Int]>(Array(repeating: 0, count: Audience.allCases.count))
 
   /// One in so many sockets is kept for members.
@@ -21,14 +21,14 @@ package final class SocketAdmission: Sendable {
   /// - Parameter capacity: how many sockets the server can hold, at least 1.
   package init(capacity: Int) {
     self.capacity = capacity
-    forAnyone = capacity - capacity / Self.memberShare
+    forViewers = capacity - capacity / Self.memberShare
   }
 
   /// A place for one socket; nil where there is none left for this audience.
   package func take(_ audience: Audience) -> Place? {
     let isFree = counts.withLock { counts in
       guard counts.reduce(0, +) < capacity,
-        audience == .member || counts[Audience.anyone.rawValue] < forAnyone
+        audience == .member || counts[Audience.viewer.rawValue] < forViewers
       else { return false }
       counts[audience.rawValue] += 1
       return true
@@ -38,31 +38,20 @@ package final class SocketAdmission: Sendable {
 
   package func count(of audience: Audience) -> Int { counts.withLock { $0[audience.rawValue] } }
 
-  private func move(from old: Audience, to new: Audience?) {
-    counts.withLock { counts in
-      counts[old.rawValue] -= 1
-      if let new { counts[new.rawValue] += 1 }
-    }
+  private func giveBack(_ audience: Audience) {
+    counts.withLock { $0[audience.rawValue] -= 1 }
   }
 
   /// One socket's place, held as long as the socket.
   package final class Place: Sendable {
     private let admission: SocketAdmission
-    private let audience: Mutex<Audience>
+    private let audience: Audience
 
     fileprivate init(_ audience: Audience, in admission: SocketAdmission) {
       self.admission = admission
-      self.audience = Mutex(audience)
+      self.audience = audience
     }
 
-    /// The socket has shown who it is for.
-    package func becomeMember() {
-      audience.withLock { audience in
-        admission.move(from: audience, to: .member)
-        audience = .member
-      }
-    }
-
-    deinit { admission.move(from: audience.withLock { $0 }, to: nil) }
+    deinit { admission.giveBack(audience) }
   }
 }

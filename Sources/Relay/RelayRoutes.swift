@@ -25,7 +25,7 @@ package struct RelayRoutes: Sendable {
       let follows = request.query["subscribe"] != "none"
       let caller = request.caller
       let subprotocol = Authentication.chosenSubprotocol(request.request)
-      return try upgrade(request.request, subprotocol, .member) { socket, relay, place in
+      return try upgrade(request.request, subprotocol) { socket, relay, place in
         RelaySocket(
           socket: socket, relay: relay, caller: caller, place: place,
           dialect: relay.services.relayDialect(followsAllRooms: follows))
@@ -33,7 +33,7 @@ package struct RelayRoutes: Sendable {
     }
     for path in ["/v1/chat", "/chat"] {
       router.webSocket(path, policy: .anyone) { request in
-        try upgrade(request, nil, .anyone) { socket, relay, place in
+        try upgrade(request, nil) { socket, relay, place in
           RelaySocket(
             socket: socket, relay: relay, caller: nil, place: place,
             dialect: relay.services.nanoDialect())
@@ -44,12 +44,12 @@ package struct RelayRoutes: Sendable {
 
   /// Throws `too_many_connections` where the server or the address has its share already.
   private func upgrade(
-    _ request: Request, _ subprotocol: String?, _ audience: SocketAdmission.Audience,
+    _ request: Request, _ subprotocol: String?,
     _ make:
       @escaping @Sendable (WebSocket, RelayLoop, SocketAdmission.Place) ->
       any WebSocketHandler
   ) throws -> WebSocketUpgrade {
-    guard request.loop.index < loops.count, let place = admission.take(audience) else {
+    guard request.loop.index < loops.count, let place = admission.take(.member) else {
       throw AppError(.tooManyConnections)
     }
     let counted = try counter?.take(request.address)

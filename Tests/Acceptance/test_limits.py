@@ -7,7 +7,7 @@ import uuid
 import pytest
 from websockets.exceptions import InvalidStatus
 
-from martlet import Server, token
+from martlet import token
 
 
 def test_a_connection_gets_its_burst_and_then_fifty_a_second(fresh):
@@ -219,23 +219,3 @@ def test_addresses_behind_a_trusted_proxy_only(fresh):
     with untrusting.http() as http:
         codes = [http.get("/healthz", headers={"x-forwarded-for": f"198.51.100.{n}"}).status_code for n in range(6)]
         assert codes == [200] * 5 + [429]
-
-
-def test_a_crowd_of_strangers_leaves_sockets_to_people(tmp_path):
-    """A quarter of what fits the limit of open files is for those who have shown who they are."""
-    server = Server(tmp_path / "data", MARTLET_LOOPS=1)
-    # 512 descriptors are kept for the rest of the process: 88 WebSockets fit.
-    server.prefix = ["prlimit", "--nofile=600:600"]
-    with server:
-        crowd = [server.chat() for _ in range(66)]
-        with pytest.raises(InvalidStatus) as refused:
-            server.chat()
-        assert refused.value.response.status_code == 503
-        ada = server.person()
-        people = [ada.relay("?subscribe=none") for _ in range(20)]
-        # Who says who they are makes room for another stranger.
-        crowd[0].send(type="token", content=ada.token)
-        assert crowd[0].receive() == {"type": "status", "data": "READY"}
-        crowd.append(server.chat())
-        for socket in crowd + people:
-            socket.close()

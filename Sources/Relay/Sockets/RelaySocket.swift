@@ -64,7 +64,6 @@ final class RelaySocket<Dialect: SocketDialect>: WebSocketHandler {
       relay.hub.close(connection, .tooManyConnections)
       return false
     }
-    place?.becomeMember()
     return feeds.add(self)
   }
 

@@ -1,0 +1,214 @@
+internal import Access
+internal import Basics
+
+/// Events as bytes, between nodes of several releases.
+///
+/// Each event is a kind and its bytes, counted. A node skips kinds that it does not know: what they would
+/// have told is in the database. An entry's envelope is the same for every release; a body of a kind that a node
+/// does not know becomes `unknown`, so that the seq moves on there as well. Kinds and their bytes never change
+/// their meaning; what is added to an event stands behind what was there.
+package enum EventCoding {
+  fileprivate enum Kind: UInt8 {
+    case entry = 1
+    case sessionEnded, affiliationsChanged, roomChanged, invited, roomDeleted
+  }
+
+  fileprivate enum BodyKind: UInt8 {
+    case message = 1
+    case edit, deletion, reaction, event, erased
+  }
+
+  // MARK: Writing
+
+  /// Those of the events that are shared with other nodes, in their order.
+  package static func encode(_ events: [Event]) -> [UInt8] {
+    var writer = WireWriter()
+    for event in events {
+      switch event {
+      case .entry(let entry, _): writer.event(.entry) { $0.entry(entry) }
+      case .access(let change): encode(change, &writer)
+      // These stay on their node.
+      case .receipt, .compared, .epochChanged: break
+      }
+    }
+    return writer.bytes
+  }
+
+  private static func encode(_ change: AccessChange, _ writer: inout WireWriter) {
+    switch change {
+    case .sessionEnded(let id): writer.event(.sessionEnded) { $0.uuid(id.uuid) }
+    case .affiliationsChanged(let user, let version):
+      writer.event(.affiliationsChanged) {
+        $0.uuid(user.uuid)
+        $0.integer(version)
+      }
+    case .roomChanged(let room, let version):
+      writer.event(.roomChanged) {
+        $0.integer(room.value)
+        $0.integer(version)
+      }
+    case .invited(let room, let subject, let version):
+      writer.event(.invited) {
+        $0.integer(room.value)
+        $0.uuid(subject)
+        $0.integer(version)
+      }
+    case .roomDeleted(let room, let version):
+      writer.event(.roomDeleted) {
+        $0.integer(room.value)
+        $0.integer(version)
+      }
+    }
+  }
+
+  // MARK: Reading
+
+  /// The events, without those of kinds that this node does not know; nil where the bytes are no events.
+  package static func decode(_ bytes: ArraySlice<UInt8>) -> [Event]? {
+    var reader = WireReader(bytes)
+    var events: [Event] = []
+    while !reader.isAtEnd {
+      guard let code = reader.byte(), let content = reader.counted() else { return nil }
+      guard let kind = Kind(rawValue: code) else { continue }
+      var inner = WireReader(content)
+      guard let event = decode(kind, &inner) else { return nil }
+      events.append(event)
+    }
+    return events
+  }
+
+  private static func decode(_ kind: Kind, _ reader: inout WireReader) -> Event? {
+    switch kind {
+    case .entry: return reader.entry().map { .entry($0, origin: nil) }
+    case .sessionEnded:
+      return reader.uuid().map { .access(.sessionEnded(SessionID($0))) }
+    case .affiliationsChanged:
+      guard let user = reader.uuid(), let version = reader.integer(Int64.self) else { return nil }
+      return .access(.affiliationsChanged(UserID(user), version: version))
+    case .roomChanged:
+      guard let room = reader.room(), let version = reader.integer(Int64.self) else { return nil }
+      return .access(.roomChanged(room, version: version))
+    case .invited:
+      guard let room = reader.room(), let subject = reader.uuid(),
+        let version = reader.integer(Int64.self)
+      else { return nil }
+      return .access(.invited(room, subject: subject, version: version))
+    case .roomDeleted:
+      guard let room = reader.room(), let version = reader.integer(Int64.self) else { return nil }
+      return .access(.roomDeleted(room, version: version))
+    }
+  }
+}
+
+extension WireWriter {
+  fileprivate mutating func event(_ kind: EventCoding.Kind, _ body: (inout Self) -> Void) {
+    byte(kind.rawValue)
+    counted(body)
+  }
+
+  fileprivate mutating func entry(_ entry: Entry) {
+    integer(entry.roomID.value)
+    integer(entry.seq)
+    uuid(entry.id.uuid)
+    optional(entry.from) { $0.uuid($1.uuid) }
+    text(entry.channelID)
+    integer(entry.ts.milliseconds)
+    optional(entry.clientID) { $0.text($1) }
+    integer(entry.ordinal)
+    body(entry.body)
+  }
+
+  private mutating func body(_ body: EntryBody) {
+    switch body {
+    case .message(let content):
+      self.body(.message) {
+        $0.text(content.type.rawValue)
+        $0.text(content.data)
+      }
+    case .edit(let of, let data):
+      self.body(.edit) {
+        $0.integer(of)
+        $0.optional(data) { $0.text($1) }
+      }
+    case .deletion(let of): self.body(.deletion) { $0.integer(of) }
+    case .reaction(let to, let emoji, let isRemoved):
+      self.body(.reaction) {
+        $0.integer(to)
+        $0.text(emoji)
+        $0.byte(isRemoved ? 1 : 0)
+      }
+    case .event(let event):
+      self.body(.event) {
+        $0.text(event.kind.rawValue)
+        $0.optional(event.subject) { $0.uuid($1.uuid) }
+        $0.optional(event.name) { $0.text($1) }
+      }
+    case .erased(let type): self.body(.erased) { $0.text(type.rawValue) }
+    case .unknown(let code):
+      // No kind of ours has this byte; what this node does not know it hands on as such.
+      byte(0)
+      counted { $0.integer(code) }
+    }
+  }
+
+  private mutating func body(_ kind: EventCoding.BodyKind, _ content: (inout Self) -> Void) {
+    byte(kind.rawValue)
+    counted(content)
+  }
+}
+
+extension WireReader {
+  fileprivate mutating func room() -> RoomID? {
+    guard let value = integer(Int64.self), value > 0 else { return nil }
+    return RoomID(value)
+  }
+
+  fileprivate mutating func entry() -> Entry? {
+    guard let room = room(), let seq = integer(Int64.self), seq > 0, let id = uuid(),
+      let from = optional({ $0.uuid() }), let channelID = text(),
+      let ts = integer(Int64.self), let clientID = optional({ $0.text() }),
+      let ordinal = integer(Int64.self), let kind = byte(), let content = counted()
+    else { return nil }
+    var inner = WireReader(content)
+    guard let body = Self.body(kind, &inner) else { return nil }
+    return Entry(
+      roomID: room, seq: seq, id: MessageID(id), from: from.map { UserID($0) },
+      channelID: channelID, ts: Timestamp(milliseconds: ts), clientID: clientID,
+      ordinal: ordinal, body: body)
+  }
+
+  /// Nil where the bytes of a known kind are not what it has; `unknown` for all that is a newer node's.
+  private static func body(_ code: UInt8, _ reader: inout WireReader) -> EntryBody? {
+    let unknown = EntryBody.unknown(code: Int64(code))
+    guard let kind = EventCoding.BodyKind(rawValue: code) else {
+      return code == 0 ? reader.integer(Int64.self).map { .unknown(code: $0) } : unknown
+    }
+    switch kind {
+    case .message:
+      guard let type = reader.text(), let data = reader.text() else { return nil }
+      return MessageType(rawValue: type).map { .message(MessageContent(type: $0, data: data)) }
+        ?? unknown
+    case .edit:
+      guard let of = reader.integer(Int64.self), let data = reader.optional({ $0.text() }) else {
+        return nil
+      }
+      return .edit(of: of, data: data)
+    case .deletion: return reader.integer(Int64.self).map { .deletion(of: $0) }
+    case .reaction:
+      guard let to = reader.integer(Int64.self), let emoji = reader.text(),
+        let isRemoved = reader.byte()
+      else { return nil }
+      return .reaction(to: to, emoji: emoji, isRemoved: isRemoved == 1)
+    case .event:
+      guard let kind = reader.text(), let subject = reader.optional({ $0.uuid() }),
+        let name = reader.optional({ $0.text() })
+      else { return nil }
+      return RoomEvent.Kind(rawValue: kind).map {
+        .event(RoomEvent($0, subject: subject.map { UserID($0) }, name: name))
+      } ?? unknown
+    case .erased:
+      guard let type = reader.text() else { return nil }
+      return MessageType(rawValue: type).map { .erased($0) } ?? unknown
+    }
+  }
+}

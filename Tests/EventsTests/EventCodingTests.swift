@@ -1,0 +1,106 @@
+import Access
+import Basics
+import TestSupport
+import Testing
+
+@testable import Events
+
+@Suite struct EventCodingTests {
+  private static let bodies: [EntryBody] = [
+    .message(MessageContent(type: .text, data: "hello \u{1F426} \u{0}")),
+    .message(MessageContent(type: .file, data: "")),
+    .edit(of: 3, data: "new"), .edit(of: 3, data: nil), .deletion(of: .max),
+    .reaction(to: 1, emoji: "\u{1F44D}", isRemoved: true),
+    .event(RoomEvent(.renamed, subject: nil, name: "name")),
+    .event(RoomEvent(.joined, subject: UserID(UUID(high: 1, low: 2)))), .erased(.image),
+    .unknown(code: 77),
+  ]
+
+  private static func entry(
+    _ body: EntryBody, from: UserID? = .make(), clientID: String? = nil
+  ) -> Entry {
+    Entry(
+      roomID: RoomID(7), seq: 9, id: .make(), from: from, channelID: "7", ts: .now,
+      clientID: clientID, ordinal: 4, body: body)
+  }
+
+  private static let changes: [AccessChange] = [
+    .sessionEnded(SessionID(UUID(high: 3, low: 4))),
+    .affiliationsChanged(UserID(UUID(high: 5, low: 6)), version: 12),
+    .roomChanged(RoomID(8), version: .max),
+    .invited(RoomID(8), subject: UUID(high: 7, low: 8), version: 3),
+    .roomDeleted(RoomID(.max), version: 1),
+  ]
+
+  private func same(_ left: Entry, _ right: Entry) -> Bool {
+    left.roomID == right.roomID && left.seq == right.seq && left.id == right.id
+      && left.from == right.from && left.channelID == right.channelID && left.ts == right.ts
+      && left.clientID == right.clientID && left.ordinal == right.ordinal
+      && left.body == right.body
+  }
+
+  @Test func `what is written is read, in its order`() throws {
+    let entries =
+      Self.bodies.map { Self.entry($0) }
+      + [Self.entry(Self.bodies[0], from: nil), Self.entry(Self.bodies[0], clientID: "c")]
+    let events: [Event] =
+      entries.map { .entry($0, origin: Origin(node: NodeID(1), loop: 2, socket: 3)) }
+      + Self.changes.map { .access($0) }
+      // These stay on their node.
+      + [.compared(at: 1), .epochChanged("e")]
+    let read = try #require(EventCoding.decode(EventCoding.encode(events)[...]))
+    #expect(read.count == entries.count + Self.changes.count)
+    for (event, entry) in zip(read, entries) {
+      guard case .entry(let found, nil) = event else {
+        Issue.record("\(event)")
+        return
+      }
+      #expect(same(found, entry))
+    }
+    for (event, change) in zip(read.dropFirst(entries.count), Self.changes) {
+      guard case .access(let found) = event else {
+        Issue.record("\(event)")
+        return
+      }
+      #expect(found == change)
+    }
+  }
+
+  @Test func `kinds of a newer node are skipped, its bodies move the seq on`() throws {
+    let known = EventCoding.encode([.access(Self.changes[0])])
+    let newer: [UInt8] = [200, 0, 0, 0, 3, 1, 2, 3]
+    let read = try #require(EventCoding.decode((newer + known + newer)[...]))
+    #expect(read.count == 1)
+    // A body's kind stands behind the envelope: here of a deletion, whose content is eight bytes.
+    var bytes = EventCoding.encode([.entry(Self.entry(.deletion(of: 5)), origin: nil)])
+    let position = bytes.count - 8 - 4 - 1
+    #expect(bytes[position] == 3)
+    bytes[position] = 99
+    guard case .entry(let entry, _)? = EventCoding.decode(bytes[...])?.first else {
+      Issue.record("not read")
+      return
+    }
+    #expect(entry.seq == 9)
+    #expect(entry.body == .unknown(code: 99))
+  }
+
+  @Test(arguments: 1...20)
+  func `what is cut or changed on the way is refused or read, and traps nobody`(seed: UInt64) {
+    var random = SeededRandom(seed: seed)
+    let events: [Event] =
+      Self.bodies.map { .entry(Self.entry($0, clientID: "c"), origin: nil) }
+      + Self.changes.map { .access($0) }
+    let whole = EventCoding.encode(events)
+    for end in 0..<whole.count { _ = EventCoding.decode(whole[..<end]) }
+    var refused = 0
+    for _ in 0..<2000 {
+      var bytes = whole
+      for _ in 0..<Int.random(in: 1...4, using: &random) {
+        bytes[Int.random(in: 0..<bytes.count, using: &random)] = .random(
+          in: 0...255, using: &random)
+      }
+      if EventCoding.decode(bytes[...]) == nil { refused += 1 }
+    }
+    #expect(refused > 0)
+  }
+}
