@@ -75,7 +75,7 @@ let package = Package(
     testTarget("BasicsTests", ["Basics", "TestSupport"]),
     testTarget(
       "AccountsTests", ["Access", "Accounts", "Basics", "Database", "Events", "TestSupport"]),
-    testTarget("EventsTests", ["Access", "Basics", "Events"]),
+    testTarget("EventsTests", ["Access", "Basics", "Events", "TestSupport"]),
     testTarget("EventLoopTests", ["Basics", "EventLoop"]),
     testTarget("CryptoTests", ["Basics", "Crypto"]),
     testTarget("WebTests", ["Access", "Basics", "TestSupport", "Web"]),
