@@ -37,6 +37,15 @@ package enum Monotonic {
   package static var milliseconds: Int64 { Int64(nanoseconds / 1_000_000) }
 }
 
+/// How long the calling thread has had a processor.
+package enum ThreadClock {
+  package static var nanoseconds: UInt64 {
+    var time = timespec()
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time)
+    return UInt64(time.tv_sec) * 1_000_000_000 + UInt64(time.tv_nsec)
+  }
+}
+
 /// The clock that never goes back and also counts the time that the machine was suspended: for how old
 /// something is that others may have changed meanwhile.
 package enum UptimeClock {

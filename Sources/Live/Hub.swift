@@ -14,6 +14,7 @@ package final class Hub {
   private let sendQueueBytes: Int
   private let gate: DeliveryGate
   private let clock: () -> UInt64
+  private let threadClock: () -> UInt64
   private let wake: (_ milliseconds: Int) -> Void
 
   private var connections: [UInt32: Connection] = [:]
@@ -30,8 +31,14 @@ package final class Hub {
   /// How long a topic waits at most for more that is on its way, so that one `send` carries all of it:
   /// longer than a commit takes on a busy machine.
   static let gatherNanoseconds: UInt64 = 10_000_000
-  /// What one turn may spend on writing to subscribers. The rest has its turn after sockets that are ready.
+  /// What one turn may spend on writing to a large audience, of the thread's time: not while others have the
+  /// processor, or a busy machine would cut every flush. The rest has its turn after sockets that are ready.
   static let flushNanoseconds: UInt64 = 3_000_000
+  /// So many are written in one turn at most, whoever they hear. Fewer cost more: what a turn gathers becomes
+  /// one commit.
+  static let writesPerTurn = 2000
+  /// Subscribers of a topic beyond which its audience is large.
+  var largeAudience = 1000
   /// So many are written between two looks at the clock.
   static let writesPerLook = 32
   /// Bytes that wait for a connection's reader beyond which droppable frames are left out.
@@ -43,16 +50,18 @@ package final class Hub {
 
   /// While `gate` is closed nothing is written but answers. Connections with more than `sendQueueBytes` to
   /// read are closed. `wake` makes the loop turn again after so many milliseconds at most; `clock` is
-  /// `Monotonic.nanoseconds`.
+  /// `Monotonic.nanoseconds`, `threadClock` is `ThreadClock.nanoseconds`.
   package init(
     gate: DeliveryGate, sendQueueBytes: Int, metrics: LiveMetrics,
     clock: @escaping () -> UInt64 = { Monotonic.nanoseconds },
+    threadClock: @escaping () -> UInt64 = { ThreadClock.nanoseconds },
     wake: @escaping (_ milliseconds: Int) -> Void
   ) {
     self.gate = gate
     self.sendQueueBytes = sendQueueBytes
     self.metrics = metrics
     self.clock = clock
+    self.threadClock = threadClock
     self.wake = wake
   }
 
@@ -261,8 +270,8 @@ package final class Hub {
     // After all walks: closing changes topics.
     defer { closeSlow() }
     guard !dirtyTopics.isEmpty || !dirtyConnections.isEmpty, gate.isOpen else { return }
-    var pass = FlushPass(start: clock())
-    flush(&pass)
+    var pass = FlushPass(start: threadClock())
+    flush(now: clock(), &pass)
     guard !dirtyTopics.isEmpty || !dirtyConnections.isEmpty, !isWakeSet, gate.isOpen else {
       return
     }
@@ -281,35 +290,36 @@ package final class Hub {
     private(set) var isOutOfTime = false
     /// The gate closed on the way.
     private(set) var isShut = false
-    private var untilLook = Hub.writesPerLook
+    private var writes = 0
 
     init(start: UInt64) { self.start = start }
 
     var isOver: Bool { isOutOfTime || isShut }
 
-    /// Whether another may be written.
-    mutating func mayWrite(_ gate: DeliveryGate, _ clock: () -> UInt64) -> Bool {
+    /// Whether another may be written. `clock` is looked at for large audiences.
+    mutating func mayWrite(_ gate: DeliveryGate, isLarge: Bool, _ clock: () -> UInt64) -> Bool {
       if isOver { return false }
       // Before each write: the process may have been stopped since the last one.
       guard gate.isOpen else {
         isShut = true
         return false
       }
-      untilLook -= 1
-      if untilLook == 0 {
-        untilLook = Hub.writesPerLook
-        isOutOfTime = clock() >= start &+ Hub.flushNanoseconds
+      writes += 1
+      if writes >= Hub.writesPerTurn
+        || isLarge && writes % Hub.writesPerLook == 0 && clock() >= start &+ Hub.flushNanoseconds
+      {
+        isOutOfTime = true
       }
       return true
     }
   }
 
   /// What is not written in this pass waits where it is.
-  private func flush(_ pass: inout FlushPass) {
+  private func flush(now: UInt64, _ pass: inout FlushPass) {
     let topics = dirtyTopics
     dirtyTopics = []
     for topic in topics {
-      topic.isHeld = topic.waits(now: pass.start, longest: Self.gatherNanoseconds)
+      topic.isHeld = topic.waits(now: now, longest: Self.gatherNanoseconds)
       if !topic.isHeld { flush(topic, &pass) }
       if topic.hasFrames { dirtyTopics.append(topic) } else { topic.isDirty = false }
     }
@@ -317,8 +327,8 @@ package final class Hub {
     dirtyConnections = []
     // Corked ones come again when they are uncorked.
     for connection in connections where !connection.isCorked {
-      if connection.isHeld(now: pass.start, longest: Self.gatherNanoseconds)
-        || !pass.mayWrite(gate, clock)
+      if connection.isHeld(now: now, longest: Self.gatherNanoseconds)
+        || !pass.mayWrite(gate, isLarge: false, threadClock)
       {
         dirtyConnections.append(connection)
         continue
@@ -335,8 +345,9 @@ package final class Hub {
     guard !pass.isOver, topic.hasFrames else { return }
     topic.startSending { batchMemory.popLast() ?? [] }
     var writes = 0
+    let isLarge = topic.count > largeAudience
     topic.advance { row, bytes, from in
-      guard pass.mayWrite(gate, clock) else { return false }
+      guard pass.mayWrite(gate, isLarge: isLarge, threadClock) else { return false }
       writes += 1
       let rest = UnsafeRawBufferPointer(rebasing: bytes[from...])
       let sent = row.outlet._withUnsafeGuaranteedRef { outlet in

@@ -23,7 +23,7 @@ import Web
   ) -> Hub {
     Hub(
       gate: DeliveryGate(maximumAgeMilliseconds: nil), sendQueueBytes: queue,
-      metrics: LiveMetrics(Metrics()), clock: { clock.look() }, wake: wake)
+      metrics: LiveMetrics(Metrics()), clock: { 1 }, threadClock: { clock.look() }, wake: wake)
   }
 
   private func frame(_ byte: UInt8, _ count: Int) -> [UInt8] {
@@ -104,6 +104,7 @@ import Web
     var wakes: [Int] = []
     let hub = makeHub(clock) { wakes.append($0) }
     let topic = Topic()
+    hub.largeAudience = 999
     let sinks = (0..<1000).map { _ in FakeSink() }
     for sink in sinks { hub.subscribe(hub.makeConnection(sink), to: topic) }
     hub.publish(frame(1, 10), to: topic)

@@ -90,8 +90,9 @@ import Web
       var wake: () -> Void = {}
       hub = Hub(
         gate: gate, sendQueueBytes: .max, metrics: LiveMetrics(Metrics()),
-        clock: { clocks.next() }, wake: { _ in wake() })
+        clock: { 1 }, threadClock: { clocks.next() }, wake: { _ in wake() })
       topics = (0..<topicCount).map { _ in Topic() }
+      hub.largeAudience = 2
       self.clocks = clocks
       people = (0..<count).map { _ in Person(hub, topics: topicCount) }
       wake = { [unowned self] in isWakeWanted = true }
