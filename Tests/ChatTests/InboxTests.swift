@@ -31,8 +31,8 @@ import Testing
         ids.append(room.id)
         for _ in 0..<pick(6) {
           let subject = (Self.people + Self.entities)[pick(6)]
-          // Some rules are refused, as a third person of a dialog: what stands is what counts.
           let letters = Permissions(rawValue: UInt8(1 + pick(15)))
+          // Some rules are refused, as a third person of a dialog: what stands is what counts.
           _ = try? await world.rooms.setRule(
             subject, permissions: letters, level: 0, in: room.id, by: owner)
         }

@@ -18,7 +18,7 @@ final class RelaySocket<Dialect: SocketDialect>: WebSocketHandler {
   var sender: Sender
   /// A token is checked; what comes behind it is served with the claims that it brings.
   private var isCheckingToken = false
-  /// Whether frames that waited are being served now, or will be before the turn ends.
+  /// Whether frames that waited are being served now.
   private var isServing = false
   /// What a frame that names very many rooms still brings.
   private var unfinished = ArraySlice<SocketAction>()

@@ -15,8 +15,6 @@ final class WorldBackend: RelayBackend {
     let answer: (Bool) -> Void
   }
 
-  struct Failed: Error {}
-
   private let database: WorldDatabase
   private let pick: (Int) -> Int
   private var pending: [Pending] = []
