@@ -22,7 +22,7 @@ fuzz: deps
 	MARTLET_TEST_FUZZ_INPUTS=10000000 swift test -c release -Xswiftc -enable-testing \
 	  --scratch-path .build/fuzz --filter FuzzTests
 
-bench: deps
+bench: test-deps
 	swift build -c release
 	scripts/bench
 

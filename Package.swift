@@ -20,7 +20,9 @@ func testTarget(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
 }
 
 /// A C library of the system: a module map and a shim header, no logic.
-func systemLibrary(_ name: String, pkgConfig: String, apt: String, brew: String) -> Target {
+func systemLibrary(
+  _ name: String, pkgConfig: String? = nil, apt: String, brew: String
+) -> Target {
   .systemLibrary(
     name: name, path: "Sources/C/\(name)", pkgConfig: pkgConfig,
     providers: [.apt([apt]), .brew([brew])])
@@ -36,6 +38,8 @@ let package = Package(
     systemLibrary("CSQLite", pkgConfig: "sqlite3", apt: "libsqlite3-dev", brew: "sqlite"),
     systemLibrary("CPostgres", pkgConfig: "libpq", apt: "libpq-dev", brew: "libpq"),
     systemLibrary("CSodium", pkgConfig: "libsodium", apt: "libsodium-dev", brew: "libsodium"),
+    systemLibrary("COpenSSL", pkgConfig: "openssl", apt: "libssl-dev", brew: "openssl"),
+    systemLibrary("CHiredis", apt: "libhiredis-dev", brew: "hiredis"),
     systemLibrary("CZlib", pkgConfig: "zlib", apt: "zlib1g-dev", brew: "zlib"),
 
     target("Basics"),
@@ -46,6 +50,9 @@ let package = Package(
     target("Database", ["Basics", "EventLoop", "CSQLite", "CPostgres"]),
     target("Accounts", ["Access", "Basics", "Crypto", "Database", "EventLoop", "Events", "Web"]),
     target("Events", ["Access", "Basics"]),
+    target("TLS", ["Basics", "COpenSSL"]),
+    target(
+      "RedisFanout", ["Access", "Basics", "Crypto", "EventLoop", "Events", "TLS", "CHiredis"]),
     target("Live", ["Basics", "EventLoop", "Web"]),
     target("Chat", ["Access", "Accounts", "Basics", "Crypto", "Database", "Events", "Web"]),
     target(
@@ -55,7 +62,7 @@ let package = Package(
       "Server",
       [
         "Access", "Accounts", "Basics", "Chat", "Crypto", "Database", "EventLoop", "Events", "Live",
-        "Relay", "Web",
+        "RedisFanout", "Relay", "TLS", "Web",
       ]),
     // With Swift's runtime inside, it runs on machines that have no Swift.
     .executableTarget(
@@ -76,6 +83,9 @@ let package = Package(
     testTarget(
       "AccountsTests", ["Access", "Accounts", "Basics", "Database", "Events", "TestSupport"]),
     testTarget("EventsTests", ["Access", "Basics", "Events", "TestSupport"]),
+    testTarget(
+      "RedisFanoutTests",
+      ["Access", "Basics", "Crypto", "EventLoop", "Events", "RedisFanout", "TestSupport", "TLS"]),
     testTarget("EventLoopTests", ["Basics", "EventLoop"]),
     testTarget("CryptoTests", ["Basics", "Crypto"]),
     testTarget("WebTests", ["Access", "Basics", "TestSupport", "Web"]),
@@ -87,7 +97,11 @@ let package = Package(
       "RelayTests",
       ["Access", "Basics", "Chat", "EventLoop", "Events", "Live", "Relay", "TestSupport", "Web"]),
     testTarget(
-      "FuzzTests", ["Access", "Accounts", "Basics", "Crypto", "Relay", "TestSupport", "Web"]),
+      "FuzzTests",
+      [
+        "Access", "Accounts", "Basics", "Crypto", "Events", "RedisFanout", "Relay", "TestSupport",
+        "Web",
+      ]),
   ],
   swiftLanguageModes: [.v6]
 )

@@ -25,6 +25,16 @@ package struct BoundedCache<Key: Hashable, Value> {
     young[key] = value
   }
 
+  /// Makes the younger generation the older one, and hands over what was not used since the last time that
+  /// happened: called now and then, it bounds how long something unused is kept. Its memory goes with the result.
+  package mutating func age() -> [Key: Value] {
+    defer {
+      old = young
+      young = [:]
+    }
+    return old
+  }
+
   @discardableResult
   package mutating func remove(_ key: Key) -> Value? {
     young.removeValue(forKey: key) ?? old.removeValue(forKey: key)

@@ -6,6 +6,8 @@ package struct Settings: Sendable {
   package var listen: ListenAddress
   package var data: String
   package var database: Secret<String>
+  package var fanout: Secret<String>
+  package var fanoutAuthorities: String?
   package var metricsListen: ListenAddress?
   package var tokenSecret: Secret<String>?
   package var tokenAudience: String?
@@ -97,6 +99,20 @@ extension Settings {
       }
       settings.database = Secret(text)
     },
+    entry(
+      "FANOUT", "-",
+      "`redis://[[user:]password@]host[:port]`, `rediss://` with TLS: nodes on one Postgres hear each other at once. Unset: they find out within 25 s.",
+      isSecret: true
+    ) { text, settings in
+      guard text.isEmpty || text.hasPrefix("redis://") || text.hasPrefix("rediss://") else {
+        throw SettingsError("is not a redis:// URL")
+      }
+      settings.fanout = Secret(text)
+    },
+    entry(
+      "FANOUT_CA", "-",
+      "PEM file with the authorities that sign the certificate of a `rediss://`; unset: the system's."
+    ) { $1.fanoutAuthorities = $0.isEmpty ? nil : $0 },
     entry(
       "METRICS_LISTEN", "-",
       "Listener of the Prometheus page `/metrics`; port 0 picks one, written to the log."
@@ -300,6 +316,7 @@ extension Settings {
     listen = ListenAddress("127.0.0.1:0")!  // a literal that parses
     data = ""
     database = Secret("")
+    fanout = Secret("")
     rateLimits = true
     loops = cores
     keepsProcessors = true
@@ -366,6 +383,13 @@ extension Settings {
     }
     if (tlsCertificate == nil) != (tlsKey == nil) {
       throw SettingsError("MARTLET_TLS_CERTIFICATE and MARTLET_TLS_KEY go together.")
+    }
+    if !fanout.reveal().isEmpty, database.reveal().isEmpty {
+      throw SettingsError(
+        "MARTLET_FANOUT is for nodes that share a database: it needs MARTLET_DATABASE.")
+    }
+    if fanoutAuthorities != nil, !fanout.reveal().hasPrefix("rediss://") {
+      throw SettingsError("MARTLET_FANOUT_CA is for a MARTLET_FANOUT of rediss:// only.")
     }
   }
 

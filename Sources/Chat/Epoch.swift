@@ -11,20 +11,12 @@ package enum Epoch {
   package static func read(
     from database: any SQLDatabase, make: @escaping @Sendable () -> String
   ) async throws -> String {
-    try await database.write(.essential) { transaction in
-      // Nodes that start together must end up with one name.
-      try await transaction.exclusively()
-      if let known = try await current(in: transaction) { return known }
-      let epoch = make()
-      try await transaction.execute(
-        "INSERT INTO instance (key, value) VALUES ('epoch', $1)", [.text(epoch)])
-      return epoch
-    }
+    try await InstanceValue.read("epoch", from: database, make: make)
   }
 
   /// The name as the database has it; nil between a restored backup and the first start on it.
   package static func current(in transaction: Transaction) async throws -> String? {
-    try await transaction.first("SELECT value FROM instance WHERE key = 'epoch'")?.text(0)
+    try await InstanceValue.current("epoch", in: transaction)
   }
 
   /// Gives the log another name. Servers that run see it at their next comparison.

@@ -81,7 +81,8 @@ package final class RoomDirectory: Sendable {
 
   /// A room is at this version now, or deleted. Returns whether memory had it as it was before; that
   /// is forgotten.
-  private func note(_ id: RoomID, version: Int64) -> Bool {
+  @discardableResult
+  package func note(_ id: RoomID, version: Int64) -> Bool {
     state.withLock { state in
       if version > state.leastVersions.value(for: id) ?? 0 {
         state.leastVersions.insert(version, for: id)
@@ -111,6 +112,13 @@ package final class RoomDirectory: Sendable {
       state.rooms.remove(id)
       state.leastVersions.insert(version &+ 1, for: id)
     }
+  }
+
+  /// Forgets rooms that nobody asked for since the last call but one. Takes a moment where there are many: not for
+  /// a loop.
+  package func forgetUnused() {
+    // The memory is given back behind the lock.
+    _ = state.withLock { ($0.rooms.age(), $0.leastVersions.age()) }
   }
 
   /// The database is another one, or has gone back: nothing that is known counts.

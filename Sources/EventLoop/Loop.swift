@@ -47,6 +47,8 @@ package final class Loop: SerialExecutor, TaskExecutor, @unchecked Sendable {
   /// Work that goes on in the next turn, behind sockets that are ready.
   private var continuing: [() -> Void] = []
   private var turnEndHooks: [() -> Void] = []
+  /// Told what each turn took of the thread's time, where somebody wants to know.
+  private var turnMeter: (tell: (_ microseconds: Int) -> Void, last: UInt64)?
   private var isIdleActive = false
   private var isStopping = false
   private var neverWaits = false
@@ -173,6 +175,15 @@ package final class Loop: SerialExecutor, TaskExecutor, @unchecked Sendable {
       // An active idle handle makes the poll return at once (libuv manual, uv_idle_t).
       if hasWork { uv_idle_start(idle) { _ in } } else { uv_idle_stop(idle) }
     }
+    measureTurn()
+  }
+
+  /// From the end of one turn to the end of the next: while it waits a thread takes no time.
+  private func measureTurn() {
+    guard let (tell, last) = turnMeter else { return }
+    let now = ThreadClock.nanoseconds
+    turnMeter?.last = now
+    tell(Int((now - last) / 1000))
   }
 
   // MARK: For everyone
@@ -216,6 +227,12 @@ package final class Loop: SerialExecutor, TaskExecutor, @unchecked Sendable {
   package func onTurnEnd(_ hook: @escaping () -> Void) {
     preconditionOnLoop()
     turnEndHooks.append(hook)
+  }
+
+  /// Calls `tell` after every turn with what it took of the thread's time. On the loop only.
+  package func measureTurns(_ tell: @escaping (_ microseconds: Int) -> Void) {
+    preconditionOnLoop()
+    turnMeter = (tell, ThreadClock.nanoseconds)
   }
 
   /// Keeps the loop turning without ever waiting: for load generators, which must not make a server

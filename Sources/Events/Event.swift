@@ -16,12 +16,27 @@ package enum Event: Sendable {
   /// The log was replaced: a backup was restored under its servers. No cursor of the old one counts.
   /// Stays on its node, since every node finds it by itself.
   case epochChanged(String)
+  /// Something that is worth nothing a moment later.
+  case signal(Signal)
+  /// Events of other nodes in these shards may have been lost: the heads of their rooms are to be compared with
+  /// the database. Stays on its node.
+  case missed(Set<Shard>)
 
   /// Whether other nodes are to hear of it.
   package var isShared: Bool {
     switch self {
-    case .entry, .access: true
-    case .receipt, .compared, .epochChanged: false
+    case .entry, .access, .signal: true
+    case .receipt, .compared, .epochChanged, .missed: false
+    }
+  }
+
+  /// The room whose followers it is for; nil where it is for all nodes.
+  package var room: RoomID? {
+    switch self {
+    case .entry(let entry, _): entry.roomID
+    case .signal(let signal): if case .room(let room) = signal.audience { room } else { nil }
+    // Also those of rooms: whoever may read a room from now on need not have followed it.
+    case .access, .receipt, .compared, .epochChanged, .missed: nil
     }
   }
 }

@@ -10,7 +10,7 @@ internal import Basics
 package enum EventCoding {
   fileprivate enum Kind: UInt8 {
     case entry = 1
-    case sessionEnded, affiliationsChanged, roomChanged, invited, roomDeleted
+    case sessionEnded, affiliationsChanged, roomChanged, invited, roomDeleted, signal
   }
 
   fileprivate enum BodyKind: UInt8 {
@@ -27,8 +27,9 @@ package enum EventCoding {
       switch event {
       case .entry(let entry, _): writer.event(.entry) { $0.entry(entry) }
       case .access(let change): encode(change, &writer)
+      case .signal(let signal): writer.event(.signal) { $0.signal(signal) }
       // These stay on their node.
-      case .receipt, .compared, .epochChanged: break
+      case .receipt, .compared, .epochChanged, .missed: break
       }
     }
     return writer.bytes
@@ -96,6 +97,7 @@ package enum EventCoding {
     case .roomDeleted:
       guard let room = reader.room(), let version = reader.integer(Int64.self) else { return nil }
       return .access(.roomDeleted(room, version: version))
+    case .signal: return reader.signal().map { .signal($0) }
     }
   }
 }
@@ -116,6 +118,15 @@ extension WireWriter {
     optional(entry.clientID) { $0.text($1) }
     integer(entry.ordinal)
     body(entry.body)
+  }
+
+  fileprivate mutating func signal(_ signal: Signal) {
+    switch signal.audience {
+    case .room(let room): optional(room) { $0.integer($1.value) }
+    case .everyone: optional(nil as RoomID?) { $0.integer($1.value) }
+    }
+    text(signal.kind)
+    counted { for byte in signal.content { $0.byte(byte) } }
   }
 
   private mutating func body(_ body: EntryBody) {
@@ -175,6 +186,14 @@ extension WireReader {
       roomID: room, seq: seq, id: MessageID(id), from: from.map { UserID($0) },
       channelID: channelID, ts: Timestamp(milliseconds: ts), clientID: clientID,
       ordinal: ordinal, body: body)
+  }
+
+  fileprivate mutating func signal() -> Signal? {
+    guard let room = optional({ $0.room() }), let kind = text(), let content = counted() else {
+      return nil
+    }
+    return Signal(
+      to: room.map { .room($0) } ?? .everyone, kind: kind, content: Array(content))
   }
 
   /// Nil where the bytes of a known kind are not what it has; `unknown` for all that is a newer node's.

@@ -65,21 +65,3 @@ package final class EventStream: Sendable {
     }
   }
 }
-
-/// Carries events between nodes. Port: nothing where a node is alone; Redis or gRPC between machines.
-///
-/// A fanout may lose events: heads and versions are compared with the database. It must not reorder
-/// those of one publisher.
-package protocol Fanout: Sendable {
-  /// Names who gets the events of the other nodes. Called once, first.
-  func start(_ receive: @escaping @Sendable ([Event]) -> Void)
-  /// Sends events of this node to the others. From any thread.
-  func publish(_ events: [Event])
-}
-
-/// The fanout of a node that is alone: there is nobody to tell.
-package final class InProcessFanout: Fanout {
-  package init() {}
-  package func start(_ receive: @escaping @Sendable ([Event]) -> Void) {}
-  package func publish(_ events: [Event]) {}
-}

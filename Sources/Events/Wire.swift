@@ -1,34 +1,36 @@
-internal import Basics
+package import Basics
 
 /// Writes numbers and texts as bytes, most significant first.
-struct WireWriter {
-  private(set) var bytes: [UInt8] = []
+package struct WireWriter {
+  package init() {}
 
-  mutating func byte(_ value: UInt8) { bytes.append(value) }
+  package private(set) var bytes: [UInt8] = []
 
-  mutating func integer<Value: FixedWidthInteger>(_ value: Value) {
+  package mutating func byte(_ value: UInt8) { bytes.append(value) }
+
+  package mutating func integer<Value: FixedWidthInteger>(_ value: Value) {
     withUnsafeBytes(of: value.bigEndian) { bytes.append(contentsOf: $0) }
   }
 
-  mutating func uuid(_ value: UUID) {
+  package mutating func uuid(_ value: UUID) {
     integer(value.high)
     integer(value.low)
   }
 
   /// A text with its length in bytes before it.
-  mutating func text(_ value: String) {
+  package mutating func text(_ value: String) {
     integer(UInt32(clamping: value.utf8.count))
     bytes.append(contentsOf: value.utf8)
   }
 
   /// A flag, and the value where there is one.
-  mutating func optional<Value>(_ value: Value?, _ write: (inout Self, Value) -> Void) {
+  package mutating func optional<Value>(_ value: Value?, _ write: (inout Self, Value) -> Void) {
     byte(value == nil ? 0 : 1)
     if let value { write(&self, value) }
   }
 
   /// What `body` writes, with its length in bytes before it.
-  mutating func counted(_ body: (inout Self) -> Void) {
+  package mutating func counted(_ body: (inout Self) -> Void) {
     let start = bytes.count
     integer(UInt32(0))
     body(&self)
@@ -41,19 +43,19 @@ struct WireWriter {
 
 /// Reads what `WireWriter` wrote, or what somebody sent instead: every read is checked. Once something is
 /// missing, all that follows is nil.
-struct WireReader {
+package struct WireReader {
   private let bytes: ArraySlice<UInt8>
   private var position: Int
 
-  init(_ bytes: ArraySlice<UInt8>) {
+  package init(_ bytes: ArraySlice<UInt8>) {
     self.bytes = bytes
     position = bytes.startIndex
   }
 
-  var isAtEnd: Bool { position == bytes.endIndex }
+  package var isAtEnd: Bool { position == bytes.endIndex }
 
   /// The next bytes; nil where there are not so many.
-  mutating func take(_ count: Int) -> ArraySlice<UInt8>? {
+  package mutating func take(_ count: Int) -> ArraySlice<UInt8>? {
     guard count >= 0, count <= bytes.endIndex - position else {
       position = bytes.endIndex
       return nil
@@ -62,24 +64,24 @@ struct WireReader {
     return bytes[position..<(position + count)]
   }
 
-  mutating func byte() -> UInt8? { take(1)?.first }
+  package mutating func byte() -> UInt8? { take(1)?.first }
 
-  mutating func integer<Value: FixedWidthInteger>(_: Value.Type = Value.self) -> Value? {
+  package mutating func integer<Value: FixedWidthInteger>(_: Value.Type = Value.self) -> Value? {
     take(Value.bitWidth / 8)?.reduce(0) { $0 << 8 | Value(truncatingIfNeeded: $1) }
   }
 
-  mutating func uuid() -> UUID? {
+  package mutating func uuid() -> UUID? {
     guard let high = integer(UInt64.self), let low = integer(UInt64.self) else { return nil }
     return UUID(high: high, low: low)
   }
 
   /// A text; nil where it is not UTF-8.
-  mutating func text() -> String? {
+  package mutating func text() -> String? {
     counted().flatMap { String(validating: $0, as: UTF8.self) }
   }
 
   /// A value that may be missing: nil where what stands here is neither.
-  mutating func optional<Value>(_ read: (inout Self) -> Value?) -> Value?? {
+  package mutating func optional<Value>(_ read: (inout Self) -> Value?) -> Value?? {
     switch byte() {
     case 0: return .some(nil)
     case 1: return read(&self).map { .some($0) }
@@ -88,7 +90,7 @@ struct WireReader {
   }
 
   /// Bytes with their length before them.
-  mutating func counted() -> ArraySlice<UInt8>? {
+  package mutating func counted() -> ArraySlice<UInt8>? {
     guard let length = integer(UInt32.self) else { return nil }
     return take(Int(length))
   }

@@ -14,8 +14,9 @@ package protocol FrameSink: AnyObject {
 
   /// Sends whole frames, after all that was sent before.
   func send(frames: UnsafeRawBufferPointer)
-  /// As above; what must wait is kept by reference.
-  func send(frames: SharedBytes, from offset: Int)
+  /// As above, a range of frames; what must wait is kept by reference. `hasBegun` where a part of the first frame has
+  /// been sent already.
+  func send(frames: SharedBytes, in range: Range<Int>, hasBegun: Bool)
   /// Stops or resumes reading: while it is stopped the client's frames wait on its side.
   func setReading(_ isReading: Bool)
   /// What had to wait because it might not be written may leave.

@@ -26,7 +26,7 @@ package final class Hub {
   /// Memory for frames of one connection, to be used again.
   private var spares: [OwnFrames] = []
   /// Memory for batches, to be used again.
-  private var batchMemory: [[UInt8]] = []
+  private var batchMemory = BatchMemory()
 
   /// How long a topic waits at most for more that is on its way, so that one `send` carries all of it:
   /// longer than a commit takes on a busy machine.
@@ -37,6 +37,8 @@ package final class Hub {
   /// So many are written in one turn at most, whoever they hear. Fewer cost more: what a turn gathers becomes
   /// one commit.
   static let writesPerTurn = 2000
+  /// And so many connections are written what is for them alone.
+  static let ownWritesPerTurn = 1000
   /// Subscribers of a topic beyond which its audience is large.
   var largeAudience = 1000
   /// So many are written between two looks at the clock.
@@ -44,9 +46,6 @@ package final class Hub {
   /// Bytes that wait for a connection's reader beyond which droppable frames are left out.
   package static let droppableQueueBytes = 512 * 1024
   private static let maximumSpares = 64
-  /// Batches that grew beyond this are given back, and so are more of them than this.
-  private static let keptBatchBytes = 16 * 1024
-  private static let maximumBatches = 64
 
   /// While `gate` is closed nothing is written but answers. Connections with more than `sendQueueBytes` to
   /// read are closed. `wake` makes the loop turn again after so many milliseconds at most; `clock` is
@@ -103,12 +102,21 @@ package final class Hub {
     connection.topicCount -= 1
   }
 
+  /// Nobody hears the topic any more, nor what it still has for anybody.
+  package func dissolve(_ topic: Topic) {
+    for key in topic.removeAll() {
+      guard let connection = connections[key] else { continue }
+      connection.dropLatest(of: topic)
+      connection.topicCount -= 1
+    }
+  }
+
   // MARK: Sending
 
   /// A frame to all subscribers of a topic.
   package func publish(_ frame: [UInt8], to topic: Topic, _ grade: Grade = .durable) {
     guard !topic.isEmpty else { return }
-    topic.append(frame, grade)
+    topic.append(frame, grade) { batchMemory.take() }
     markDirty(topic)
   }
 
@@ -122,7 +130,7 @@ package final class Hub {
       excepted += 1
     }
     guard excepted < topic.count else { return }
-    topic.append(frame, .durable)
+    topic.append(frame, .durable) { batchMemory.take() }
     for connection in connections {
       if let position = topic.position(of: connection.key) { topic.markCaughtUp(position) }
     }
@@ -270,7 +278,7 @@ package final class Hub {
     // After all walks: closing changes topics.
     defer { closeSlow() }
     guard !dirtyTopics.isEmpty || !dirtyConnections.isEmpty, gate.isOpen else { return }
-    var pass = FlushPass(start: threadClock())
+    var pass = FlushPass(start: threadClock(), maximumWrites: Self.writesPerTurn)
     flush(now: clock(), &pass)
     guard !dirtyTopics.isEmpty || !dirtyConnections.isEmpty, !isWakeSet, gate.isOpen else {
       return
@@ -284,51 +292,33 @@ package final class Hub {
   /// The loop turns because of `wake`.
   package func awoke() { isWakeSet = false }
 
-  /// What one turn may write.
-  private struct FlushPass {
-    let start: UInt64
-    private(set) var isOutOfTime = false
-    /// The gate closed on the way.
-    private(set) var isShut = false
-    private var writes = 0
-
-    init(start: UInt64) { self.start = start }
-
-    var isOver: Bool { isOutOfTime || isShut }
-
-    /// Whether another may be written. `clock` is looked at for large audiences.
-    mutating func mayWrite(_ gate: DeliveryGate, isLarge: Bool, _ clock: () -> UInt64) -> Bool {
-      if isOver { return false }
-      // Before each write: the process may have been stopped since the last one.
-      guard gate.isOpen else {
-        isShut = true
-        return false
-      }
-      writes += 1
-      if writes >= Hub.writesPerTurn
-        || isLarge && writes % Hub.writesPerLook == 0 && clock() >= start &+ Hub.flushNanoseconds
-      {
-        isOutOfTime = true
-      }
-      return true
-    }
-  }
-
   /// What is not written in this pass waits where it is.
   private func flush(now: UInt64, _ pass: inout FlushPass) {
     let topics = dirtyTopics
     dirtyTopics = []
+    // Who was written and has more stands behind those who wait.
+    var again: [Topic] = []
     for topic in topics {
       topic.isHeld = topic.waits(now: now, longest: Self.gatherNanoseconds)
-      if !topic.isHeld { flush(topic, &pass) }
-      if topic.hasFrames { dirtyTopics.append(topic) } else { topic.isDirty = false }
+      let wasWritten = !topic.isHeld && flush(topic, &pass)
+      if !topic.hasFrames {
+        topic.isDirty = false
+      } else if wasWritten {
+        again.append(topic)
+      } else {
+        dirtyTopics.append(topic)
+      }
     }
+    dirtyTopics += again
     let connections = dirtyConnections
     dirtyConnections = []
+    // Acks and answers wait for no audience.
+    var own = FlushPass(start: pass.start, maximumWrites: Self.ownWritesPerTurn)
+    defer { if own.isOutOfTime { pass.endEarly() } }
     // Corked ones come again when they are uncorked.
     for connection in connections where !connection.isCorked {
       if connection.isHeld(now: now, longest: Self.gatherNanoseconds)
-        || !pass.mayWrite(gate, isLarge: false, threadClock)
+        || !own.mayWrite(gate, isLarge: false, threadClock)
       {
         dirtyConnections.append(connection)
         continue
@@ -341,9 +331,11 @@ package final class Hub {
 
   /// The loop that everything else is for. The common case is one `send` on a plain socket, and
   /// touches the row and its outlet only.
-  private func flush(_ topic: Topic, _ pass: inout FlushPass) {
-    guard !pass.isOver, topic.hasFrames else { return }
-    topic.startSending { batchMemory.popLast() ?? [] }
+  ///
+  /// Returns whether everyone was written what there was.
+  private func flush(_ topic: Topic, _ pass: inout FlushPass) -> Bool {
+    guard !pass.isOver, topic.hasFrames else { return false }
+    topic.startSending()
     var writes = 0
     let isLarge = topic.count > largeAudience
     topic.advance { row, bytes, from in
@@ -354,37 +346,31 @@ package final class Hub {
         outlet.blockers.isEmpty ? outlet.sendDirect(rest) : 0
       }
       if sent < rest.count {
-        sendRest(of: topic, from: from + sent, through: bytes.count, to: row)
+        sendRest(
+          of: topic, from: from + sent, through: bytes.count, hasBegun: sent > 0, to: row)
       }
       return true
     }
     metrics.writes.add(writes)
-    guard topic.isSent, let memory = topic.finishSending(), memory.capacity <= Self.keptBatchBytes,
-      batchMemory.count < Self.maximumBatches
-    else { return }
-    var empty = memory
-    empty.removeAll(keepingCapacity: true)
-    batchMemory.append(empty)
+    guard topic.isSent else { return false }
+    if let memory = topic.finishSending() { batchMemory.give(memory) }
+    return true
   }
 
-  /// Sends what the kernel did not take at once: by the connection's queue, behind its own frames.
-  private func sendRest(of topic: Topic, from offset: Int, through end: Int, to row: Topic.Row) {
+  /// Sends what the kernel did not take at once: by the connection's queue, behind its own frames. `hasBegun` where it
+  /// took a part.
+  private func sendRest(
+    of topic: Topic, from offset: Int, through end: Int, hasBegun: Bool, to row: Topic.Row
+  ) {
     guard let connection = connections[row.key], let sending = topic.sending else { return }
-    let queued = connection.socket.queuedBytes
     if sending.hasLatest { connection.dropLatest(of: topic) }
-    if !connection.isDirty, queued == 0, end == sending.bytes.count,
-      let shared = topic.sharedSending()
-    {
-      connection.socket.send(frames: shared, from: offset)
-    } else {
-      for range in parts(of: topic, sending, offset..<end, for: connection, queued) {
-        if connection.isDirty {
-          append(sending.bytes[range], of: topic, to: connection)
-        } else {
-          connection.socket.send(
-            frames: SharedBytes(Array(sending.bytes[..<range.upperBound])),
-            from: range.lowerBound)
-        }
+    let queued = connection.socket.queuedBytes
+    for range in parts(of: topic, sending, offset..<end, for: connection, queued) {
+      if connection.isDirty {
+        append(sending.bytes[range], of: topic, to: connection)
+      } else if let shared = topic.sharedSending() {
+        connection.socket.send(
+          frames: shared, in: range, hasBegun: hasBegun && range.lowerBound == offset)
       }
     }
     checkQueue(connection)

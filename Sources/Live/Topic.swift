@@ -147,6 +147,14 @@ package final class Topic {
     if rows.isEmpty { drop() }
   }
 
+  /// Removes every subscriber; returns their keys.
+  func removeAll() -> [UInt32] {
+    let keys = rows.map(\.key)
+    rows = []
+    drop()
+    return keys
+  }
+
   /// Nobody hears what there is.
   private func drop() {
     gathered = []
@@ -174,7 +182,8 @@ package final class Topic {
 
   // MARK: Frames
 
-  func append(_ frame: [UInt8], _ grade: Grade) {
+  /// `memory` is for a batch that begins with this frame.
+  func append(_ frame: [UInt8], _ grade: Grade, memory: () -> [UInt8]) {
     switch grade {
     case .durable: break
     case .droppable: droppable.append(gathered.count..<(gathered.count + frame.count))
@@ -182,16 +191,17 @@ package final class Topic {
       latest = frame
       return
     }
+    if gathered.isEmpty { gathered = memory() }
     gathered.append(contentsOf: frame)
   }
 
   /// Whether there is something that a flush has to take or to finish.
   var hasFrames: Bool { sending != nil || !gathered.isEmpty || latest != nil }
 
-  /// Takes what was gathered, unless a flush is under way already. `memory` is for what is gathered next.
-  func startSending(memory: () -> [UInt8]) {
+  /// Takes what was gathered, unless a flush is under way already.
+  func startSending() {
     guard sending == nil else { return }
-    var bytes = memory()
+    var bytes: [UInt8] = []
     swap(&bytes, &gathered)
     let start = bytes.count
     if let latest { bytes += latest }

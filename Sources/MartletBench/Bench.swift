@@ -29,6 +29,7 @@ enum Bench {
     let hold = number("--hold", 0)
     let entries = number("--entries", 900)
     let path = options["--path"] ?? "/v1/me"
+    let otherPort = UInt16(options["--other-port"] ?? "")
     let processes = (options["--pids"] ?? "").split(separator: ",").compactMap { Int($0) }
     let spins = options["--spin"] != nil
     let loop = Loop()
@@ -64,6 +65,11 @@ enum Bench {
       case "stalled":
         scenario.stalledResume(
           entries: entries, connections: connections, messages: 300, report)
+      case "nodes":
+        guard let otherPort else { fail("--other-port is missing") }
+        let other = Target(
+          kind: .martlet, port: otherPort, secret: target.secret, path: "", bearer: nil)
+        scenario.nodes(rooms, other: other, ratePerSecond: rate ?? 1000, report)
       case "http": scenario.http(path: path, connections: connections, report)
       default: fail("unknown scenario \(scenarioName)")
       }

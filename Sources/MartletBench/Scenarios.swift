@@ -12,6 +12,8 @@ struct Outcome {
 struct Latencies {
   private var samples: [UInt64] = []
 
+  var count: Int { samples.count }
+
   mutating func add(_ nanoseconds: UInt64) { samples.append(nanoseconds) }
 
   func percentile(_ share: Double) -> Double {
@@ -84,7 +86,7 @@ final class Scenario {
 
   /// Half a second after what came before `begin` is called, and `end` when the time to measure is
   /// over; then the outcome is reported, with what the server used meanwhile.
-  private func measure(
+  func measure(
     _ done: @escaping (Outcome) -> Void, begin: @escaping () -> Void,
     end: @escaping (_ seconds: Double, _ outcome: inout Outcome) -> Void
   ) {
@@ -133,16 +135,20 @@ final class Scenario {
     }
   }
 
-  func connect(_ mode: BenchClient.Mode) -> BenchClient {
-    guard let client = BenchClient(loop: loop, port: target.port, mode: mode) else {
+  /// To another node where one is named.
+  func connect(_ mode: BenchClient.Mode, to node: Target? = nil) -> BenchClient {
+    guard let client = BenchClient(loop: loop, port: (node ?? target).port, mode: mode) else {
       fail("no connection")
     }
     clients.append(client)
     return client
   }
 
-  /// Opens members of rooms, some at a time; calls back when all hear their room.
-  func openMembers(_ rooms: [Int], perRoom: Int, _ done: @escaping ([Member]) -> Void) {
+  /// Opens members of rooms, some at a time, on another node where one is named; calls back when all hear
+  /// their room.
+  func openMembers(
+    _ rooms: [Int], perRoom: Int, on node: Target? = nil, _ done: @escaping ([Member]) -> Void
+  ) {
     var members: [Member] = []
     var open = 0
     let total = rooms.count * perRoom
@@ -150,7 +156,8 @@ final class Scenario {
       guard members.count < total else { return }
       let number = members.count
       let room = rooms[number / perRoom]
-      let client = connect(.webSocket(handshake: target.handshake(user: number, room: room)))
+      let client = connect(
+        .webSocket(handshake: (node ?? target).handshake(user: number, room: room)), to: node)
       let member = Member(client: client, room: room, number: number)
       members.append(member)
       func ready() {

@@ -11,17 +11,19 @@ final class DatabaseBackend: RelayBackend {
   private let memberships: any Memberships
   private let rooms: Rooms
   private let reader: LogReader
+  private let fanout: any Fanout
   private var directory: RoomDirectory { rooms.directory }
 
   init(
     loop: Loop, authenticator: any Authenticator, memberships: any Memberships, rooms: Rooms,
-    reader: LogReader
+    reader: LogReader, fanout: any Fanout
   ) {
     self.loop = loop
     self.authenticator = authenticator
     self.memberships = memberships
     self.rooms = rooms
     self.reader = reader
+    self.fanout = fanout
   }
 
   /// Runs `body` as a task of the loop and hands over how it ended.
@@ -50,10 +52,16 @@ final class DatabaseBackend: RelayBackend {
     run(then) { [rooms] in try await rooms.latestReadableRooms(for: caller) }
   }
 
+  func follow(_ ids: [RoomID]) { fanout.follow(ids) }
+  func unfollow(_ ids: [RoomID]) { fanout.unfollow(ids) }
+
   func readRooms(
     _ ids: [RoomID], _ then: @escaping (Result<[(room: Room, lastSeq: Int64)], any Error>) -> Void
   ) {
-    run(then) { [reader] in try await reader.heads(ids) }
+    run(then) { [reader, fanout] in
+      await fanout.following(ids)
+      return try await reader.heads(ids)
+    }
   }
 
   func readAgain(

@@ -18,7 +18,15 @@ protocol RelayBackend: AnyObject {
     of caller: Caller,
     _ then: @escaping (Result<(ids: [RoomID], hasMore: Bool), any Error>) -> Void)
 
-  /// Those of the rooms that exist, each with the end of its log, in one snapshot.
+  /// This loop serves these rooms from now on: their entries of other nodes are wanted. Each is undone by one
+  /// `unfollow`.
+  func follow(_ ids: [RoomID])
+
+  /// This loop does not serve these rooms any more.
+  func unfollow(_ ids: [RoomID])
+
+  /// Those of the rooms that exist, each with the end of its log, in one snapshot: one of a moment when entries
+  /// of rooms that are followed came already.
   func readRooms(
     _ ids: [RoomID], _ then: @escaping (Result<[(room: Room, lastSeq: Int64)], any Error>) -> Void)
 

@@ -31,12 +31,12 @@ package final class RelayLoop {
 
   /// The relay borrows the loop's live delivery.
   package convenience init(
-    live: LiveLoop, services: RelayServices, rooms: Rooms, reader: LogReader
+    live: LiveLoop, services: RelayServices, rooms: Rooms, reader: LogReader, fanout: any Fanout
   ) {
     live.loop.preconditionOnLoop()
     let backend = DatabaseBackend(
       loop: live.loop, authenticator: services.authenticator, memberships: services.memberships,
-      rooms: rooms, reader: reader)
+      rooms: rooms, reader: reader, fanout: fanout)
     self.init(
       index: live.loop.index, services: services, backend: backend, hub: live.hub,
       gate: live.gate, metrics: live.metrics)
@@ -51,7 +51,7 @@ package final class RelayLoop {
   private func compareHeads(after milliseconds: Int) {
     backend.wait(milliseconds: milliseconds) { [unowned self] in
       let total = feeds.compareSomeHeads()
-      let parts = max(1, (total + RoomFeeds.roomsPerComparison - 1) / RoomFeeds.roomsPerComparison)
+      let parts = max(1, (total + HeadComparisons.roomsPerPart - 1) / HeadComparisons.roomsPerPart)
       compareHeads(
         after: max(Self.shortestPauseMilliseconds, Self.compareHeadsMilliseconds / parts))
     }

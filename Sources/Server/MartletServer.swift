@@ -36,6 +36,7 @@ package final class MartletServer: Sendable {
     fileprivate let web: WebServer
     fileprivate let metricsWeb: WebServer?
     fileprivate let database: any SQLDatabase
+    fileprivate let fanout: any Fanout
     fileprivate let tasks: [Task<Void, Never>]
   }
 
@@ -65,7 +66,12 @@ package final class MartletServer: Sendable {
     let ended = EndedSessions()
     for session in known.sessions { ended.add(session) }
 
-    let events = EventStream(fanout: InProcessFanout())
+    var random = SystemRandomNumberGenerator()
+    let node = NodeID(random.next())
+    let fanout = try await Nodes.fanout(
+      settings, node: node, epoch: epoch, database: database, loop: group.loops[0], log: log,
+      metrics: metrics)
+    let events = EventStream(fanout: fanout)
     let freshness = Freshness(isShared: database.isShared)
     let activity = SessionActivity()
     let memberships = MembershipDirectory(database: database, events: events)
@@ -94,17 +100,20 @@ package final class MartletServer: Sendable {
     let accounts = AccountService(
       database: database, events: events, tokens: tokens, memberships: memberships,
       hashing: hashing, settings: settings)
-    var random = SystemRandomNumberGenerator()
     let relay = RelayServices(
       ingest: messageLog, authenticator: credentials, memberships: memberships,
-      settings: settings, node: NodeID(random.next()), epoch: epoch, events: events, log: log,
+      settings: settings, node: node, epoch: epoch, events: events, log: log,
       metrics: RelayMetrics(metrics))
     events.listen { events in
-      for case .epochChanged(let epoch) in events { relay.epochChanged(to: epoch) }
+      for case .epochChanged(let epoch) in events {
+        relay.epochChanged(to: epoch)
+        fanout.epochChanged(to: epoch)
+      }
     }
     let reader = LogReader(database: database, unknown: unknown)
+    await measureTurns()
     let liveLoops = await makeLiveLoops(database)
-    let relayLoops = await makeRelayLoops(liveLoops, relay, rooms, reader, events)
+    let relayLoops = await makeRelayLoops(liveLoops, relay, rooms, reader, events, fanout)
 
     let web = WebServer(
       settings: settings, group: group, openFileLimit: openFileLimit, log: log, metrics: metrics)
@@ -117,7 +126,7 @@ package final class MartletServer: Sendable {
       Application(router: router, middleware: middleware(credentials, address))
     }
     let metricsWeb = try await startMetrics()
-    let tasks = startUpkeep(database, reconciler, ended, activity, clientKeys)
+    let tasks = startUpkeep(database, reconciler, ended, activity, directory, clientKeys)
     metrics.reading(
       "martlet_database_writable", "1 while the database takes writes, as last found out."
     ) { [health] in
@@ -129,7 +138,7 @@ package final class MartletServer: Sendable {
     let scheme = settings.tlsCertificate == nil ? "http" : "https"
     return Running(
       url: "\(scheme)://\(address)", web: web, metricsWeb: metricsWeb, database: database,
-      tasks: tasks)
+      fanout: fanout, tasks: tasks)
   }
 
   /// Takes what events say into what is asked for every frame and request.
@@ -143,11 +152,13 @@ package final class MartletServer: Sendable {
       case .access(.sessionEnded(let id)): sessions.insert(id)
       case .access(.affiliationsChanged(let user, let version)):
         memberships.note(user, version: version)
+      case .access(.roomChanged(let room, let version)):
+        directory.note(room, version: version)
       case .epochChanged:
         memberships.removeAll()
         directory.removeAll()
         credentials.forgetAll()
-      case .access, .entry, .receipt, .compared: break
+      case .access, .entry, .receipt, .compared, .signal, .missed: break
       }
     }
     guard !sessions.isEmpty else { return }
@@ -222,6 +233,14 @@ package final class MartletServer: Sendable {
     return middleware
   }
 
+  /// A loop that takes long turns is late for all its sockets.
+  private func measureTurns() async {
+    let turns = metrics.histogram(
+      "martlet_loop_turn_cpu_seconds", "Processor time that turns of the event loops took.",
+      Histogram.durations)
+    _ = await group.onEachLoop { loop in loop.measureTurns { turns.observe($0) } }
+  }
+
   /// Live delivery on every loop, for all features that publish.
   private func makeLiveLoops(_ database: any SQLDatabase) async -> [LoopBound<LiveLoop>] {
     let liveMetrics = LiveMetrics(metrics)
@@ -235,10 +254,12 @@ package final class MartletServer: Sendable {
 
   private func makeRelayLoops(
     _ live: [LoopBound<LiveLoop>], _ services: RelayServices, _ rooms: Rooms, _ reader: LogReader,
-    _ events: EventStream
+    _ events: EventStream, _ fanout: any Fanout
   ) async -> [LoopBound<RelayLoop>] {
     let relays = await group.onEachLoop { loop in
-      RelayLoop(live: live[loop.index].value, services: services, rooms: rooms, reader: reader)
+      RelayLoop(
+        live: live[loop.index].value, services: services, rooms: rooms, reader: reader,
+        fanout: fanout)
     }
     for relay in relays {
       events.listen { events in relay.loop.execute { relay.value.apply(events) } }
@@ -265,7 +286,7 @@ package final class MartletServer: Sendable {
 
   private func startUpkeep(
     _ database: any SQLDatabase, _ reconciler: Reconciler, _ ended: EndedSessions,
-    _ activity: SessionActivity, _ clientKeys: ClientKeyIndex?
+    _ activity: SessionActivity, _ directory: RoomDirectory, _ clientKeys: ClientKeyIndex?
   ) -> [Task<Void, Never>] {
     let loop = group.loops[0]
     return [
@@ -280,6 +301,13 @@ package final class MartletServer: Sendable {
             log.warnUnlessStopping("old_sessions_not_removed", error)
           }
           await loop.sleep(milliseconds: 3_600_000)
+        }
+      },
+      loop.task { [compressing] in
+        while !Task.isCancelled {
+          await loop.sleep(milliseconds: Self.forgetRoomsMilliseconds)
+          // On a thread that may take its time. Where that is busy, it is the next time.
+          _ = compressing.submit { _ in directory.forgetUnused() }
         }
       },
       loop.task { [health, log] in
@@ -313,6 +341,8 @@ package final class MartletServer: Sendable {
     ]
   }
 
+  /// A room that nobody uses leaves memory within twice that.
+  private static let forgetRoomsMilliseconds = 300_000
   /// Between two slices of upkeep.
   private static let sliceMilliseconds = 50
   /// Between two slices of a merge of client keys, which must keep up with what is written.
@@ -342,6 +372,8 @@ package final class MartletServer: Sendable {
     // First, since whoever still waits for it then goes on and ends.
     await running.database.close()
     for task in running.tasks { await task.value }
+    // What was committed last is told to the others.
+    await running.fanout.stop()
     await running.web.destroy()
     await running.metricsWeb?.destroy()
     log.notice("stopped")

@@ -2,6 +2,7 @@ import pytest
 
 from martlet import Server
 from postgres import Postgres
+from redisserver import Proxy, Redis
 
 
 @pytest.fixture(scope="session")
@@ -9,6 +10,21 @@ def postgres():
     server = Postgres().start()
     yield server
     server.remove()
+
+
+@pytest.fixture(scope="session")
+def redis():
+    with Redis() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def spoiled_redis(redis):
+    """A Redis whose publications are lost, doubled, late, and in another order."""
+    proxy = Proxy(redis.port)
+    proxy.spoil(drop=0.1, double=0.1, delay=0.1, reorder=0.1, milliseconds=40)
+    yield proxy
+    proxy.close()
 
 
 @pytest.fixture(scope="session", params=["sqlite, 1 loop", "sqlite, 4 loops", "postgres, 2 loops"])

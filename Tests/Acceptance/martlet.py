@@ -82,6 +82,15 @@ class Server:
     def log_text(self):
         return self.log_path.read_text(errors="replace")
 
+    def metric(self, name):
+        """A number of the metrics page; the sum where it has several. Needs MARTLET_METRICS_LISTEN."""
+        address = re.search(r'"metrics_listening","address":"([^"]+)"', self.log_text())[1]
+        lines = httpx.get(address).text.splitlines()
+        return sum(float(line.rsplit(" ", 1)[1]) for line in lines if re.match(name + r"[ {]", line))
+
+    def resident_megabytes(self):
+        return int(re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{self.process.pid}/status").read_text())[1]) / 1024
+
     def stop(self, how=signal.SIGTERM, timeout=12):
         if self.process and self.process.poll() is None:
             self.process.send_signal(how)

@@ -76,6 +76,22 @@ class Postgres:
         shutil.rmtree(self.directory, ignore_errors=True)
 
 
+def psql(url, *commands):
+    arguments = [part for command in commands for part in ("-c", command)]
+    subprocess.run(["psql", "-q", url, *arguments], check=True, capture_output=True, text=True)
+
+
+def rooms_by_hand(url, owner, count):
+    """Rooms that no node has made: each hears of them when it compares itself with the database."""
+    psql(
+        url,
+        f"""WITH made AS (
+          INSERT INTO rooms (type, name, level_admin, owner_user, by_invitation, created_at)
+          SELECT 0, 'made ' || i, 100, '\\x{owner.replace("-", "")}', 0, 0 FROM generate_series(1, {count}) AS i RETURNING id)
+        INSERT INTO room_heads (room_id, last_seq, last_ts, access_version, access_changed_at) SELECT id, 0, 0, 1, 0 FROM made""",
+    )
+
+
 def serve():
     """For tests in other languages: a line in asks for a new database, a line out is its URL."""
     import sys

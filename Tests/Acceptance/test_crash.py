@@ -107,14 +107,30 @@ class Writer(Client):
 
 
 class CrashTest:
-    def __init__(self, server, kills):
-        self.server = server
+    """Clients that write and read while `disturb` is called again and again, and what they must agree on."""
+
+    # How long clients may take to come to the end of the log, after the last message.
+    catch_up_seconds = 30
+
+    def __init__(self, servers, kills):
+        self.servers = servers
         self.kills = kills
         self.is_stopping = False
         self.heads = None
         self.entity = uuid.uuid4()
-        self.owner = Person(server, uuid.uuid4(), self.entity)
+        self.owner = Person(servers[0], uuid.uuid4(), self.entity)
         self.rooms = [self.owner.room(), self.owner.room()]
+
+    @property
+    def server(self):
+        """Any of the nodes."""
+        return random.choice(self.servers)
+
+    def disturb(self, number):
+        server = self.servers[number % len(self.servers)]
+        server.kill()
+        server.environment["MARTLET_LISTEN"] = f"127.0.0.1:{server.port}"
+        server.start()
 
     def is_over(self, client):
         if not self.is_stopping:
@@ -140,11 +156,9 @@ class CrashTest:
         clients += [Reader(self, number) for number in range(READERS)]
         for client in clients:
             client.start()
-        for _ in range(self.kills):
+        for number in range(self.kills):
             time.sleep(random.uniform(0.2, 0.8))
-            self.server.kill()
-            self.server.environment["MARTLET_LISTEN"] = f"127.0.0.1:{self.server.port}"
-            self.server.start()
+            self.disturb(number)
         time.sleep(0.5)
         self.is_stopping = True
         writers = [client for client in clients if isinstance(client, Writer)]
@@ -152,8 +166,9 @@ class CrashTest:
             writer.join(30)
         # In one assignment: the readers look at it meanwhile.
         self.heads = {room: self.owner_view(room)["last_seq"] for room in self.rooms}
+        deadline = time.monotonic() + self.catch_up_seconds
         for client in clients:
-            client.join(30)
+            client.join(max(0, deadline - time.monotonic()))
             assert not client.is_alive(), "a client did not come to its end"
             assert client.failure is None, client.failure
         return self.check(clients, writers)
@@ -194,7 +209,7 @@ def test_kill_9(tmp_path, request, database, kills, loops):
         settings["MARTLET_DATABASE"] = request.getfixturevalue("postgres").database()
     server = Server(tmp_path / "data", **settings).start()
     try:
-        acknowledged = CrashTest(server, kills).run()
+        acknowledged = CrashTest([server], kills).run()
         print(f"{database}: {kills} kills, {acknowledged} acknowledged, none lost")
         assert acknowledged > kills * WRITERS, "the test did next to nothing"
     finally:

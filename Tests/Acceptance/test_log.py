@@ -35,10 +35,6 @@ def run(server, *arguments):
     return subprocess.run([BINARY, *arguments], env=server.environment, capture_output=True, text=True, timeout=60)
 
 
-def resident(server):
-    return int(re.search(r"VmRSS:\s+(\d+)", open(f"/proc/{server.process.pid}/status").read())[1]) / 1024
-
-
 # Pages
 
 
@@ -77,7 +73,7 @@ def test_many_pages_that_nobody_reads(fresh, data, fields):
     ada = server.person()
     room = ada.room()
     fill(server, ada, room, 200, data)
-    before = resident(server)
+    before = server.resident_megabytes()
     request = (
         f"GET /rooms/{room}/messages?limit=200 HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {ada.token}\r\n{fields}\r\n"
     ).encode()
@@ -92,7 +88,7 @@ def test_many_pages_that_nobody_reads(fresh, data, fields):
                 start = time.monotonic()
                 assert http.get("/healthz").status_code == 200
                 slowest = max(slowest, time.monotonic() - start)
-                highest = max(highest, resident(server))
+                highest = max(highest, server.resident_megabytes())
     finally:
         for client in clients:
             client.close()

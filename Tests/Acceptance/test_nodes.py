@@ -1,4 +1,4 @@
-"""Several nodes on one Postgres, with nothing between them: what one does the other finds out."""
+"""Several nodes on one Postgres, with nothing between them, with a Redis, and with one that loses what it is given."""
 
 import os
 import signal
@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from martlet import Server, token
-from postgres import Postgres
+from postgres import Postgres, psql, rooms_by_hand
 
 
 @pytest.fixture(scope="module")
@@ -19,12 +19,14 @@ def url(postgres):
     return postgres.database()
 
 
-@pytest.fixture(scope="module")
-def nodes(url, tmp_path_factory):
+@pytest.fixture(scope="module", params=["nothing between", "redis", "spoiled_redis"])
+def nodes(request, url, tmp_path_factory):
     folder = tmp_path_factory.mktemp("nodes")
-    with Server(folder / "a", MARTLET_DATABASE=url, MARTLET_LOOPS=2) as first:
-        with Server(folder / "b", MARTLET_DATABASE=url, MARTLET_LOOPS=2) as second:
-            yield first, second
+    settings = {"MARTLET_DATABASE": url, "MARTLET_LOOPS": 2}
+    if request.param != "nothing between":
+        settings["MARTLET_FANOUT"] = request.getfixturevalue(request.param).url
+    with Server(folder / "a", **settings) as first, Server(folder / "b", **settings) as second:
+        yield first, second
 
 
 def person(nodes):
@@ -32,11 +34,6 @@ def person(nodes):
     first, second = nodes
     ada = first.person(uuid.uuid4())
     return ada, lambda query="": second.relay(ada.token, query)
-
-
-def psql(postgres, url, *commands):
-    arguments = [part for command in commands for part in ("-c", command)]
-    subprocess.run(["psql", "-q", url, *arguments], check=True, capture_output=True, text=True)
 
 
 def test_nodes_that_start_together_share_their_keys(postgres, tmp_path):
@@ -134,7 +131,7 @@ def test_a_revocation_outlives_a_failing_database(nodes, postgres, url):
         assert socket.ready["channels"][0]["room_id"] == room
         now = int(time.time() * 1000)
         psql(
-            postgres, url, "BEGIN",
+            url, "BEGIN",
             f"DELETE FROM room_rules WHERE room_id = {room} AND subject = '\\x{bob.id.replace('-', '')}'",
             f"UPDATE room_heads SET access_version = access_version + 1, access_changed_at = {now} WHERE room_id = {room}",
             "COMMIT", "BEGIN", "LOCK TABLE room_rules IN ACCESS EXCLUSIVE MODE", "SELECT pg_sleep(7)", "COMMIT",
@@ -201,7 +198,7 @@ def membership(postgres, url, user, organization, role, raises=1):
         else f"DELETE FROM memberships WHERE organization_id = {group} AND user_id = {person}"
     )
     psql(
-        postgres, url, "BEGIN", change,
+        url, "BEGIN", change,
         f"INSERT INTO affiliation_versions (user_id, version) VALUES ({person}, 1) "
         f"ON CONFLICT (user_id) DO UPDATE SET version = affiliation_versions.version + {raises}", "COMMIT",
     )
@@ -209,7 +206,7 @@ def membership(postgres, url, user, organization, role, raises=1):
 
 def organization(postgres, url):
     id = str(uuid.uuid4())
-    psql(postgres, url, f"INSERT INTO organizations VALUES ('\\x{id.replace('-', '')}', 'acme', 1)")
+    psql(url, f"INSERT INTO organizations VALUES ('\\x{id.replace('-', '')}', 'acme', 1)")
     return id
 
 
@@ -311,18 +308,6 @@ def test_ten_thousand_membership_changes_in_a_second(nodes, postgres, url):
         assert socket.until("gone", timeout=3)["room_id"] == room
 
 
-def rooms_by_hand(postgres, url, owner, count):
-    """Rooms that no node has made: each hears of them when it compares itself with the database."""
-    psql(
-        postgres,
-        url,
-        f"""WITH made AS (
-          INSERT INTO rooms (type, name, level_admin, owner_user, by_invitation, created_at)
-          SELECT 0, 'made ' || i, 100, '\\x{owner.replace("-", "")}', 0, 0 FROM generate_series(1, {count}) AS i RETURNING id)
-        INSERT INTO room_heads (room_id, last_seq, last_ts, access_version, access_changed_at) SELECT id, 0, 0, 1, 0 FROM made""",
-    )
-
-
 def test_rooms_that_nobody_hears_yet_hold_up_nobody(nodes, postgres, url):
     ada = nodes[0].person()
     room = ada.room()
@@ -332,7 +317,7 @@ def test_rooms_that_nobody_hears_yet_hold_up_nobody(nodes, postgres, url):
         arguments = [part for command in hold for part in ("-c", command)]
         with subprocess.Popen(["psql", "-qtA", url, *arguments], stdout=subprocess.PIPE, text=True) as holder:
             assert holder.stdout.readline() == "1\n"
-            rooms_by_hand(postgres, url, ada.id, 1)
+            rooms_by_hand(url, ada.id, 1)
             # The node has heard of the room, and a comparison from before that would be too old.
             time.sleep(2)
             socket.say(room, "hello", "1")
@@ -345,7 +330,7 @@ def test_rooms_that_nobody_hears_yet_hold_up_nobody(nodes, postgres, url):
 def test_thousands_of_rooms_that_change_at_once(nodes, postgres, url):
     ada = nodes[0].person()
     with nodes[0].relay(ada.token) as first, nodes[1].relay(ada.token) as second:
-        rooms_by_hand(postgres, url, ada.id, 3000)
+        rooms_by_hand(url, ada.id, 3000)
         for socket in (first, second):
             assert len({socket.until("channel")["room_id"] for _ in range(3000)}) == 3000
 

@@ -10,6 +10,11 @@ import Testing
     let sent = Mutex<[Event]>([])
     func start(_ receive: @escaping @Sendable ([Event]) -> Void) {}
     func publish(_ events: [Event]) { sent.withLock { $0 += events } }
+    func follow(_ rooms: [RoomID]) {}
+    func unfollow(_ rooms: [RoomID]) {}
+    func following(_ rooms: [RoomID]) async {}
+    func epochChanged(to epoch: String) {}
+    func stop() async {}
   }
 
   private final class Heard: Sendable {
@@ -66,6 +71,7 @@ import Testing
       roomID: RoomID(1), channelID: "1", from: .make(), body: .deletion(of: 1), access: .decided)
     stream.publish([
       .receipt(Receipt(draft, .stale)), Self.change(1), .compared(at: 1), .epochChanged("e"),
+      .missed([Shard(index: 1)]),
     ])
     stream.deliverHere([Self.change(2)])
     #expect(fanout.sent.withLock { Self.rooms($0) } == [1])

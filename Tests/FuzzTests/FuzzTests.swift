@@ -1,12 +1,14 @@
 import Access
 import Basics
 import Crypto
+import Events
 import TestSupport
 import Testing
 
 import class Foundation.ProcessInfo
 
 @testable import Accounts
+@testable import RedisFanout
 @testable import Relay
 @testable import Web
 
@@ -189,5 +191,39 @@ import class Foundation.ProcessInfo
       return messages > 0
     }
     #expect(good > Self.inputs / 100)
+  }
+
+  @Test func `replies of a Redis, and what they carry`() {
+    let seeds = [
+      "+OK\r\n", "-ERR no\r\n", ":12\r\n", "$-1\r\n",
+      "*3\r\n$7\r\nmessage\r\n$3\r\ne:9\r\n$5\r\nhello\r\n",
+      "*3\r\n$9\r\nsubscribe\r\n$3\r\ne:9\r\n:1\r\n*0\r\n",
+    ]
+    let words = [
+      "\r\n", "*", "$", "*-1", "*99999999", "$2147483648", ":9223372036854775808", "*1\r\n",
+    ]
+    let good = fuzz(seeds: seeds, words: words, seed: 7) { mutator, bytes in
+      let reader = RedisReplyReader(maximumReplyBytes: 1 << 20)
+      let cut = mutator.pick(bytes.count + 1)
+      do {
+        return try !(reader.read(Array(bytes[..<cut])) + reader.read(Array(bytes[cut...]))).isEmpty
+      } catch { return false }
+    }
+    #expect(good > 0)
+  }
+
+  @Test func `what nodes tell each other`() {
+    let beacon = Beacon(
+      challenge: 1, answers: [NodeID(2): 3], counters: [.all: 4, Channel(Shard(index: 1)): 5])
+    let events = EventCoding.encode([
+      .access(.roomChanged(RoomID(1), version: 2)),
+      .signal(Signal(to: .room(RoomID(3)), kind: "typing", content: [1])),
+    ])
+    let seeds = [beacon.bytes, events].map { String(decoding: $0.map { $0 & 127 }, as: UTF8.self) }
+    let good = fuzz(seeds: seeds, words: ["\0\0\0\0", "\u{7f}", "\u{1}"], seed: 8) { _, bytes in
+      let isBeacon = Beacon(bytes[...]) != nil
+      return EventCoding.decode(bytes[...]) != nil || isBeacon
+    }
+    #expect(good > 0)
   }
 }

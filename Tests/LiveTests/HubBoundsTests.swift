@@ -137,16 +137,16 @@ import Web
     let topic = Topic()
     let sink = FakeSink()
     _ = topic.insert(1, sink.outlet)
-    topic.append(frame(1, 60_000), .durable)
-    topic.startSending { [] }
+    topic.append(frame(1, 60_000), .durable) { [] }
+    topic.startSending()
     topic.advance { _, bytes, from in bytes.count == 60_000 && from == 0 }
     #expect(topic.isSent)
     #expect(topic.finishSending()?.count == 60_000)
     #expect(topic.gathered.capacity == 0)
     #expect(topic.sending == nil)
     // Where a reader keeps a part of it, it is not given out again.
-    topic.append(frame(1, 10), .durable)
-    topic.startSending { [] }
+    topic.append(frame(1, 10), .durable) { [] }
+    topic.startSending()
     let kept = topic.sharedSending()
     topic.advance { _, _, _ in true }
     #expect(topic.finishSending() == nil)

@@ -50,7 +50,7 @@ import Testing
   }
 
   @Test func `what cannot be served now is refused, and nothing is begun`() {
-    var machine = ready(in: 7)
+    let machine = ready(in: 7)
     for frame in [
       #"{"type":"token","content":"t"}"#, #"{"type":"select_room","room_id":7}"#,
       #"{"type":"message","content":"x"}"#,

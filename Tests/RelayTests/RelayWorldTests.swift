@@ -16,6 +16,7 @@ import Web
     for _ in 0..<3 { world.connect() }
     for _ in 0..<600 { world.step() }
     world.settle()
+    #expect(world.followsWhatItServes)
     for (number, client) in world.clients.enumerated() {
       #expect(client.failures.isEmpty, "seed \(seed), \(number): \(client.failures.prefix(3))")
       guard client.isOpen else { continue }
@@ -32,6 +33,28 @@ import Web
     #expect(world.relay.feeds.listeners.isEmpty, "seed \(seed)")
   }
 
+  @Test func `a frame that names many rooms is answered before the next one is begun`() {
+    // Two rooms in a turn.
+    let world = RelayWorld(seed: 1)
+    let reader = RelayWorld.foreigners[0]
+    let rooms = (1...3).map { RoomID($0) }
+    for room in rooms { _ = world.database.setRule(reader, .read, in: room) }
+    let client = world.connect(.foreign(reader), followsAllRooms: true)
+    func settle() {
+      while world.backend.hasPending { world.backend.answerOne(mayFail: false) }
+      for _ in 0..<10 { world.backend.pass(1) }
+      world.endTurn()
+    }
+    settle()
+    #expect(client.cursors.count == 3)
+    client.unsubscribe(rooms)
+    client.subscribe([rooms[2]])
+    settle()
+    settle()
+    #expect(client.failures == [])
+    #expect(client.cursors.keys.sorted() == [rooms[2]])
+  }
+
   /// A client has all of the rooms that it hears, and hears only those that it may.
   private func check(_ client: WorldClient, _ number: Int, _ world: RelayWorld, _ seed: UInt64) {
     guard let caller = client.socket.caller else { return }
@@ -45,6 +68,13 @@ import Web
         "seed \(seed), \(number): hears \(id) without the right")
       #expect(
         cursor == world.database.rooms[id]?.lastSeq, "seed \(seed), \(number): room \(id)")
+    }
+    guard client.followsAllRooms, !client.isUnsure else { return }
+    for id in world.database.rooms.keys where !client.left.contains(id) {
+      guard let room = world.database.room(id) else { continue }
+      #expect(
+        !RuleEngine.standing(of: caller, in: room).permissions.contains(.read)
+          || client.cursors[id] != nil, "seed \(seed), \(number): does not hear \(id)")
     }
   }
 }

@@ -12,11 +12,14 @@ extension Caller {
         expiresAt: nil), affiliations: nil)
   }
 
-  /// Someone with an account here.
-  package static func local(_ user: UUID, _ affiliations: Affiliations = .none) -> Caller {
+  /// Someone with an account here, logged in for so many times.
+  package static func local(
+    _ user: UUID, _ affiliations: Affiliations = .none, session: UInt64 = 0
+  ) -> Caller {
     Caller(
       principal: Principal(
-        userID: UserID(user), origin: .session(SessionID(UUID(high: 7, low: user.low))),
+        userID: UserID(user),
+        origin: .session(SessionID(UUID(high: 7 + session << 8, low: user.low))),
         expiresAt: nil), affiliations: affiliations)
   }
 }

@@ -37,7 +37,9 @@ package final class FakeSink: FrameSink {
   }
 
   package func send(frames: UnsafeRawBufferPointer) { take(frames) }
-  package func send(frames: SharedBytes, from offset: Int) { take(frames.bytes[offset...]) }
+  package func send(frames: SharedBytes, in range: Range<Int>, hasBegun: Bool) {
+    take(frames.bytes[range])
+  }
 
   /// The reader takes so many bytes; true where that was all.
   package func read(_ count: Int) -> Bool {

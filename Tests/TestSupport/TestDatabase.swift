@@ -2,7 +2,6 @@ internal import Basics
 package import Database
 internal import EventLoop
 internal import Foundation
-internal import Synchronization
 
 /// The databases that every contract of a store is tested on.
 package enum DatabaseKind: String, CaseIterable, Sendable { case sqlite, postgres }
@@ -59,47 +58,14 @@ package struct TestDatabase: Sendable {
   }
 }
 
-/// A real Postgres on loopback for the whole run, by the same script that the acceptance tests use. It
-/// ends when this process does, since its input then ends.
-private final class TestPostgres: Sendable {
-  static let shared = Result { try TestPostgres() }
+/// A real Postgres on loopback for the whole run, by the same script that the acceptance tests use.
+private enum TestPostgres {
+  static let shared = Result { try TestScript("postgres.py") }
+}
 
-  private struct Pipes {
-    let requests: FileHandle
-    let answers: FileHandle
-  }
-  private let pipes: Mutex<Pipes>
-
-  private struct Failure: Error, CustomStringConvertible {
-    let description: String
-  }
-
-  init() throws {
-    let script = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
-      .deletingLastPathComponent().appendingPathComponent("Acceptance/postgres.py")
-    let process = Process()
-    process.executableURL = URL(fileURLWithPath: "/usr/bin/env")
-    process.arguments = ["python3", script.path]
-    let (input, output) = (Pipe(), Pipe())
-    process.standardInput = input
-    process.standardOutput = output
-    try process.run()
-    pipes = Mutex(
-      Pipes(requests: input.fileHandleForWriting, answers: output.fileHandleForReading))
-  }
-
+extension TestScript {
   /// The URL of a new, empty database.
-  func makeDatabase() throws -> String {
-    try pipes.withLock { pipes in
-      try pipes.requests.write(contentsOf: Data("database\n".utf8))
-      var line = Data()
-      while true {
-        guard let byte = try pipes.answers.read(upToCount: 1), !byte.isEmpty else {
-          throw Failure(description: "no Postgres; scripts/install-deps --tests installs it")
-        }
-        if byte == Data("\n".utf8) { return String(decoding: line, as: UTF8.self) }
-        line.append(byte)
-      }
-    }
+  fileprivate func makeDatabase() throws -> String {
+    String(decoding: try ask(Data("database".utf8)), as: UTF8.self)
   }
 }

@@ -24,8 +24,8 @@ final class EventIntake {
   /// Whether the gate was closed at the last look. It counts as closed until `opened` was called, so that
   /// nothing overtakes what waits.
   private var wasClosed = false
-  /// A comparison whose findings are still being read.
-  private var comparedAt: Int64?
+  /// A comparison whose findings are still being read: when it began, and what of it has not been read.
+  private var comparison: (begin: Int64, rooms: Set<RoomID>, accounts: Set<UserID>)?
   private var held = HeldEvents()
   private var heldByRoom: [RoomID: HeldEvents] = [:]
 
@@ -78,14 +78,24 @@ final class EventIntake {
   func compared(at begin: Int64) {
     // Looked at before it opens: what waits must be let go.
     _ = isOpen
-    comparedAt = begin
+    // Its findings are not waited for where those of an earlier one still are: another comes soon. Nor are
+    // changes that came later, or a stream of them would keep the gate closed.
+    if comparison == nil { comparison = (begin, rooms.all, accounts.all) }
     openIfKnown()
   }
 
-  /// Opens the gate once all that the last comparison found has been read.
-  func openIfKnown() {
-    guard let begin = comparedAt, rooms.isEmpty, accounts.isEmpty else { return }
-    comparedAt = nil
+  /// What the account belongs to is known again.
+  func release(_ account: UserID) {
+    comparison?.accounts.remove(account)
+    openIfKnown()
+  }
+
+  /// Opens the gate once all that the comparison found has been read.
+  private func openIfKnown() {
+    guard let (begin, rooms, accounts) = comparison, rooms.isEmpty, accounts.isEmpty else {
+      return
+    }
+    comparison = nil
     gate.compared(at: begin)
     guard wasClosed, gate.isOpen else { return }
     wasClosed = false
@@ -98,6 +108,7 @@ final class EventIntake {
   /// The room's rules are known again.
   func release(_ room: RoomID) {
     if let waiting = heldByRoom.removeValue(forKey: room) { release(waiting) }
+    comparison?.rooms.remove(room)
     openIfKnown()
   }
 
@@ -105,6 +116,7 @@ final class EventIntake {
   func forgetAll() {
     held = HeldEvents()
     heldByRoom = [:]
+    comparison = nil
   }
 
   private func release(_ held: HeldEvents) {

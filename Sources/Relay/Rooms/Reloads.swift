@@ -30,6 +30,8 @@ final class Reloads<ID: Hashable & Sendable, Found: Sendable> {
   /// Those of `wanted` that the next readings take. Some may not be wanted any more.
   private var waiting = Queue<ID>()
   private var isReading = false
+  /// How often everything was forgotten: what was being read then is handed to nobody.
+  private var generation = 0
   private var failures = 0
   /// So many readings take one thing only: something among them could not be read, and holds up only
   /// itself.
@@ -57,6 +59,9 @@ final class Reloads<ID: Hashable & Sendable, Found: Sendable> {
   /// Whether nothing is being read, nor waits for it.
   var isEmpty: Bool { wanted.isEmpty }
 
+  /// What is being read, or waits for it.
+  var all: Set<ID> { Set(wanted.keys) }
+
   func contains(_ id: ID) -> Bool { wanted[id] != nil }
 
   /// Reads something of which somebody said that it is at this version.
@@ -75,7 +80,10 @@ final class Reloads<ID: Hashable & Sendable, Found: Sendable> {
   func forget(_ id: ID) { wanted[id] = nil }
 
   /// As `forget`, everything.
-  func forgetAll() { wanted = [:] }
+  func forgetAll() {
+    wanted = [:]
+    generation += 1
+  }
 
   private func readNext() {
     guard !isReading else { return }
@@ -90,9 +98,10 @@ final class Reloads<ID: Hashable & Sendable, Found: Sendable> {
     guard !versions.isEmpty else { return }
     isReading = true
     let ids = Array(versions.keys)
-    read(versions) { [self] result in
+    read(versions) { [self, generation] result in
       switch result {
-      case .success(let found): finished(ids, found)
+      case .success(let found):
+        finished(generation == self.generation ? ids : [], found)
       case .failure(let error): failed(ids, error)
       }
     }

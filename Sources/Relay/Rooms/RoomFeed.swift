@@ -15,37 +15,13 @@ struct RoomFeed {
   private enum State {
     /// Waits for `loaded`; entries that arrive meanwhile are kept.
     case loading(entries: [Entry])
-    case live(Room, lastSeq: Int64)
+    case live(Room)
     case gone
   }
 
   private enum Ask {
     case enter(Purpose)
     case leave(clientID: String?)
-  }
-
-  /// How far one subscriber has been made whole.
-  private struct Replay {
-    /// Tells this replay's reads from those of earlier ones, which may still be under way.
-    let number: Int
-    /// The seq that `resumed` will name: the head when it was asked for.
-    let promised: Int64
-    /// The last entry that was sent.
-    var sent: Int64
-    /// Up to where the log is being read; `later` goes on from there.
-    var through: Int64
-    /// What was published since, as far as it is kept.
-    var later: [Entry] = []
-    var laterBytes = 0
-    /// Too much came to be kept: the log has it.
-    var isLaterIncomplete = false
-
-    /// Keeps an entry that was published, if there is not too much of it.
-    mutating func keep(_ entry: Entry) {
-      laterBytes += entry.cost
-      if laterBytes > RoomFeed.maximumLaterBytes { isLaterIncomplete = true }
-      if !isLaterIncomplete { later.append(entry) }
-    }
   }
 
   /// What one subscriber asked for and has not been answered.
@@ -67,41 +43,32 @@ struct RoomFeed {
   }
 
   private var state = State.loading(entries: [])
+  /// Where delivery stands, while it is live.
+  private var order = EntryOrder(after: 0)
+  /// For what is kept while it is loading.
+  private var limit = KeepLimit()
   /// In the topic, unless they wait for the room or are being made whole. There are many: a reference for
   /// each.
   private var subscribers: [SubscriberID: Caller] = [:]
   private var asking: [SubscriberID: Asking] = [:]
   /// Those of the subscribers that are sent the log, a piece at a time.
-  private var replays: [SubscriberID: Replay] = [:]
-  /// Entries beyond a gap, by seq.
-  private var ahead: [Int64: Entry] = [:]
-  /// The seq up to which a gap is being filled; nil while there is none.
-  private var gapEnd: Int64?
+  private var replays: [SubscriberID: RoomReplay] = [:]
   /// Subscribers that wait for the head in the database, or for this loop to reach it.
   private var headChecks: Set<SubscriberID> = []
   private var replayCount = 0
-  /// The id of the last entry that was delivered.
-  private var lastID: MessageID?
-  /// Whether the head is being read because of an entry that should not have come.
-  private var isHeadDoubted = false
-  private var keptBytes = 0
 
   /// Entries that one room's resume replays at most; beyond it `reset`.
   static let maximumReplay: Int64 = 1000
-  /// Entries kept beyond a gap, or while loading, and their bytes; the log has them all the same.
-  private static let maximumKept = 4096
-  private static let maximumKeptBytes = 4 * 1024 * 1024
   /// What one subscriber may ask for while earlier asks wait.
   private static let maximumAsks = 256
-  /// Bytes of content kept for one subscriber that is being made whole.
-  private static let maximumLaterBytes = 64 * 1024
 
   // MARK: What others may see
 
   /// The room, once it is loaded and while it exists.
-  var room: Room? { if case .live(let room, _) = state { room } else { nil } }
+  var room: Room? { if case .live(let room) = state { room } else { nil } }
   /// The seq up to which this loop has delivered.
-  var lastSeq: Int64? { if case .live(_, let lastSeq) = state { lastSeq } else { nil } }
+  var lastSeq: Int64? { isLive ? order.lastSeq : nil }
+  private var isLive: Bool { if case .live = state { true } else { false } }
   var isLoading: Bool { if case .loading = state { true } else { false } }
   var isGone: Bool { if case .gone = state { true } else { false } }
   var isUnused: Bool { subscribers.isEmpty }
@@ -127,7 +94,7 @@ struct RoomFeed {
     case .renew(let id, let caller):
       guard subscribers[id] != nil else { return [] }
       subscribers[id] = caller
-      return revokeThoseWithoutAccess()
+      return revokeThoseWithoutAccess([id])
     case .loaded(let found): return loaded(found)
     case .loadFailed: return loadFailed()
     case .changed(let room): return changed(room)
@@ -145,12 +112,7 @@ struct RoomFeed {
   /// The common case of `entry`: true where it is the next, nobody is being made whole, and all that there
   /// is to do is to publish it. False, and nothing has changed, where `handle` is to be asked.
   mutating func deliverNext(_ entry: Entry) -> Bool {
-    guard case .live(let room, let lastSeq) = state, entry.seq == lastSeq + 1, replays.isEmpty,
-      ahead.isEmpty, headChecks.isEmpty
-    else { return false }
-    state = .live(room, lastSeq: entry.seq)
-    lastID = entry.id
-    return true
+    isLive && replays.isEmpty && headChecks.isEmpty && order.takeNext(entry)
   }
 
   // MARK: Coming and going
@@ -211,8 +173,11 @@ struct RoomFeed {
       case .gone:
         remove(id)
         return outputs + Self.refusals(of: id, waiting.asks, .roomNotFound)
-      case .live(let room, let lastSeq):
-        if case .enter(.resume(let last, _, _)) = next, last > lastSeq {
+      case .live(let room):
+        let lastSeq = order.lastSeq
+        if case .enter(.resume(let last, _, _)) = next, last > lastSeq,
+          RuleEngine.standing(of: caller, in: room).permissions.contains(.read)
+        {
           switch waiting.headCheck {
           case .none:
             asking[id]?.headCheck = .asked
@@ -273,13 +238,13 @@ struct RoomFeed {
       return [.reset(id, seq: lastSeq)]
     }
     replayCount += 1
-    replays[id] = Replay(number: replayCount, promised: lastSeq, sent: last, through: lastSeq)
+    replays[id] = RoomReplay(number: replayCount, from: last, through: lastSeq)
     return [.readReplay(id, replay: replayCount, after: last, through: lastSeq)]
   }
 
   // MARK: Making whole
 
-  private func replay(_ id: SubscriberID, _ number: Int) -> Replay? {
+  private func replay(_ id: SubscriberID, _ number: Int) -> RoomReplay? {
     guard let replay = replays[id], replay.number == number else { return nil }
     return replay
   }
@@ -287,20 +252,17 @@ struct RoomFeed {
   private mutating func replayRead(
     _ id: SubscriberID, _ number: Int, _ entries: [Entry]?
   ) -> [Output] {
-    guard var replay = replay(id, number) else { return [] }
-    guard let entries, let first = entries.first, let last = entries.last,
-      first.seq == replay.sent + 1, last.seq <= replay.through,
-      last.seq - first.seq == Int64(entries.count - 1)
-    else {
+    guard replay(id, number) != nil else { return [] }
+    guard let entries, let isPromiseKept = replays[id]?.take(entries) else {
       // What cannot be read cannot make it whole: a reload does.
+      let end = lastSeq ?? replays[id]?.through ?? 0
       replays[id] = nil
-      return [.reset(id, seq: lastSeq ?? replay.through)] + answerAsks(of: id)
+      return [.reset(id, seq: end)] + answerAsks(of: id)
     }
-    let isPromiseKept = replay.sent < replay.promised && last.seq >= replay.promised
-    replay.sent = last.seq
-    replays[id] = replay
     var outputs: [Output] = [.replay(id, entries)]
-    if isPromiseKept { outputs.append(.resumed(id, seq: replay.promised)) }
+    if isPromiseKept, let replay = replays[id] {
+      outputs.append(.resumed(id, seq: replay.promised))
+    }
     return outputs + [.awaitRoom(id, replay: number)]
   }
 
@@ -308,20 +270,16 @@ struct RoomFeed {
   private mutating func goOn(
     _ id: SubscriberID, _ number: Int
   ) -> [Output] {
-    guard var replay = replay(id, number), let lastSeq else { return [] }
-    if replay.sent == replay.through, replay.isLaterIncomplete {
-      replay.through = lastSeq
-      replay.later = []
-      replay.laterBytes = 0
-      replay.isLaterIncomplete = false
+    guard replay(id, number) != nil, let lastSeq else { return [] }
+    switch replays[id]?.next(lastSeq: lastSeq) {
+    case .read(let after, let through)?:
+      return [.readReplay(id, replay: number, after: after, through: through)]
+    case .end(let later)?:
+      replays[id] = nil
+      let last: [Output] = later.isEmpty ? [] : [.replay(id, later)]
+      return last + [.join(id)] + answerAsks(of: id)
+    case nil: return []
     }
-    if replay.sent < replay.through {
-      replays[id] = replay
-      return [.readReplay(id, replay: number, after: replay.sent, through: replay.through)]
-    }
-    replays[id] = nil
-    let later: [Output] = replay.later.isEmpty ? [] : [.replay(id, replay.later)]
-    return later + [.join(id)] + answerAsks(of: id)
   }
 
   // MARK: The room
@@ -334,7 +292,8 @@ struct RoomFeed {
       state = .gone
       return refuseAll(.roomNotFound)
     }
-    state = .live(room, lastSeq: lastSeq)
+    state = .live(room)
+    order = EntryOrder(after: lastSeq)
     // Nobody is in the topic yet, so these reach nobody: they only move the head on.
     var outputs: [Output] = []
     for entry in kept where entry.seq > lastSeq { outputs += receive(entry) }
@@ -361,34 +320,36 @@ struct RoomFeed {
         return refuseAll(.roomNotFound)
       }
       return []
-    case .live(let old, let lastSeq):
+    case .live(let old):
       guard let room else {
         state = .gone
-        ahead = [:]
         return removeAll().flatMap { id, asks in
           [.revoke(id, .roomDeleted)] + Self.refusals(of: id, asks, .roomNotFound)
         }
       }
       guard room.accessVersion > old.accessVersion else { return [] }
-      state = .live(room, lastSeq: lastSeq)
-      return revokeThoseWithoutAccess()
+      state = .live(room)
+      return revokeThoseWithoutAccess(subscribers.keys)
     }
   }
 
-  private mutating func revokeThoseWithoutAccess() -> [Output] {
-    guard case .live(let room, _) = state else { return [] }
-    var outputs: [Output] = []
-    for (id, caller) in subscribers.sorted(by: { $0.key < $1.key }) {
+  /// Those of these that may not read any more are told so, in a fixed order.
+  private mutating func revokeThoseWithoutAccess(
+    _ candidates: some Sequence<SubscriberID>
+  ) -> [Output] {
+    guard case .live(let room) = state else { return [] }
+    var revoked: [(id: SubscriberID, isMember: Bool)] = []
+    for id in candidates {
+      guard let caller = subscribers[id] else { continue }
       let standing = RuleEngine.standing(of: caller, in: room)
-      if !standing.permissions.contains(.read) {
-        let asks = asking[id]?.asks ?? []
-        remove(id)
-        outputs.append(.revoke(id, .revoked))
-        outputs += Self.refusals(
-          of: id, asks, standing.isMember ? .forbidden : .roomNotFound)
-      }
+      if !standing.permissions.contains(.read) { revoked.append((id, standing.isMember)) }
     }
-    return outputs
+    return revoked.sorted { $0.id < $1.id }.flatMap { id, isMember in
+      let asks = asking[id]?.asks ?? []
+      remove(id)
+      return [.revoke(id, .revoked)]
+        + Self.refusals(of: id, asks, isMember ? .forbidden : .roomNotFound)
+    }
   }
 
   // MARK: Entries
@@ -397,74 +358,42 @@ struct RoomFeed {
     switch state {
     case .gone: return []
     case .loading(var kept):
-      if mayKeep(entry, besides: kept.count) { kept.append(entry) }
+      // In place: there may be thousands.
+      state = .loading(entries: [])
+      if limit.admits(entry, besides: kept.count) { kept.append(entry) }
       state = .loading(entries: kept)
       return []
-    case .live(_, let lastSeq):
-      if entry.seq <= lastSeq { return seenBefore(entry, lastSeq) }
-      if entry.seq == lastSeq + 1 { return advance(entry) }
-      if mayKeep(entry, besides: ahead.count) { ahead[entry.seq] = entry }
-      defer { gapEnd = max(gapEnd ?? 0, entry.seq) }
-      return gapEnd == nil ? [.waitForGap(isRetry: false)] : []
+    case .live:
+      switch order.take(entry) {
+      case .next(let entries): return publish(entries) + endHeadChecks(givesUp: false)
+      case .gapBegins: return [.waitForGap(isRetry: false)]
+      case .unexpected: return [.readHead(asOf: order.lastSeq)]
+      case .nothing: return []
+      }
     }
   }
 
-  /// An entry at or below the head: it came by two ways, or the database's log is another one than was
-  /// delivered here. The head tells.
-  private mutating func seenBefore(_ entry: Entry, _ lastSeq: Int64) -> [Output] {
-    guard entry.id != lastID, !isHeadDoubted else { return [] }
-    isHeadDoubted = true
-    return [.readHead(asOf: lastSeq)]
-  }
-
-  /// Counts bytes that are kept; where there are too many the log is read instead.
-  private mutating func mayKeep(_ entry: Entry, besides count: Int) -> Bool {
-    if count == 0 { keptBytes = 0 }
-    guard count < Self.maximumKept, keptBytes < Self.maximumKeptBytes else { return false }
-    keptBytes += entry.cost
-    return true
-  }
-
-  /// Delivers the next entry and those that were waiting right behind it.
-  private mutating func advance(_ first: Entry) -> [Output] {
-    guard case .live(let room, _) = state else { return [] }
-    var outputs: [Output] = []
-    var next: Entry? = first
-    var lastSeq = first.seq
-    while let entry = next {
-      lastSeq = entry.seq
+  private mutating func publish(_ entries: [Entry]) -> [Output] {
+    for entry in entries {
       for index in replays.values.indices { replays.values[index].keep(entry) }
-      outputs.append(.publish(entry))
-      lastID = entry.id
-      next = ahead.isEmpty ? nil : ahead.removeValue(forKey: lastSeq + 1)
     }
-    state = .live(room, lastSeq: lastSeq)
-    return outputs + endHeadChecks(givesUp: false)
+    return entries.map { .publish($0) }
   }
 
   private mutating func gapTimeout() -> [Output] {
-    guard case .live(_, let lastSeq) = state, let end = gapEnd, end > lastSeq else {
-      gapEnd = nil
-      return []
-    }
-    return [.readGap(after: lastSeq, through: end)]
+    guard isLive, let (after, through) = order.missing() else { return [] }
+    return [.readGap(after: after, through: through)]
   }
 
   private mutating func headSeen(_ seq: Int64, asOf: Int64) -> [Output] {
     if seq < asOf { return rewind(to: seq) }
-    guard case .live(_, let lastSeq) = state, seq > lastSeq else { return [] }
-    if let end = gapEnd {
-      // It is being filled already, and that goes on to here.
-      gapEnd = max(end, seq)
-      return []
-    }
-    gapEnd = seq
-    // What was just committed is on its way here: it is given the time that a gap has.
-    return [.waitForGap(isRetry: false)]
+    // What was just committed is on its way here: it is given the time that a gap has. A gap that is being filled
+    // already is filled up to here.
+    return isLive && order.reach(seq) ? [.waitForGap(isRetry: false)] : []
   }
 
   private mutating func headRead(_ seq: Int64?, asOf: Int64) -> [Output] {
-    isHeadDoubted = false
+    order.headIsKnown()
     guard let lastSeq else { return [] }
     var rewound: [Output] = []
     if let seq, seq < asOf { rewound = rewind(to: seq) }
@@ -473,10 +402,8 @@ struct RoomFeed {
       asking[id]?.headCheck = seq.map { .behind($0) } ?? .done
     }
     var outputs = rewound + endHeadChecks(givesUp: false)
-    if let seq, seq > lastSeq {
-      // Where a gap is being filled already, that goes on to here.
-      if gapEnd == nil { outputs.append(.readGap(after: lastSeq, through: seq)) }
-      gapEnd = max(gapEnd ?? 0, seq)
+    if let seq, seq > lastSeq, order.reach(seq) {
+      outputs.append(.readGap(after: lastSeq, through: seq))
     }
     return outputs
   }
@@ -484,11 +411,8 @@ struct RoomFeed {
   /// Goes back to where the log really ends. Whoever hears the room is told to reload; whoever is being
   /// made whole as well.
   private mutating func rewind(to seq: Int64) -> [Output] {
-    guard case .live(let room, let lastSeq) = state, seq < lastSeq else { return [] }
-    state = .live(room, lastSeq: seq)
-    lastID = nil
-    ahead = [:]
-    gapEnd = nil
+    let lastSeq = order.lastSeq
+    guard isLive, order.rewind(to: seq) else { return [] }
     let interrupted = Set(replays.keys)
     replays = [:]
     var outputs: [Output] = [.rewound(from: lastSeq, to: seq)]
@@ -517,23 +441,19 @@ struct RoomFeed {
   }
 
   private mutating func gapRead(_ entries: [Entry]?) -> [Output] {
-    guard case .live(_, let before) = state else { return [] }
+    guard let before = lastSeq else { return [] }
     var outputs: [Output] = []
     for entry in entries ?? [] where entry.seq > before { outputs += receive(entry) }
     outputs += endHeadChecks(givesUp: entries == nil)
-    guard let lastSeq, let end = gapEnd, end > lastSeq else {
-      gapEnd = nil
-      return outputs
-    }
+    guard let (after, through) = order.missing() else { return outputs }
     if let entries, !entries.isEmpty {
       // One reading gives a part.
-      outputs.append(.readGap(after: lastSeq, through: end))
+      outputs.append(.readGap(after: after, through: through))
     } else if entries == nil {
       outputs.append(.waitForGap(isRetry: true))
     } else {
-      // The log ends here: there is no gap, and what spoke of one spoke of another log.
-      gapEnd = nil
-      outputs.append(.readHead(asOf: lastSeq))
+      order.endGap()
+      outputs.append(.readHead(asOf: after))
     }
     return outputs
   }

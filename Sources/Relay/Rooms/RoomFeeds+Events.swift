@@ -38,6 +38,9 @@ extension RoomFeeds {
         ended = []
         intake.compared(at: begin)
       case .epochChanged: startAnew()
+      case .missed(let shards): missed(shards)
+      // No feature of rooms sends any yet.
+      case .signal: break
       }
     }
     end(ended)
@@ -62,6 +65,7 @@ extension RoomFeeds {
     for listener in listeners.all { hub.close(listener.connection, .unavailable) }
     intake.forgetAll()
     reader.forgetAll()
+    comparisons.forgetAll()
     forgetRooms()
   }
 

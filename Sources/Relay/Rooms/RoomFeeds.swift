@@ -22,14 +22,15 @@ final class RoomFeeds {
   let intake: EventIntake
   /// What sockets that resume are still to be sent of the log, by their number.
   private var replays: [UInt64: ReplayQueue] = [:]
-  private var moved = MovedHeads()
-  /// Rooms whose heads are still to be compared in the present round.
-  private var uncompared = ArraySlice<RoomID>()
+  var moved = MovedHeads()
+  var comparisons = HeadComparisons()
   /// Index of this event loop: which origins are sockets here.
   let loopIndex: Int
 
   private var inputs = Queue<(id: RoomID, input: RoomFeed.Input)>()
   private var isRunning = false
+  /// Whether `whenDone` is being emptied: the bodies do not nest.
+  private var isEmptying = false
   /// What is to be done when all inputs have run.
   private var whenDone = Queue<() -> Void>()
 
@@ -39,7 +40,6 @@ final class RoomFeeds {
 
   private static let gapMilliseconds = 20
   private static let gapRetryMilliseconds = 1000
-  private static let unusedMilliseconds: Int64 = 30_000
 
   init(
     loopIndex: Int, hub: Hub, gate: DeliveryGate, services: RelayServices,
@@ -67,7 +67,7 @@ final class RoomFeeds {
     reader.accounts.found = { [unowned self] in
       if let affiliations = $1 { tell($0, affiliations) }
     }
-    reader.accounts.done = { [unowned self] _ in intake.openIfKnown() }
+    reader.accounts.done = { [unowned self] in intake.release($0) }
     intake.carryOut = { [unowned self] in carryOut($0) }
     intake.headKnown = { [unowned self] in handle($0, .head($1, asOf: 0)) }
     intake.opened = { [unowned self] in gateOpened() }
@@ -82,16 +82,41 @@ final class RoomFeeds {
   /// then the room and its head are read.
   func served(_ id: RoomID) -> ServedRoom {
     if let known = rooms[id] { return known }
-    let new = ServedRoom(id, services.ingest)
-    rooms[id] = new
+    let new = begin([id])
     load([id])
-    return new
+    return new[0]
+  }
+
+  /// Begins to serve rooms that are not served yet; the caller loads them.
+  @discardableResult
+  private func begin(_ ids: [RoomID]) -> [ServedRoom] {
+    reader.backend.follow(ids)
+    return ids.map { id in
+      let new = ServedRoom(id, services.ingest)
+      rooms[id] = new
+      return new
+    }
+  }
+
+  /// Serves a room no more; nil where it was not served.
+  @discardableResult
+  func endServing(_ id: RoomID) -> ServedRoom? {
+    guard let served = rooms.removeValue(forKey: id) else { return nil }
+    reader.backend.unfollow([id])
+    hub.dissolve(served.relay)
+    if let nano = served.nano { hub.dissolve(nano) }
+    // These entries are committed, though no broadcast of them comes any more.
+    for (_, held) in served.heldAcks.sorted(by: { $0.key < $1.key }) {
+      for socket in held.sockets { listeners[socket]?.committed(held.entry) }
+    }
+    served.heldAcks = [:]
+    return served
   }
 
   /// Begins to serve those of the rooms that are not served yet.
   func prepare(_ ids: [RoomID]) {
     let new = Set(ids.filter { rooms[$0] == nil }).sorted()
-    for id in new { rooms[id] = ServedRoom(id, services.ingest) }
+    begin(new)
     load(new)
   }
 
@@ -113,6 +138,10 @@ final class RoomFeeds {
         } else if served.wantedVersion > room.accessVersion {
           accessChanged(id, served.wantedVersion)
         }
+        if served.mayHaveMissed {
+          served.mayHaveMissed = false
+          compareAtOnce([id])
+        }
       }
       answerWaiters(of: served, .success(served.feed.room))
     }
@@ -121,7 +150,7 @@ final class RoomFeeds {
   private func notLoaded(_ ids: [RoomID]) {
     for id in ids {
       // Forgotten first: who asks again while being refused is served anew.
-      guard let served = rooms.removeValue(forKey: id) else { continue }
+      guard let served = endServing(id) else { continue }
       run { carryOut(served.feed.handle(.loadFailed), id, served) }
       answerWaiters(of: served, .failure(AppError(.unavailable)))
     }
@@ -134,7 +163,7 @@ final class RoomFeeds {
   /// Forgets all rooms: what is known of them does not count any more.
   func forgetRooms() {
     let old = rooms
-    rooms = [:]
+    for id in old.keys { endServing(id) }
     for served in old.values { answerWaiters(of: served, .failure(AppError(.unavailable))) }
   }
 
@@ -167,8 +196,11 @@ final class RoomFeeds {
     first()
     while let next = inputs.popFirst() { take(next.id, next.input) }
     isRunning = false
+    guard !isEmptying else { return }
+    isEmptying = true
     // Each may bring inputs, which then run before the next.
-    while !isRunning, let body = whenDone.popFirst() { body() }
+    while let body = whenDone.popFirst() { body() }
+    isEmptying = false
   }
 
   private func take(_ id: RoomID, _ input: RoomFeed.Input) {
@@ -176,11 +208,7 @@ final class RoomFeeds {
     carryOut(served.feed.handle(input), id, served)
     if served.feed.isGone, rooms[id] === served {
       // The room may come to exist later: whoever asks then makes it be read again.
-      rooms[id] = nil
-      // These entries are committed, though no broadcast of them comes any more.
-      for (_, held) in served.heldAcks.sorted(by: { $0.key < $1.key }) {
-        for socket in held.sockets { listeners[socket]?.committed(held.entry) }
-      }
+      endServing(id)
       answerWaiters(of: served, .success(nil))
     }
     if served.feed.isUnused, served.unusedSince == nil {
@@ -215,9 +243,12 @@ final class RoomFeeds {
     case .reset(let subscriber, let seq):
       enter(subscriber, served) { .reset($0, seq: seq) }
     case .join(let subscriber):
-      guard let listener = listeners[subscriber], let room = served.feed.room else { return }
+      guard let listener = present(subscriber), let room = served.feed.room else { return }
       hub.subscribe(listener.connection, to: served.makeTopic(listener.kind))
       listener.hear(.joined(room))
+    case .refuse(let subscriber, let purpose, .rateLimited):
+      // It keeps what it has.
+      present(subscriber)?.hear(.refused(id, purpose, .rateLimited))
     case .refuse(let subscriber, let purpose, let code):
       leaveTopic(subscriber, served)?.hear(.refused(id, purpose, code))
     case .left(let subscriber, let seq, let clientID):
@@ -254,6 +285,8 @@ final class RoomFeeds {
     case .readHead(let asOf):
       reader.readHead(of: id) { [unowned self] in handle(id, .headRead($0, asOf: asOf)) }
     case .rewound(let from, let to):
+      // Of a log that is no more.
+      served.heldAcks = [:]
       services.metrics.headsRewound.add()
       services.log.error(
         "log_rewound",
@@ -269,7 +302,14 @@ final class RoomFeeds {
       return
     }
     listener.hear(news(room))
+    guard !listener.isEnded else { return }
     hub.subscribe(listener.connection, to: served.makeTopic(listener.kind))
+  }
+
+  /// The subscriber's listener, unless it has ended and only leaves its rooms.
+  private func present(_ subscriber: UInt64) -> (any RoomListener)? {
+    guard let listener = listeners[subscriber], !listener.isEnded else { return nil }
+    return listener
   }
 
   /// The subscriber's listener, which has been sent what the topic still held for it (unless it is
@@ -277,7 +317,7 @@ final class RoomFeeds {
   private func leaveTopic(
     _ subscriber: UInt64, _ served: ServedRoom, isRevoked: Bool = false
   ) -> (any RoomListener)? {
-    guard let listener = listeners[subscriber] else { return nil }
+    guard let listener = present(subscriber) else { return nil }
     if let topic = served.topic(listener.kind) {
       hub.unsubscribe(listener.connection, from: topic, isRevoked: isRevoked)
     }
@@ -348,74 +388,5 @@ final class RoomFeeds {
   /// What waited for the gate can be taken now. No socket drains where nothing was written.
   func resumeReplays() {
     for number in replays.keys.sorted() { advanceReplays(of: number) }
-  }
-
-  // MARK: Heads
-
-  /// The seq up to which the room has been delivered on this loop.
-  func lastSeq(_ id: RoomID) -> Int64? { rooms[id]?.feed.lastSeq }
-
-  var headMark: HeadMark { moved.mark }
-
-  /// Those of the rooms whose heads have moved since, with where they are now; without those that the
-  /// listener is behind in. Costs what moved, or what there is of the rooms, whichever is less.
-  func movedHeads(
-    of ids: Set<RoomID>, since mark: HeadMark, for listener: any RoomListener
-  ) -> [RoomHead] {
-    let number = listener.connection.number
-    var heads: [RoomID: Int64] = [:]
-    func look(at id: RoomID) {
-      guard let served = rooms[id], served.movedAt > mark, let head = served.feed.lastSeq,
-        !served.feed.isBehind(number)
-      else { return }
-      heads[id] = head
-    }
-    if let candidates = moved.candidates(since: mark, limit: ids.count) {
-      for id in candidates where ids.contains(id) { look(at: id) }
-    } else {
-      for id in ids { look(at: id) }
-    }
-    return heads.sorted { $0.key < $1.key }.map { ($0.key, $0.value) }
-  }
-
-  /// Called once a second: heads that move from now on are of another period.
-  func beginPeriod() { moved.beginPeriod() }
-
-  // MARK: Comparing
-
-  /// Rooms whose heads are compared at once: reading and looking at them takes a loop less than a
-  /// millisecond.
-  static let roomsPerComparison = 500
-
-  /// Compares the heads of some served rooms with the database, and forgets those of them that nobody
-  /// hears. Returns how many rooms the present round has in all; the call behind its last begins another.
-  func compareSomeHeads() -> Int {
-    if uncompared.isEmpty { uncompared = ArraySlice(rooms.keys) }
-    let total = uncompared.endIndex
-    let part = uncompared.prefix(Self.roomsPerComparison)
-    uncompared = uncompared.dropFirst(part.count)
-    compareHeads(of: part)
-    return total
-  }
-
-  private func compareHeads(of ids: some Sequence<RoomID>) {
-    let now = reader.backend.now
-    var delivered: [RoomID: Int64] = [:]
-    for id in ids {
-      guard let served = rooms[id] else { continue }
-      if served.feed.isUnused, !served.feed.isLoading,
-        let since = served.unusedSince, now - since >= Self.unusedMilliseconds
-      {
-        rooms[id] = nil
-      } else {
-        delivered[id] = served.feed.lastSeq
-      }
-    }
-    guard !delivered.isEmpty else { return }
-    reader.readHeads(of: Array(delivered.keys)) { [unowned self] heads in
-      for (id, seq) in heads where seq != lastSeq(id) {
-        handle(id, .head(seq, asOf: delivered[id] ?? 0))
-      }
-    }
   }
 }

@@ -17,6 +17,9 @@ final class RoomReader {
   /// How often everything was forgotten: what was asked for before that is of no use.
   private var generation = 0
 
+  /// Who waits for the heads of single rooms: those of a turn are read together.
+  private var headWaiters: [RoomID: [(Int64?) -> Void]] = [:]
+
   /// Rooms in one reading: whoever asks for thousands lets others have their turn.
   private static let roomsPerRead = 256
 
@@ -37,6 +40,7 @@ final class RoomReader {
   /// The database is another one: nothing that is being read counts.
   func forgetAll() {
     generation += 1
+    headWaiters = [:]
     served.forgetAll()
     others.forgetAll()
     accounts.forgetAll()
@@ -97,29 +101,38 @@ final class RoomReader {
       })
   }
 
-  /// Where a room's log ends; nil where that could not be read.
+  /// Where a room's log ends; nil where that could not be read. A frame may ask for thousands.
   func readHead(of id: RoomID, _ then: @escaping (Int64?) -> Void) {
-    backend.readHeads(
-      of: [id],
-      current { [log] result in
-        switch result {
-        case .success(let heads): then(heads[id])
-        case .failure(let error):
-          log.warning("head_not_read", ["room_id": .init(id), "cause": .init("\(error)")])
-          then(nil)
-        }
-      })
+    if headWaiters.isEmpty {
+      // Unowned: it lives as long as its loop.
+      backend.nextTurn { [unowned self] in readWaitingHeads() }
+    }
+    headWaiters[id, default: []].append(then)
   }
 
-  /// Where the logs of rooms end, for a comparison: none where they could not be read.
-  func readHeads(of ids: [RoomID], _ then: @escaping ([RoomID: Int64]) -> Void) {
+  private func readWaitingHeads() {
+    let waiters = headWaiters
+    headWaiters = [:]
+    let ids = waiters.keys.sorted()
+    for start in stride(from: 0, to: ids.count, by: HeadComparisons.roomsPerPart) {
+      let part = Array(ids[start..<min(start + HeadComparisons.roomsPerPart, ids.count)])
+      readHeads(of: part) { heads in
+        for id in part { for then in waiters[id] ?? [] { then(heads?[id]) } }
+      }
+    }
+  }
+
+  /// Where the logs of rooms end; nil where that could not be read.
+  func readHeads(of ids: [RoomID], _ then: @escaping ([RoomID: Int64]?) -> Void) {
     backend.readHeads(
       of: ids,
       current { [log] result in
         switch result {
         case .success(let heads): then(heads)
         case .failure(let error):
-          log.warning("heads_not_compared", ["cause": .init("\(error)")])
+          log.warning(
+            "heads_not_read", ["count": .init(ids.count), "cause": .init("\(error)")])
+          then(nil)
         }
       })
   }

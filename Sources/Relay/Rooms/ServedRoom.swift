@@ -14,6 +14,8 @@ final class ServedRoom {
   private(set) var nano: Topic?
   /// Version that an event named while the room was being read.
   var wantedVersion: Int64 = 0
+  /// Whether entries may have been lost while the room was being read: its head is to be compared then.
+  var mayHaveMissed = false
   /// Since when nobody hears it; nil while someone does.
   var unusedSince: Int64?
   /// Acknowledgements that wait for their entry's broadcast, by seq, with who gets them.

@@ -313,7 +313,12 @@ struct RelayDialect: SocketDialect {
     if code == .roomNotFound { left.remove(id) }
     switch purpose {
     case .listed: return entered(nil, view)
-    case .became: return []
+    case .became:
+      // What cannot be read now is looked for again.
+      if code == .unavailable, case .idle = following {
+        following = .waiting(until: view.now + Self.followAgainMilliseconds)
+      }
+      return []
     case .subscribe(let clientID), .resume(_, let clientID, _):
       return [fail(code, clientID: clientID, channel: id.description)]
     }
@@ -417,8 +422,10 @@ struct RelayDialect: SocketDialect {
 
   /// Subscribes to those of the rooms that the client has not and did not leave.
   private mutating func follow(_ ids: [RoomID]) -> [SocketAction] {
-    ids.filter { !left.contains($0) && subscribed.insert($0).inserted }
-      .map { .attach($0, .became) }
+    let new = ids.filter { !left.contains($0) && subscribed.insert($0).inserted }
+    let attached = new.map { SocketAction.attach($0, .became) }
+    // Read together where they are many.
+    return new.count > 1 ? [.prepare(new)] + attached : attached
   }
 
   private mutating func offered(_ id: RoomID) -> [SocketAction] {

@@ -193,7 +193,9 @@ final class RelaySocket<Dialect: SocketDialect>: WebSocketHandler {
   func handle(_ input: SocketInput) {
     guard !isEnded else { return }
     let actions = dialect.handle(input, self)
-    if input.mayTakeTurns, actions.count > relay.stepSize {
+    if !unfinished.isEmpty, input.mayTakeTurns {
+      unfinished += actions
+    } else if input.mayTakeTurns, actions.count > relay.stepSize {
       unfinished = actions[...]
       // Weak: it may be closed and gone before its turn comes.
       relay.work.perform { [weak self] in self?.goOn() ?? false }
@@ -206,12 +208,10 @@ final class RelaySocket<Dialect: SocketDialect>: WebSocketHandler {
   /// Carries out the next of many actions; returns whether there are more.
   private func goOn() -> Bool {
     let next = unfinished.prefix(relay.stepSize)
-    unfinished = unfinished.dropFirst(next.count)
     carryOut(next)
-    if isEnded || unfinished.isEmpty {
-      unfinished = []
-      serveWaitingWhenFree()
-    }
+    // Not before: no other frame is served between these.
+    unfinished = isEnded ? [] : unfinished.dropFirst(next.count)
+    if unfinished.isEmpty { serveWaitingWhenFree() }
     return !unfinished.isEmpty
   }
 

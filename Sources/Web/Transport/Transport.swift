@@ -75,8 +75,9 @@ final class Transport {
 
   private struct Chunk {
     let bytes: SharedBytes
-    var offset: Int
-    /// Whether the frame that `offset` is in may have left in part.
+    /// What of them is to leave.
+    var range: Range<Int>
+    /// Whether the frame that it begins in may have left in part.
     var hasBegun: Bool
   }
 
@@ -105,28 +106,26 @@ final class Transport {
   func write(_ bytes: UnsafeRawBufferPointer) {
     guard !bytes.isEmpty, canWrite else { return }
     if mustQueue {
-      enqueue(SharedBytes([UInt8](bytes)), from: 0, hasBegun: false)
+      enqueue(SharedBytes([UInt8](bytes)), in: 0..<bytes.count, hasBegun: false)
     } else {
       writeNow(bytes) { sent in
-        enqueue(
-          SharedBytes([UInt8](UnsafeRawBufferPointer(rebasing: bytes[sent...]))), from: 0,
-          hasBegun: sent > 0)
+        let rest = SharedBytes([UInt8](UnsafeRawBufferPointer(rebasing: bytes[sent...])))
+        enqueue(rest, in: 0..<rest.count, hasBegun: sent > 0)
       }
     }
   }
 
-  /// As `write`, but where the bytes must wait they are kept by reference, not copied.
+  /// As `write`, but where the bytes must wait they are kept by reference, not copied. `hasBegun` where the frame
+  /// that the range begins in may have left in part.
   @inline(__always)
-  func write(_ shared: SharedBytes, from offset: Int) {
-    guard offset < shared.count, canWrite else { return }
-    // Whoever calls may have sent what stands before `offset`.
-    let hasBegun = offset > 0
+  func write(_ shared: SharedBytes, in range: Range<Int>, hasBegun: Bool) {
+    guard !range.isEmpty, canWrite else { return }
     if mustQueue {
-      enqueue(shared, from: offset, hasBegun: hasBegun)
+      enqueue(shared, in: range, hasBegun: hasBegun)
     } else {
       shared.bytes.withUnsafeBytes {
-        writeNow(UnsafeRawBufferPointer(rebasing: $0[offset...])) { sent in
-          enqueue(shared, from: offset + sent, hasBegun: hasBegun || sent > 0)
+        writeNow(UnsafeRawBufferPointer(rebasing: $0[range])) { sent in
+          enqueue(shared, in: range.dropFirst(sent), hasBegun: hasBegun || sent > 0)
         }
       }
     }
@@ -164,10 +163,10 @@ final class Transport {
     }
   }
 
-  private func enqueue(_ bytes: SharedBytes, from offset: Int, hasBegun: Bool) {
+  private func enqueue(_ bytes: SharedBytes, in range: Range<Int>, hasBegun: Bool) {
     outlet.blockers.insert(.queued)
-    queue.append(Chunk(bytes: bytes, offset: offset, hasBegun: hasBegun))
-    queuedHere += bytes.count - offset
+    queue.append(Chunk(bytes: bytes, range: range, hasBegun: hasBegun))
+    queuedHere += range.count
     lws_callback_on_writable(wsi)
   }
 
@@ -180,7 +179,7 @@ final class Transport {
     guard queueHead < queue.count else { return }
     queue = queue[queueHead...].prefix(1).filter(\.hasBegun)
     queueHead = 0
-    queuedHere = queue.reduce(0) { $0 + $1.bytes.count - $1.offset }
+    queuedHere = queue.reduce(0) { $0 + $1.range.count }
     if !mustQueue { outlet.blockers.remove(.queued) }
   }
 
@@ -287,14 +286,14 @@ final class Transport {
     while queueHead < queue.count, state == .open || state == .flushing, !isBlocked {
       let chunk = queue[queueHead]
       queueHead += 1
-      queuedHere -= chunk.bytes.count - chunk.offset
+      queuedHere -= chunk.range.count
       chunk.bytes.bytes.withUnsafeBytes {
-        writeNow(UnsafeRawBufferPointer(rebasing: $0[chunk.offset...])) { sent in
+        writeNow(UnsafeRawBufferPointer(rebasing: $0[chunk.range])) { sent in
           isBlocked = true
           queueHead -= 1
-          queue[queueHead].offset = chunk.offset + sent
+          queue[queueHead].range = chunk.range.dropFirst(sent)
           if sent > 0 { queue[queueHead].hasBegun = true }
-          queuedHere += chunk.bytes.count - chunk.offset - sent
+          queuedHere += chunk.range.count - sent
         }
       }
       if isLibraryBusy { isBlocked = true }

@@ -105,8 +105,8 @@ package final class WebSocket {
   }
 
   /// As `send(frames:)`; what must wait is kept by reference.
-  package func send(frames: SharedBytes, from offset: Int) {
-    if isOpen { transport.write(frames, from: offset) }
+  package func send(frames: SharedBytes, in range: Range<Int>, hasBegun: Bool) {
+    if isOpen { transport.write(frames, in: range, hasBegun: hasBegun) }
   }
 
   /// Stops or resumes reading: while it is stopped the client's frames wait on its side.

@@ -25,7 +25,11 @@ final class RelayWorld {
   /// Entries of other nodes, on their way here.
   private var elsewhere: [Entry] = []
   private var nextClientID = 0
+  /// How many sessions have ended.
+  private var sessions: UInt64 = 0
   private let gateClock = Clock()
+  /// How what was lost is found in the end.
+  private let endsByMissed: Bool
   /// For each entry that this loop delivered, the version of the rules that counted, at least.
   private var deliveredUnder: [RoomID: [Int64: Int64]] = [:]
 
@@ -38,6 +42,7 @@ final class RelayWorld {
 
   init(seed: UInt64) {
     random = SeededRandom(seed: seed)
+    endsByMissed = seed % 2 == 0
     var dice = SeededRandom(seed: seed &+ 1_000_000)
     backend = WorldBackend(database) { Int(dice.next() % UInt64($0)) }
     let gateClock = gateClock
@@ -55,8 +60,8 @@ final class RelayWorld {
       index: 0, services: services, backend: backend, hub: hub, gate: gate,
       metrics: LiveMetrics(Metrics()))
     // Sometimes what is done in one turn takes many.
-    if seed % 3 == 0 {
-      relay.stepSize = 1
+    if seed % 3 != 2 {
+      relay.stepSize = seed % 3 == 0 ? 1 : 2
       relay.work.maximumSteps = 1
     }
   }
@@ -76,16 +81,22 @@ final class RelayWorld {
   private func local(_ user: UUID) -> Caller {
     let id = UserID(user)
     let affiliations = database.affiliations[id] ?? database.setAffiliations(id, pickEntities())
-    return .local(user, affiliations)
+    return .local(user, affiliations, session: sessions)
   }
 
   func connect() {
     guard clients.count(where: \.isOpen) < 6 else { return }
     let caller =
       pick(2) == 0 ? foreigner(Self.foreigners[pick(3)]) : local(Self.locals[pick(2)])
-    let client = WorldClient(relay, caller, followsAllRooms: pick(3) != 0, database)
+    connect(caller, followsAllRooms: pick(3) != 0)
+  }
+
+  @discardableResult
+  func connect(_ caller: Caller, followsAllRooms: Bool) -> WorldClient {
+    let client = WorldClient(relay, caller, followsAllRooms: followsAllRooms, database)
     client.deliveredUnder = { [unowned self] room, seq in deliveredUnder[room]?[seq] ?? 0 }
     clients.append(client)
+    return client
   }
 
   private func anyone() -> WorldClient? {
@@ -106,7 +117,12 @@ final class RelayWorld {
     case 11, 12: deliver()
     case 13, 14, 15: backend.answerOne(mayFail: true)
     case 16: changeRule()
-    case 17: changeAccount()
+    case 17:
+      switch pick(60) {
+      case 0: startAnew()
+      case 1...3: endSession()
+      default: changeAccount()
+      }
     case 18: if pick(40) == 0 { delete() } else { renew() }
     case 19: writeElsewhere()
     case 20: arriveFromElsewhere()
@@ -130,9 +146,11 @@ final class RelayWorld {
   private func ask() {
     guard let client = anyone() else { return }
     let room = pickRoom()
+    // One, or all three in some order.
+    let rooms = pick(3) > 0 ? [room] : (0..<3).map { RoomID(1 + (room.value + Int64($0)) % 3) }
     switch pick(3) {
-    case 0: client.subscribe(room)
-    case 1: client.unsubscribe(room)
+    case 0: client.subscribe(rooms)
+    case 1: client.unsubscribe(rooms)
     default:
       let head = database.rooms[room]?.lastSeq ?? 0
       let last = client.lastCursors[room] ?? Int64(pick(Int(head) + 1))
@@ -205,6 +223,23 @@ final class RelayWorld {
     stream.append([.access(.affiliationsChanged(user, version: new.version))])
   }
 
+  /// A log-out: those who are logged in now, on all their sockets.
+  private func endSession() {
+    for user in Self.locals {
+      guard let session = Caller.local(user, session: sessions).sessionID else { continue }
+      authenticator.end(session)
+      stream.append([.access(.sessionEnded(session))])
+    }
+    sessions += 1
+  }
+
+  /// The database is said to be another one. (It is the same, so that clients can be compared with it.)
+  private func startAnew() {
+    noting { relay.apply([.epochChanged("e")]) }
+    for id in database.rooms.keys { backend.forget(id) }
+    for client in clients where client.isOpen { client.failures.append("open in another epoch") }
+  }
+
   private func renew() {
     guard let client = anyone(), client.isReady else { return }
     guard Self.foreigners.contains(client.user.uuid) else {
@@ -223,12 +258,17 @@ final class RelayWorld {
     elsewhere.append(database.append(to: id))
   }
 
-  /// Mostly the oldest, sometimes another; some are lost.
+  /// Mostly the oldest, sometimes another; some are lost, and of some of those that is found out.
   private func arriveFromElsewhere() {
     guard !elsewhere.isEmpty else { return }
     let entry = elsewhere.remove(at: pick(3) == 0 ? pick(elsewhere.count) : 0)
     let origin = Origin(node: NodeID(2), loop: 0, socket: 1)
-    if pick(6) != 0 { apply([.entry(entry, origin: origin)]) }
+    guard backend.followed[entry.roomID] != nil else { return }
+    switch pick(12) {
+    case 0: break
+    case 1: apply([.missed([Shard(of: entry.roomID)])])
+    default: apply([.entry(entry, origin: origin)])
+    }
   }
 
   private func readSome() {
@@ -265,9 +305,25 @@ final class RelayWorld {
 
   // MARK: The end
 
+  /// By the comparison that is always made, or by one that is asked for.
+  private func findWhatIsMissing() {
+    if endsByMissed {
+      apply([.missed(Shard.of(Array(database.rooms.keys)))])
+    } else {
+      _ = relay.feeds.compareSomeHeads()
+    }
+  }
+
+  /// Whether this loop follows the rooms that it serves, each once, and no others.
+  var followsWhatItServes: Bool {
+    backend.followed == relay.feeds.rooms.mapValues { _ in 1 }
+  }
+
   /// Everything that is on its way arrives, and what was lost is found by comparing.
   func settle() {
-    for round in 0..<60 {
+    // Longer where somebody has asked for very much of a room that is gone.
+    for round in 0..<300
+    where round < 60 || clients.contains(where: { $0.isOpen && !$0.unanswered.isEmpty }) {
       for client in clients { client.sink.window = .max }
       while !stream.isEmpty || !ingest.isEmpty {
         deliver()
@@ -288,7 +344,7 @@ final class RelayWorld {
       while backend.hasPending { noting { backend.answerOne(mayFail: false) } }
       noting { backend.pass(6000) }
       for client in clients where client.isOpen { client.socket.tick(now: backend.now) }
-      if round % 3 == 0 { _ = relay.feeds.compareSomeHeads() }
+      if round % 3 == 0 { findWhatIsMissing() }
       endTurn()
       for client in clients { read(client, .max) }
     }

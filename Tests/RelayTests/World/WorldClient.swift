@@ -13,7 +13,7 @@ final class WorldClient {
   let sink = FakeSink()
   let socket: RelaySocket<RelayDialect>
   let user: UserID
-  private(set) var failures: [String] = []
+  var failures: [String] = []
   private(set) var isReady = false
   /// For each room that it hears, the highest seq that it has without a gap.
   private(set) var cursors: [RoomID: Int64] = [:]
@@ -28,6 +28,11 @@ final class WorldClient {
   private(set) var early: [RoomID: Int64] = [:]
   /// `subscribe`, `unsubscribe` and `resume` without an answer yet, by room.
   private(set) var asked: [RoomID: Int] = [:]
+  /// Rooms that it left: it follows them no more.
+  private(set) var left: Set<RoomID> = []
+  /// Whether a frame was refused as a whole: which rooms it left is not known then.
+  private(set) var isUnsure = false
+  let followsAllRooms: Bool
   private var readOffset = 0
   private let database: WorldDatabase
   /// Which rules counted when this loop delivered an entry, at least.
@@ -37,6 +42,7 @@ final class WorldClient {
     _ relay: RelayLoop, _ caller: Caller, followsAllRooms: Bool, _ database: WorldDatabase
   ) {
     user = caller.userID
+    self.followsAllRooms = followsAllRooms
     self.database = database
     socket = RelaySocket(
       socket: sink, relay: relay, caller: caller,
@@ -64,26 +70,35 @@ final class WorldClient {
     )
   }
 
-  func subscribe(_ room: RoomID) {
-    ask(room) { send(#"{"type":"subscribe","channels":["\#(room)"],"client_id":"s"}"#) }
+  func subscribe(_ rooms: [RoomID]) {
+    ask(rooms) {
+      left.subtract(rooms)
+      send(#"{"type":"subscribe","channels":\#(Self.names(rooms)),"client_id":"s"}"#)
+    }
   }
 
-  func unsubscribe(_ room: RoomID) {
-    ask(room) { send(#"{"type":"unsubscribe","channels":["\#(room)"],"client_id":"s"}"#) }
+  func unsubscribe(_ rooms: [RoomID]) {
+    ask(rooms) {
+      left.formUnion(rooms)
+      send(#"{"type":"unsubscribe","channels":\#(Self.names(rooms)),"client_id":"s"}"#)
+    }
   }
+
+  private static func names(_ rooms: [RoomID]) -> [String] { rooms.map(\.description) }
 
   /// Only rooms that it does not hear, and has not asked for: then it knows what must come.
   func resume(_ room: RoomID, from last: Int64) {
     guard isReady, cursors[room] == nil, asked[room] == nil else { return }
-    ask(room) {
+    ask([room]) {
+      left.remove(room)
       resuming[room] = last
       send(#"{"type":"resume","channels":{"\#(room)":\#(last)},"client_id":"s"}"#)
     }
   }
 
-  private func ask(_ room: RoomID, _ body: () -> Void) {
+  private func ask(_ rooms: [RoomID], _ body: () -> Void) {
     guard sink.isOpen, sink.isReading else { return }
-    asked[room, default: 0] += 1
+    for room in rooms { asked[room, default: 0] += 1 }
     body()
   }
 
@@ -132,7 +147,11 @@ final class WorldClient {
       for (room, seq) in heads(object) { cursors[room] = seq }
     case "heartbeat":
       for (room, seq) in heads(object) {
-        if let cursor = cursors[room], cursor < seq, asked[room] == nil {
+        guard let cursor = cursors[room] else {
+          failures.append("heartbeat says \(seq) of \(room), which it does not hear")
+          continue
+        }
+        if cursor < seq, asked[room] == nil {
           failures.append("heartbeat says \(seq) of \(room), has \(cursor)")
         }
       }
@@ -266,11 +285,20 @@ final class WorldClient {
   private func takeError(_ object: JSONObject) {
     guard let clientID = object["client_id"]?.string else { return }
     if takeUnanswered(clientID) != nil { return }
-    guard clientID == "s", let room = object["channel_id"]?.string.flatMap({ RoomID($0) }) else {
+    guard clientID == "s" else { return }
+    guard let room = object["channel_id"]?.string.flatMap({ RoomID($0) }) else {
+      isUnsure = true
       return
     }
     answered(room)
     resuming[room] = nil
     leave(room)
+    switch object["code"]?.string {
+    // Nobody leaves what is not there. (What was asked for since is answered after this.)
+    case "room_not_found": if asked[room] == nil { left.remove(room) }
+    // It was told, and would have to ask again.
+    case "unavailable": left.insert(room)
+    default: break
+    }
   }
 }

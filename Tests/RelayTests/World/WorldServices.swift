@@ -31,7 +31,9 @@ final class WorldBackend: RelayBackend {
     self.pick = pick
   }
 
-  var isIdle: Bool { pending.isEmpty && timers.isEmpty }
+  /// How many times each room is followed.
+  private(set) var followed: [RoomID: Int] = [:]
+
   var hasPending: Bool { !pending.isEmpty }
 
   private func ask<Found>(
@@ -56,6 +58,9 @@ final class WorldBackend: RelayBackend {
     let next = pending.remove(at: pick(pending.count))
     next.answer(mayFail && pick(8) == 0)
   }
+
+  /// Fails the only question that there is.
+  func failOne() { pending.removeFirst().answer(true) }
 
   func pass(_ milliseconds: Int64) {
     now += milliseconds
@@ -90,6 +95,15 @@ final class WorldBackend: RelayBackend {
         } ?? false
       }
       return (ids, false)
+    }
+  }
+
+  func follow(_ ids: [RoomID]) { for id in ids { followed[id, default: 0] += 1 } }
+
+  func unfollow(_ ids: [RoomID]) {
+    for id in ids {
+      let count = (followed[id] ?? 0) - 1
+      followed[id] = count == 0 ? nil : count
     }
   }
 

@@ -1,0 +1,24 @@
+internal import Database
+
+/// Something that there is one of in each installation, by its key in the table `instance`.
+enum InstanceValue {
+  /// The value, made by `make` where there is none.
+  static func read(
+    _ key: String, from database: any SQLDatabase, make: @escaping @Sendable () -> String
+  ) async throws -> String {
+    try await database.write(.essential) { transaction in
+      // Nodes that start together must end up with one.
+      try await transaction.exclusively()
+      if let known = try await current(key, in: transaction) { return known }
+      let value = make()
+      try await transaction.execute(
+        "INSERT INTO instance (key, value) VALUES ($1, $2)", [.text(key), .text(value)])
+      return value
+    }
+  }
+
+  /// Nil where there is none.
+  static func current(_ key: String, in transaction: Transaction) async throws -> String? {
+    try await transaction.first("SELECT value FROM instance WHERE key = $1", [.text(key)])?.text(0)
+  }
+}

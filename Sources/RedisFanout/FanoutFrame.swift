@@ -1,0 +1,146 @@
+internal import Basics
+internal import Crypto
+internal import Events
+
+/// What is sent through a channel: who sends it, which of the sender's frames in this channel it is, and a sealed
+/// content.
+///
+///     version (1) | node (8) | counter (8) | sealed: kind (1), content
+///
+/// Numbers are big-endian. Everything before the seal, and the channel's name, is sealed with it: a frame of
+/// another channel, or with another counter, does not open. A node skips versions and kinds that it does not know.
+struct FanoutFrame: Equatable {
+  enum Content: Equatable {
+    /// As `EventCoding` has them.
+    case events([UInt8])
+    case beacon(Beacon)
+    /// Of a newer release.
+    case unknown
+  }
+
+  let node: NodeID
+  /// 1, 2, 3 ... for each channel of a node.
+  let counter: UInt64
+  let content: Content
+
+  private enum Kind: UInt8 {
+    case events = 1
+    case beacon
+  }
+
+  private static let version: UInt8 = 1
+  private static let headBytes = 17
+
+  func bytes(in channelName: String, _ key: SealingKey) -> [UInt8] {
+    var head = WireWriter()
+    head.byte(Self.version)
+    head.integer(node.value)
+    head.integer(counter)
+    let plain =
+      switch content {
+      case .events(let bytes): [Kind.events.rawValue] + bytes
+      case .beacon(let beacon): [Kind.beacon.rawValue] + beacon.bytes
+      // Nobody makes it.
+      case .unknown: [UInt8]()
+      }
+    return head.bytes
+      + key.seal(plain, authenticating: head.bytes + Array(channelName.utf8))
+  }
+
+  /// Who says to have sent it: nobody has proved it yet. Nil where it is no frame of a version that this node knows.
+  static func claimedNode(_ bytes: [UInt8]) -> NodeID? {
+    var reader = WireReader(bytes[...])
+    guard reader.byte() == version, let node = reader.integer(UInt64.self) else { return nil }
+    return NodeID(node)
+  }
+
+  /// Nil where it is of another version, where it was not made with this key for this channel, and where its content
+  /// is no beacon though it says so.
+  init?(_ bytes: [UInt8], in channelName: String, _ key: SealingKey) {
+    var reader = WireReader(bytes[...])
+    guard reader.byte() == Self.version, let node = reader.integer(UInt64.self),
+      let counter = reader.integer(UInt64.self),
+      let plain = key.open(
+        bytes[Self.headBytes...],
+        authenticating: bytes.prefix(Self.headBytes) + Array(channelName.utf8)),
+      let first = plain.first
+    else { return nil }
+    self.node = NodeID(node)
+    self.counter = counter
+    switch Kind(rawValue: first) {
+    case .events: content = .events(Array(plain.dropFirst()))
+    case .beacon:
+      guard let beacon = Beacon(plain.dropFirst()) else { return nil }
+      content = .beacon(beacon)
+    case nil: content = .unknown
+    }
+  }
+
+  init(node: NodeID, counter: UInt64, content: Content) {
+    self.node = node
+    self.counter = counter
+    self.content = content
+  }
+}
+
+/// What every node says in the channel of all once a second: how far it has counted in each channel, so that others
+/// see what they missed, and that it lives.
+struct Beacon: Equatable {
+  /// A number that whoever answers it must have seen: made when this node started, and again when it forgot
+  /// somebody. See `Peers`.
+  var challenge: UInt64
+  /// The challenges of others, answered.
+  var answers: [NodeID: UInt64]
+  /// Channels in which something was sent.
+  var counters: [Channel: UInt64]
+
+  /// More are not answered at once: nobody has so many nodes.
+  static let maximumAnswers = 1024
+
+  var bytes: [UInt8] {
+    var writer = WireWriter()
+    writer.integer(challenge)
+    writer.integer(UInt16(clamping: answers.count))
+    for (node, answer) in answers.sorted(by: { $0.key.value < $1.key.value }) {
+      writer.integer(node.value)
+      writer.integer(answer)
+    }
+    writer.integer(UInt16(clamping: counters.count))
+    for (channel, counter) in counters.sorted(by: { $0.key < $1.key }) {
+      writer.integer(channel.index)
+      writer.integer(counter)
+    }
+    return writer.bytes
+  }
+
+  init(challenge: UInt64, answers: [NodeID: UInt64], counters: [Channel: UInt64]) {
+    self.challenge = challenge
+    self.answers = answers
+    self.counters = counters
+  }
+
+  /// Nil where the bytes are none. What a newer release added stands behind.
+  init?(_ bytes: ArraySlice<UInt8>) {
+    var reader = WireReader(bytes)
+    guard let challenge = reader.integer(UInt64.self), let answerCount = reader.integer(UInt16.self)
+    else { return nil }
+    self.challenge = challenge
+    answers = [:]
+    counters = [:]
+    for _ in 0..<answerCount {
+      guard let node = reader.integer(UInt64.self), let answer = reader.integer(UInt64.self) else {
+        return nil
+      }
+      answers[NodeID(node)] = answer
+    }
+    guard let counterCount = reader.integer(UInt16.self) else { return nil }
+    for _ in 0..<counterCount {
+      guard let index = reader.integer(UInt16.self), let counter = reader.integer(UInt64.self)
+      else {
+        return nil
+      }
+      // A channel of a newer release is none of ours.
+      if let channel = Channel(index: index) { counters[channel] = counter }
+    }
+  }
+}

@@ -1,0 +1,179 @@
+package import Basics
+package import Crypto
+package import EventLoop
+package import Events
+internal import Synchronization
+internal import TLS
+
+/// Carries events between nodes by Redis' channels: docs/scaling.md.
+///
+/// Everything on the wire happens on one loop. Two connections, since a subscriber may send nothing else: one that
+/// publishes, one that subscribes. Nothing waits for Redis: what cannot be sent is lost, and the counters of the
+/// frames behind it tell the others.
+package final class RedisFanout: Fanout {
+  /// Where and as whom.
+  package struct Configuration: Sendable {
+    package let url: RedisURL
+    /// A PEM file with the authorities that are believed for `rediss://`; nil: the system's.
+    package let authorities: String?
+    package let node: NodeID
+    /// Shared by the nodes of a database, and by nobody else.
+    package let key: SealingKey
+    package let epoch: String
+    /// The largest content of an entry: whatever is larger than that by much is no frame of a node.
+    package let maximumEventBytes: Int
+
+    package init(
+      url: RedisURL, authorities: String?, node: NodeID, key: SealingKey, epoch: String,
+      maximumEventBytes: Int
+    ) {
+      self.url = url
+      self.authorities = authorities
+      self.node = node
+      self.key = key
+      self.epoch = epoch
+      self.maximumEventBytes = maximumEventBytes
+    }
+  }
+
+  /// What threads other than the loop's touch.
+  private struct Shared {
+    var interest = Interest()
+    var waiters: [Int: Waiter] = [:]
+    var nextWaiter = 0
+    var isStopped = false
+  }
+  private struct Waiter {
+    let shards: Set<Shard>
+    let continuation: CheckedContinuation<Void, Never>
+  }
+
+  private let loop: Loop
+  private let shared = Mutex(Shared())
+  private let link: LoopBound<RedisLink>
+
+  /// So long `following` waits for Redis: beyond it a room is opened all the same.
+  private static let followingMilliseconds = 250
+
+  /// To be made on `loop`, where it talks to Redis from `start` on. Throws `TLSError` where the authorities cannot be read.
+  package init(
+    _ configuration: Configuration, loop: Loop, log: Log, metrics: Metrics
+  ) throws {
+    self.loop = loop
+    let tls =
+      try configuration.url.usesTLS ? TLSClient(authorities: configuration.authorities) : nil
+    link = LoopBound(
+      RedisLink(configuration, tls: tls, loop: loop, log: log, RedisFanoutMetrics(metrics)),
+      on: loop)
+    // Weak: it owns the link.
+    link.value.interest = { [weak self] in self?.takeChanges(since: $0) ?? ([], []) }
+    link.value.confirmed = { [weak self] in self?.confirmed($0) ?? [] }
+  }
+
+  package func start(_ receive: @escaping @Sendable ([Event]) -> Void) {
+    loop.execute(with: link) { link in
+      link.receive = receive
+      link.open()
+    }
+  }
+
+  package func publish(_ events: [Event]) {
+    guard events.contains(where: \.isShared) else { return }
+    loop.execute(with: link) { $0.publish(events) }
+  }
+
+  package func epochChanged(to epoch: String) {
+    loop.execute(with: link) { $0.epochChanged(to: epoch) }
+  }
+
+  package func stop() async {
+    let waiting = shared.withLock { shared in
+      shared.isStopped = true
+      defer { shared.waiters = [:] }
+      return shared.waiters.values.map(\.continuation)
+    }
+    for continuation in waiting { continuation.resume() }
+    await withCheckedContinuation { continuation in
+      loop.execute(with: link) { link in link.finish { continuation.resume() } }
+    }
+  }
+
+  // MARK: Following
+
+  package func follow(_ rooms: [RoomID]) {
+    if shared.withLock({ $0.interest.follow(rooms) }) {
+      loop.execute(with: link) { $0.interestChanged() }
+    }
+  }
+
+  package func unfollow(_ rooms: [RoomID]) {
+    if shared.withLock({ $0.interest.unfollow(rooms) }) {
+      loop.execute(with: link) { $0.interestChanged() }
+    }
+  }
+
+  package func following(_ rooms: [RoomID]) async {
+    let shards = Shard.of(rooms)
+    if shared.withLock({ $0.interest.unconfirmed(of: shards).isEmpty }) { return }
+    await withCheckedContinuation { continuation in
+      let number: Int? = shared.withLock { shared in
+        guard !shared.isStopped, !shared.interest.unconfirmed(of: shards).isEmpty else {
+          return nil
+        }
+        shared.nextWaiter += 1
+        shared.waiters[shared.nextWaiter] = Waiter(shards: shards, continuation: continuation)
+        return shared.nextWaiter
+      }
+      guard let number else {
+        continuation.resume()
+        return
+      }
+      loop.execute { [weak self, loop] in
+        loop.schedule(after: Self.followingMilliseconds) { self?.giveUp(number) }
+      }
+    }
+  }
+
+  /// Somebody has waited for long enough.
+  private func giveUp(_ number: Int) {
+    let waiter = shared.withLock { shared in
+      let waiter = shared.waiters.removeValue(forKey: number)
+      if let waiter { shared.interest.mayMiss(waiter.shards) }
+      return waiter
+    }
+    waiter?.continuation.resume()
+  }
+
+  // MARK: For the link
+
+  private func takeChanges(
+    since news: RedisLink.Subscription
+  ) -> (subscribe: [Shard], unsubscribe: [Shard]) {
+    let (changes, released) = shared.withLock { shared in
+      switch news {
+      case .began: shared.interest.connected()
+      case .ended: shared.interest.disconnected()
+      case .unchanged: break
+      }
+      guard !shared.interest.isConnected else { return (shared.interest.takeChanges(), [Waiter]()) }
+      let released = Array(shared.waiters.values)
+      shared.waiters = [:]
+      for waiter in released { shared.interest.mayMiss(waiter.shards) }
+      return (([], []), released)
+    }
+    for waiter in released { waiter.continuation.resume() }
+    return changes
+  }
+
+  /// Returns those of the shards in which something may have been missed.
+  private func confirmed(_ shards: [Shard]) -> Set<Shard> {
+    let (missed, released) = shared.withLock { shared in
+      let missed = Set(shards.filter { shared.interest.confirmed($0) })
+      let done = shared.waiters.filter { shared.interest.holds($0.value.shards) }
+      for number in done.keys { shared.waiters[number] = nil }
+      return (missed, Array(done.values))
+    }
+    for waiter in released { waiter.continuation.resume() }
+    return missed
+  }
+}

@@ -1,0 +1,45 @@
+internal import Basics
+
+/// What the fanout tells of itself.
+struct RedisFanoutMetrics: Sendable {
+  /// 1 while both connections are open.
+  let connected: Gauge
+  let peers: Gauge
+  let sent: Counter
+  let unsent: Counter
+  let received: Counter
+  let gaps: Counter
+  /// Not sealed with our key for that channel.
+  let forged: Counter
+  /// They came twice, or too late.
+  let repeated: Counter
+  /// Of a node that has not answered the challenge yet.
+  let notAccepted: Counter
+  /// Of a version of a newer release, or with events that cannot be read.
+  let unreadable: Counter
+
+  init(_ metrics: Metrics) {
+    connected = metrics.gauge(
+      "martlet_fanout_connected", "1 while this node hears others by Redis and they it.")
+    peers = metrics.gauge("martlet_fanout_peers", "Other nodes that are heard.")
+    sent = metrics.counter("martlet_fanout_frames_sent_total", "Frames sent to other nodes.")
+    unsent = metrics.counter(
+      "martlet_fanout_frames_unsent_total",
+      "Frames that were not sent, since Redis was away or slow. Others find what was in them in the database."
+    )
+    received = metrics.counter(
+      "martlet_fanout_frames_received_total", "Frames of other nodes that were taken.")
+    gaps = metrics.counter(
+      "martlet_fanout_gaps_total",
+      "Times that frames were found to be lost and heads were compared.")
+    func refused(_ reason: String) -> Counter {
+      metrics.counter(
+        "martlet_fanout_frames_refused_total", "Frames that were not taken.",
+        labels: ["reason": reason])
+    }
+    forged = refused("not_ours")
+    repeated = refused("repeated")
+    notAccepted = refused("not_accepted")
+    unreadable = refused("unreadable")
+  }
+}

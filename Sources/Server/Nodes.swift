@@ -1,0 +1,44 @@
+internal import Basics
+internal import Chat
+internal import Crypto
+internal import Database
+internal import EventLoop
+internal import Events
+internal import RedisFanout
+
+/// Opens what the settings name to carry events between nodes.
+enum Nodes {
+  /// On `loop`. Throws a sentence for the operator; a Redis that is away is no reason for that.
+  static func fanout(
+    _ settings: Settings, node: NodeID, epoch: String, database: any SQLDatabase, loop: Loop,
+    log: Log, metrics: Metrics
+  ) async throws -> any Fanout {
+    let text = settings.fanout.reveal()
+    if text.isEmpty { return InProcessFanout() }
+    guard let url = RedisURL(text) else {
+      throw SettingsError(
+        "MARTLET_FANOUT is not of the form redis://[[user:]password@]host[:port].")
+    }
+    let stored = try await FanoutKey.read(from: database) {
+      Base64URL.encode(SecretBytes.random(SealingKey.byteCount))
+    }
+    guard let key = Base64URL.decode(stored).flatMap({ SealingKey($0) }) else {
+      throw SettingsError("The key of the nodes in the database (instance, fanout_key) is damaged.")
+    }
+    var identity = ""
+    do { identity = try await FanoutKey.identity(of: database) } catch {
+      // Some services do not let everybody ask. Then a copy with the same epoch must not use the same Redis.
+      log.warning("database_not_identified", ["cause": .init("\(error)")])
+    }
+    do {
+      return try RedisFanout(
+        RedisFanout.Configuration(
+          url: url, authorities: settings.fanoutAuthorities, node: node,
+          key: key.derived(for: "fanout \(identity)"), epoch: epoch,
+          maximumEventBytes: settings.maxContentBytes),
+        loop: loop, log: log, metrics: metrics)
+    } catch {
+      throw SettingsError("MARTLET_FANOUT cannot be used: \(error).")
+    }
+  }
+}

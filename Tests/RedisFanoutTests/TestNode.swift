@@ -1,0 +1,179 @@
+import Access
+import Basics
+import Crypto
+import EventLoop
+import Events
+import RedisFanout
+import Synchronization
+import TestSupport
+import Testing
+
+/// What carries events between the nodes of a test.
+enum Carrier: CaseIterable {
+  case inProcess, redis
+  /// Through a proxy that drops, doubles, delays and reorders.
+  case spoiledRedis
+
+  /// Nodes that hear each other already.
+  func nodes(_ count: Int) async throws -> [TestNode] {
+    switch self {
+    case .inProcess:
+      let bus = InProcessFanout.Bus()
+      return (0..<count).map { _ in TestNode(InProcessFanout(on: bus)) }
+    case .redis:
+      return try await TestNode.onRedis(port: SharedRedis.plain.get().port, count)
+    case .spoiledRedis:
+      return try await TestNode.onRedis(port: SharedRedis.spoiled.get().proxy, count)
+    }
+  }
+}
+
+/// Servers for all tests that do not harm them.
+enum SharedRedis {
+  static let plain = Result { try TestRedis() }
+  static let spoiled = Result {
+    let redis = try TestRedis()
+    try redis.spoil(drop: 0.05, double: 0.1, delay: 0.1, reorder: 0.1, milliseconds: 40)
+    return redis
+  }
+}
+
+/// A node's stream of events with a fanout, and what came of others.
+final class TestNode: Sendable {
+  let events: EventStream
+  let fanout: any Fanout
+  private struct Heard {
+    var events: [Event] = []
+    var waiting: [(isDone: ([Event]) -> Bool, continuation: CheckedContinuation<Void, Never>)] = []
+  }
+  private let heard = Mutex(Heard())
+
+  init(_ fanout: any Fanout) {
+    self.fanout = fanout
+    events = EventStream(fanout: fanout)
+    events.listen { [weak self] in self?.take($0) }
+  }
+
+  private func take(_ events: [Event]) {
+    let done = heard.withLock { heard in
+      heard.events += events
+      let done = heard.waiting.filter { $0.isDone(heard.events) }
+      heard.waiting.removeAll { $0.isDone(heard.events) }
+      return done.map(\.continuation)
+    }
+    for continuation in done { continuation.resume() }
+  }
+
+  /// All that its listeners heard so far, its own included.
+  var all: [Event] { heard.withLock { $0.events } }
+
+  /// Waits until what was heard is as wanted.
+  func until(_ isDone: @escaping @Sendable ([Event]) -> Bool) async {
+    await withCheckedContinuation { continuation in
+      let isDoneNow = heard.withLock { heard in
+        guard !isDone(heard.events) else { return true }
+        heard.waiting.append((isDone, continuation))
+        return false
+      }
+      if isDoneNow { continuation.resume() }
+    }
+  }
+
+  /// As `until`, doing something every 20 ms meanwhile.
+  func until(
+    _ isDone: @escaping @Sendable ([Event]) -> Bool, repeating body: @escaping @Sendable () -> Void
+  ) async {
+    let repeated = Task {
+      while !Task.isCancelled {
+        body()
+        await Self.loop.sleep(milliseconds: 20)
+      }
+    }
+    await until(isDone)
+    repeated.cancel()
+    await repeated.value
+  }
+
+  // MARK: On Redis
+
+  static let loop = Loop(index: 0, name: "fanout")
+  // It has as many bytes as a key has.
+  static let key = SealingKey([UInt8](repeating: 7, count: SealingKey.byteCount))!
+
+  private static let nextNode = Atomic<UInt64>(1)
+
+  /// One node; it is not known whether anybody hears it yet.
+  static func onRedis(
+    url: String, epoch: String, key: SealingKey = TestNode.key, authorities: String? = nil,
+    log: Log = .none, metrics: Metrics = Metrics()
+  ) async throws -> TestNode {
+    let url = try #require(RedisURL(url))
+    let number = nextNode.wrappingAdd(1, ordering: .relaxed).newValue
+    let configuration = RedisFanout.Configuration(
+      url: url, authorities: authorities, node: NodeID(number), key: key, epoch: epoch,
+      maximumEventBytes: 400_000)
+    let fanout = try await loop.value {
+      Result { try RedisFanout(configuration, loop: loop, log: log, metrics: metrics) }
+    }.get()
+    return TestNode(fanout)
+  }
+
+  /// Nodes of one log that hear each other, and nobody else.
+  static func onRedis(port: UInt16, _ count: Int) async throws -> [TestNode] {
+    let epoch = "\(UUID.version7())"
+    var nodes: [TestNode] = []
+    for _ in 0..<count {
+      nodes.append(try await onRedis(url: "redis://127.0.0.1:\(port)", epoch: epoch))
+    }
+    for node in nodes { await node.hears(count - 1) }
+    return nodes
+  }
+
+  /// Waits until it has accepted so many other nodes.
+  func hears(_ count: Int) async {
+    await until { events in
+      events.count {
+        if case .missed(let shards) = $0 { shards.count == 256 } else { false }
+      } >= count
+    }
+  }
+}
+
+extension Loop {
+  /// What `body` gives on the loop.
+  func value<Value: Sendable>(_ body: @escaping @Sendable () -> Value) async -> Value {
+    await withCheckedContinuation { continuation in
+      execute { continuation.resume(returning: body()) }
+    }
+  }
+}
+
+extension Entry {
+  /// A message that nobody else writes.
+  static func numbered(_ seq: Int64, in room: Int64) -> Entry {
+    Entry(
+      roomID: RoomID(room), seq: seq, id: .make(), from: nil, channelID: "\(room)",
+      ts: Timestamp(milliseconds: seq), clientID: nil, ordinal: seq,
+      body: .message(MessageContent(type: .text, data: "\(room) \(seq)")))
+  }
+}
+
+extension [Event] {
+  /// The ids of the entries among them.
+  var entryIDs: [MessageID] {
+    compactMap { if case .entry(let entry, _) = $0 { entry.id } else { nil } }
+  }
+
+  var signals: [Signal] {
+    compactMap { if case .signal(let signal) = $0 { signal } else { nil } }
+  }
+
+  var changes: [AccessChange] {
+    compactMap { if case .access(let change) = $0 { change } else { nil } }
+  }
+
+  /// The shards of which something was missed.
+  var missed: Set<Shard> {
+    reduce(into: []) { if case .missed(let shards) = $1 { $0.formUnion(shards) } }
+  }
+}
