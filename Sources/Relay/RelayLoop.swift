@@ -21,6 +21,8 @@ package final class RelayLoop {
   var stepSize = 50 {
     didSet { feeds.roomsLeftPerStep = stepSize }
   }
+  /// What the stream brought and is not applied yet.
+  let inbox = EventInbox()
   private var drafts: [Draft] = []
   private var periodTimer: Timer?
 
@@ -40,6 +42,10 @@ package final class RelayLoop {
     self.init(
       index: live.loop.index, services: services, backend: backend, hub: live.hub,
       gate: live.gate, metrics: live.metrics)
+    let bound = LoopBound(self, on: live.loop)
+    services.listen { [inbox] events in
+      if inbox.add(events) { bound.loop.execute { bound.value.takeEvents() } }
+    }
     // Unowned, here and below: a relay lives as long as its loop.
     live.beforeFlush { [unowned self] in submitDrafts() }
     periodTimer = live.loop.schedule(every: 1000) { [unowned self] in feeds.beginPeriod() }
@@ -73,8 +79,11 @@ package final class RelayLoop {
       metrics: metrics)
   }
 
-  /// Takes events of the stream, in order.
-  package func apply(_ events: [Event]) { feeds.apply(events) }
+  /// Applies what the stream brought. Also called before anything of a client is taken: what was committed
+  /// before the client sent it counts for it, though this loop's job for it may come later in the turn.
+  func takeEvents() {
+    if let events = inbox.take() { feeds.apply(events) }
+  }
 
   /// Hands a message to the log with the others of this turn.
   func submit(_ draft: Draft) { drafts.append(draft) }

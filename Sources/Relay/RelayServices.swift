@@ -40,6 +40,9 @@ package final class RelayServices: Sendable {
     userFrames = settings.rateLimits ? KeyedRateLimiter(settings.userFrames) : nil
   }
 
+  /// Tells of all events from now on, on the thread that committed. Before the first publication.
+  func listen(_ listener: @escaping EventStream.Listener) { events.listen(listener) }
+
   /// Says why a token that a socket showed was not taken, without its content.
   func logRefusal(_ error: any Error, _ address: IPAddress) {
     guard let failure = error as? AppError, failure.code == .invalidToken else { return }

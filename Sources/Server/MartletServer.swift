@@ -113,7 +113,7 @@ package final class MartletServer: Sendable {
     let reader = LogReader(database: database, unknown: unknown)
     await measureTurns()
     let liveLoops = await makeLiveLoops(database)
-    let relayLoops = await makeRelayLoops(liveLoops, relay, rooms, reader, events, fanout)
+    let relayLoops = await makeRelayLoops(liveLoops, relay, rooms, reader, fanout)
 
     let web = WebServer(
       settings: settings, group: group, openFileLimit: openFileLimit, log: log, metrics: metrics)
@@ -254,17 +254,13 @@ package final class MartletServer: Sendable {
 
   private func makeRelayLoops(
     _ live: [LoopBound<LiveLoop>], _ services: RelayServices, _ rooms: Rooms, _ reader: LogReader,
-    _ events: EventStream, _ fanout: any Fanout
+    _ fanout: any Fanout
   ) async -> [LoopBound<RelayLoop>] {
-    let relays = await group.onEachLoop { loop in
+    await group.onEachLoop { loop in
       RelayLoop(
         live: live[loop.index].value, services: services, rooms: rooms, reader: reader,
         fanout: fanout)
     }
-    for relay in relays {
-      events.listen { events in relay.loop.execute { relay.value.apply(events) } }
-    }
-    return relays
   }
 
   private func startMetrics() async throws -> WebServer? {

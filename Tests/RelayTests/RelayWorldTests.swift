@@ -1,6 +1,7 @@
 import Access
 import Basics
 import Chat
+import Events
 import TestSupport
 import Testing
 import Web
@@ -53,6 +54,23 @@ import Web
     settle()
     #expect(client.failures == [])
     #expect(client.cursors.keys.sorted() == [rooms[2]])
+  }
+
+  @Test func `what was committed before a frame came counts for it`() throws {
+    let world = RelayWorld(seed: 1)
+    let reader = RelayWorld.foreigners[0]
+    let room = RoomID(1)
+    world.relay.feeds.prepare([room])
+    while world.backend.hasPending { world.backend.answerOne(mayFail: false) }
+    let client = world.connect(.foreign(reader), followsAllRooms: false)
+    let version = try #require(world.database.setRule(reader, .read, in: room))
+    world.backend.keep(try #require(world.database.room(room)))
+    // Its job has not run yet.
+    #expect(world.relay.inbox.add([.access(.roomChanged(room, version: version))]))
+    client.subscribe([room])
+    world.endTurn()
+    #expect(client.failures == [])
+    #expect(client.cursors.keys.sorted() == [room])
   }
 
   /// A client has all of the rooms that it hears, and hears only those that it may.

@@ -53,6 +53,7 @@ final class RelaySocket<Dialect: SocketDialect>: WebSocketHandler {
   // MARK: WebSocketHandler
 
   func opened() {
+    relay.takeEvents()
     if let caller, !enter(caller) { return }
     handle(.opened)
   }
@@ -69,6 +70,7 @@ final class RelaySocket<Dialect: SocketDialect>: WebSocketHandler {
 
   func received(text: UnsafeRawBufferPointer) {
     relay.metrics.framesIn.add()
+    relay.takeEvents()
     guard !isEnded else { return }
     if isFree, !intake.hasWaiting {
       serve(parse(text))

@@ -176,7 +176,13 @@ final class RelayWorld {
     where memberships.current(user).map({ $0.version < version }) ?? false {
       memberships.remember(user, pick(2) == 0 ? nil : database.affiliations[user])
     }
-    noting { relay.apply(events) }
+    noting { hear(events) }
+  }
+
+  /// The loop hears of these now.
+  func hear(_ events: [Event]) {
+    _ = relay.inbox.add(events)
+    relay.takeEvents()
   }
 
   /// Notes by which rules each entry was delivered that `body` brings out.
@@ -235,7 +241,7 @@ final class RelayWorld {
 
   /// The database is said to be another one. (It is the same, so that clients can be compared with it.)
   private func startAnew() {
-    noting { relay.apply([.epochChanged("e")]) }
+    noting { hear([.epochChanged("e")]) }
     for id in database.rooms.keys { backend.forget(id) }
     for client in clients where client.isOpen { client.failures.append("open in another epoch") }
   }

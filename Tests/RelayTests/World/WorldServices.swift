@@ -136,7 +136,7 @@ final class WorldBackend: RelayBackend {
   ) {
     ask(then) { [database] in
       var found: [UserID: Affiliations] = [:]
-      for user in accounts.keys { found[user] = database.affiliations[user] ?? .none }
+      for user in accounts.keys { found[user] = database.affiliations[user] ?? Affiliations.none }
       return found
     }
   }
