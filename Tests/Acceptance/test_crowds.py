@@ -109,3 +109,22 @@ def test_a_thousand_that_resume_and_do_not_read(fresh):
     finally:
         for client in silent:
             client.close()
+
+
+def test_what_a_subscription_takes(fresh):
+    """80 sockets that hear 500 rooms each."""
+    rooms, sockets = 500, 80
+    server = fresh(MARTLET_LOOPS=1, MARTLET_RATE_LIMITS="off")
+    ada = server.person()
+    for _ in range(rooms):
+        ada.room()
+    # The first serve the rooms, and fill what is kept for all.
+    opened = [ada.relay() for _ in range(8)]
+    before = server.resident_megabytes()
+    opened += [ada.relay() for _ in range(sockets)]
+    assert all(len(relay.ready["channels"]) == rooms for relay in opened)
+    grown = (server.resident_megabytes() - before) * 2**20 / (sockets * rooms)
+    print(f"{grown:.0f} bytes for each room of each socket, its connection included")
+    assert grown < 160
+    for relay in opened:
+        relay.close()

@@ -77,14 +77,14 @@ import Web
       case .list: "list"
       case .load(let ids): "load \(ids.map(\.value))"
       case .prepare(let ids): "prepare \(ids.map(\.value))"
-      case .attach(let id, let purpose):
+      case .attach(let ids, let purpose):
         switch purpose {
-        case .listed: "attach \(id) listed"
-        case .subscribe: "attach \(id) subscribe"
-        case .became: "attach \(id) became"
-        case .resume(let last, _, _): "attach \(id) resume \(last)"
+        case .listed: "attach \(ids.map(\.value)) listed"
+        case .subscribe: "attach \(ids.map(\.value)) subscribe"
+        case .became: "attach \(ids.map(\.value)) became"
+        case .resume(let last, _, _): "attach \(ids.map(\.value)) resume \(last)"
         }
-      case .leave(let id, _): "leave \(id)"
+      case .leave(let ids, _): "leave \(ids.map(\.value))"
       case .detach(let id): "detach \(id)"
       case .write(let message): "write \(message.content.data) to \(message.roomID)"
       case .charge(let frames): "charge \(frames)"
@@ -114,7 +114,7 @@ import Web
     #expect(machine(.room(.offered(RoomID(3)))) == [])
     #expect(machine(.loaded(nil)) == ["load [1, 2, 3]"])
     machine.view.unserved = [RoomID(2)]
-    #expect(machine(.loaded(nil)) == ["cork", "attach 1 listed", "attach 3 listed"])
+    #expect(machine(.loaded(nil)) == ["cork", "attach [1, 3] listed"])
     #expect(machine(.room(.admitted(Self.room(1), .listed, seq: 5))) == [])
     let ready = machine(.room(.refused(RoomID(3), .listed, .forbidden)))
     #expect(ready.first == "uncork type:ready,user_id:\(UUID(high: 1, low: 1))")
@@ -142,21 +142,21 @@ import Web
         == "answer type:error,code:invalid_frame")
     #expect(
       machine.frame(#"{"type":"subscribe","channels":["3","x","1"],"client_id":"c"}"#) == [
-        "answer type:error,code:room_not_found", "prepare [3, 1]", "attach 3 subscribe",
-        "attach 1 subscribe",
+        "answer type:error,code:room_not_found", "prepare [3, 1]",
+        "attach [3, 1] subscribe",
       ])
     #expect(
-      machine.frame(#"{"type":"resume","epoch":"e","channels":{"1":7}}"#) == ["attach 1 resume 7"])
+      machine.frame(#"{"type":"resume","epoch":"e","channels":{"1":7}}"#) == ["attach [1] resume 7"])
     #expect(
       machine.frame(#"{"type":"resume","epoch":"other","channels":{"1":7}}"#) == [
-        "attach 1 resume -1"
+        "attach [1] resume -1"
       ])
-    #expect(machine.frame(#"{"type":"unsubscribe","channels":["1"]}"#) == ["leave 1"])
+    #expect(machine.frame(#"{"type":"unsubscribe","channels":["1"]}"#) == ["leave [1]"])
   }
 
   @Test func `a room that became readable is followed, unless it was left`() {
     let machine = Machine().open([1])
-    #expect(machine(.room(.offered(RoomID(2)))) == ["attach 2 became"])
+    #expect(machine(.room(.offered(RoomID(2)))) == ["attach [2] became"])
     #expect(machine(.room(.offered(RoomID(2)))) == [])
     #expect(
       machine(.room(.admitted(Self.room(2), .became, seq: 4))) == ["type:channel,channel_id:2"])
@@ -167,7 +167,7 @@ import Web
     #expect(machine.rooms == [1])
     // Lost and given back: that was not its own doing.
     _ = machine(.room(.revoked(RoomID(1), channelID: "1", .revoked)))
-    #expect(machine(.room(.offered(RoomID(1)))) == ["attach 1 became"])
+    #expect(machine(.room(.offered(RoomID(1)))) == ["attach [1] became"])
   }
 
   @Test func `a room that became readable and could not be read is looked for again`() {
@@ -177,7 +177,7 @@ import Web
     #expect(machine.rooms == [])
     machine.view.now = machine.tickDue ?? 0
     #expect(machine(.tick).first == "list")
-    #expect(machine(.listed([RoomID(2)], hasMore: false)) == ["attach 2 became"])
+    #expect(machine(.listed([RoomID(2)], hasMore: false)) == ["attach [2] became"])
   }
 
   @Test func `new claims look for rooms once more where they change while that goes on`() {
@@ -186,7 +186,7 @@ import Web
     #expect(machine(.claimsChanged) == [])
     #expect(
       machine(.listed([1, 2, 3].map { RoomID($0) }, hasMore: false)) == [
-        "prepare [2, 3]", "attach 2 became", "attach 3 became", "list",
+        "prepare [2, 3]", "attach [2, 3] became", "list",
       ])
     #expect(machine(.listed([], hasMore: false)) == [])
   }

@@ -227,4 +227,47 @@ import Testing
       #expect(moved.candidates(since: mark, limit: found.count - 1) == nil || found.isEmpty)
     }
   }
+
+  // MARK: PendingActions
+
+  private func words(_ actions: [SocketAction]) -> [String] {
+    actions.map { action in
+      switch action {
+      case .attach(let ids, _): "attach \(ids.map(\.value))"
+      case .leave(let ids, _): "leave \(ids.map(\.value))"
+      case .cork: "cork"
+      default: "?"
+      }
+    }
+  }
+
+  @Test func `what names many rooms is done in parts, in order`() {
+    let rooms = (1...5).map { RoomID($0) }
+    var pending = PendingActions()
+    let actions: [SocketAction] = [
+      .cork, .attach(rooms[...], .listed), .leave(rooms[..<2], clientID: nil),
+    ]
+    #expect(PendingActions.size(of: actions) == 8)
+    pending.append(actions)
+    var steps: [[String]] = []
+    while !pending.isEmpty {
+      steps.append(words(pending.next(3)))
+      // Not before these are carried out: more may come meanwhile, and stands behind.
+      #expect(!pending.isEmpty)
+      if steps.count == 1 { pending.append([.cork]) }
+      pending.carriedOut()
+    }
+    #expect(
+      steps == [["cork", "attach [1, 2]"], ["attach [3, 4, 5]"], ["leave [1, 2]", "cork"]])
+  }
+
+  @Test func `nothing is left of what a socket had to do when it closes`() {
+    var pending = PendingActions()
+    pending.append([.attach([RoomID(1), RoomID(2)], .listed), .cork])
+    _ = pending.next(1)
+    pending.removeAll()
+    pending.carriedOut()
+    #expect(pending.isEmpty)
+    #expect(words(pending.next(9)) == [])
+  }
 }

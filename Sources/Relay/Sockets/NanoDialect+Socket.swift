@@ -61,7 +61,7 @@ extension NanoDialect: SocketDialect {
       case .close(.unauthenticated): .close(.unauthenticated)
       case .close(.notJSON): .close(.unsupportedData)
       case .authenticate(let token): .authenticate(token)
-      case .select(let id): .attach(id, .listed)
+      case .select(let id): .attach([id], .listed)
       case .send(let content): write(content)
       }
     }

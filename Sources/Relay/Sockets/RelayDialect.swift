@@ -227,24 +227,22 @@ struct RelayDialect: SocketDialect {
   private mutating func subscribe(
     _ channels: [String], _ clientID: String?
   ) -> [SocketAction] {
-    var (rooms, actions) = rooms(channels, \.self, clientID)
+    let (rooms, actions) = rooms(channels, \.self, clientID)
     for (id, _) in rooms {
       left.remove(id)
       subscribed.insert(id)
-      actions.append(.attach(id, .subscribe(clientID: clientID)))
     }
-    return actions
+    guard !rooms.isEmpty else { return actions }
+    return actions + [.attach(rooms.map(\.id)[...], .subscribe(clientID: clientID))]
   }
 
   private mutating func unsubscribe(
     _ channels: [String], _ clientID: String?
   ) -> [SocketAction] {
-    var (rooms, actions) = rooms(channels, \.self, clientID)
-    for (id, _) in rooms {
-      left.insert(id)
-      actions.append(.leave(id, clientID: clientID))
-    }
-    return actions
+    let (rooms, actions) = rooms(channels, \.self, clientID)
+    for (id, _) in rooms { left.insert(id) }
+    guard !rooms.isEmpty else { return actions }
+    return actions + [.leave(rooms.map(\.id)[...], clientID: clientID)]
   }
 
   private mutating func resume(
@@ -259,7 +257,7 @@ struct RelayDialect: SocketDialect {
       subscribed.insert(id)
       // No seq of another log means anything here: below zero asks for a reset.
       let last = isSameLog ? channel.last : -1
-      actions.append(.attach(id, .resume(last: last, clientID: clientID, budget: budget)))
+      actions.append(.attach([id], .resume(last: last, clientID: clientID, budget: budget)))
     }
     return actions
   }
@@ -366,7 +364,7 @@ struct RelayDialect: SocketDialect {
     guard !served.isEmpty else { return [.cork] + ready([], view) }
     state = .entering(left: served.count, heads: [])
     subscribed.formUnion(served)
-    return [.cork] + served.map { .attach($0, .listed) }
+    return [.cork, .attach(served[...], .listed)]
   }
 
   /// One of the rooms has answered, with where its log ends if it is heard now.
@@ -423,9 +421,10 @@ struct RelayDialect: SocketDialect {
   /// Subscribes to those of the rooms that the client has not and did not leave.
   private mutating func follow(_ ids: [RoomID]) -> [SocketAction] {
     let new = ids.filter { !left.contains($0) && subscribed.insert($0).inserted }
-    let attached = new.map { SocketAction.attach($0, .became) }
+    guard !new.isEmpty else { return [] }
     // Read together where they are many.
-    return new.count > 1 ? [.prepare(new)] + attached : attached
+    let prepare: [SocketAction] = new.count > 1 ? [.prepare(new)] : []
+    return prepare + [.attach(new[...], .became)]
   }
 
   private mutating func offered(_ id: RoomID) -> [SocketAction] {

@@ -21,7 +21,7 @@ final class RelaySocket<Dialect: SocketDialect>: WebSocketHandler {
   /// Whether frames that waited are being served now.
   private var isServing = false
   /// What a frame that names very many rooms still brings.
-  private var unfinished = ArraySlice<SocketAction>()
+  private var unfinished = PendingActions()
   /// Held as long as this.
   private let place: SocketAdmission.Place?
   /// Whether it counts among its user's connections.
@@ -98,7 +98,7 @@ final class RelaySocket<Dialect: SocketDialect>: WebSocketHandler {
 
   func closed() {
     isEnded = true
-    unfinished = []
+    unfinished.removeAll()
     intake.removeAll()
     if isCounted, let caller { services.closeConnection(of: caller.userID) }
     isCounted = false
@@ -196,9 +196,9 @@ final class RelaySocket<Dialect: SocketDialect>: WebSocketHandler {
     guard !isEnded else { return }
     let actions = dialect.handle(input, self)
     if !unfinished.isEmpty, input.mayTakeTurns {
-      unfinished += actions
-    } else if input.mayTakeTurns, actions.count > relay.stepSize {
-      unfinished = actions[...]
+      unfinished.append(actions)
+    } else if input.mayTakeTurns, PendingActions.size(of: actions) > relay.stepSize {
+      unfinished.append(actions)
       // Weak: it may be closed and gone before its turn comes.
       relay.work.perform { [weak self] in self?.goOn() ?? false }
     } else {
@@ -209,15 +209,14 @@ final class RelaySocket<Dialect: SocketDialect>: WebSocketHandler {
 
   /// Carries out the next of many actions; returns whether there are more.
   private func goOn() -> Bool {
-    let next = unfinished.prefix(relay.stepSize)
-    carryOut(next)
-    // Not before: no other frame is served between these.
-    unfinished = isEnded ? [] : unfinished.dropFirst(next.count)
+    // They count as unfinished meanwhile: no other frame is served between them.
+    carryOut(unfinished.next(relay.stepSize))
+    unfinished.carriedOut()
     if unfinished.isEmpty { serveWaitingWhenFree() }
     return !unfinished.isEmpty
   }
 
-  private func carryOut(_ actions: some Collection<SocketAction>) {
+  private func carryOut(_ actions: [SocketAction]) {
     for action in actions {
       // An action may close the socket.
       guard !isEnded else { return }
@@ -247,8 +246,10 @@ final class RelaySocket<Dialect: SocketDialect>: WebSocketHandler {
     case .load(let ids):
       feeds.withRooms(ids) { [weak self] in self?.handle(.loaded($0)) }
     case .prepare(let ids): feeds.prepare(ids)
-    case .attach(let id, let purpose): feeds.attach(self, to: id, purpose)
-    case .leave(let id, let clientID): feeds.leave(self, id, clientID: clientID)
+    case .attach(let ids, let purpose):
+      for id in ids where !isEnded { feeds.attach(self, to: id, purpose) }
+    case .leave(let ids, let clientID):
+      for id in ids where !isEnded { feeds.leave(self, id, clientID: clientID) }
     case .detach(let id): feeds.detach(self, from: id)
     case .write(let message): write(message)
     case .charge(let frames): intake.charge(frames)

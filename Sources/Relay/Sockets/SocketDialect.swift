@@ -146,8 +146,10 @@ enum SocketAction {
   case load([RoomID])
   /// These rooms are about to be asked for: read them together.
   case prepare([RoomID])
-  case attach(RoomID, RoomFeed.Purpose)
-  case leave(RoomID, clientID: String?)
+  /// Hear these rooms; each answers by itself.
+  case attach(ArraySlice<RoomID>, RoomFeed.Purpose)
+  /// Hear these rooms no more; each answers by itself.
+  case leave(ArraySlice<RoomID>, clientID: String?)
   /// Hear the room no more; nobody is told.
   case detach(RoomID)
   /// Give the message to the log, if the caller may write there; else give `failed`.
