@@ -146,7 +146,8 @@ import Web
         "attach [3, 1] subscribe",
       ])
     #expect(
-      machine.frame(#"{"type":"resume","epoch":"e","channels":{"1":7}}"#) == ["attach [1] resume 7"])
+      machine.frame(#"{"type":"resume","epoch":"e","channels":{"1":7}}"#) == ["attach [1] resume 7"]
+    )
     #expect(
       machine.frame(#"{"type":"resume","epoch":"other","channels":{"1":7}}"#) == [
         "attach [1] resume -1"

@@ -51,11 +51,9 @@ struct RoomFeed {
   /// each.
   private var subscribers: [SubscriberID: Caller] = [:]
   private var asking: [SubscriberID: Asking] = [:]
-  /// Those of the subscribers that are sent the log, a piece at a time.
-  private var replays: [SubscriberID: RoomReplay] = [:]
+  private var replays = RoomReplays()
   /// Subscribers that wait for the head in the database, or for this loop to reach it.
   private var headChecks: Set<SubscriberID> = []
-  private var replayCount = 0
 
   /// Entries that one room's resume replays at most; beyond it `reset`.
   static let maximumReplay: Int64 = 1000
@@ -76,7 +74,7 @@ struct RoomFeed {
   func isSubscribed(_ id: SubscriberID) -> Bool { subscribers[id] != nil }
   /// Whether it has not heard all that was published: it waits for the room, or for older entries.
   func isBehind(_ id: SubscriberID) -> Bool {
-    if !replays.isEmpty, replays[id] != nil { return true }
+    if replays.contains(id) { return true }
     return !asking.isEmpty && asking[id] != nil
   }
 
@@ -109,10 +107,12 @@ struct RoomFeed {
     }
   }
 
-  /// The common case of `entry`: true where it is the next, nobody is being made whole, and all that there
-  /// is to do is to publish it. False, and nothing has changed, where `handle` is to be asked.
+  /// The common case of `entry`: true where it is the next, and all that there is to do is to publish it.
+  /// False, and nothing has changed, where `handle` is to be asked.
   mutating func deliverNext(_ entry: Entry) -> Bool {
-    isLive && replays.isEmpty && headChecks.isEmpty && order.takeNext(entry)
+    guard isLive, headChecks.isEmpty, order.takeNext(entry) else { return false }
+    replays.keep(entry)
+    return true
   }
 
   // MARK: Coming and going
@@ -131,7 +131,7 @@ struct RoomFeed {
   private mutating func remove(_ id: SubscriberID) {
     subscribers[id] = nil
     asking[id] = nil
-    replays[id] = nil
+    replays.end(id)
     headChecks.remove(id)
   }
 
@@ -140,7 +140,7 @@ struct RoomFeed {
     let removed = subscribers.keys.sorted().map { ($0, asking[$0]?.asks ?? []) }
     subscribers = [:]
     asking = [:]
-    replays = [:]
+    replays.endAll()
     headChecks = []
     return removed
   }
@@ -148,7 +148,7 @@ struct RoomFeed {
   private mutating func leave(
     _ id: SubscriberID, _ caller: Caller, _ clientID: String?
   ) -> [Output] {
-    guard subscribers[id] != nil, replays[id] != nil else {
+    guard subscribers[id] != nil, replays.contains(id) else {
       return ask(.leave(clientID: clientID), of: id, caller)
     }
     // The replay ends now; so does what waited behind it, unanswered but by `left`.
@@ -167,7 +167,7 @@ struct RoomFeed {
   ) -> [Output] {
     var outputs: [Output] = []
     while let caller = subscribers[id], let waiting = asking[id], let next = waiting.asks.first {
-      if replays[id] != nil { return outputs }
+      if replays.contains(id) { return outputs }
       switch state {
       case .loading: return outputs
       case .gone:
@@ -237,45 +237,34 @@ struct RoomFeed {
     guard last >= 0, missing > 0, missing <= Self.maximumReplay, budget.take(missing) else {
       return [.reset(id, seq: lastSeq)]
     }
-    replayCount += 1
-    replays[id] = RoomReplay(number: replayCount, from: last, through: lastSeq)
-    return [.readReplay(id, replay: replayCount, after: last, through: lastSeq)]
+    let number = replays.begin(id, after: last, through: lastSeq)
+    return [.readReplay(id, replay: number, after: last, through: lastSeq)]
   }
 
   // MARK: Making whole
 
-  private func replay(_ id: SubscriberID, _ number: Int) -> RoomReplay? {
-    guard let replay = replays[id], replay.number == number else { return nil }
-    return replay
-  }
-
   private mutating func replayRead(
     _ id: SubscriberID, _ number: Int, _ entries: [Entry]?
   ) -> [Output] {
-    guard replay(id, number) != nil else { return [] }
-    guard let entries, let isPromiseKept = replays[id]?.take(entries) else {
+    guard replays.isCurrent(number, of: id), let lastSeq else { return [] }
+    guard let entries, let progress = replays.take(entries, for: id) else {
       // What cannot be read cannot make it whole: a reload does.
-      let end = lastSeq ?? replays[id]?.through ?? 0
-      replays[id] = nil
-      return [.reset(id, seq: end)] + answerAsks(of: id)
+      replays.end(id)
+      return [.reset(id, seq: lastSeq)] + answerAsks(of: id)
     }
-    var outputs: [Output] = [.replay(id, entries)]
-    if isPromiseKept, let replay = replays[id] {
-      outputs.append(.resumed(id, seq: replay.promised))
-    }
-    return outputs + [.awaitRoom(id, replay: number)]
+    let resumed: [Output] = progress.promised.map { [.resumed(id, seq: $0)] } ?? []
+    return [.replay(id, entries)] + resumed + [.awaitRoom(id, replay: number)]
   }
 
   /// The next piece, or the end: what was published meanwhile, and then the topic.
   private mutating func goOn(
     _ id: SubscriberID, _ number: Int
   ) -> [Output] {
-    guard replay(id, number) != nil, let lastSeq else { return [] }
-    switch replays[id]?.next(lastSeq: lastSeq) {
+    guard replays.isCurrent(number, of: id), let lastSeq else { return [] }
+    switch replays.next(id, lastSeq: lastSeq) {
     case .read(let after, let through)?:
       return [.readReplay(id, replay: number, after: after, through: through)]
     case .end(let later)?:
-      replays[id] = nil
       let last: [Output] = later.isEmpty ? [] : [.replay(id, later)]
       return last + [.join(id)] + answerAsks(of: id)
     case nil: return []
@@ -374,9 +363,7 @@ struct RoomFeed {
   }
 
   private mutating func publish(_ entries: [Entry]) -> [Output] {
-    for entry in entries {
-      for index in replays.values.indices { replays.values[index].keep(entry) }
-    }
+    for entry in entries { replays.keep(entry) }
     return entries.map { .publish($0) }
   }
 
@@ -413,8 +400,8 @@ struct RoomFeed {
   private mutating func rewind(to seq: Int64) -> [Output] {
     let lastSeq = order.lastSeq
     guard isLive, order.rewind(to: seq) else { return [] }
-    let interrupted = Set(replays.keys)
-    replays = [:]
+    let interrupted = replays.subscribers
+    replays.endAll()
     var outputs: [Output] = [.rewound(from: lastSeq, to: seq)]
     for id in subscribers.keys.sorted() where asking[id] == nil || interrupted.contains(id) {
       outputs.append(.reset(id, seq: seq))

@@ -65,6 +65,7 @@ extension RoomFeeds {
     for listener in listeners.all { hub.close(listener.connection, .unavailable) }
     intake.forgetAll()
     reader.forgetAll()
+    replayReads.forgetAll()
     comparisons.forgetAll()
     forgetRooms()
   }

@@ -21,7 +21,8 @@ final class RoomFeeds {
   var listeners = ListenerIndex()
   let intake: EventIntake
   /// What sockets that resume are still to be sent of the log, by their number.
-  private var replays: [UInt64: ReplayQueue] = [:]
+  var replays: [UInt64: ReplayQueue] = [:]
+  var replayReads = ReplayReads()
   var moved = MovedHeads()
   var comparisons = HeadComparisons()
   /// Index of this event loop: which origins are sockets here.
@@ -345,48 +346,5 @@ final class RoomFeeds {
     if !served.heldAcks.isEmpty, let held = served.heldAcks.removeValue(forKey: entry.seq) {
       for socket in held.sockets { listeners[socket]?.committed(held.entry) }
     }
-  }
-
-  // MARK: Replays
-
-  /// Reads the next piece for a socket that resumes, if it has taken enough of the last; else this is called
-  /// again when it has.
-  func advanceReplays(of number: UInt64) {
-    guard let listener = listeners[number], replays[number] != nil else { return }
-    hub.flush(listener.connection)
-    guard hub.queuedBytes(of: listener.connection) <= ReplayQueue.pieceBytes else { return }
-    switch replays[number]?.next() {
-    case .taken(let replay)?:
-      handle(replay.room, .replayTaken(number, replay: replay.number))
-      // Where that was the end of it, others may wait.
-      whenIdle { [unowned self] in advanceReplays(of: number) }
-    case .read(let piece)?: read(piece, for: number)
-    case nil: if replays[number]?.isDone == true { replays[number] = nil }
-    }
-  }
-
-  private func read(_ piece: ReplayQueue.Piece, for number: UInt64) {
-    let replay = piece.replay
-    let then: ([Entry]?) -> Void = { [unowned self] entries in
-      // The socket may have gone.
-      guard replays[number] != nil else { return }
-      let fitting = replays[number]?.read(entries)
-      handle(replay.room, .replayRead(number, replay: replay.number, fitting))
-      // Also where that replay is over meanwhile: others may wait.
-      whenIdle { [unowned self] in advanceReplays(of: number) }
-    }
-    guard let room = room(replay.room) else {
-      // The room is gone meanwhile.
-      reader.backend.nextTurn { then(nil) }
-      return
-    }
-    reader.readEntries(of: room, after: piece.after, through: piece.through, then)
-  }
-
-  func forgetReplays(of number: UInt64) { replays[number] = nil }
-
-  /// What waited for the gate can be taken now. No socket drains where nothing was written.
-  func resumeReplays() {
-    for number in replays.keys.sorted() { advanceReplays(of: number) }
   }
 }

@@ -64,6 +64,7 @@ final class RelayWorld {
       relay.stepSize = seed % 3 == 0 ? 1 : 2
       relay.work.maximumSteps = 1
     }
+    if seed % 2 == 0 { relay.feeds.replayReads.maximum = 1 }
   }
 
   private func pick(_ count: Int) -> Int { Int(random.next() % UInt64(count)) }
