@@ -56,6 +56,33 @@ import Web
     #expect(client.cursors.keys.sorted() == [rooms[2]])
   }
 
+  @Test func `who resumes after a change of epoch waits for no reading of before`() {
+    let world = RelayWorld(seed: 1)
+    world.relay.feeds.replayReads.maximum = 1
+    let reader = RelayWorld.foreigners[0]
+    let room = RoomID(1)
+    _ = world.database.setRule(reader, .read, in: room)
+    _ = world.database.append(to: room)
+    func resume(_ isAnswered: Bool) -> WorldClient {
+      let client = world.connect(.foreign(reader), followsAllRooms: false)
+      world.endTurn()
+      client.resume(room, from: 0)
+      // The room, then a piece of its log.
+      for _ in 0..<(isAnswered ? 5 : 1) where world.backend.hasPending {
+        world.backend.answerOne(mayFail: false)
+        for _ in 0..<5 { world.backend.pass(1) }
+        world.endTurn()
+      }
+      return client
+    }
+    _ = resume(false)
+    #expect(world.backend.hasPending)
+    world.hear([.epochChanged("e")])
+    let client = resume(true)
+    #expect(client.failures == [])
+    #expect(client.cursors == [room: 1])
+  }
+
   @Test func `what was committed before a frame came counts for it`() throws {
     let world = RelayWorld(seed: 1)
     let reader = RelayWorld.foreigners[0]
