@@ -83,6 +83,31 @@ import Web
     #expect(client.cursors == [room: 1])
   }
 
+  @Test(arguments: [nil, Permissions.read, [.read, .write]])
+  func `a replay waits while the rules of its room are read again`(then: Permissions?) throws {
+    let world = RelayWorld(seed: 1)
+    let reader = RelayWorld.foreigners[0]
+    let room = RoomID(1)
+    _ = world.database.setRule(reader, .read, in: room)
+    _ = world.database.append(to: room)
+    let client = world.connect(.foreign(reader), followsAllRooms: false)
+    world.endTurn()
+    client.resume(room, from: 0)
+    world.backend.answerOne(mayFail: false)
+    // A piece of the log is being read now. The change comes without the room.
+    let version = try #require(world.database.setRule(reader, then, in: room))
+    world.hear([.access(.roomChanged(room, version: version))])
+    world.backend.answerFirst()
+    world.endTurn()
+    #expect(client.cursors == [:])
+    while world.backend.hasPending { world.backend.answerOne(mayFail: false) }
+    for _ in 0..<5 { world.backend.pass(1) }
+    world.endTurn()
+    #expect(client.failures == [])
+    #expect(client.cursors == (then == nil ? [:] : [room: 1]))
+    #expect(client.lastCursors == [:])
+  }
+
   @Test func `what was committed before a frame came counts for it`() throws {
     let world = RelayWorld(seed: 1)
     let reader = RelayWorld.foreigners[0]

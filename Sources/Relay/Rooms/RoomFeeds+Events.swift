@@ -66,6 +66,7 @@ extension RoomFeeds {
     intake.forgetAll()
     reader.forgetAll()
     replayReads.forgetAll()
+    heldPieces = [:]
     comparisons.forgetAll()
     forgetRooms()
   }

@@ -45,10 +45,22 @@ extension RoomFeeds {
 
   private func take(_ entries: [Entry]?, of replay: ReplayQueue.Replay, for number: UInt64) {
     guard replays[number] != nil else { return }
+    guard !reader.served.contains(replay.room) else {
+      // Nothing is sent by rules that are known to be old.
+      heldPieces[replay.room, default: []].append((entries, replay, number))
+      return
+    }
     let fitting = replays[number]?.read(entries)
     handle(replay.room, .replayRead(number, replay: replay.number, fitting))
     // Also where that replay is over meanwhile: others may wait.
     whenIdle { [unowned self] in advanceReplays(of: number) }
+  }
+
+  /// The room's rules are known again.
+  func releasePieces(of room: RoomID) {
+    for piece in heldPieces.removeValue(forKey: room) ?? [] {
+      take(piece.entries, of: piece.replay, for: piece.number)
+    }
   }
 
   func forgetReplays(of number: UInt64) { replays[number] = nil }

@@ -23,6 +23,8 @@ final class RoomFeeds {
   /// What sockets that resume are still to be sent of the log, by their number.
   var replays: [UInt64: ReplayQueue] = [:]
   var replayReads = ReplayReads()
+  /// Pieces that were read while their room's rules are being read again.
+  var heldPieces: [RoomID: [(entries: [Entry]?, replay: ReplayQueue.Replay, number: UInt64)]] = [:]
   var moved = MovedHeads()
   var comparisons = HeadComparisons()
   /// Index of this event loop: which origins are sockets here.
@@ -61,7 +63,10 @@ final class RoomFeeds {
     reader.served.found = { [unowned self] id, room in
       if let room { apply(room, to: id) } else { handle(id, .changed(nil)) }
     }
-    reader.served.done = { [unowned self] in intake.release($0) }
+    reader.served.done = { [unowned self] in
+      intake.release($0)
+      releasePieces(of: $0)
+    }
     reader.others.found = { [unowned self] id, room in
       if let room { apply(room, to: id) }
     }

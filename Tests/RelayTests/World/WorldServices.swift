@@ -59,6 +59,9 @@ final class WorldBackend: RelayBackend {
     next.answer(mayFail && pick(8) == 0)
   }
 
+  /// Answers the question that was asked first.
+  func answerFirst() { pending.removeFirst().answer(false) }
+
   /// Fails the only question that there is.
   func failOne() { pending.removeFirst().answer(true) }
 
