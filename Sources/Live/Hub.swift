@@ -22,6 +22,7 @@ package final class Hub {
   private var dirtyConnections: [Connection] = []
   private var isWakeSet = false
   private var nextNumber: UInt64 = 0
+  /// Those that had too much waiting when something was added.
   private var slow: [Connection] = []
   /// Memory for frames of one connection, to be used again.
   private var spares: [OwnFrames] = []
@@ -229,8 +230,13 @@ package final class Hub {
     _ bytes: some Collection<UInt8>, of topic: Topic?, to connection: Connection
   ) {
     if connection.own.bytes.isEmpty { connection.own = spares.popLast() ?? OwnFrames() }
+    let before = connection.own.bytes.count
     connection.own.append(bytes, of: topic.map { ObjectIdentifier($0) })
     markDirty(connection)
+    // What is held back counts as well: it may wait for the gate, or for `uncork`.
+    if before <= sendQueueBytes, connection.own.bytes.count > sendQueueBytes {
+      slow.append(connection)
+    }
   }
 
   /// Writes what is for the connection alone, and keeps the memory for another.
@@ -403,7 +409,8 @@ package final class Hub {
     guard !slow.isEmpty else { return }
     let closing = slow
     slow = []
-    for connection in closing where connection.socket.isOpen {
+    for connection in closing
+    where connection.socket.isOpen && queuedBytes(of: connection) > sendQueueBytes {
       metrics.slowReaders.add()
       connection.socket.close(.slowReader)
     }

@@ -46,6 +46,25 @@ import Web
     #expect(sinks[1].received.count == 1001)
   }
 
+  @Test func `what is held back for a connection counts, what it takes in the same turn does not`() {
+    let hub = makeHub(queue: 1000)
+    let sinks = [FakeSink(), FakeSink(), FakeSink()]
+    let connections = sinks.map { hub.makeConnection($0) }
+    hub.cork(connections[0])
+    hub.cork(connections[1])
+    for _ in 0..<10 {
+      hub.send(frame(1, 100), to: connections[0])
+      hub.send(frame(1, 101), to: connections[1])
+      hub.send(frame(1, 101), to: connections[2])
+    }
+    hub.endTurn()
+    #expect(sinks[0].isOpen)
+    #expect(sinks[1].closedWith == .slowReader)
+    // It was written.
+    #expect(sinks[2].isOpen)
+    #expect(sinks[2].received.count == 1010)
+  }
+
   @Test func `droppable frames are left out beyond 512 KiB, durable ones are not`() {
     let hub = makeHub()
     let topic = Topic()

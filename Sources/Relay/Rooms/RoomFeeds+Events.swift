@@ -77,11 +77,16 @@ extension RoomFeeds {
   var mayServe: Bool { intake.isOpen }
 
   func gateOpened() {
-    for listener in listeners.all {
-      listener.connection.socket.resumeWriting()
-      listener.gateOpened()
+    var waiting = listeners.all[...]
+    // Each may have kept hundreds of frames.
+    work.perform { [self] in
+      if let listener = waiting.popFirst() {
+        listener.connection.socket.resumeWriting()
+        listener.gateOpened()
+        advanceReplays(of: listener.connection.number)
+      }
+      return !waiting.isEmpty
     }
-    resumeReplays()
   }
 
   // MARK: Entries and receipts

@@ -64,11 +64,6 @@ extension RoomFeeds {
   }
 
   func forgetReplays(of number: UInt64) { replays[number] = nil }
-
-  /// What waited for the gate can be taken now. No socket drains where nothing was written.
-  func resumeReplays() {
-    for number in replays.keys.sorted() { advanceReplays(of: number) }
-  }
 }
 
 /// Which pieces are read next. So many at a time, or what is read for a crowd that comes at once would take all
