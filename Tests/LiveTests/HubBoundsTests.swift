@@ -46,7 +46,8 @@ import Web
     #expect(sinks[1].received.count == 1001)
   }
 
-  @Test func `what is held back for a connection counts, what it takes in the same turn does not`() {
+  @Test func `what is held back for a connection counts, what it takes in the same turn does not`()
+  {
     let hub = makeHub(queue: 1000)
     let sinks = [FakeSink(), FakeSink(), FakeSink()]
     let connections = sinks.map { hub.makeConnection($0) }
