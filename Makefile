@@ -1,7 +1,7 @@
 # The commands of a working day. `make run` and `make test` are the README's.
 
 SHELL := /bin/bash
-.PHONY: run test fuzz build debug bench bench-peers bench-against test-rolling lint format clean deps test-deps
+.PHONY: run test fuzz build debug bench bench-peers bench-against bench-crowds test-rolling lint format clean deps test-deps
 
 BINARY := .build/release/martlet
 
@@ -35,6 +35,11 @@ bench-peers: deps
 bench-against: deps
 	swift build -c release
 	scripts/bench --against $(BEFORE) --rounds 10 --seconds 2
+
+# What crowds and many rooms cost; also of other binaries: make bench-crowds OF="this=... before=..."
+bench-crowds: test-deps
+	swift build -c release --product martlet
+	.build/venv/bin/python Tests/Benchmarks/crowds.py $(OF)
 
 # A node of an earlier release beside one of this, on one Postgres: make test-rolling BEFORE=/path/to/its/martlet
 test-rolling: test-deps

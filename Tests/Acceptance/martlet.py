@@ -37,6 +37,13 @@ def token(user, entity=None, level="100", secret=SECRET, algorithm="HS256", **cl
     return jwt.encode(payload, secret, algorithm=algorithm)
 
 
+def client_frame(**fields):
+    """A short text frame as clients send it, with a mask of zeros."""
+    text = json.dumps(fields).encode()
+    assert len(text) < 126
+    return bytes([0x81, 0x80 | len(text), 0, 0, 0, 0]) + text
+
+
 class Server:
     """One running martlet with a data directory of its own."""
 
@@ -133,6 +140,18 @@ class Server:
 
     def relay(self, bearer, query="", **options):
         return Relay(self.websocket("/v1/relay" + query, bearer, **options))
+
+    def silent_relay(self, bearer, query="?subscribe=none"):
+        """A socket of relay v1 whose client has asked for it and reads nothing, with a small buffer."""
+        client = socket.socket()
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.connect(("127.0.0.1", self.port))
+        client.sendall(
+            f"GET /v1/relay{query} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {bearer}\r\n"
+            "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+            "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n".encode()
+        )
+        return client
 
     def chat(self, bearer=None, path="/chat"):
         """A nano socket; with a token it is READY."""

@@ -1,13 +1,10 @@
 """Clients that ask for very much, and what others notice of it."""
 
-import json
-import socket
 import threading
-import uuid
 
 import pytest
 
-from martlet import token
+from martlet import client_frame, token
 from postgres import rooms_by_hand
 
 ROOMS = 10_000
@@ -78,20 +75,11 @@ def test_a_thousand_that_resume_and_do_not_read(fresh):
             relay.until("text"), relay.until("ack")
     before = server.resident_megabytes()
     bearer = token(ada.id, level="100")
-    frame = json.dumps({"type": "resume", "channels": {str(room): 0}}).encode()
     silent = []
     try:
         for _ in range(RESUMING):
-            client = socket.socket()
-            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-            client.connect(("127.0.0.1", server.port))
-            client.sendall(
-                f"GET /v1/relay?subscribe=none HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {bearer}\r\n"
-                "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
-                "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n".encode()
-                + bytes([0x81, 0x80 | len(frame), 0, 0, 0, 0]) + frame
-            )
-            silent.append(client)
+            silent.append(server.silent_relay(bearer))
+            silent[-1].sendall(client_frame(type="resume", channels={str(room): 0}))
         writer = Writer(ada, other)
         writer.start()
         with ada.relay("?subscribe=none") as relay:

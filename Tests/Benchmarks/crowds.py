@@ -8,9 +8,7 @@ Three experiments, each on a server of its own with one loop and SQLite:
 * stalled: a writer in a room beside sockets that resume 900 entries of 8 KB in it and do not read: time a message.
 """
 
-import json
 import re
-import socket
 import sqlite3
 import sys
 import tempfile
@@ -23,34 +21,13 @@ sys.path.insert(0, str(ROOT / "Tests/Acceptance"))
 
 import httpx  # noqa: E402
 
-from martlet import Server, token  # noqa: E402
+from martlet import Server, client_frame, token  # noqa: E402
 
 
 def server(binary, directory):
     made = Server(Path(tempfile.mkdtemp(dir=directory)) / "data", MARTLET_LOOPS=1, MARTLET_RATE_LIMITS="off", MARTLET_METRICS_LISTEN="127.0.0.1:0")
     made.binary = binary
     return made.start()
-
-
-def frame(**fields):
-    """A text frame as a client sends it, with a mask of zeros."""
-    text = json.dumps(fields).encode()
-    assert 125 < len(text) < 65536 or len(text) < 126
-    length = bytes([0x80 | len(text)]) if len(text) < 126 else bytes([0x80 | 126]) + len(text).to_bytes(2, "big")
-    return b"\x81" + length + b"\0\0\0\0" + text
-
-
-def open_silent(running, user, subscribe="none"):
-    """A socket that asks to be upgraded and has read nothing yet."""
-    client = socket.socket()
-    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    client.connect(("127.0.0.1", running.port))
-    client.sendall(
-        f"GET /v1/relay?subscribe={subscribe} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token(user)}\r\n"
-        "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
-        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n".encode()
-    )
-    return client
 
 
 def insert_rooms(data, owners, count):
@@ -150,9 +127,9 @@ def stalled(binary, directory, crowds=(1, 100, 300, 600), messages=300):
                 relay.say(room, content, f"a{number}")
                 relay.until("text"), relay.until("ack")
             before = turns_over_5_ms(running)
-            silent = [open_silent(running, uuid.UUID(writer.id)) for _ in range(crowd)]
+            silent = [running.silent_relay(writer.token) for _ in range(crowd)]
             for client in silent:
-                client.sendall(frame(type="resume", channels={str(room): 0}))
+                client.sendall(client_frame(type="resume", channels={str(room): 0}))
 
             def write(name):
                 start = time.monotonic()

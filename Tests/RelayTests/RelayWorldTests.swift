@@ -12,7 +12,7 @@ import Web
 /// tokens change; entries get lost between nodes, readings fail, readers are slow, the gate closes.
 @Suite struct RelayWorldTests {
   @Test(arguments: 1...UInt64(400))
-  func `every interleaving keeps the promises of relay v1`(seed: UInt64) {
+  func `every interleaving keeps the promises of both protocols`(seed: UInt64) {
     let world = RelayWorld(seed: seed)
     for _ in 0..<3 { world.connect() }
     for _ in 0..<600 { world.step() }
@@ -26,8 +26,13 @@ import Web
       #expect(client.unanswered.isEmpty, "seed \(seed), \(number)")
       check(client, number, world, seed)
     }
+    for (number, client) in world.nanoClients.enumerated() {
+      #expect(client.failures.isEmpty, "seed \(seed), nano \(number): \(client.failures.prefix(3))")
+      if client.isOpen { check(client, number, world, seed) }
+    }
     // Who is gone is forgotten everywhere.
     for client in world.clients where client.isOpen { client.sink.close(.normal) }
+    for client in world.nanoClients where client.isOpen { client.sink.close(.normal) }
     for _ in 0..<100 { world.backend.pass(1) }
     let used = world.relay.feeds.rooms.filter { !$0.value.feed.isUnused }
     #expect(used.isEmpty, "seed \(seed): \(used.keys)")
@@ -123,6 +128,18 @@ import Web
     world.endTurn()
     #expect(client.failures == [])
     #expect(client.cursors.keys.sorted() == [room])
+  }
+
+  /// What it hears it may, and it has all of it that came since its first message.
+  private func check(_ client: WorldNanoClient, _ number: Int, _ world: RelayWorld, _ seed: UInt64) {
+    guard let caller = client.socket.caller, let id = client.socket.dialect.room else { return }
+    let mayRead = world.database.room(id).map {
+      RuleEngine.standing(of: caller, in: $0).permissions.contains(.read)
+    }
+    #expect(mayRead == true, "seed \(seed), nano \(number): hears \(id) without the right")
+    guard let hears = client.hears, hears.room == id else { return }
+    #expect(
+      hears.seq == world.database.rooms[id]?.lastSeq, "seed \(seed), nano \(number): room \(id)")
   }
 
   /// A client has all of the rooms that it hears, and hears only those that it may.

@@ -1,19 +1,18 @@
-internal import Basics
-
-/// What a socket has still to do, in order, where it is so much that it takes turns. A value.
+/// What a socket has still to do, in order, where it is so much that it takes turns. A value, and a small one:
+/// every socket has it.
 struct PendingActions {
-  private var actions = Queue<SocketAction>()
-  /// The rest of an action that was too much for one step.
-  private var begun: SocketAction?
+  private var actions: [SocketAction] = []
+  /// So many of `actions` are done, or handed out.
+  private var done = 0
   /// What `next` gave is being carried out.
   private var isCarryingOut = false
 
   /// How much there is to do: an action that names many rooms counts as many.
   static func size(of actions: [SocketAction]) -> Int { actions.reduce(0) { $0 + $1.size } }
 
-  var isEmpty: Bool { actions.isEmpty && begun == nil && !isCarryingOut }
+  var isEmpty: Bool { done == actions.count && !isCarryingOut }
 
-  mutating func append(_ more: [SocketAction]) { for action in more { actions.append(action) } }
+  mutating func append(_ more: [SocketAction]) { actions += more }
 
   mutating func removeAll() { self = PendingActions() }
 
@@ -22,27 +21,19 @@ struct PendingActions {
     isCarryingOut = true
     var next: [SocketAction] = []
     var left = limit
-    while left > 0, let action = takeFirst() {
-      let (part, rest) = action.split(at: left)
+    while left > 0, done < actions.count {
+      let (part, rest) = actions[done].split(at: left)
       next.append(part)
       left -= part.size
-      begun = rest
+      if let rest { actions[done] = rest } else { done += 1 }
     }
     return next
   }
 
-  /// What `next` gave is done. With the last of it the memory is given back: there are many sockets.
+  /// What `next` gave is done. With the last of it the memory is given back.
   mutating func carriedOut() {
     isCarryingOut = false
     if isEmpty { removeAll() }
-  }
-
-  private mutating func takeFirst() -> SocketAction? {
-    if let action = begun {
-      begun = nil
-      return action
-    }
-    return actions.popFirst()
   }
 }
 

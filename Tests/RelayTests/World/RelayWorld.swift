@@ -20,6 +20,8 @@ final class RelayWorld {
   let gate: DeliveryGate
   let relay: RelayLoop
   private(set) var clients: [WorldClient] = []
+  private(set) var nanoClients: [WorldNanoClient] = []
+  private var sockets: [any WorldSocket] { clients + nanoClients }
   /// What is on its way to this loop, in the order of the node's stream.
   private var stream: [[Event]] = []
   /// Entries of other nodes, on their way here.
@@ -100,15 +102,36 @@ final class RelayWorld {
     return client
   }
 
-  private func anyone() -> WorldClient? {
+  private func connectNano() {
+    guard nanoClients.count(where: \.isOpen) < 2 else { return }
+    let user = UserID(pick(2) == 0 ? Self.foreigners[pick(3)] : Self.locals[pick(2)])
+    let client = WorldNanoClient(relay, user, database) { [unowned self] room, seq in
+      deliveredUnder[room]?[seq] ?? 0
+    }
+    nanoClients.append(client)
+    client.show(makeToken(of: user.uuid))
+  }
+
+  /// A token that says what the person is now.
+  private func makeToken(of user: UUID) -> String {
+    nextClientID += 1
+    let token = "t\(nextClientID)"
+    backend.tokens[token] = Self.foreigners.contains(user) ? foreigner(user) : local(user)
+    return token
+  }
+
+  private func anyOpen<Client: WorldSocket>(_ clients: [Client]) -> Client? {
     let open = clients.filter(\.isOpen)
     return open.isEmpty ? nil : open[pick(open.count)]
   }
 
+  private func anyone() -> WorldClient? { anyOpen(clients) }
+
   // MARK: Steps
 
   func step() {
-    switch pick(24) {
+    switch pick(26) {
+    case 24, 25: actNano()
     case 0: connect()
     case 1:
       if pick(4) == 0, let client = anyone() { client.sink.close(.normal) }
@@ -141,6 +164,17 @@ final class RelayWorld {
       client.write(known.data, to: known.room, id)
     } else {
       client.write("m\(nextClientID)", to: pickRoom(), "c\(nextClientID)")
+    }
+  }
+
+  private func actNano() {
+    guard let client = anyOpen(nanoClients), pick(8) > 0 else { return connectNano() }
+    nextClientID += 1
+    switch pick(12) {
+    case 0: client.show(pick(4) == 0 ? "bad" : makeToken(of: client.user.uuid))
+    case 1, 2, 3: client.select(pickRoom())
+    case 4: if pick(4) == 0 { client.sink.close(.normal) }
+    default: client.write("n\(nextClientID)")
     }
   }
 
@@ -245,6 +279,10 @@ final class RelayWorld {
     noting { hear([.epochChanged("e")]) }
     for id in database.rooms.keys { backend.forget(id) }
     for client in clients where client.isOpen { client.failures.append("open in another epoch") }
+    // Whoever has not shown a token yet knows nothing of before.
+    for client in nanoClients where client.isOpen && client.socket.caller != nil {
+      client.failures.append("open in another epoch")
+    }
   }
 
   private func renew() {
@@ -253,10 +291,8 @@ final class RelayWorld {
       client.send(#"{"type":"auth","token":"bad"}"#)
       return
     }
-    nextClientID += 1
-    backend.tokens["t\(nextClientID)"] = foreigner(
-      pick(10) == 0 ? Self.foreigners[pick(3)] : client.user.uuid)
-    client.send(#"{"type":"auth","token":"t\#(nextClientID)"}"#)
+    let token = makeToken(of: pick(10) == 0 ? Self.foreigners[pick(3)] : client.user.uuid)
+    client.send(#"{"type":"auth","token":"\#(token)"}"#)
   }
 
   private func writeElsewhere() {
@@ -279,14 +315,16 @@ final class RelayWorld {
   }
 
   private func readSome() {
-    guard let client = anyone() else { return }
+    let open = sockets.filter(\.isOpen)
+    guard !open.isEmpty else { return }
+    let client = open[pick(open.count)]
     client.sink.window = pick(3) == 0 ? pick(300) : .max
     read(client, pick(2000))
   }
 
-  private func read(_ client: WorldClient, _ count: Int) {
-    guard client.socket.mayWrite else { return }
-    if client.sink.queuedBytes > 0, client.sink.read(count) { client.socket.drained() }
+  private func read(_ client: any WorldSocket, _ count: Int) {
+    guard client.handler.mayWrite else { return }
+    if client.sink.queuedBytes > 0, client.sink.read(count) { client.handler.drained() }
     client.read()
   }
 
@@ -299,7 +337,7 @@ final class RelayWorld {
       relay.feeds.beginPeriod()
     default:
       noting { backend.pass(Int64(pick(2000))) }
-      for client in clients where client.isOpen { client.socket.tick(now: backend.now) }
+      for client in sockets where client.isOpen { client.handler.tick(now: backend.now) }
     }
   }
 
@@ -307,7 +345,7 @@ final class RelayWorld {
     relay.submitDrafts()
     relay.hub.awoke()
     relay.hub.endTurn()
-    for client in clients { client.read() }
+    for client in sockets { client.read() }
   }
 
   // MARK: The end
@@ -331,7 +369,7 @@ final class RelayWorld {
     // Longer where somebody has asked for very much of a room that is gone.
     for round in 0..<300
     where round < 60 || clients.contains(where: { $0.isOpen && !$0.unanswered.isEmpty }) {
-      for client in clients { client.sink.window = .max }
+      for client in sockets { client.sink.window = .max }
       while !stream.isEmpty || !ingest.isEmpty {
         deliver()
         commit(100)
@@ -350,10 +388,10 @@ final class RelayWorld {
       apply(events + [.compared(at: gateClock.milliseconds)])
       while backend.hasPending { noting { backend.answerOne(mayFail: false) } }
       noting { backend.pass(6000) }
-      for client in clients where client.isOpen { client.socket.tick(now: backend.now) }
+      for client in sockets where client.isOpen { client.handler.tick(now: backend.now) }
       if round % 3 == 0 { findWhatIsMissing() }
       endTurn()
-      for client in clients { read(client, .max) }
+      for client in sockets { read(client, .max) }
     }
   }
 }

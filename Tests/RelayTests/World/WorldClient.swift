@@ -9,9 +9,10 @@ import Web
 @testable import Relay
 
 /// One client of relay v1: sends frames, reads what it is sent, and notes each promise that is not kept.
-final class WorldClient {
+final class WorldClient: WorldSocket {
   let sink = FakeSink()
   let socket: RelaySocket<RelayDialect>
+  var handler: any WebSocketHandler { socket }
   let user: UserID
   var failures: [String] = []
   private(set) var isReady = false
@@ -33,7 +34,7 @@ final class WorldClient {
   /// Whether a frame was refused as a whole: which rooms it left is not known then.
   private(set) var isUnsure = false
   let followsAllRooms: Bool
-  private var readOffset = 0
+  private var frames = SinkFrames()
   private let database: WorldDatabase
   /// Which rules counted when this loop delivered an entry, at least.
   var deliveredUnder: (RoomID, Int64) -> Int64 = { _, _ in 0 }
@@ -52,8 +53,6 @@ final class WorldClient {
     sink.closing = { [unowned self] in socket.closed() }
     socket.opened()
   }
-
-  var isOpen: Bool { sink.isOpen }
 
   // MARK: Sending
 
@@ -111,26 +110,12 @@ final class WorldClient {
 
   /// Reads the frames that have arrived since.
   func read() {
-    while readOffset < sink.received.count {
-      let stream = Array(sink.received[readOffset...])
-      let header = WebSocketFrames.headerBytes(of: stream)
-      guard stream.count >= 2 else { return }
-      let length: Int
-      switch stream[1] {
-      case 126:
-        guard stream.count >= 4 else { return }
-        length = Int(stream[2]) << 8 | Int(stream[3])
-      default: length = Int(stream[1])
-      }
-      guard stream.count >= header + length else { return }
-      readOffset += header + length
-      guard
-        let object = (try? JSONParser.parse(Array(stream[header..<(header + length)])))?.object
-      else {
+    while let frame = frames.next(of: sink) {
+      guard let frame else {
         failures.append("not one JSON object")
         return
       }
-      take(object)
+      take(frame)
     }
   }
 
@@ -239,21 +224,10 @@ final class WorldClient {
     if shown == nil, entry.from == user, entry.clientID != nil {
       failures.append("its own message without client_id")
     }
-    checkRight(stored, room, seq)
-  }
-
-  /// Under the rules that counted when it was delivered, at least one must have let this person read.
-  private func checkRight(_ stored: WorldDatabase.StoredRoom, _ room: RoomID, _ seq: Int64) {
-    let version = deliveredUnder(room, seq)
-    let mayEver = stored.history.contains { known, rules in
-      known >= version
-        && rules.contains { rule in
-          rule.permissions.contains(.read)
-            && (rule.subject == user.uuid
-              || database.everOf[user]?.contains(rule.subject) == true)
-        }
+    // Under the rules that counted when it was delivered.
+    if !database.mayEverRead(user, room, since: deliveredUnder(room, seq)) {
+      failures.append("\(seq) of \(room) without the right")
     }
-    if !mayEver { failures.append("\(seq) of \(room) without the right") }
   }
 
   private func takeAck(_ object: JSONObject) {

@@ -79,6 +79,17 @@ final class WorldDatabase {
     everOf[user, default: []].formUnion(entities)
   }
 
+  /// Whether some rule of this version or a newer one let this person read, with what the person was ever of.
+  func mayEverRead(_ user: UserID, _ room: RoomID, since version: Int64) -> Bool {
+    rooms[room]?.history.contains { known, rules in
+      known >= version
+        && rules.contains { rule in
+          rule.permissions.contains(.read)
+            && (rule.subject == user.uuid || everOf[user]?.contains(rule.subject) == true)
+        }
+    } ?? false
+  }
+
   // MARK: The log
 
   /// Commits a draft as the log does: once for each client id, and only where what it rests on still holds.

@@ -1,0 +1,41 @@
+import Basics
+import TestSupport
+import Web
+
+/// A client of either protocol in `RelayWorld`.
+protocol WorldSocket: AnyObject {
+  var sink: FakeSink { get }
+  /// The server's side.
+  var handler: any WebSocketHandler { get }
+  /// Promises that were not kept.
+  var failures: [String] { get set }
+  /// Reads the frames that have arrived since.
+  func read()
+}
+
+extension WorldSocket {
+  var isOpen: Bool { sink.isOpen }
+}
+
+/// The text frames that a sink's reader has taken, one after the other.
+struct SinkFrames {
+  private var offset = 0
+
+  /// The next frame; nil where it has not come, and nil inside where it is not one JSON object.
+  mutating func next(of sink: FakeSink) -> JSONObject?? {
+    let stream = Array(sink.received[offset...])
+    let header = WebSocketFrames.headerBytes(of: stream)
+    guard stream.count >= 2 else { return nil }
+    let length: Int
+    switch stream[1] {
+    case 126:
+      guard stream.count >= 4 else { return nil }
+      length = Int(stream[2]) << 8 | Int(stream[3])
+    default: length = Int(stream[1])
+    }
+    guard stream.count >= header + length else { return nil }
+    offset += header + length
+    let text = Array(stream[header..<(header + length)])
+    return .some((try? JSONParser.parse(text))?.object)
+  }
+}
