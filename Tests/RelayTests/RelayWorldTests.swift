@@ -131,7 +131,8 @@ import Web
   }
 
   /// What it hears it may, and it has all of it that came since its first message.
-  private func check(_ client: WorldNanoClient, _ number: Int, _ world: RelayWorld, _ seed: UInt64) {
+  private func check(_ client: WorldNanoClient, _ number: Int, _ world: RelayWorld, _ seed: UInt64)
+  {
     guard let caller = client.socket.caller, let id = client.socket.dialect.room else { return }
     let mayRead = world.database.room(id).map {
       RuleEngine.standing(of: caller, in: $0).permissions.contains(.read)
