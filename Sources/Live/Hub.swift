@@ -186,6 +186,7 @@ package final class Hub {
     connection.isCorked = false
     metrics.framesOut.add()
     connection.own.prepend(frame)
+    if connection.own.bytes.count > sendQueueBytes { slow.append(connection) }
     connection.pendingSince = nil
     dirtyConnections.append(connection)
   }

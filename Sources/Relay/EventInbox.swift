@@ -12,7 +12,8 @@ final class EventInbox: Sendable {
   func add(_ events: [Event]) -> Bool {
     waiting.withLock { waiting in
       let wasEmpty = waiting.isEmpty
-      waiting += events
+      // Not copied: each entry would be counted once more.
+      if wasEmpty { waiting = events } else { waiting += events }
       isFilled.store(true, ordering: .releasing)
       return wasEmpty
     }

@@ -79,8 +79,8 @@ package final class RelayLoop {
       metrics: metrics)
   }
 
-  /// Applies what the stream brought. Also called before anything of a client is taken: what was committed
-  /// before the client sent it counts for it, though this loop's job for it may come later in the turn.
+  /// Applies what the stream brought. Also called before anything of a client is taken: what this
+  /// node committed before the client sent it counts for it, though this loop's job may come later in the turn.
   func takeEvents() {
     if let events = inbox.take() { feeds.apply(events) }
   }

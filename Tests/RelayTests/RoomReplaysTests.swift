@@ -82,7 +82,7 @@ import Testing
       }
     }
     for id in replays.subscribers.sorted() { while replays.contains(id) { read(id) } }
-    #expect(replays.isEmpty)
+    #expect(replays.subscribers.isEmpty)
   }
 
   @Test func `what comes behind the end of the log is kept for all, and not without end`() {

@@ -25,6 +25,13 @@ struct ReplayQueue {
     case taken(Replay)
     /// Read these entries, or the first of them, and give them to `read`.
     case read(Piece)
+
+    var room: RoomID {
+      switch self {
+      case .taken(let replay): replay.room
+      case .read(let piece): piece.replay.room
+      }
+    }
   }
 
   private var waiting = Queue<Piece>()
@@ -71,6 +78,9 @@ struct ReplayQueue {
         replay: piece.replay, after: piece.after,
         through: min(piece.through, piece.after + entriesPerPiece)))
   }
+
+  /// The piece that `next` said is not read now; others may be.
+  mutating func readingIsOff() { isReading = false }
 
   /// What was read; nil where it could not be. Returns as much of it as makes one piece, at least one entry.
   mutating func read(_ entries: [Entry]?) -> [Entry]? {

@@ -66,7 +66,7 @@ extension RoomFeeds {
     intake.forgetAll()
     reader.forgetAll()
     replayReads.forgetAll()
-    heldPieces = [:]
+    parked = [:]
     comparisons.forgetAll()
     forgetRooms()
   }

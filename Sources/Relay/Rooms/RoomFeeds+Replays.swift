@@ -13,7 +13,9 @@ extension RoomFeeds {
     guard hub.queuedBytes(of: listener.connection) <= ReplayQueue.pieceBytes else { return }
     switch replays[number]?.next() {
     case .taken(let replay)?:
-      handle(replay.room, .replayTaken(number, replay: replay.number))
+      if !parks(.taken(replay), for: number) {
+        handle(replay.room, .replayTaken(number, replay: replay.number))
+      }
       // Where that was the end of it, others may wait.
       whenIdle { [unowned self] in advanceReplays(of: number) }
     case .read(let piece)?:
@@ -26,7 +28,7 @@ extension RoomFeeds {
   private func readPieces() {
     while let (piece, number) = replayReads.next() {
       // The socket may have gone.
-      guard replays[number] != nil else { continue }
+      guard replays[number] != nil, !parksReading(of: piece, for: number) else { continue }
       let replay = piece.replay
       guard let room = room(replay.room) else {
         // The room is gone meanwhile.
@@ -37,7 +39,9 @@ extension RoomFeeds {
       reader.readEntries(of: room, after: piece.after, through: piece.through) {
         [unowned self] entries in
         replayReads.ended()
-        take(entries, of: replay, for: number)
+        if replays[number] != nil, !parksReading(of: piece, for: number) {
+          take(entries, of: replay, for: number)
+        }
         readPieces()
       }
     }
@@ -45,25 +49,47 @@ extension RoomFeeds {
 
   private func take(_ entries: [Entry]?, of replay: ReplayQueue.Replay, for number: UInt64) {
     guard replays[number] != nil else { return }
-    guard !reader.served.contains(replay.room) else {
-      // Nothing is sent by rules that are known to be old.
-      heldPieces[replay.room, default: []].append((entries, replay, number))
-      return
-    }
     let fitting = replays[number]?.read(entries)
     handle(replay.room, .replayRead(number, replay: replay.number, fitting))
     // Also where that replay is over meanwhile: others may wait.
     whenIdle { [unowned self] in advanceReplays(of: number) }
   }
 
+  // MARK: Rooms whose rules are read again
+
+  /// Nothing is sent by rules that are known to be old: true where a step has to wait for the room. Other rooms
+  /// of the socket go on.
+  private func parks(_ step: ReplayQueue.Step, for number: UInt64) -> Bool {
+    guard reader.served.contains(step.room) else { return false }
+    parked[step.room, default: []].append((step, number))
+    return true
+  }
+
+  /// As above, of a piece whose turn to be read had come, or that was read: it is read again then.
+  private func parksReading(of piece: ReplayQueue.Piece, for number: UInt64) -> Bool {
+    guard parks(.read(piece), for: number) else { return false }
+    replays[number]?.readingIsOff()
+    // Not now: thousands may follow each other.
+    reader.backend.nextTurn { [unowned self] in advanceReplays(of: number) }
+    return true
+  }
+
   /// The room's rules are known again.
-  func releasePieces(of room: RoomID) {
-    for piece in heldPieces.removeValue(forKey: room) ?? [] {
-      take(piece.entries, of: piece.replay, for: piece.number)
+  func resumeParked(of room: RoomID) {
+    for (step, number) in parked.removeValue(forKey: room) ?? [] {
+      switch step {
+      case .taken(let replay): handle(room, .replayTaken(number, replay: replay.number))
+      case .read(let piece): replays[number, default: ReplayQueue()].add(piece)
+      }
+      whenIdle { [unowned self] in advanceReplays(of: number) }
     }
   }
 
-  func forgetReplays(of number: UInt64) { replays[number] = nil }
+  /// The socket has gone.
+  func forgetReplays(of number: UInt64) {
+    replays[number] = nil
+    for room in parked.keys { parked[room]?.removeAll { $0.number == number } }
+  }
 }
 
 /// Which pieces are read next. So many at a time, or what is read for a crowd that comes at once would take all

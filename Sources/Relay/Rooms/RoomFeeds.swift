@@ -23,8 +23,8 @@ final class RoomFeeds {
   /// What sockets that resume are still to be sent of the log, by their number.
   var replays: [UInt64: ReplayQueue] = [:]
   var replayReads = ReplayReads()
-  /// Pieces that were read while their room's rules are being read again.
-  var heldPieces: [RoomID: [(entries: [Entry]?, replay: ReplayQueue.Replay, number: UInt64)]] = [:]
+  /// What waits for a room whose rules are being read again, with the socket that it is for.
+  var parked: [RoomID: [(step: ReplayQueue.Step, number: UInt64)]] = [:]
   var moved = MovedHeads()
   var comparisons = HeadComparisons()
   /// Index of this event loop: which origins are sockets here.
@@ -65,7 +65,7 @@ final class RoomFeeds {
     }
     reader.served.done = { [unowned self] in
       intake.release($0)
-      releasePieces(of: $0)
+      resumeParked(of: $0)
     }
     reader.others.found = { [unowned self] id, room in
       if let room { apply(room, to: id) }

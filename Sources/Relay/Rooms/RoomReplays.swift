@@ -33,7 +33,6 @@ struct RoomReplays {
 
   private static let maximumRecentBytes = 64 * 1024
 
-  var isEmpty: Bool { replays.isEmpty }
   var subscribers: Set<SubscriberID> { Set(replays.keys) }
   func contains(_ id: SubscriberID) -> Bool { !replays.isEmpty && replays[id] != nil }
 

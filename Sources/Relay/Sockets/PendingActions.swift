@@ -16,7 +16,7 @@ struct PendingActions {
 
   mutating func removeAll() { self = PendingActions() }
 
-  /// The next of them, so many as `size` counts. `isEmpty` is not before `carriedOut` is called.
+  /// The next of them, together at most `limit` in size. There count as some until `carriedOut` is called.
   mutating func next(_ limit: Int) -> [SocketAction] {
     isCarryingOut = true
     var next: [SocketAction] = []

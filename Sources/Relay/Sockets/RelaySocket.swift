@@ -212,8 +212,10 @@ final class RelaySocket<Dialect: SocketDialect>: WebSocketHandler {
     // They count as unfinished meanwhile: no other frame is served between them.
     carryOut(unfinished.next(relay.stepSize))
     unfinished.carriedOut()
-    if unfinished.isEmpty { serveWaitingWhenFree() }
-    return !unfinished.isEmpty
+    guard unfinished.isEmpty else { return true }
+    // The next frame may bring as much: then it takes a turn of its own.
+    serveWaitingWhenFree()
+    return false
   }
 
   private func carryOut(_ actions: [SocketAction]) {

@@ -18,8 +18,6 @@ final class WorldNanoClient: WorldSocket {
   var handler: any WebSocketHandler { socket }
   let user: UserID
   var failures: [String] = []
-  /// Messages that came.
-  private(set) var messages = 0
   private(set) var isReady = false
   /// What it may hear: the rooms that it asked for since it was last sure which.
   private var asked: [RoomID] = []
@@ -89,7 +87,6 @@ final class WorldNanoClient: WorldSocket {
       failures.append("a message without its room")
       return
     }
-    messages += 1
     takeMessage(data, RoomID(value), seq)
   }
 

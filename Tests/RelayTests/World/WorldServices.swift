@@ -62,6 +62,9 @@ final class WorldBackend: RelayBackend {
   /// Answers the question that was asked first.
   func answerFirst() { pending.removeFirst().answer(false) }
 
+  /// Answers the question that was asked last.
+  func answerLast() { pending.removeLast().answer(false) }
+
   /// Fails the only question that there is.
   func failOne() { pending.removeFirst().answer(true) }
 

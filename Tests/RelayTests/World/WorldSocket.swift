@@ -7,8 +7,6 @@ protocol WorldSocket: AnyObject {
   var sink: FakeSink { get }
   /// The server's side.
   var handler: any WebSocketHandler { get }
-  /// Promises that were not kept.
-  var failures: [String] { get set }
   /// Reads the frames that have arrived since.
   func read()
 }
