@@ -147,6 +147,38 @@ import Web
     #expect(world.relay.feeds.parked.isEmpty)
   }
 
+  @Test func `frames that waited are served behind all that is being done, not within`() {
+    let world = RelayWorld(seed: 1)
+    let user = RelayWorld.locals[0]
+    let rooms = [RoomID(1), RoomID(2)]
+    for room in rooms { _ = world.database.setRule(RelayWorld.organizations[0], .read, in: room) }
+    func settle() {
+      while world.backend.hasPending { world.backend.answerOne(mayFail: false) }
+    }
+    let before = world.database.setAffiliations(UserID(user), [])
+    let clients = (0..<5).map { _ in
+      world.connect(.local(user, before, session: 0), followsAllRooms: true)
+    }
+    settle()
+    world.relay.feeds.prepare(rooms)
+    settle()
+    world.endTurn()
+    // They are told which rooms they may read now while frames of theirs still wait.
+    let after = world.database.setAffiliations(UserID(user), [RelayWorld.organizations[0]])
+    world.hear([.access(.affiliationsChanged(UserID(user), version: after.version))])
+    world.backend.answerFirst()
+    world.closeGate()
+    for client in clients { client.subscribe(rooms.reversed()) }
+    world.openGate()
+    settle()
+    for _ in 0..<10 { world.backend.pass(1) }
+    world.endTurn()
+    for client in clients {
+      #expect(client.failures == [])
+      #expect(client.cursors.keys.sorted() == rooms)
+    }
+  }
+
   @Test func `what was committed before a frame came counts for it`() throws {
     let world = RelayWorld(seed: 1)
     let reader = RelayWorld.foreigners[0]

@@ -20,6 +20,8 @@ final class RelaySocket<Dialect: SocketDialect>: WebSocketHandler {
   private var isCheckingToken = false
   /// Whether frames that waited are being served now.
   private var isServing = false
+  /// Whether actions are being carried out: frames that wait are served behind all of them.
+  private var isCarryingOut = false
   /// What a frame that names very many rooms still brings.
   private var unfinished = PendingActions()
   /// Held as long as this.
@@ -169,7 +171,7 @@ final class RelaySocket<Dialect: SocketDialect>: WebSocketHandler {
 
   /// Serves what waited, until something has to be waited for again.
   func serveWaiting() {
-    guard !isServing else { return }
+    guard !isServing, !isCarryingOut else { return }
     isServing = true
     defer { isServing = false }
     while isFree, let frame = intake.next() { serve(frame.withUnsafeBytes { parse($0) }) }
@@ -219,6 +221,10 @@ final class RelaySocket<Dialect: SocketDialect>: WebSocketHandler {
   }
 
   private func carryOut(_ actions: [SocketAction]) {
+    // An action may bring inputs, and those more actions.
+    let isWithin = isCarryingOut
+    isCarryingOut = true
+    defer { isCarryingOut = isWithin }
     for action in actions {
       // An action may close the socket.
       guard !isEnded else { return }
@@ -228,7 +234,7 @@ final class RelaySocket<Dialect: SocketDialect>: WebSocketHandler {
 
   /// What waited for this may go on, once all that is being carried out now is done.
   private func serveWaitingWhenFree() {
-    guard intake.hasWaiting, !isServing, isFree else { return }
+    guard intake.hasWaiting, !isServing, !isCarryingOut, isFree else { return }
     feeds.whenIdle { [weak self] in self?.serveWaiting() }
   }
 

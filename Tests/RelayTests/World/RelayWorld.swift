@@ -371,6 +371,9 @@ final class RelayWorld {
     backend.followed == relay.feeds.rooms.mapValues { _ in 1 }
   }
 
+  func closeGate() { gateClock.milliseconds += 1000 }
+  func openGate() { hear([.compared(at: gateClock.milliseconds)]) }
+
   /// One more entry in each room, which reaches everybody who hears it.
   func writeToAll() {
     for id in database.rooms.keys.sorted() where database.room(id) != nil {
