@@ -33,8 +33,6 @@ let package = Package(
   platforms: [.macOS(.v15)],
   targets: [
     systemLibrary("CLibUV", pkgConfig: "libuv", apt: "libuv1-dev", brew: "libuv"),
-    systemLibrary(
-      "CLibWebSockets", pkgConfig: "libwebsockets", apt: "libwebsockets-dev", brew: "libwebsockets"),
     systemLibrary("CSQLite", pkgConfig: "sqlite3", apt: "libsqlite3-dev", brew: "sqlite"),
     systemLibrary("CPostgres", pkgConfig: "libpq", apt: "libpq-dev", brew: "libpq"),
     systemLibrary("CSodium", pkgConfig: "libsodium", apt: "libsodium-dev", brew: "libsodium"),
@@ -46,7 +44,7 @@ let package = Package(
     target("EventLoop", ["Basics", "CLibUV"]),
     target("Crypto", ["Basics", "CSodium"]),
     target("Access", ["Basics"]),
-    target("Web", ["Access", "Basics", "EventLoop", "CLibWebSockets", "CZlib"]),
+    target("Web", ["Access", "Basics", "EventLoop", "TLS", "CZlib"]),
     target("Database", ["Basics", "EventLoop", "CSQLite", "CPostgres"]),
     target("Accounts", ["Access", "Basics", "Crypto", "Database", "EventLoop", "Events", "Web"]),
     target("Events", ["Access", "Basics"]),

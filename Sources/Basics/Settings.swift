@@ -22,8 +22,9 @@ package struct Settings: Sendable {
   package var roomRules: Int
   package var roomsPerPerson: Int
   package var roomCreateLevel: Int64
-  package var tlsCertificate: String?
-  package var tlsKey: String?
+  package var tlsCertificates: [String]
+  package var tlsKeys: [String]
+  package var tlsWatchSeconds: Int
   package var logLevel: Log.Level
   package var logFormat: Log.Format
   package var accessLogPerSecond: Int
@@ -194,11 +195,23 @@ extension Settings {
     entry("ROOM_CREATE_LEVEL", "100", "`levelOnEntity` that creating a room needs.") {
       $1.roomCreateLevel = Int64(try integer($0, 0...1 << 53))
     },
-    entry("TLS_CERTIFICATE", "-", "PEM file with the certificate chain; read again on SIGHUP.") {
-      $1.tlsCertificate = $0.isEmpty ? nil : $0
-    },
-    entry("TLS_KEY", "-", "PEM file with the certificate's private key.") {
-      $1.tlsKey = $0.isEmpty ? nil : $0
+    entry(
+      "TLS_CERTIFICATE", "-",
+      "PEM file with the certificate chain; read again on SIGHUP. Several, separated by commas: a client gets the first that bears the name it asks for, else the first."
+    ) { $1.tlsCertificates = list($0) },
+    entry(
+      "TLS_KEY", "-",
+      "PEM file with the certificate's private key; as many as certificates, in their order."
+    ) { $1.tlsKeys = list($0) },
+    entry(
+      "TLS_WATCH", "off",
+      "How often, in seconds, to look whether certificate files have changed, and to read them again then; `on`: every second."
+    ) { text, settings in
+      switch text {
+      case "off": settings.tlsWatchSeconds = 0
+      case "on": settings.tlsWatchSeconds = 1
+      default: settings.tlsWatchSeconds = try integer(text, 0...86_400)
+      }
     },
     entry("LOG_LEVEL", "info", "`debug`, `info`, `notice`, `warning` or `error`.") {
       text, settings in
@@ -326,6 +339,9 @@ extension Settings {
     roomRules = 0
     roomsPerPerson = 0
     roomCreateLevel = 0
+    tlsCertificates = []
+    tlsKeys = []
+    tlsWatchSeconds = 0
     logLevel = .info
     logFormat = .json
     accessLogPerSecond = 0
@@ -381,8 +397,9 @@ extension Settings {
     if !rateLimits, !listen.isLoopback || metricsListen?.isLoopback == false {
       throw SettingsError("MARTLET_RATE_LIMITS=off is for loopback listeners only.")
     }
-    if (tlsCertificate == nil) != (tlsKey == nil) {
-      throw SettingsError("MARTLET_TLS_CERTIFICATE and MARTLET_TLS_KEY go together.")
+    if tlsCertificates.count != tlsKeys.count {
+      throw SettingsError(
+        "MARTLET_TLS_CERTIFICATE and MARTLET_TLS_KEY go together, one key for each certificate.")
     }
     if !fanout.reveal().isEmpty, database.reveal().isEmpty {
       throw SettingsError(

@@ -185,6 +185,27 @@ package enum FileSystem {
 
   package static func exists(_ path: String) -> Bool { access(path, F_OK) == 0 }
 
+  /// What changes when a file, or what a link leads to, is written or replaced. Nil where there is none.
+  package static func version(_ path: String) -> FileVersion? {
+    var status = stat()
+    guard stat(path, &status) == 0 else { return nil }
+    #if canImport(Glibc)
+      let changed = status.st_ctim
+    #else
+      let changed = status.st_ctimespec
+    #endif
+    return FileVersion(
+      inode: UInt64(status.st_ino), bytes: Int64(status.st_size),
+      changedSeconds: Int64(changed.tv_sec), changedNanoseconds: Int64(changed.tv_nsec))
+  }
+
+  package struct FileVersion: Sendable, Equatable {
+    fileprivate let inode: UInt64
+    fileprivate let bytes: Int64
+    fileprivate let changedSeconds: Int64
+    fileprivate let changedNanoseconds: Int64
+  }
+
   /// Makes an empty file that only its owner may read. Throws where there is one already.
   package static func createPrivate(_ path: String) throws {
     let descriptor = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0o600)

@@ -18,6 +18,10 @@ final class RedisConnection {
   private var tell: ((News) -> Void)?
   private var connection: TCPConnection?
   private let tls: TLSSession?
+  /// Between the two.
+  private let wire = TLSWire()
+  /// What was to be sent before TLS was agreed on.
+  private var waitingForTLS: [UInt8] = []
   private let reader: RedisReplyReader
   private var output: [UInt8] = []
   private var isGreeted = false
@@ -33,7 +37,7 @@ final class RedisConnection {
     reader = RedisReplyReader(maximumReplyBytes: maximumReplyBytes)
     self.url = url
     self.tell = tell
-    self.tls = try url.usesTLS ? tls?.session(with: url.host) : nil
+    self.tls = try url.usesTLS ? tls?.session(with: url.host, on: wire) : nil
     // Weak: the connection may say its last word when this is gone.
     connection = TCPConnection(loop: loop, host: url.host, port: url.port) { [weak self] in
       self?.take($0)
@@ -63,12 +67,23 @@ final class RedisConnection {
       connection.send(bytes)
       return
     }
+    guard tls.isEstablished else {
+      waitingForTLS += bytes
+      return
+    }
     do {
-      try tls.send(bytes)
-      connection.send(tls.takeOutgoing())
+      try bytes.withUnsafeBytes { try tls.send($0) }
+      sendWire()
     } catch {
       end("\(error)")
     }
+  }
+
+  /// Sends what TLS has encrypted.
+  private func sendWire() {
+    guard !wire.output.isEmpty else { return }
+    connection?.send(wire.output)
+    wire.output = []
   }
 
   /// Ends it without a word; harmless a second time.
@@ -137,10 +152,33 @@ final class RedisConnection {
     return "Redis refuses: \(code) (\(meaning))"
   }
 
+  /// What the server said; the bytes themselves without TLS. Throws `TLSError`, also where the server ended it.
+  private func decrypt(_ bytes: [UInt8]) throws -> [UInt8] {
+    guard let tls else { return bytes }
+    defer { sendWire() }
+    var plain: [UInt8] = []
+    let goesOn = try bytes.withUnsafeBytes {
+      try tls.receive($0) { piece in
+        plain += piece
+        return true
+      }
+    }
+    if tls.isEstablished, !waitingForTLS.isEmpty {
+      try waitingForTLS.withUnsafeBytes { try tls.send($0) }
+      waitingForTLS = []
+    }
+    // What came before the end is not lost with it: the connection ends right behind it.
+    guard goesOn || !plain.isEmpty else { throw TLSEnded() }
+    return plain
+  }
+
+  private struct TLSEnded: Error, CustomStringConvertible {
+    var description: String { "the server ended the TLS session" }
+  }
+
   private func receive(_ bytes: [UInt8]) {
     do {
-      let plain = try tls?.receive(bytes) ?? bytes
-      if let tls { connection?.send(tls.takeOutgoing()) }
+      let plain = try decrypt(bytes)
       guard !plain.isEmpty else { return }
       var replies = try reader.read(plain)
       if !isGreeted, !replies.isEmpty { greeted(replies.removeFirst()) }

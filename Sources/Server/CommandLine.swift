@@ -104,7 +104,7 @@ package enum MartletCommand {
       sigwait(&signals, &number)
       let running = started.running.withLock { $0 }
       if number == SIGHUP {
-        if let running { server.reloadCertificate(running) }
+        if let running { server.reloadCertificates(running) }
         continue
       }
       // Nothing was accepted yet where nothing runs.

@@ -126,7 +126,8 @@ package final class MartletServer: Sendable {
       Application(router: router, middleware: middleware(credentials, address))
     }
     let metricsWeb = try await startMetrics()
-    let tasks = startUpkeep(database, reconciler, ended, activity, directory, clientKeys)
+    var tasks = startUpkeep(database, reconciler, ended, activity, directory, clientKeys)
+    if settings.usesTLS, settings.tlsWatchSeconds > 0 { tasks.append(watchCertificates(web)) }
     metrics.reading(
       "martlet_database_writable", "1 while the database takes writes, as last found out."
     ) { [health] in
@@ -135,7 +136,7 @@ package final class MartletServer: Sendable {
     metrics.reading("martlet_password_queue", "Passwords that wait to be hashed.") { [hashing] in
       Double(hashing.waitingCount)
     }
-    let scheme = settings.tlsCertificate == nil ? "http" : "https"
+    let scheme = settings.usesTLS ? "https" : "http"
     return Running(
       url: "\(scheme)://\(address)", web: web, metricsWeb: metricsWeb, database: database,
       fanout: fanout, tasks: tasks)
@@ -267,8 +268,8 @@ package final class MartletServer: Sendable {
     guard let address = settings.metricsListen else { return nil }
     var inner = settings
     inner.listen = address
-    inner.tlsCertificate = nil
-    inner.tlsKey = nil
+    inner.tlsCertificates = []
+    inner.tlsKeys = []
     let web = WebServer(
       settings: inner, group: LoopGroup(loops: [group.loops[0]]), openFileLimit: openFileLimit,
       log: log, metrics: Metrics())
@@ -278,6 +279,16 @@ package final class MartletServer: Sendable {
     let bound = try await web.start { _ in application }
     log.notice("metrics_listening", ["address": .init("http://\(bound)/metrics")])
     return web
+  }
+
+  private func watchCertificates(_ web: WebServer) -> Task<Void, Never> {
+    let loop = group.loops[0]
+    return loop.task { [settings] in
+      while !Task.isCancelled {
+        await loop.sleep(milliseconds: settings.tlsWatchSeconds * 1000)
+        web.reloadChangedCertificates()
+      }
+    }
   }
 
   private func startUpkeep(
@@ -347,7 +358,7 @@ package final class MartletServer: Sendable {
 
   // MARK: Running
 
-  package func reloadCertificate(_ running: Running) { running.web.reloadCertificate() }
+  package func reloadCertificates(_ running: Running) { running.web.reloadCertificates() }
 
   /// `/readyz` fails first, then accepting stops, requests finish, sockets close with 1001.
   package func drain(_ running: Running) async {
@@ -384,14 +395,16 @@ extension Log {
 }
 
 extension Settings {
-  var isPublicURLSecure: Bool { publicURL?.hasPrefix("https://") == true || tlsCertificate != nil }
+  var usesTLS: Bool { !tlsCertificates.isEmpty }
+
+  var isPublicURLSecure: Bool { publicURL?.hasPrefix("https://") == true || usesTLS }
 
   /// Our own origins: the public URL, or what the listener is called.
   func ownOrigins(_ address: ListenAddress) -> [String] {
     if let publicURL {
       return [publicURL.hasSuffix("/") ? String(publicURL.dropLast()) : publicURL]
     }
-    let scheme = tlsCertificate == nil ? "http" : "https"
+    let scheme = usesTLS ? "https" : "http"
     var origins = ["\(scheme)://\(address)"]
     if address.isLoopback { origins.append("\(scheme)://localhost:\(address.port)") }
     return origins

@@ -1,5 +1,6 @@
 internal import Basics
 internal import EventLoop
+internal import TLS
 
 /// The bounds of one connection, in the units in which they are checked.
 struct ConnectionLimits: Sendable {
@@ -25,23 +26,26 @@ final class WebLoop {
   let limits: ConnectionLimits
   private(set) var isDraining = false
   private let server: WebServer
-  private let transports: TransportContext
+  /// What TLS of all connections reads from and writes to.
+  let wire = TLSWire()
+  /// What arrived last, for one call: bytes are handled before more are read.
+  let readBuffer = UnsafeMutableRawBufferPointer.allocate(
+    byteCount: readBufferBytes, alignment: 16)
   private var listeners: [Listener] = []
   private var connections: [ObjectIdentifier: Transport] = [:]
   private var ticker: Timer?
   private var wheel = TimerWheel<ObjectIdentifier>(now: Monotonic.milliseconds)
   private var date: (second: Int64, text: [UInt8]) = (-1, [])
 
-  init(
-    server: WebServer, loop: Loop, application: Application, limits: ConnectionLimits,
-    certificate: TransportContext.Certificate?
-  ) throws {
+  /// Bytes taken from a socket at once.
+  private static let readBufferBytes = 64 * 1024
+
+  init(server: WebServer, loop: Loop, application: Application, limits: ConnectionLimits) {
     loop.preconditionOnLoop()
     self.server = server
     self.loop = loop
     self.application = application
     self.limits = limits
-    transports = try TransportContext(loop: loop, certificate: certificate)
     // Unowned, here and below: what calls back is owned, and ended in `destroy`.
     ticker = loop.schedule(every: Int(TimerWheel<ObjectIdentifier>.slotMilliseconds)) {
       [unowned self] in tick()
@@ -61,12 +65,24 @@ final class WebLoop {
       closeDescriptor(descriptor)
       return
     }
-    guard let transport = transports.adopt(descriptor, peer: peer, for: self) else { return }
+    let transport: Transport
+    do {
+      transport = try Transport(
+        owner: self, peer: peer, descriptor: descriptor, tls: try tlsSession())
+    } catch {
+      server.notAccepted(error, peer: peer)
+      return
+    }
     server.connectionOpened()
     connections[ObjectIdentifier(transport)] = transport
     transport.handler = HTTPConnection(owner: self, transport: transport)
     setTick(transport)
   }
+
+  /// Nil without TLS. Throws `TLSError`.
+  private func tlsSession() throws -> TLSSession? { try server.tls?.session(on: wire) }
+
+  func tlsFailed(_ error: TLSError, peer: IPAddress) { server.tlsFailed(error, peer: peer) }
 
   func forget(_ transport: Transport) {
     if connections.removeValue(forKey: ObjectIdentifier(transport)) != nil {
@@ -144,10 +160,8 @@ final class WebLoop {
   func destroy() {
     stopAccepting()
     ticker?.cancel()
-    transports.destroy()
+    for transport in Array(connections.values) { transport.closeNow() }
   }
 
-  func reloadCertificate(_ certificate: TransportContext.Certificate) -> Bool {
-    transports.reloadCertificate(certificate)
-  }
+  deinit { readBuffer.deallocate() }
 }

@@ -1,6 +1,7 @@
 package import Basics
 package import EventLoop
 internal import Synchronization
+internal import TLS
 
 /// The HTTP and WebSocket server on all event loops.
 package final class WebServer: Sendable {
@@ -13,6 +14,13 @@ package final class WebServer: Sendable {
   private let queuedBytes: Gauge
   private let metrics: Metrics
   private let refusals: Counter
+  private let handshakeFailures: Counter
+  private struct Certificates {
+    let server: TLSServer
+    /// Of the files that it was read from.
+    var versions: [FileSystem.FileVersion?]
+  }
+  private let certificates = Mutex<Certificates?>(nil)
   private let loops = Mutex<[LoopBound<WebLoop>]>([])
 
   /// Descriptors kept back for the database, files and what else the process opens.
@@ -34,11 +42,8 @@ package final class WebServer: Sendable {
     self.metrics = metrics
     refusals = metrics.counter(
       "martlet_http_refused_total", "Requests that were refused before they reached a route.")
-  }
-
-  private var certificate: TransportContext.Certificate? {
-    guard let chain = settings.tlsCertificate, let key = settings.tlsKey else { return nil }
-    return TransportContext.Certificate(chainPath: chain, keyPath: key)
+    handshakeFailures = metrics.counter(
+      "martlet_tls_failures_total", "TLS connections that failed, most in their handshake.")
   }
 
   /// Binds and accepts on every loop; returns when all listen, with the address, its port filled in.
@@ -54,6 +59,7 @@ package final class WebServer: Sendable {
       address.port = port
       descriptors.append(descriptor)
     }
+    if usesTLS { try loadCertificates() }
     let application = makeApplication(address)
     var bound: [(Loop, LoopBound<WebLoop>, Int32)] = []
     for (loop, descriptor) in zip(group.loops, descriptors) {
@@ -71,9 +77,9 @@ package final class WebServer: Sendable {
   ) async throws -> LoopBound<WebLoop> {
     try await onLoop(loop) { [self] in
       LoopBound(
-        try WebLoop(
-          server: self, loop: loop, application: application, limits: ConnectionLimits(settings),
-          certificate: certificate), on: loop)
+        WebLoop(
+          server: self, loop: loop, application: application, limits: ConnectionLimits(settings)),
+        on: loop)
     }
   }
 
@@ -91,18 +97,63 @@ package final class WebServer: Sendable {
 
   // MARK: Operations
 
-  /// Reads the certificate files again. Where they cannot be used the old certificate stays.
-  package func reloadCertificate() {
-    guard let certificate else { return }
-    onEveryLoop { [log] loop in
-      let number = Log.Value(loop.loop.index)
-      if loop.reloadCertificate(certificate) {
-        log.notice("certificate_reloaded", ["loop": number])
-      } else {
-        log.error(
-          "certificate_not_reloaded", ["loop": number, "chain": .string(certificate.chainPath)])
-      }
+  /// What new connections begin TLS with; nil without TLS.
+  var tls: TLSServer? { certificates.withLock { $0?.server } }
+
+  private var usesTLS: Bool { !settings.tlsCertificates.isEmpty }
+
+  private var certificateFiles: [TLSServer.Files] {
+    zip(settings.tlsCertificates, settings.tlsKeys).map { TLSServer.Files(chain: $0, key: $1) }
+  }
+
+  /// Reads the certificates and their keys. Throws `SettingsError`, and keeps those of before, where one cannot be
+  /// used.
+  private func loadCertificates() throws {
+    let versions = fileVersions()
+    let server: TLSServer
+    do { server = try TLSServer(certificateFiles) } catch {
+      throw SettingsError("TLS cannot be used: \(error).")
     }
+    for certificate in server.certificates where certificate.expiresInSeconds < Self.soonSeconds {
+      log.warning(
+        certificate.expiresInSeconds < 0 ? "certificate_expired" : "certificate_expires_soon",
+        [
+          "chain": .string(certificate.files.chain),
+          "seconds": .init(certificate.expiresInSeconds),
+        ])
+    }
+    certificates.withLock { $0 = Certificates(server: server, versions: versions) }
+  }
+
+  private func fileVersions() -> [FileSystem.FileVersion?] {
+    (settings.tlsCertificates + settings.tlsKeys).map { FileSystem.version($0) }
+  }
+
+  /// A certificate that has so long to live is worth a line in the log.
+  private static let soonSeconds = 7 * 86_400
+
+  /// Reads the certificate files again; connections that are open keep what they have. Where they cannot be used the
+  /// old certificates stay.
+  package func reloadCertificates() {
+    guard usesTLS else { return }
+    do {
+      try loadCertificates()
+      log.notice("certificate_reloaded")
+    } catch {
+      log.error("certificate_not_reloaded", ["cause": .string("\(error)")])
+    }
+  }
+
+  /// As above, where a file has changed since it was read. What cannot be used is not tried again before it changes
+  /// once more.
+  package func reloadChangedCertificates() {
+    let versions = fileVersions()
+    let hasChanged = certificates.withLock { certificates in
+      guard let known = certificates?.versions, known != versions else { return false }
+      certificates?.versions = versions
+      return true
+    }
+    if hasChanged { reloadCertificates() }
   }
 
   package func stopAccepting() { onEveryLoop { $0.stopAccepting() } }
@@ -145,6 +196,17 @@ package final class WebServer: Sendable {
 
   /// How many WebSockets fit the limit of open files.
   package let maximumWebSockets: Int
+
+  /// The kernel or OpenSSL has no room for a connection.
+  func notAccepted(_ error: any Error, peer: IPAddress) {
+    log.warning("connection_not_accepted", ["address": .init(peer), "cause": .string("\(error)")])
+  }
+
+  /// A peer that does not speak our TLS: its business, so only who looks for it finds it in the log.
+  func tlsFailed(_ error: TLSError, peer: IPAddress) {
+    handshakeFailures.add()
+    log.debug("tls_failed", ["address": .init(peer), "cause": .string("\(error)")])
+  }
 
   func refused(_ error: AppError, requestID: String, peer: IPAddress) {
     refusals.add()

@@ -7,4 +7,8 @@ int martlet_set_affinity(int thread, unsigned long size, const unsigned long lon
     __asm__("sched_setaffinity");
 int martlet_get_affinity(int thread, unsigned long size, unsigned long long *mask)
     __asm__("sched_getaffinity");
+
+/* accept4(2), which <sys/socket.h> shows with _GNU_SOURCE only. */
+int martlet_accept4(int descriptor, struct sockaddr *peer, socklen_t *length, int flags)
+    __asm__("accept4");
 #endif

@@ -1,4 +1,7 @@
+#include <openssl/bio.h>
 #include <openssl/err.h>
+#include <openssl/evp.h>
+#include <openssl/sha.h>
 #include <openssl/ssl.h>
 #include <openssl/x509v3.h>
 
@@ -12,3 +15,28 @@ static inline int martlet_ssl_set_minimum_tls_1_2(SSL_CTX *context) {
 static inline int martlet_ssl_set_server_name(SSL *session, const char *name) {
   return (int)SSL_set_tlsext_host_name(session, name);
 }
+
+/* Called with the name that a client asked for; `argument` is the callback's last. */
+static inline void martlet_ssl_on_server_name(
+    SSL_CTX *context, int (*callback)(SSL *, int *, void *), void *argument) {
+  SSL_CTX_set_tlsext_servername_callback(context, callback);
+  SSL_CTX_set_tlsext_servername_arg(context, argument);
+}
+
+/* A client that asks for new keys in the middle of TLS 1.2 is refused. */
+static inline void martlet_ssl_no_renegotiation(SSL_CTX *context) {
+  SSL_CTX_set_options(context, SSL_OP_NO_RENEGOTIATION);
+}
+
+/* Buffers go when nothing is in them: an idle connection keeps none (SSL_CTX_set_mode(3)). */
+static inline void martlet_ssl_release_buffers(SSL_CTX *context) {
+  SSL_CTX_set_mode(context, SSL_MODE_RELEASE_BUFFERS);
+}
+
+/* Sessions go on by tickets, which the clients keep: nothing is remembered here. */
+static inline void martlet_ssl_no_session_cache(SSL_CTX *context) {
+  SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_OFF);
+}
+
+static inline void martlet_bio_retry_read(BIO *bio) { BIO_set_retry_read(bio); }
+static inline void martlet_bio_clear_retry(BIO *bio) { BIO_clear_retry_flags(bio); }

@@ -16,6 +16,7 @@ final class HTTPConnection: TransportHandler {
   /// Counts requests, so that an answer that comes too late is known as such.
   private var requestNumber = 0
   private var isReadingPaused = false
+  private var hasInputEnded = false
 
   private enum State {
     /// Waiting for a head, or reading it since the given moment once its first byte is here.
@@ -42,6 +43,8 @@ final class HTTPConnection: TransportHandler {
   private static let readAheadBytes = 64 * 1024
   /// Bytes of answers that may wait for the client before its next request is looked at.
   private static let queuedAnswerBytes = 256 * 1024
+  /// A reader that takes nothing of its answer for so long is cut.
+  private static let readerMilliseconds: Int64 = 30_000
   /// How long an idle connection is kept for another request.
   private static let keepAliveMilliseconds: Int64 = 60_000
 
@@ -69,6 +72,15 @@ final class HTTPConnection: TransportHandler {
     }
   }
 
+  func inputEnded() {
+    hasInputEnded = true
+    switch state {
+    // It may still read its answers.
+    case .answering, .blocked, .closing, .upgraded: break
+    case .head, .body: close()
+    }
+  }
+
   var mayWrite: Bool { true }
 
   func drained() {
@@ -87,8 +99,8 @@ final class HTTPConnection: TransportHandler {
     case .head(_, let since):
       let isIdle = buffer.isEmpty && requestNumber > 0
       return since + (isIdle ? Self.keepAliveMilliseconds : owner.limits.handshakeMilliseconds)
-    case .body(_, _, let since), .blocked(let since):
-      return since + owner.limits.requestMilliseconds
+    case .body(_, _, let since): return since + owner.limits.requestMilliseconds
+    case .blocked(let since): return since + 1000
     case .answering(let answering): return answering.since + owner.limits.requestMilliseconds
     case .upgraded, .closing: return nil
     }
@@ -107,7 +119,9 @@ final class HTTPConnection: TransportHandler {
     case .answering(let answering):
       answering.task.cancel()
       refuse(AppError(.timedOut), requestID: answering.requestID)
-    case .blocked: transport.abort()
+    case .blocked:
+      if transport.readerStandsStill(now: now) >= Self.readerMilliseconds { transport.abort() }
+      state = .blocked(since: now)
     case .upgraded, .closing: break
     }
   }
@@ -204,6 +218,7 @@ final class HTTPConnection: TransportHandler {
       return
     }
     if transport.queuedBytes > Self.queuedAnswerBytes {
+      transport.watchReader()
       state = .blocked(since: Monotonic.milliseconds)
       isReadingPaused = true
       transport.setReading(false)
@@ -213,7 +228,7 @@ final class HTTPConnection: TransportHandler {
   }
 
   private func readNext() {
-    if owner.isDraining, buffer.isEmpty {
+    if owner.isDraining || hasInputEnded, buffer.isEmpty {
       close()
       return
     }
@@ -260,7 +275,7 @@ final class HTTPConnection: TransportHandler {
   private func close() {
     state = .closing
     buffer = []
-    transport.close()
+    transport.close(patience: Self.readerMilliseconds)
   }
 
   /// Ends an idle connection, for draining; one that answers closes with its answer.

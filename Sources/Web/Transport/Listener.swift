@@ -121,26 +121,18 @@ final class Listener {
 
   private func acceptSome() {
     for _ in 0..<Self.acceptsPerTurn {
-      var storage = sockaddr_storage()
-      var length = socklen_t(MemoryLayout<sockaddr_storage>.size)
-      let connection = withUnsafeMutablePointer(to: &storage) {
-        $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-          accept(descriptor, $0, &length)
-        }
-      }
+      let (connection, peer) = acceptNonblocking(on: descriptor)
       guard connection >= 0 else {
         // Nothing left, or a peer that gave up: the next turn tries again.
         if [EMFILE, ENFILE, ENOBUFS, ENOMEM].contains(errno) { waitForDescriptor() }
         return
       }
-      _ = fcntl(connection, F_SETFD, FD_CLOEXEC)
-      _ = fcntl(connection, F_SETFL, fcntl(connection, F_GETFL) | O_NONBLOCK)
       var on: Int32 = 1
       // Only latency is at stake.
       _ = setsockopt(
         connection, Int32(IPPROTO_TCP), TCP_NODELAY, &on,
         socklen_t(MemoryLayout<Int32>.size))
-      guard let peer = IPAddress(storage) else {
+      guard let peer else {
         close(connection)
         continue
       }

@@ -1,6 +1,6 @@
 internal import Basics
-internal import CLibWebSockets
 internal import EventLoop
+internal import TLS
 
 #if canImport(Glibc)
   internal import Glibc
@@ -12,6 +12,8 @@ internal import EventLoop
 protocol TransportHandler: AnyObject {
   /// Bytes arrived. They may be changed in place (unmasking) and are gone after the call.
   func received(_ bytes: UnsafeMutableRawBufferPointer)
+  /// The peer sends nothing more, but may still read. Called once.
+  func inputEnded()
   /// All that was queued has left.
   func drained()
   /// Whether what is queued may leave now. Where it may not, `resumeWriting` is called once it may.
@@ -28,24 +30,16 @@ protocol TransportHandler: AnyObject {
 /// One accepted socket, with TLS where that is configured. On its loop only.
 ///
 /// `write` hands bytes to the kernel at once where it can; what does not fit waits here, shared by
-/// reference where it came so, and is counted in `queuedBytes`. The bound on that is the caller's.
+/// reference where it came so, and is counted in `queuedBytes`. The bound on that is the caller's. What waits is
+/// encrypted when it leaves, not before: until then it can be taken back.
 ///
-/// Hot path: a plain socket is written with `send` itself, without libwebsockets' checks and copies
-/// (`fanout` benchmark); only TLS goes through `lws_write`, which may keep the rest of one write.
+/// Hot path: a plain socket is written with `send` itself (`fanout` benchmark).
 final class Transport {
   let loop: Loop
   let peer: IPAddress
-  let isSecure: Bool
   /// Strong: a transport keeps its protocol alive, which refers back without holding.
   var handler: (any TransportHandler)?
   private(set) var isOpen = true
-  /// Bytes accepted by `write` that the kernel has not taken.
-  var queuedBytes: Int { queuedHere + queuedInLibrary }
-  private var queuedHere = 0 { didSet { owner.queuedBytesChanged(by: queuedHere - oldValue) } }
-  /// At most this many bytes of the last write wait inside libwebsockets; 0 once they have left.
-  private var queuedInLibrary = 0 {
-    didSet { owner.queuedBytesChanged(by: queuedInLibrary - oldValue) }
-  }
   /// Where it stands in its loop's timer wheel.
   var wheelDue = TimerWheel<ObjectIdentifier>.Due.none
 
@@ -55,12 +49,17 @@ final class Transport {
   // Unowned: a loop's connections end before it.
   private unowned let owner: WebLoop
   private let descriptor: Int32
-  private var wsi: OpaquePointer?
-  private var queue: [Chunk] = []
-  private var queueHead = 0
+  private var watch: DescriptorWatch?
+  private var watched: DescriptorWatch.Readiness = []
+  private let tls: TLSSession?
+  private var queue = OutputQueue()
   private var state = State.open
   private var isInCallback = false
-  private var isHandshakeOver = false
+  private var isReading = true
+  private var hasInputEnded = false
+  /// The protocol wants to be told when its bytes may leave.
+  private var isWritingResumed = false
+  private var progress = OutputProgress()
 
   private enum State {
     case open
@@ -73,45 +72,80 @@ final class Transport {
     case dead
   }
 
-  private struct Chunk {
-    let bytes: SharedBytes
-    /// What of them is to leave.
-    var range: Range<Int>
-    /// Whether the frame that it begins in may have left in part.
-    var hasBegun: Bool
+  /// How long we read and forget once the peer's kernel has our last bytes.
+  private static let lingerMilliseconds: Int64 = 2_000
+  /// How long a peer may go on sending what nobody wants.
+  private static let longestLingerMilliseconds: Int64 = 30_000
+  /// How often a peer is looked at that has something to read.
+  private static let progressMilliseconds: Int64 = 1_000
+  /// Plain bytes that TLS encrypts for one `send`.
+  private static let encryptedAtOnceBytes = 64 * 1024
+
+  /// When a closing connection is cut, unless its reader takes something before; nil while it is open.
+  private var closing: Closing?
+
+  private struct Closing {
+    /// So long its reader may take nothing.
+    let patience: Int64
+    /// When our side was shut, and when many bytes came last.
+    var shutAt: Int64?
+    var heardAt: Int64
+    private var heardBytes = 0
+
+    /// Who sends less at a time does not put off the end.
+    private static let countedBytes = 16 * 1024
+
+    init(patience: Int64, now: Int64) {
+      self.patience = patience
+      heardAt = now
+    }
+
+    mutating func hear(_ count: Int) {
+      heardBytes += count
+      guard heardBytes >= Self.countedBytes else { return }
+      heardBytes = 0
+      heardAt = Monotonic.milliseconds
+    }
   }
 
-  /// How long a peer may take to read our last bytes, and then to close, before it is cut.
-  private static let flushMilliseconds: Int64 = 5_000
-  private static let lingerMilliseconds: Int64 = 2_000
-  /// When that time is over; nil while the connection is open. Not libwebsockets' own timeouts: those
-  /// are armed by its traffic only.
-  private var cutAt: Int64?
-
-  init(owner: WebLoop, peer: IPAddress, descriptor: Int32, isSecure: Bool) {
+  /// Owns the descriptor from here on, which does not block. Throws `SystemError` where the kernel does not watch it;
+  /// the descriptor is closed then.
+  init(owner: WebLoop, peer: IPAddress, descriptor: Int32, tls: TLSSession?) throws {
     self.owner = owner
     loop = owner.loop
     self.peer = peer
     self.descriptor = descriptor
-    self.isSecure = isSecure
-    outlet = Outlet(descriptor: descriptor, isSecure: isSecure)
+    self.tls = tls
+    outlet = Outlet(descriptor: descriptor, isSecure: tls != nil)
+    do {
+      // Unowned: the watch is closed with the transport, which owns it.
+      watch = try DescriptorWatch(loop: loop, descriptor: descriptor) { [unowned self] in
+        becameReady($0)
+      }
+    } catch {
+      closeDescriptor(descriptor)
+      throw error
+    }
+    updateWatch()
   }
 
-  func attach(_ wsi: OpaquePointer) { if isOpen { self.wsi = wsi } }
+  var isSecure: Bool { tls != nil }
+
+  /// Bytes accepted by `write` that the kernel has not taken.
+  var queuedBytes: Int { queue.byteCount }
 
   // MARK: Writing
 
   /// Sends bytes, after all that was sent before. Copies only what the kernel did not take.
   @inline(__always)
   func write(_ bytes: UnsafeRawBufferPointer) {
-    guard !bytes.isEmpty, canWrite else { return }
-    if mustQueue {
-      enqueue(SharedBytes([UInt8](bytes)), in: 0..<bytes.count, hasBegun: false)
+    guard !bytes.isEmpty, state == .open else { return }
+    if queue.isEmpty {
+      let sent = sendNow(bytes)
+      guard sent < bytes.count else { return }
+      enqueue([UInt8](UnsafeRawBufferPointer(rebasing: bytes[sent...])), hasBegun: sent > 0)
     } else {
-      writeNow(bytes) { sent in
-        let rest = SharedBytes([UInt8](UnsafeRawBufferPointer(rebasing: bytes[sent...])))
-        enqueue(rest, in: 0..<rest.count, hasBegun: sent > 0)
-      }
+      enqueue([UInt8](bytes), hasBegun: false)
     }
   }
 
@@ -119,99 +153,170 @@ final class Transport {
   /// that the range begins in may have left in part.
   @inline(__always)
   func write(_ shared: SharedBytes, in range: Range<Int>, hasBegun: Bool) {
-    guard !range.isEmpty, canWrite else { return }
-    if mustQueue {
-      enqueue(shared, in: range, hasBegun: hasBegun)
-    } else {
-      shared.bytes.withUnsafeBytes {
-        writeNow(UnsafeRawBufferPointer(rebasing: $0[range])) { sent in
-          enqueue(shared, in: range.dropFirst(sent), hasBegun: hasBegun || sent > 0)
-        }
-      }
+    guard !range.isEmpty, state == .open else { return }
+    var sent = 0
+    if queue.isEmpty {
+      sent = shared.bytes.withUnsafeBytes { sendNow(UnsafeRawBufferPointer(rebasing: $0[range])) }
+      guard sent < range.count else { return }
     }
+    enqueue(
+      OutputQueue.Chunk(
+        bytes: shared, range: range.dropFirst(sent), hasBegun: hasBegun || sent > 0))
   }
 
   func write(_ bytes: [UInt8]) { bytes.withUnsafeBytes { write($0) } }
 
-  private var canWrite: Bool { state == .open && wsi != nil }
-
-  private var mustQueue: Bool { queueHead < queue.count || isLibraryBusy }
-
-  private var isLibraryBusy: Bool { isSecure && lws_partial_buffered(wsi) != 0 }
-
-  /// Hands bytes to the kernel, or to TLS; what a plain socket does not take is left to `leftOver`.
-  @inline(__always)
-  private func writeNow(_ bytes: UnsafeRawBufferPointer, leftOver: (Int) -> Void) {
-    if isSecure {
-      writeTLS(bytes)
-      return
-    }
-    let sent = send(descriptor, bytes.baseAddress, bytes.count, sendFlags)
-    if sent == bytes.count { return }
-    if sent >= 0 || errno == EAGAIN || errno == EINTR { leftOver(max(0, sent)) } else { abort() }
+  private func enqueue(_ bytes: [UInt8], hasBegun: Bool) {
+    enqueue(
+      OutputQueue.Chunk(bytes: SharedBytes(bytes), range: 0..<bytes.count, hasBegun: hasBegun))
   }
 
-  private func writeTLS(_ bytes: UnsafeRawBufferPointer) {
-    guard let wsi, let start = bytes.baseAddress else { return }
-    // lws_write takes a mutable pointer for protocols that put a header in front; raw bytes are only
-    // read (libwebsockets manual, lws_write: "RAW" needs no LWS_PRE).
-    let pointer = UnsafeMutablePointer(mutating: start.assumingMemoryBound(to: UInt8.self))
-    if lws_write(wsi, pointer, bytes.count, LWS_WRITE_HTTP) < 0 {
-      abort()
-    } else if lws_partial_buffered(wsi) != 0 {
-      queuedInLibrary = bytes.count
-    }
-  }
-
-  private func enqueue(_ bytes: SharedBytes, in range: Range<Int>, hasBegun: Bool) {
+  private func enqueue(_ chunk: OutputQueue.Chunk) {
+    guard state == .open || state == .flushing else { return }
     outlet.blockers.insert(.queued)
-    queue.append(Chunk(bytes: bytes, range: range, hasBegun: hasBegun))
-    queuedHere += range.count
-    lws_callback_on_writable(wsi)
+    changeQueue { $0.append(chunk) }
+    updateWatch()
+  }
+
+  /// Every change of the queue passes here, so that the server knows what waits.
+  private func changeQueue(_ body: (inout OutputQueue) -> Void) {
+    let before = queue.byteCount
+    body(&queue)
+    if queue.byteCount != before { owner.queuedBytesChanged(by: queue.byteCount - before) }
+  }
+
+  /// Hands bytes to the kernel, encrypted where that is configured; returns how many it took. What was encrypted and
+  /// not taken is put in front of the queue. A broken connection is aborted, and takes nothing.
+  @inline(__always)
+  private func sendNow(_ bytes: UnsafeRawBufferPointer) -> Int {
+    tls == nil ? sendRaw(bytes) : sendEncrypted(bytes)
+  }
+
+  private func sendRaw(_ bytes: UnsafeRawBufferPointer) -> Int {
+    let sent = send(descriptor, bytes.baseAddress, bytes.count, sendFlags)
+    if sent >= 0 {
+      progress.sent += sent
+      return sent
+    }
+    if errno != EAGAIN && errno != EINTR { abort() }
+    return 0
+  }
+
+  private func sendEncrypted(_ bytes: UnsafeRawBufferPointer) -> Int {
+    guard let tls, tls.isEstablished else {
+      // Nothing can be said to who has not agreed on keys.
+      abort()
+      return 0
+    }
+    var taken = 0
+    while taken < bytes.count, state != .dead {
+      let end = min(taken + Self.encryptedAtOnceBytes, bytes.count)
+      do { try tls.send(UnsafeRawBufferPointer(rebasing: bytes[taken..<end])) } catch {
+        owner.wire.output = []
+        abort()
+        return taken
+      }
+      taken = end
+      if !sendWire() { break }
+    }
+    return taken
+  }
+
+  /// Sends what TLS has encrypted; false where the kernel did not take all of it, and the rest waits in front of
+  /// the queue.
+  private func sendWire() -> Bool {
+    let wire = owner.wire
+    guard !wire.output.isEmpty else { return true }
+    // What of TLS waits already goes first.
+    let mustWait = queue.first?.isEncrypted == true
+    let count = wire.output.count
+    let sent = mustWait ? 0 : wire.output.withUnsafeBytes { sendRaw($0) }
+    defer { wire.output.removeAll(keepingCapacity: count <= 128 * 1024) }
+    guard state != .dead, sent < count else { return state != .dead }
+    outlet.blockers.insert(.queued)
+    changeQueue { queue in
+      if let first = queue.first, first.isEncrypted {
+        queue.removeFirst(first.range.count)
+        queue.prepend(
+          encrypted: Array(first.bytes.bytes[first.range]) + wire.output.dropFirst(sent))
+      } else {
+        queue.prepend(encrypted: Array(wire.output.dropFirst(sent)))
+      }
+    }
+    updateWatch()
+    return false
   }
 
   /// What is queued may leave again. Also where nothing is: whoever waits for that is told.
-  func resumeWriting() { if let wsi { lws_callback_on_writable(wsi) } }
+  func resumeWriting() {
+    isWritingResumed = true
+    updateWatch()
+  }
 
   /// Forgets what waits here, for a reader that will not get it any more. What has left in part stays:
   /// the stream remains whole frames.
   func discardQueue() {
-    guard queueHead < queue.count else { return }
-    queue = queue[queueHead...].prefix(1).filter(\.hasBegun)
-    queueHead = 0
-    queuedHere = queue.reduce(0) { $0 + $1.range.count }
-    if !mustQueue { outlet.blockers.remove(.queued) }
+    guard !queue.isEmpty else { return }
+    changeQueue { $0.discardUnbegun() }
+    if queue.isEmpty { outlet.blockers.remove(.queued) }
+  }
+
+  /// From now on the reader is to take what is sent to it: `readerStandsStill` counts from here.
+  func watchReader() { progress.begin(now: Monotonic.milliseconds) }
+
+  /// For how many milliseconds the reader has taken nothing of what waits for it, here and in the kernel: 0 where it
+  /// has taken something since the last call, or where nothing waits. Call it every second or so.
+  func readerStandsStill(now: Int64) -> Int64 {
+    progress.standsStill(unread: unreadInKernel, isQueueEmpty: queue.isEmpty, now: now)
+  }
+
+  /// Bytes that the peer's kernel has not acknowledged.
+  private var unreadInKernel: Int {
+    var count: Int32 = 0
+    #if canImport(Glibc)
+      // SIOCOUTQ of tcp(7), which is TIOCOUTQ.
+      guard ioctl(descriptor, UInt(TIOCOUTQ), &count) == 0 else { return 0 }
+    #else
+      var length = socklen_t(MemoryLayout<Int32>.size)
+      guard getsockopt(descriptor, SOL_SOCKET, SO_NWRITE, &count, &length) == 0 else { return 0 }
+    #endif
+    return Int(count)
   }
 
   // MARK: Reading
 
   /// Stops or resumes reading, so that a peer that sends faster than it is served waits.
   func setReading(_ isReading: Bool) {
-    guard let wsi, state == .open else { return }
-    lws_rx_flow_control(wsi, isReading ? 1 : 0)
+    guard state == .open else { return }
+    self.isReading = isReading
+    updateWatch()
+  }
+
+  private func updateWatch() {
+    guard isOpen, state != .dead else { return }
+    var wanted: DescriptorWatch.Readiness = []
+    if !hasInputEnded, isReading || state != .open { wanted.insert(.readable) }
+    if !queue.isEmpty, state != .open || handler?.mayWrite != false { wanted.insert(.writable) }
+    if isWritingResumed { wanted.insert(.writable) }
+    guard wanted != watched else { return }
+    watched = wanted
+    watch?.watch(wanted)
   }
 
   // MARK: Closing
 
-  /// Closes once everything written has left; what arrives meanwhile is read and forgotten.
-  func close() {
+  /// Closes once everything written has left; what arrives meanwhile is read and forgotten. Cuts a peer that takes
+  /// nothing for `patience` milliseconds.
+  func close(patience: Int64) {
     guard state == .open else { return }
     state = .flushing
     outlet.blockers.insert(.closed)
-    setReadingForClose()
-    if !mustQueue { finishFlush() }
-  }
-
-  private func setReadingForClose() {
-    guard let wsi else { return }
-    lws_rx_flow_control(wsi, 1)
-    cutAfter(Self.flushMilliseconds)
-  }
-
-  private func cutAfter(_ milliseconds: Int64) {
-    let moment = Monotonic.milliseconds + milliseconds
-    cutAt = moment
-    tick(by: moment)
+    let now = Monotonic.milliseconds
+    closing = Closing(patience: patience, now: now)
+    watchReader()
+    tick(by: now + Self.progressMilliseconds)
+    updateWatch()
+    if queue.isEmpty { finishFlush() }
   }
 
   /// Closes without waiting for anything.
@@ -219,110 +324,178 @@ final class Transport {
     guard state != .dead else { return }
     state = .dead
     outlet.blockers.insert(.closed)
-    queue = []
-    queueHead = 0
-    queuedHere = 0
-    // Inside a callback its result closes the connection. Elsewhere it must wait until whoever is
-    // calling is done: closing calls the protocol, which changes what the caller may be walking over.
-    guard !isInCallback, wsi != nil else { return }
+    changeQueue { $0.removeAll() }
+    // Whoever calls goes on first: closing calls the protocol, which changes what the caller may be walking over.
+    guard !isInCallback else { return }
     let transport = LoopBound(self, on: loop)
-    loop.execute { transport.value.cut() }
-  }
-
-  /// Closes at once, with the callbacks of closing inside. Not from a callback.
-  private func cut() {
-    guard let wsi, !isInCallback else { return }
-    state = .dead
-    lws_set_timeout(wsi, PENDING_TIMEOUT_USER_OK, -2)  // LWS_TO_KILL_SYNC
+    loop.execute { transport.value.closeNow() }
   }
 
   /// Called when `tickDue` has come, or earlier: cuts peers that take too long over the end.
   func tick(now: Int64) {
-    if let cutAt, now >= cutAt { cut() } else { handler?.tick(now: now) }
+    guard closing != nil else {
+      handler?.tick(now: now)
+      return
+    }
+    if isOver(now: now) {
+      state = .dead
+      closeNow()
+    }
+  }
+
+  private func isOver(now: Int64) -> Bool {
+    guard let closing else { return false }
+    if readerStandsStill(now: now) >= closing.patience { return true }
+    guard let shutAt = closing.shutAt else { return false }
+    if unreadInKernel > 0 { return false }
+    return now - max(shutAt, closing.heardAt) >= Self.lingerMilliseconds
+      || now - shutAt >= Self.longestLingerMilliseconds
   }
 
   /// Nil where nothing is to be looked at any more.
   var tickDue: Int64? {
     guard isOpen else { return nil }
-    let due = handler?.tickDue
-    return cutAt.map { min($0, due ?? $0) } ?? due
+    if closing != nil { return Monotonic.milliseconds + Self.progressMilliseconds }
+    return handler?.tickDue
   }
 
   /// `tick` is to be called at this moment, if not earlier.
   func tick(by moment: Int64) { owner.tick(self, by: moment) }
 
   private func finishFlush() {
-    guard state == .flushing, wsi != nil else { return }
-    if isSecure {
-      // TLS has a farewell of its own, which libwebsockets sends while closing.
+    guard state == .flushing else { return }
+    if let tls, closing?.shutAt == nil {
+      closing?.shutAt = Monotonic.milliseconds
+      if tls.isEstablished { tls.endSending() }
+      // Where the kernel does not take it, this is called again when it has.
+      guard sendWire() else { return }
+    }
+    state = .lingering
+    closing?.shutAt = Monotonic.milliseconds
+    if hasInputEnded {
       abort()
       return
     }
-    state = .lingering
     shutdown(descriptor, Int32(SHUT_WR))
-    cutAfter(Self.lingerMilliseconds)
+    updateWatch()
   }
 
-  // MARK: From libwebsockets
-
-  func didReceive(_ bytes: UnsafeMutableRawBufferPointer) -> Int32 {
-    isInCallback = true
-    defer { isInCallback = false }
-    if isSecure, !isHandshakeOver {
-      isHandshakeOver = true
-      // Its time for the handshake goes on counting after it, and would cut the connection.
-      lws_set_timeout(wsi, NO_PENDING_TIMEOUT, 0)
-    }
-    if state == .open { handler?.received(bytes) }
-    return state == .dead ? -1 : 0
-  }
-
-  func becameWritable() -> Int32 {
-    isInCallback = true
-    defer { isInCallback = false }
-    if !isLibraryBusy { queuedInLibrary = 0 }
-    if state == .open, handler?.mayWrite == false { return 0 }
-    var isBlocked = isLibraryBusy
-    while queueHead < queue.count, state == .open || state == .flushing, !isBlocked {
-      let chunk = queue[queueHead]
-      queueHead += 1
-      queuedHere -= chunk.range.count
-      chunk.bytes.bytes.withUnsafeBytes {
-        writeNow(UnsafeRawBufferPointer(rebasing: $0[chunk.range])) { sent in
-          isBlocked = true
-          queueHead -= 1
-          queue[queueHead].range = chunk.range.dropFirst(sent)
-          if sent > 0 { queue[queueHead].hasBegun = true }
-          queuedHere += chunk.range.count - sent
-        }
-      }
-      if isLibraryBusy { isBlocked = true }
-    }
-    if state == .dead { return -1 }
-    if queueHead < queue.count || isLibraryBusy {
-      if queueHead > 64 {
-        queue.removeFirst(queueHead)
-        queueHead = 0
-      }
-      lws_callback_on_writable(wsi)
-    } else {
-      queue = []
-      queueHead = 0
-      outlet.blockers.remove(.queued)
-      if state == .flushing { finishFlush() } else { handler?.drained() }
-    }
-    return state == .dead ? -1 : 0
-  }
-
-  func didClose() {
+  /// Closes at once, with the protocol's `closed` inside. Not from a callback.
+  func closeNow() {
+    guard isOpen, !isInCallback else { return }
     isOpen = false
     state = .dead
     outlet.blockers.insert(.closed)
-    wsi = nil
-    queue = []
-    queueHead = 0
-    queuedHere = 0
+    watch?.close()
+    watch = nil
+    closeDescriptor(descriptor)
+    changeQueue { $0.removeAll() }
     handler?.closed()
     handler = nil
+  }
+
+  // MARK: From the kernel
+
+  private func becameReady(_ readiness: DescriptorWatch.Readiness) {
+    // The protocol lets go of this when it closes.
+    withExtendedLifetime(self) {
+      isInCallback = true
+      if readiness.contains(.failed) {
+        state = .dead
+      } else {
+        if readiness.contains(.readable) { read() }
+        if readiness.contains(.writable), state != .dead { becameWritable() }
+      }
+      isInCallback = false
+      if state == .dead { closeNow() } else { updateWatch() }
+    }
+  }
+
+  private func read() {
+    let buffer = owner.readBuffer
+    let count = recv(descriptor, buffer.baseAddress, buffer.count, 0)
+    if count > 0 {
+      let bytes = UnsafeMutableRawBufferPointer(rebasing: buffer[..<count])
+      if tls == nil { received(bytes) } else { decrypt(UnsafeRawBufferPointer(bytes)) }
+    } else if count == 0 {
+      endInput()
+    } else if errno != EAGAIN, errno != EINTR {
+      state = .dead
+    }
+  }
+
+  private func received(_ bytes: UnsafeMutableRawBufferPointer) {
+    switch state {
+    case .open: handler?.received(bytes)
+    case .flushing, .lingering: closing?.hear(bytes.count)
+    case .dead: break
+    }
+  }
+
+  private func decrypt(_ bytes: UnsafeRawBufferPointer) {
+    guard let tls else { return }
+    do {
+      let goesOn = try tls.receive(bytes) { piece in
+        _ = sendWire()
+        received(piece)
+        return state != .dead
+      }
+      _ = sendWire()
+      if !goesOn { endInput() }
+    } catch {
+      owner.tlsFailed(error, peer: peer)
+      if error.isPlainHTTP {
+        owner.wire.output.removeAll()
+        _ = Self.plainHTTPAnswer.withUnsafeBytes { sendRaw($0) }
+      } else {
+        // The alert that says why.
+        _ = sendWire()
+      }
+      state = .dead
+    }
+  }
+
+  /// For who speaks plain HTTP to a listener with TLS.
+  private static let plainHTTPAnswer = Array(
+    """
+    HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain\r\nconnection: close\r\n\r\n\
+    This address speaks HTTPS only.\n
+    """.utf8)
+
+  private func endInput() {
+    guard !hasInputEnded else { return }
+    hasInputEnded = true
+    switch state {
+    case .open: handler?.inputEnded()
+    // Both sides are shut.
+    case .lingering: state = .dead
+    case .flushing, .dead: break
+    }
+  }
+
+  private func becameWritable() {
+    isWritingResumed = false
+    if state == .open, handler?.mayWrite == false { return }
+    while let chunk = queue.first {
+      let wanted =
+        tls == nil || chunk.isEncrypted
+        ? chunk.range : chunk.range.prefix(Self.encryptedAtOnceBytes)
+      // Out of the queue before it is encrypted: what the kernel does not take of that comes in front.
+      let isEncrypting = tls != nil && !chunk.isEncrypted
+      if isEncrypting { changeQueue { $0.removeFirst(wanted.count) } }
+      let sent = chunk.bytes.bytes.withUnsafeBytes { bytes in
+        let piece = UnsafeRawBufferPointer(rebasing: bytes[wanted])
+        return isEncrypting ? sendNow(piece) : sendRaw(piece)
+      }
+      if state == .dead { return }
+      if isEncrypting {
+        if queue.first?.isEncrypted == true { return }
+      } else {
+        changeQueue { $0.removeFirst(sent) }
+        if sent < wanted.count { return }
+      }
+    }
+    outlet.blockers.remove(.queued)
+    if state == .flushing { finishFlush() } else if state == .open { handler?.drained() }
   }
 }

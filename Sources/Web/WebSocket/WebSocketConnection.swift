@@ -1,5 +1,6 @@
 internal import Basics
 internal import EventLoop
+internal import TLS
 
 /// RFC 6455 on one transport: handshake, frames, pings, the closing handshake.
 final class WebSocketConnection: TransportHandler {
@@ -26,6 +27,10 @@ final class WebSocketConnection: TransportHandler {
   private static let pingAfterMilliseconds: Int64 = 25_000
   private static let deadAfterMilliseconds: Int64 = 60_000
   private static let closeMilliseconds: Int64 = 3_000
+  /// How long the peer may take none of our last bytes.
+  private static let flushMilliseconds: Int64 = 5_000
+  /// RFC 6455, 4.2.2.
+  private static let constant = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
   private static let queuedPongBytes = 16 * 1024
 
   init(owner: WebLoop, transport: Transport, place: ConnectionCounter.Place?) {
@@ -42,7 +47,7 @@ final class WebSocketConnection: TransportHandler {
     early: [UInt8]
   ) {
     var answer = "HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: Upgrade\r\n"
-    answer += "sec-websocket-accept: \(webSocketAccept(key: key))\r\n"
+    answer += "sec-websocket-accept: \(SHA1.base64(of: Array((key + Self.constant).utf8)))\r\n"
     if let subprotocol = upgrade.subprotocol {
       answer += "sec-websocket-protocol: \(subprotocol)\r\n"
     }
@@ -94,6 +99,9 @@ final class WebSocketConnection: TransportHandler {
     }
   }
 
+  /// Without a close frame there is nobody to answer.
+  func inputEnded() { if !isEnded { finish() } }
+
   private var isEnded: Bool { if case .ended = state { true } else { false } }
 
   private func handle(_ event: WebSocketDecoder.Event) {
@@ -131,7 +139,7 @@ final class WebSocketConnection: TransportHandler {
   private func finish() {
     state = .ended
     endProtocol()
-    transport.close()
+    transport.close(patience: Self.flushMilliseconds)
   }
 
   /// Once it is closing, what is left are its last words.

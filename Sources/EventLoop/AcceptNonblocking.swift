@@ -1,0 +1,30 @@
+package import Basics
+internal import CLibUV
+
+#if canImport(Glibc)
+  internal import Glibc
+#else
+  internal import Darwin
+#endif
+
+/// accept(2) of a connection that does not block, and that no child process gets. Returns its descriptor, or -1 with
+/// the reason in `errno`; `peer` is nil where its address is of no kind that is known.
+package func acceptNonblocking(on descriptor: Int32) -> (descriptor: Int32, peer: IPAddress?) {
+  var storage = sockaddr_storage()
+  var length = socklen_t(MemoryLayout<sockaddr_storage>.size)
+  let connection = withUnsafeMutablePointer(to: &storage) {
+    $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { peer in
+      #if canImport(Glibc)
+        return martlet_accept4(
+          descriptor, peer, &length, Int32(SOCK_NONBLOCK.rawValue) | Int32(SOCK_CLOEXEC.rawValue))
+      #else
+        let connection = accept(descriptor, peer, &length)
+        guard connection >= 0 else { return connection }
+        _ = fcntl(connection, F_SETFD, FD_CLOEXEC)
+        _ = fcntl(connection, F_SETFL, fcntl(connection, F_GETFL) | O_NONBLOCK)
+        return connection
+      #endif
+    }
+  }
+  return (connection, connection < 0 ? nil : IPAddress(storage))
+}

@@ -1,0 +1,14 @@
+internal import COpenSSL
+
+/// SHA-1 (FIPS 180-4), for the handshake of WebSockets only: it secures nothing there.
+package enum SHA1 {
+  /// The digest in base64 (RFC 4648, 4): 28 characters.
+  package static func base64(of bytes: [UInt8]) -> String {
+    var digest = [UInt8](repeating: 0, count: 20)
+    COpenSSL.SHA1(bytes, bytes.count, &digest)
+    // With a zero behind.
+    var text = [UInt8](repeating: 0, count: 29)
+    let count = EVP_EncodeBlock(&text, digest, Int32(digest.count))
+    return String(decoding: text.prefix(Int(count)), as: UTF8.self)
+  }
+}

@@ -1,0 +1,78 @@
+internal import COpenSSL
+
+/// TLS of one connection, without the connection: bytes of the network in, bytes for the network out. For one
+/// thread at a time.
+///
+/// https://docs.openssl.org/3.0/man7/ssl/
+package final class TLSSession {
+  private let session: OpaquePointer
+  private let wire: TLSWire
+  /// Kept as long as the session: OpenSSL asks it for certificates.
+  private let owner: AnyObject
+
+  /// Whether both sides have agreed, so that `send` can be called.
+  package var isEstablished: Bool { SSL_is_init_finished(session) == 1 }
+
+  /// Takes ownership of the session, which has been told whether it accepts or connects.
+  init(_ session: OpaquePointer, wire: TLSWire, owner: AnyObject) {
+    self.session = session
+    self.wire = wire
+    self.owner = owner
+    // Both directions are one BIO, of which the session then owns one reference (SSL_set_bio(3)).
+    BIO_up_ref(wire.bio)
+    SSL_set_bio(session, wire.bio, wire.bio)
+  }
+
+  deinit { SSL_free(session) }
+
+  /// Takes bytes of the network, none to begin; calls `deliver` with what the peer said, piece by piece, until it
+  /// returns false. A piece is gone after the call, and may be changed in it.
+  ///
+  /// What is to go to the network is in `wire.output` whenever `deliver` is called, and after this. Returns false where
+  /// the peer says no more. Throws `TLSError`; also then there may be output: the alert that says why.
+  package func receive(
+    _ bytes: UnsafeRawBufferPointer, _ deliver: (UnsafeMutableRawBufferPointer) -> Bool
+  ) throws(TLSError) -> Bool {
+    wire.input = bytes
+    defer { wire.input = UnsafeRawBufferPointer(start: nil, count: 0) }
+    while true {
+      ERR_clear_error()
+      let count = SSL_read(session, wire.plain.baseAddress, Int32(wire.plain.count))
+      guard count > 0 else { return try mayGoOn(count) }
+      let piece = UnsafeMutableRawBufferPointer(rebasing: wire.plain[..<Int(count)])
+      if !deliver(piece) { return true }
+    }
+  }
+
+  /// Encrypts bytes for the peer, behind what is in `wire.output` already. Once established.
+  package func send(_ bytes: UnsafeRawBufferPointer) throws(TLSError) {
+    guard !bytes.isEmpty else { return }
+    ERR_clear_error()
+    // The wire takes all that it is given.
+    let count = SSL_write(session, bytes.baseAddress, Int32(clamping: bytes.count))
+    guard count == bytes.count else { throw TLSError.last("TLS cannot send") }
+  }
+
+  /// Says that nothing more will be sent (RFC 8446, 6.1); the peer may still send.
+  package func endSending() {
+    ERR_clear_error()
+    // Its result tells whether the peer has said so, too.
+    _ = SSL_shutdown(session)
+  }
+
+  /// What became of a call that gave nothing: false at the peer's end, true where more of the network is needed.
+  private func mayGoOn(_ status: Int32) throws(TLSError) -> Bool {
+    switch SSL_get_error(session, status) {
+    case SSL_ERROR_WANT_READ, SSL_ERROR_WANT_WRITE: return true
+    case SSL_ERROR_ZERO_RETURN: return false
+    default:
+      let verification = SSL_get_verify_result(session)
+      guard verification == X509_V_OK else {
+        ERR_clear_error()
+        let reason = X509_verify_cert_error_string(verification).map { String(cString: $0) }
+        throw TLSError("the certificate is not accepted: \(reason ?? "\(verification)")")
+      }
+      throw TLSError.last(isEstablished ? "TLS failed" : "the TLS handshake failed")
+    }
+  }
+}
