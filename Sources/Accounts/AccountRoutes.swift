@@ -6,16 +6,14 @@ package import Web
 package struct AccountRoutes: Sendable {
   private let accounts: AccountService
   private let isPublicURLSecure: Bool
-  private let maximumJSONDepth: Int
   private let audit: Audit
 
   /// `isPublicURLSecure`: browsers reach the server over https, whatever this hop uses.
   package init(
-    accounts: AccountService, isPublicURLSecure: Bool, maximumJSONDepth: Int, audit: Audit
+    accounts: AccountService, isPublicURLSecure: Bool, audit: Audit
   ) {
     self.accounts = accounts
     self.isPublicURLSecure = isPublicURLSecure
-    self.maximumJSONDepth = maximumJSONDepth
     self.audit = audit
   }
 
@@ -47,7 +45,7 @@ package struct AccountRoutes: Sendable {
   // MARK: Log-in
 
   private func signUp(_ request: Request) async throws -> Response {
-    var fields = Fields(try request.json(maximumDepth: maximumJSONDepth))
+    var fields = Fields(try await request.json())
     let email = email(&fields)
     let password = fields.secret("password", Self.passwordLength)
     let name = fields.string("name", Self.nameLength)
@@ -60,7 +58,7 @@ package struct AccountRoutes: Sendable {
   }
 
   private func logIn(_ request: Request) async throws -> Response {
-    var fields = Fields(try request.json(maximumDepth: maximumJSONDepth))
+    var fields = Fields(try await request.json())
     let email = fields.secret("email", 1...254)
     let password = fields.secret("password", 1...256)
     let client = client(request, &fields)
@@ -86,7 +84,7 @@ package struct AccountRoutes: Sendable {
   }
 
   private func refresh(_ request: Request) async throws -> Response {
-    var fields = Fields(try request.json(maximumDepth: maximumJSONDepth))
+    var fields = Fields(try await request.json())
     let token = fields.secret("refresh_token", 1...512)
     try fields.finish()
     switch try await accounts.refresh(token) {
@@ -180,7 +178,7 @@ package struct AccountRoutes: Sendable {
   }
 
   private func rename(_ request: AuthenticatedRequest) async throws -> Response {
-    var fields = Fields(try request.json(maximumDepth: maximumJSONDepth))
+    var fields = Fields(try await request.json())
     let name = fields.optionalString("name", Self.nameLength)
     for fixed in ["id", "email", "platform_admin"] where fields.value(fixed) != nil {
       fields.fault(fixed, "cannot be changed here")
@@ -199,7 +197,7 @@ package struct AccountRoutes: Sendable {
   }
 
   private func setSettings(_ request: AuthenticatedRequest) async throws -> Response {
-    let object = try request.json(maximumDepth: maximumJSONDepth)
+    let object = try await request.json()
     var writer = JSONWriter()
     writer.value(JSON.object(object))
     let text = String(decoding: writer.bytes, as: UTF8.self)
@@ -252,7 +250,7 @@ package struct AccountRoutes: Sendable {
   }
 
   private func changePassword(_ request: AuthenticatedRequest) async throws -> Response {
-    var fields = Fields(try request.json(maximumDepth: maximumJSONDepth))
+    var fields = Fields(try await request.json())
     let old = fields.secret("current_password", 1...256)
     let new = fields.secret("new_password", Self.passwordLength)
     try fields.finish()

@@ -40,6 +40,7 @@ package struct Settings: Sendable {
   package var connectionsPerUser: Int
   package var connectionsPerAddress: Int
   package var sendQueueBytes: Int
+  package var bufferBytes: Int
   package var handshakeSeconds: Int
   package var requestSeconds: Int
   package var diskReserveBytes: Int
@@ -276,11 +277,16 @@ extension Settings {
       "SEND_QUEUE_BYTES", "1048576",
       "Bytes that may wait for a slow reader before it is closed with 4408."
     ) { $1.sendQueueBytes = try integer($0, 65_536...268_435_456) },
+    entry(
+      "BUFFER_BYTES", "268435456",
+      "Bytes that all bodies and answers in flight may take together, and one address an eighth of; beyond it 503."
+    ) { $1.bufferBytes = try integer($0, 1_048_576...1 << 40) },
     entry("HANDSHAKE_SECONDS", "10", "Time for a request's headers, and on `/chat` for READY.") {
       $1.handshakeSeconds = try integer($0, 1...300)
     },
     entry(
-      "REQUEST_SECONDS", "10", "Time for a request; beyond it 503 (408 while its body arrives)."
+      "REQUEST_SECONDS", "10",
+      "Time for the work on a request until its answer begins; beyond it 503. A body that stands still for so long: 408."
     ) {
       $1.requestSeconds = try integer($0, 1...300)
     },
@@ -357,6 +363,7 @@ extension Settings {
     connectionsPerUser = 0
     connectionsPerAddress = 0
     sendQueueBytes = 0
+    bufferBytes = 0
     handshakeSeconds = 0
     requestSeconds = 0
     diskReserveBytes = 0

@@ -8,14 +8,12 @@ package import Web
 package struct RoomRoutes: Sendable {
   private let rooms: Rooms
   private let history: MessageHistory
-  private let maximumJSONDepth: Int
   private let audit: Audit
   private let pages = AsyncSemaphore(permits: pagesAtOnce)
 
-  package init(rooms: Rooms, history: MessageHistory, maximumJSONDepth: Int, audit: Audit) {
+  package init(rooms: Rooms, history: MessageHistory, audit: Audit) {
     self.rooms = rooms
     self.history = history
-    self.maximumJSONDepth = maximumJSONDepth
     self.audit = audit
   }
 
@@ -68,7 +66,7 @@ package struct RoomRoutes: Sendable {
 
   private func create(_ request: AuthenticatedRequest) async throws -> Response {
     try rooms.requireMayCreate(request.caller)
-    var fields = Fields(try request.json(maximumDepth: maximumJSONDepth))
+    var fields = Fields(try await request.json())
     let name = fields.string("name", Self.nameLength)
     let levelAdmin = fields.integer("level_admin", Self.levels)
     let type = fields.word("type", as: RoomType.self)
@@ -88,8 +86,7 @@ package struct RoomRoutes: Sendable {
   }
 
   private func update(_ request: AuthenticatedRequest, _ id: RoomID) async throws -> Response {
-    let (change, fields) = try await form(of: request, id, .manage) {
-      var fields = Fields(try request.json(maximumDepth: maximumJSONDepth))
+    let (change, fields) = try await form(of: request, id, .manage) { fields in
       let change = Rooms.RoomChange(
         name: fields.optionalString("name", Self.nameLength),
         levelAdmin: fields.optionalInteger("level_admin", Self.levels),
@@ -139,8 +136,7 @@ package struct RoomRoutes: Sendable {
   // MARK: Rules
 
   private func members(_ request: AuthenticatedRequest, _ id: RoomID) async throws -> Response {
-    let page = try await form(of: request, id, .read) {
-      var fields = request.query.fields
+    let page = try await form(of: request, id, .read) { fields in
       let page = PageRequest(&fields)
       if let cursor = page.cursor, UUID(cursor) == nil {
         fields.fault("cursor", "is not one of ours")
@@ -160,8 +156,7 @@ package struct RoomRoutes: Sendable {
 
   private func setRule(_ request: AuthenticatedRequest, _ id: RoomID) async throws -> Response {
     let (subject, permissions, level, isAccepted) = try await form(of: request, id, .manage) {
-      () -> (UUID, Permissions?, Int64?, Bool?) in
-      var fields = Fields(try request.json(maximumDepth: maximumJSONDepth))
+      fields -> (UUID, Permissions?, Int64?, Bool?) in
       let subject = fields.uuid("entity_UUID")
       let permissions = self.permissions(&fields)
       let level = fields.optionalInteger("level", Self.levels)
@@ -202,8 +197,7 @@ package struct RoomRoutes: Sendable {
     -> Response
   {
     let (isAccepted, forEntity) = try await form(of: request, id, .invited) {
-      () -> (Bool, Bool) in
-      var fields = Fields(try request.json(maximumDepth: maximumJSONDepth))
+      fields -> (Bool, Bool) in
       let isAccepted = fields.bool("accepted")
       let forEntity = fields.optionalBool("use_parent_entity") ?? false
       try fields.finish()
@@ -252,7 +246,7 @@ package struct RoomRoutes: Sendable {
   // MARK: Messages
 
   private func messages(_ request: AuthenticatedRequest, _ id: RoomID) async throws -> Response {
-    let selection = try await form(of: request, id, .read) { try self.selection(request) }
+    let selection = try await form(of: request, id, .read) { try self.selection(&$0) }
     return try await pages.withPermit { try await page(of: id, selection, request) }
   }
 
@@ -284,8 +278,7 @@ package struct RoomRoutes: Sendable {
 }
 
 extension RoomRoutes {
-  private func selection(_ request: AuthenticatedRequest) throws -> MessageHistory.Selection {
-    var fields = request.query.fields
+  private func selection(_ fields: inout Fields) throws -> MessageHistory.Selection {
     let page = PageRequest(&fields)
     var selection = MessageHistory.Selection(
       before: fields.optionalInteger("before", 0...Fields.largestInteger),
@@ -303,12 +296,17 @@ extension RoomRoutes {
     return selection
   }
 
-  /// What a request to a room says. Where it says it wrongly, only those who may do the thing hear so:
+  /// What a request to a room says, in its query or its body. Where it says it wrongly, only those who may do the thing hear so:
   /// to everyone else the room answers as it always does.
   private func form<Form>(
-    of request: AuthenticatedRequest, _ id: RoomID, _ right: RoomRight, _ read: () throws -> Form
+    of request: AuthenticatedRequest, _ id: RoomID, _ right: RoomRight,
+    _ read: (inout Fields) throws -> Form
   ) async throws -> Form {
-    do { return try read() } catch {
+    do {
+      var fields =
+        request.method.isSafe ? request.query.fields : Fields(try await request.json())
+      return try read(&fields)
+    } catch {
       try await rooms.requireRight(right, in: id, of: request.caller)
       throw error
     }

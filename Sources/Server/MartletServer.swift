@@ -123,7 +123,7 @@ package final class MartletServer: Sendable {
       admission: SocketAdmission(capacity: web.maximumWebSockets))
 
     let address = try await web.start { [self] address in
-      Application(router: router, middleware: middleware(credentials, address))
+      application(router, credentials, address)
     }
     let metricsWeb = try await startMetrics()
     var tasks = startUpkeep(database, reconciler, ended, activity, directory, clientKeys)
@@ -177,10 +177,10 @@ package final class MartletServer: Sendable {
     OperationsRoutes(health: health, database: database).add(to: &router)
     AccountRoutes(
       accounts: accounts, isPublicURLSecure: settings.isPublicURLSecure,
-      maximumJSONDepth: settings.maxJSONDepth, audit: audit
+      audit: audit
     ).add(to: &router)
     RoomRoutes(
-      rooms: rooms, history: history, maximumJSONDepth: settings.maxJSONDepth, audit: audit
+      rooms: rooms, history: history, audit: audit
     ).add(to: &router)
     RelayRoutes(
       loops: relayLoops,
@@ -216,22 +216,16 @@ package final class MartletServer: Sendable {
     ).routes
   }
 
-  private func middleware(
-    _ authenticator: any Authenticator, _ address: Settings.ListenAddress
-  ) -> [any Middleware] {
+  private func application(
+    _ router: Router, _ authenticator: any Authenticator, _ address: Settings.ListenAddress
+  ) -> Application {
     let origins = Origins(own: settings.ownOrigins(address), allowed: settings.allowedOrigins)
-    var middleware: [any Middleware] = [
-      RequestLog(
-        log: log, metrics: metrics, linesPerSecond: settings.accessLogPerSecond,
-        trustedProxies: settings.trustedProxies),
-      BrowserSecurity(origins: origins),
-      Compression(lane: compressing),
-      ErrorMapping(log: log),
-    ]
-    if settings.rateLimits { middleware.append(AddressLimit(settings.addressRequests)) }
-    middleware.append(Preflight(origins: origins))
-    middleware.append(Authentication(authenticator, origins: origins, log: log))
-    return middleware
+    return Application(
+      router: router, settings: settings, log: log, metrics: metrics,
+      addressLimit: settings.rateLimits ? AddressLimit(settings.addressRequests) : nil,
+      crossOrigin: CrossOrigin(origins),
+      authentication: Authentication(authenticator, origins: origins, log: log),
+      compression: Compression(lane: compressing))
   }
 
   /// A loop that takes long turns is late for all its sockets.
@@ -275,7 +269,8 @@ package final class MartletServer: Sendable {
       log: log, metrics: Metrics())
     var router = Router()
     MetricsRoutes(metrics: metrics).add(to: &router)
-    let application = Application(router: router, middleware: [ErrorMapping(log: log)])
+    let application = Application(
+      router: router, settings: inner, log: log, metrics: Metrics())
     let bound = try await web.start { _ in application }
     log.notice("metrics_listening", ["address": .init("http://\(bound)/metrics")])
     return web

@@ -4,18 +4,16 @@ internal import TLS
 
 /// The bounds of one connection, in the units in which they are checked.
 struct ConnectionLimits: Sendable {
-  let headerBytes: Int
-  let bodyBytes: Int
+  let http: HTTPMachine.Limits
   let frameBytes: Int
-  let handshakeMilliseconds: Int64
-  let requestMilliseconds: Int64
 
   init(_ settings: Settings) {
-    headerBytes = settings.maxHeaderBytes
-    bodyBytes = settings.maxBodyBytes
+    http = HTTPMachine.Limits(
+      headBytes: settings.maxHeaderBytes,
+      headMilliseconds: Int64(settings.handshakeSeconds) * 1000,
+      bodyMilliseconds: Int64(settings.requestSeconds) * 1000,
+      workMilliseconds: Int64(settings.requestSeconds) * 1000)
     frameBytes = settings.maxFrameBytes
-    handshakeMilliseconds = Int64(settings.handshakeSeconds) * 1000
-    requestMilliseconds = Int64(settings.requestSeconds) * 1000
   }
 }
 
@@ -97,6 +95,31 @@ final class WebLoop {
   func refused(_ error: AppError, requestID: String, peer: IPAddress) {
     server.refused(error, requestID: requestID, peer: peer)
   }
+
+  func streamFailed(_ error: any Error, requestID: String) {
+    server.streamFailed(error, requestID: requestID)
+  }
+
+  /// What all bodies and answers in flight share.
+  var budget: BufferBudget { server.budget }
+  /// A part of a file, read on threads of its own, for connections with TLS.
+  func stream(_ slice: FileSlice) -> Response.Body {
+    let lane = server.fileLane
+    return .stream(length: Int64(slice.range.count)) { writer in
+      var offset = slice.range.lowerBound
+      while offset < slice.range.upperBound {
+        let (at, count) = (offset, Int(min(Self.fileBytes, slice.range.upperBound - offset)))
+        let bytes = try await lane.run { _ in try slice.file.read(at: at, upTo: count) }
+        // Shorter than it was: the connection is cut.
+        guard !bytes.isEmpty else { return }
+        try await writer.write(bytes)
+        offset += Int64(bytes.count)
+      }
+    }
+  }
+
+  /// Bytes of a file that are read at once.
+  private static let fileBytes: Int64 = 128 * 1024
 
   func queuedBytesChanged(by count: Int) { server.queuedBytesChanged(by: count) }
 

@@ -15,6 +15,8 @@ package final class WebServer: Sendable {
   private let metrics: Metrics
   private let refusals: Counter
   private let handshakeFailures: Counter
+  let budget: BufferBudget
+  let fileLane = Lane(name: "file", threads: fileThreads, maximumWaiting: 65_536)
   private struct Certificates {
     let server: TLSServer
     /// Of the files that it was read from.
@@ -25,6 +27,8 @@ package final class WebServer: Sendable {
 
   /// Descriptors kept back for the database, files and what else the process opens.
   private static let reservedDescriptors = 512
+  /// They wait for disks, not for processors.
+  private static let fileThreads = 2
 
   package init(
     settings: Settings, group: LoopGroup, openFileLimit: Int, log: Log, metrics: Metrics
@@ -42,6 +46,12 @@ package final class WebServer: Sendable {
     self.metrics = metrics
     refusals = metrics.counter(
       "martlet_http_refused_total", "Requests that were refused before they reached a route.")
+    let budget = BufferBudget(bytes: settings.bufferBytes)
+    self.budget = budget
+    metrics.reading(
+      "martlet_buffer_bytes",
+      "Bytes of large bodies and answers in flight, of MARTLET_BUFFER_BYTES."
+    ) { Double(budget.heldBytes) }
     handshakeFailures = metrics.counter(
       "martlet_tls_failures_total", "TLS connections that failed, most in their handshake.")
   }
@@ -206,6 +216,12 @@ package final class WebServer: Sendable {
   func tlsFailed(_ error: TLSError, peer: IPAddress) {
     handshakeFailures.add()
     log.debug("tls_failed", ["address": .init(peer), "cause": .string("\(error)")])
+  }
+
+  /// The body of an answer could not be made to its end, after its head had left.
+  func streamFailed(_ error: any Error, requestID: String) {
+    log.error(
+      "answer_broken", ["request_id": .string(requestID), "cause": .string("\(error)")])
   }
 
   func refused(_ error: AppError, requestID: String, peer: IPAddress) {

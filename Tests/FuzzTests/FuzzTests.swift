@@ -148,9 +148,10 @@ import class Foundation.ProcessInfo
       ], seed: 4
     ) { _, bytes in
       var parser = RequestHeadParser(maximumBytes: 300)
-      guard let length = try? parser.scan(bytes),
-        let head = try? parser.parse(bytes, length: length)
-      else { return false }
+      let head = bytes.withUnsafeBytes { bytes in
+        (try? parser.scan(bytes)).flatMap { try? parser.parse(bytes, length: $0) }
+      }
+      guard let head else { return false }
       for hop in head.headers.all("x-forwarded-for") { _ = IPAddress(hop) }
       _ = head.keepsAlive
       return true

@@ -1,6 +1,9 @@
 #include <uv.h>
 
 #ifdef __linux__
+/* sendfile(2), whose header Swift does not see. */
+long martlet_sendfile(int out, int in, long *offset, unsigned long count) __asm__("sendfile");
+
 /* sched_setaffinity(2) and sched_getaffinity(2), which <sched.h> shows with _GNU_SOURCE only. A mask has a bit
    for each processor; `size` is in bytes. */
 int martlet_set_affinity(int thread, unsigned long size, const unsigned long long *mask)

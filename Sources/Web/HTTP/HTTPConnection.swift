@@ -2,322 +2,356 @@ internal import Access
 internal import Basics
 internal import EventLoop
 
-/// HTTP/1.1 on one transport: reads requests one after the other, also pipelined ones, has each
-/// answered before the next is looked at, and turns into a WebSocket where the answer says so.
-///
-/// On its loop only. Bounds: a head and a body have their size and their time; bytes of later
-/// requests wait in the kernel once a little has been read ahead.
+/// HTTP/1.1 on one transport: carries out what `HTTPMachine` decides, has requests answered, and turns into a WebSocket
+/// where the answer says so. On its loop only.
 final class HTTPConnection: TransportHandler {
   // Unowned: the loop's connections end before it, and a transport owns its protocol.
   private unowned let owner: WebLoop
   private unowned let transport: Transport
-  private var buffer: [UInt8] = []
-  private var state: State { didSet { if let deadline { transport.tick(by: deadline) } } }
-  /// Counts requests, so that an answer that comes too late is known as such.
-  private var requestNumber = 0
-  private var isReadingPaused = false
-  private var hasInputEnded = false
+  private var machine: HTTPMachine
+  /// The request that is served.
+  private var exchange: Exchange?
+  private var isAdvancing = false
 
-  private enum State {
-    /// Waiting for a head, or reading it since the given moment once its first byte is here.
-    case head(RequestHeadParser, since: Int64)
-    case body(RequestHead, length: Int, since: Int64)
-    case answering(Answering)
-    /// Answers wait for the client to read them, since the given moment; no more requests are read.
-    case blocked(since: Int64)
-    case upgraded
-    case closing
+  /// One request on its way to its answer.
+  private struct Exchange {
+    /// Counts requests, so that an answer that comes too late is known as such.
+    let number: Int
+    let head: RequestHead
+    var record: RequestRecord
+    /// Where its body goes; nil without one.
+    var pipe: BodyPipe?
+    var task: Task<Void, Never>?
+    var writer: BodyWriter?
+    /// Whether the answer has begun, and the connection stays after it.
+    var keepsAlive: Bool?
+    /// What of the answer waits here is held of the budget until it has left.
+    var lease: BufferLease?
   }
 
-  private struct Answering {
-    let method: Method
-    let isVersion10: Bool
-    let keepsAlive: Bool
-    let headers: Headers
-    let requestID: String
-    let since: Int64
-    let task: Task<Void, Never>
-  }
-
-  /// Bytes of later requests that are read while one is answered.
-  private static let readAheadBytes = 64 * 1024
   /// Bytes of answers that may wait for the client before its next request is looked at.
   private static let queuedAnswerBytes = 256 * 1024
+  /// Bytes of a stream that may wait before its writer goes on.
+  private static let queuedStreamBytes = 128 * 1024
   /// A reader that takes nothing of its answer for so long is cut.
   private static let readerMilliseconds: Int64 = 30_000
-  /// How long an idle connection is kept for another request.
-  private static let keepAliveMilliseconds: Int64 = 60_000
+  private static let readerCheckMilliseconds: Int64 = 1_000
 
   init(owner: WebLoop, transport: Transport) {
     self.owner = owner
     self.transport = transport
-    state = .head(
-      RequestHeadParser(maximumBytes: owner.limits.headerBytes), since: Monotonic.milliseconds)
+    machine = HTTPMachine(limits: owner.limits.http, now: Monotonic.milliseconds)
   }
+
+  /// Whether it has not sent a request, or waits idly for the next one to come.
+  var isIdle: Bool { machine.isIdle }
 
   // MARK: TransportHandler
 
   func received(_ bytes: UnsafeMutableRawBufferPointer) {
-    if case .closing = state { return }
-    let wasEmpty = buffer.isEmpty
-    buffer.append(contentsOf: bytes)
-    if case .head(let parser, _) = state, wasEmpty {
-      // The time for a head starts with its first byte.
-      state = .head(parser, since: Monotonic.milliseconds)
-    }
+    machine.receive(UnsafeRawBufferPointer(bytes), now: Monotonic.milliseconds)
     advance()
-    if case .answering = state, buffer.count > Self.readAheadBytes, !isReadingPaused {
-      isReadingPaused = true
-      transport.setReading(false)
-    }
   }
 
   func inputEnded() {
-    hasInputEnded = true
-    switch state {
-    // It may still read its answers.
-    case .answering, .blocked, .closing, .upgraded: break
-    case .head, .body: close()
-    }
+    machine.endInput()
+    advance()
   }
 
   var mayWrite: Bool { true }
 
   func drained() {
-    if case .blocked = state { readNext() }
+    exchange?.lease = nil
+    if let writer = exchange?.writer { writer.drained() } else { endAnswerWhenSent() }
+    advance()
   }
 
   func closed() {
-    if case .answering(let answering) = state { answering.task.cancel() }
-    state = .closing
+    endExchange(because: BodyWriter.ClientGone())
+    machine.stop()
     owner.forget(transport)
   }
 
-  /// When what is awaited has taken too long; nil where nothing is awaited.
-  private var deadline: Int64? {
-    switch state {
-    case .head(_, let since):
-      let isIdle = buffer.isEmpty && requestNumber > 0
-      return since + (isIdle ? Self.keepAliveMilliseconds : owner.limits.handshakeMilliseconds)
-    case .body(_, _, let since): return since + owner.limits.requestMilliseconds
-    case .blocked(let since): return since + 1000
-    case .answering(let answering): return answering.since + owner.limits.requestMilliseconds
-    case .upgraded, .closing: return nil
-    }
+  var tickDue: Int64 {
+    let machineDue = machine.due ?? .max / 2
+    guard exchange?.keepsAlive != nil else { return machineDue }
+    return min(machineDue, Monotonic.milliseconds + Self.readerCheckMilliseconds)
   }
-
-  /// Where nothing is awaited, the transport's own time counts.
-  var tickDue: Int64 { deadline ?? .max / 2 }
 
   func tick(now: Int64) {
-    guard let deadline, now > deadline else { return }
-    switch state {
-    case .head: if buffer.isEmpty { close() } else { refuse(AppError(.requestTimeout)) }
-    case .body(let head, _, _):
-      refuse(
-        AppError(.requestTimeout), requestID: RequestIDs.choose(head.headers["x-request-id"]))
-    case .answering(let answering):
-      answering.task.cancel()
-      refuse(AppError(.timedOut), requestID: answering.requestID)
-    case .blocked:
-      if transport.readerStandsStill(now: now) >= Self.readerMilliseconds { transport.abort() }
-      state = .blocked(since: now)
-    case .upgraded, .closing: break
+    if exchange?.keepsAlive != nil,
+      transport.readerStandsStill(now: now) >= Self.readerMilliseconds
+    {
+      transport.abort()
+      return
+    }
+    if let action = machine.tick(now: now) { carryOut(action) }
+    advance()
+  }
+
+  // MARK: The machine
+
+  /// Carries out all that the machine has to say.
+  private func advance() {
+    // What is carried out may change the machine: the outer call goes on with that.
+    guard !isAdvancing else { return }
+    isAdvancing = true
+    while let action = machine.next(now: Monotonic.milliseconds) { carryOut(action) }
+    isAdvancing = false
+    guard transport.isOpen, transport.handler === self else { return }
+    transport.setReading(machine.wantsInput)
+    transport.tick(by: tickDue)
+  }
+
+  private func carryOut(_ action: HTTPMachine.Action) {
+    switch action {
+    case .request(let head): serve(head)
+    case .sendContinue: transport.write(Array("HTTP/1.1 100 Continue\r\n\r\n".utf8))
+    case .body(let piece): exchange?.pipe?.give(piece)
+    case .bodyEnd: exchange?.pipe?.end(nil)
+    case .bodyFailed(let error): exchange?.pipe?.end(error)
+    case .refuse(let error, let givenID): refuse(error, requestID: RequestIDs.choose(givenID))
+    case .workTimedOut: refuse(AppError(.timedOut))
+    case .close: close()
     }
   }
 
-  // MARK: Reading
+  func wantBody() {
+    machine.wantBody(now: Monotonic.milliseconds)
+    advance()
+  }
 
-  private func advance() {
-    while true {
-      switch state {
-      case .head(var parser, let since):
-        do {
-          guard let length = try parser.scan(buffer) else {
-            state = .head(parser, since: since)
-            return
-          }
-          let head = try parser.parse(buffer, length: length)
-          buffer.removeFirst(length)
-          try begin(head)
-        } catch {
-          refuse(
-            AppError(error.code, error.message), requestID: RequestIDs.choose(error.givenID))
-          return
-        }
-      case .body(let head, let length, _):
-        guard buffer.count >= length else { return }
-        let body = Array(buffer.prefix(length))
-        buffer.removeFirst(length)
-        answer(head, body: body)
-        return
-      case .answering, .blocked, .upgraded, .closing: return
+  // MARK: Requests
+
+  private func serve(_ head: RequestHead) {
+    let application = owner.application
+    let number = machine.requestCount
+    var record = RequestRecord(
+      id: RequestIDs.choose(head.givenID),
+      origin: application.origin(of: head, peer: transport.peer, isSecure: transport.isSecure),
+      begun: Monotonic.nanoseconds, method: head.method, path: head.path, route: nil)
+    let decision = application.decide(head, &record)
+    exchange = Exchange(number: number, head: head, record: record)
+    switch decision {
+    case .answer(let response):
+      // What a method means that nobody knows, nobody knows of its body either.
+      begin(response, mayStay: head.method != nil)
+    case .work(let match, let bodyLimit, let ahead):
+      guard let method = head.method else { return }
+      machine.accept(bodyLimit: bodyLimit, ahead: ahead)
+      var body = RequestBody.none
+      if head.framing != .none {
+        let lease = BufferLease(owner.budget, site: record.origin.address.site)
+        let pipe = BodyPipe(loop: owner.loop, connection: self, lease: lease)
+        exchange?.pipe = pipe
+        body = RequestBody(length: head.bodyLength, pipe: pipe)
+      }
+      let request = application.request(head, method, record, body: body, loop: owner.loop)
+      let connection = LoopBound(self, on: owner.loop)
+      // Started now, but its first step runs when this function is done: `exchange` is complete by then.
+      exchange?.task = owner.loop.task { [record] in
+        let response = await application.respond(to: request, match, record)
+        await connection.value.answer(number, with: response)
       }
     }
   }
 
-  private func begin(_ head: RequestHead) throws(RequestHeadParser.Failure) {
-    let length = head.contentLength ?? 0
-    guard length <= owner.limits.bodyBytes else {
-      throw RequestHeadParser.Failure(
-        code: .bodyTooLarge, message: "A body may have \(owner.limits.bodyBytes) bytes.",
-        givenID: head.headers["x-request-id"])
-    }
-    if head.headers["expect"]?.lowercased() == "100-continue", buffer.count < length {
-      transport.write(Array("HTTP/1.1 100 Continue\r\n\r\n".utf8))
-    }
-    if length > 0 { buffer.reserveCapacity(length) }
-    state = .body(head, length: length, since: Monotonic.milliseconds)
+  /// Lets go of the request that was served; its task and whoever waits for its body are told.
+  private func endExchange(because reason: any Error) {
+    guard let exchange else { return }
+    self.exchange = nil
+    exchange.pipe?.end(reason)
+    exchange.writer?.connectionClosed()
+    exchange.task?.cancel()
   }
 
-  // MARK: Answering
+  // MARK: Answers
 
-  private func answer(_ head: RequestHead, body: [UInt8]) {
-    requestNumber += 1
-    let number = requestNumber
-    let requestID = RequestIDs.choose(head.headers["x-request-id"])
-    guard let method = head.method else {
-      // Known to no route, and nothing says what else it would want.
-      refuse(AppError(.methodNotAllowed), requestID: requestID)
+  /// The request's task has an answer.
+  private func answer(_ number: Int, with response: Response) async {
+    guard let exchange, exchange.number == number, exchange.keepsAlive == nil else {
+      owner.application.log.abandonedAnswer()
       return
     }
-    let request = Request(
-      method: method, path: head.path, query: Query(head.query), headers: head.headers, body: body,
-      address: transport.peer, isSecure: transport.isSecure, id: requestID, loop: owner.loop,
-      credentialSource: nil, authenticated: nil)
-    let application = owner.application
-    let connection = LoopBound(self, on: owner.loop)
-    // Started now, but its first step runs when this function is done: `state` is set by then.
-    let task = owner.loop.task {
-      let response = await application.respond(to: request)
-      connection.value.finish(number, with: response)
-    }
-    state = .answering(
-      Answering(
-        method: method, isVersion10: head.isVersion10,
-        keepsAlive: head.keepsAlive && !owner.isDraining,
-        headers: head.headers, requestID: requestID, since: Monotonic.milliseconds, task: task))
-  }
-
-  private func finish(_ number: Int, with response: Response) {
-    guard case .answering(let answering) = state, number == requestNumber else { return }
-    var response = response
-    response.add("x-request-id", answering.requestID)
     if let upgrade = response.upgrade {
-      becomeWebSocket(
-        upgrade, key: answering.headers["sec-websocket-key"] ?? "", headers: response.headers)
+      becomeWebSocket(upgrade, exchange, headers: response.headers)
       return
     }
-    let keepsAlive = answering.keepsAlive && !owner.isDraining
-    transport.write(
-      encode(
-        response, keepsAlive: keepsAlive, isVersion10: answering.isVersion10,
-        omitsBody: answering.method == .head))
+    var response = response
+    if transport.isSecure, case .file(let slice) = response.body {
+      response.body = owner.stream(slice)
+    }
+    begin(response, mayStay: true)
+    advance()
+    guard case .stream(_, let write) = response.body, let writer = self.exchange?.writer,
+      self.exchange?.number == number
+    else { return }
+    do {
+      try await write(writer)
+      endStream(number, writer.lastBytes)
+    } catch {
+      if !(error is BodyWriter.ClientGone) {
+        owner.streamFailed(error, requestID: exchange.record.id)
+      }
+      endStream(number, nil)
+    }
+  }
+
+  /// Sends an answer, or the beginning of one. `mayStay` where what follows on the connection can be trusted.
+  private func begin(_ response: Response, mayStay: Bool) {
+    guard let exchange, exchange.keepsAlive == nil else { return }
+    if case .bytes(let body) = response.body, !hold(body.count) {
+      begin(
+        Response.failure(
+          AppError(.unavailable, "Too many large answers are under way; try again."),
+          requestID: exchange.record.id), mayStay: mayStay)
+      return
+    }
+    let hasBody =
+      exchange.head.method != .head && ResponseHead.mayHaveBody(response.status)
+    let length = response.body.length
+    var keepsAlive = machine.beginAnswer() && mayStay && !owner.isDraining
+    // Clients of HTTP/1.0 do not know chunks: the connection's end is the body's.
+    if length == nil, hasBody, exchange.head.isVersion10 { keepsAlive = false }
+    let isChunked = length == nil && hasBody && !exchange.head.isVersion10
+    let head = ResponseHead(
+      status: response.status,
+      contentLength: ResponseHead.mayHaveBody(response.status) ? length : nil,
+      isChunked: isChunked, keepsAlive: keepsAlive, isVersion10: exchange.head.isVersion10)
+    owner.application.log.answered(
+      exchange.record, status: response.status, bytes: hasBody ? length : 0)
+    self.exchange?.keepsAlive = keepsAlive
+    // Nobody may wait for a body that is not read any more.
+    exchange.pipe?.end(BodyWriter.ClientGone())
+    transport.watchReader()
+    send(response, head, hasBody: hasBody, requestID: exchange.record.id)
+    if self.exchange?.writer == nil { endAnswerWhenSent() }
+  }
+
+  private func send(
+    _ response: Response, _ head: ResponseHead, hasBody: Bool, requestID: String
+  ) {
+    let date = owner.httpDate()
+    switch response.body {
+    case .bytes(let body) where hasBody:
+      var bytes = head.encode(
+        response.headers, requestID: requestID, date: date, reserving: body.count)
+      bytes.append(contentsOf: body)
+      transport.write(bytes)
+    case .bytes, .shared, .file, .stream:
+      transport.write(head.encode(response.headers, requestID: requestID, date: date))
+      if hasBody { sendBody(response.body, isChunked: head.isChunked) }
+    }
+  }
+
+  private func sendBody(_ body: Response.Body, isChunked: Bool) {
+    switch body {
+    case .bytes(let bytes): transport.write(bytes)
+    case .shared(let bytes): transport.write(bytes, in: 0..<bytes.count, hasBegun: false)
+    case .file(let slice): transport.write(slice)
+    case .stream(let length, _):
+      exchange?.writer = BodyWriter(
+        loop: owner.loop, connection: self, length: length, isChunked: isChunked)
+    }
+  }
+
+  /// Holds the bytes of an answer of the budget, until they have left.
+  private func hold(_ bytes: Int) -> Bool {
+    guard bytes > BufferLease.freeBytes, let exchange else { return true }
+    let lease = BufferLease(owner.budget, site: exchange.record.origin.address.site)
+    guard lease.resize(to: bytes) else { return false }
+    self.exchange?.lease = lease
+    return true
+  }
+
+  /// Sends a piece of a stream; false where its writer should wait for `BodyWriter.drained`.
+  func send(_ piece: [UInt8]) -> Bool {
+    transport.write(piece)
+    return transport.queuedBytes <= Self.queuedStreamBytes
+  }
+
+  /// A stream is complete, or broken where `lastBytes` is nil.
+  private func endStream(_ number: Int, _ lastBytes: [UInt8]?) {
+    guard exchange?.number == number else { return }
+    exchange?.writer = nil
+    guard let lastBytes else {
+      // The client finds out by what is missing.
+      transport.abort()
+      return
+    }
+    transport.write(lastBytes)
+    endAnswerWhenSent()
+    advance()
+  }
+
+  /// Ends the answer once little of it waits here.
+  private func endAnswerWhenSent() {
+    guard let exchange, let keepsAlive = exchange.keepsAlive, exchange.writer == nil else { return }
     guard keepsAlive else {
       close()
       return
     }
-    if transport.queuedBytes > Self.queuedAnswerBytes {
-      transport.watchReader()
-      state = .blocked(since: Monotonic.milliseconds)
-      isReadingPaused = true
-      transport.setReading(false)
-    } else {
-      readNext()
-    }
-  }
-
-  private func readNext() {
-    if owner.isDraining || hasInputEnded, buffer.isEmpty {
+    guard transport.queuedBytes <= Self.queuedAnswerBytes, !transport.isSendingFile else { return }
+    self.exchange = nil
+    if owner.isDraining {
       close()
-      return
+    } else {
+      machine.endAnswer(now: Monotonic.milliseconds)
     }
-    state = .head(
-      RequestHeadParser(maximumBytes: owner.limits.headerBytes), since: Monotonic.milliseconds)
-    if isReadingPaused {
-      isReadingPaused = false
-      transport.setReading(true)
-    }
-    if buffer.isEmpty { buffer = [] } else { advance() }
-  }
-
-  private func becomeWebSocket(
-    _ upgrade: WebSocketUpgrade, key: String, headers: [(name: String, value: String)]
-  ) {
-    state = .upgraded
-    let early = buffer
-    buffer = []
-    let connection = WebSocketConnection(
-      owner: owner, transport: transport, place: upgrade.place)
-    transport.handler = connection
-    if isReadingPaused { transport.setReading(true) }
-    connection.open(upgrade, key: key, headers: headers, early: early)
-    // Asked for before the drain began, and too late for it.
-    if owner.isDraining { connection.drain() }
   }
 
   /// Answers outside the application and closes: what follows on the connection cannot be trusted.
-  private func refuse(_ error: AppError, requestID: String = RequestIDs.make()) {
+  private func refuse(_ error: AppError, requestID: String? = nil) {
+    let requestID = requestID ?? exchange?.record.id ?? RequestIDs.make()
+    guard exchange?.keepsAlive == nil else {
+      // In the middle of an answer nothing can be said.
+      transport.abort()
+      return
+    }
     owner.refused(error, requestID: requestID, peer: transport.peer)
-    var response = Response.failure(error, requestID: requestID)
-    response.add("x-request-id", requestID)
-    let method: Method? =
-      switch state {
-      case .answering(let answering): answering.method
-      case .body(let head, _, _): head.method
-      default: nil
-      }
-    transport.write(
-      encode(response, keepsAlive: false, isVersion10: false, omitsBody: method == .head))
+    let omitsBody = exchange?.head.method == .head
+    endExchange(because: error)
+    let response = Response.failure(error, requestID: requestID)
+    let head = ResponseHead(
+      status: response.status, contentLength: response.body.length, isChunked: false,
+      keepsAlive: false, isVersion10: false)
+    send(response, head, hasBody: !omitsBody, requestID: requestID)
     close()
   }
 
   private func close() {
-    state = .closing
-    buffer = []
+    exchange = nil
+    machine.stop()
     transport.close(patience: Self.readerMilliseconds)
+  }
+
+  // MARK: Other
+
+  private func becomeWebSocket(
+    _ upgrade: WebSocketUpgrade, _ exchange: Exchange, headers: [(name: String, value: String)]
+  ) {
+    owner.application.log.answered(exchange.record, status: 101, bytes: 0)
+    self.exchange = nil
+    let early = machine.upgrade()
+    let connection = WebSocketConnection(
+      owner: owner, transport: transport, place: upgrade.place)
+    // This goes with the last reference; the transport does not.
+    transport.handler = connection
+    transport.setReading(true)
+    connection.open(
+      upgrade, key: exchange.head.headers["sec-websocket-key"] ?? "",
+      headers: headers + [("x-request-id", exchange.record.id)], early: early)
+    // Asked for before the drain began, and too late for it.
+    if owner.isDraining { connection.drain() }
   }
 
   /// Ends an idle connection, for draining; one that answers closes with its answer.
   func drain() {
-    if case .head = state, buffer.isEmpty { close() }
+    if machine.isIdle { close() }
   }
 
   /// Answers what is still under way at the end of draining.
   func giveUp() {
-    guard case .answering(let answering) = state else { return }
-    answering.task.cancel()
-    refuse(AppError(.unavailable, "The server is shutting down."), requestID: answering.requestID)
-  }
-
-  private func encode(
-    _ response: Response, keepsAlive: Bool, isVersion10: Bool, omitsBody: Bool
-  ) -> [UInt8] {
-    var bytes: [UInt8] = []
-    bytes.reserveCapacity(512 + response.body.count)
-    bytes.append(contentsOf: "HTTP/1.1 ".utf8)
-    appendDecimal(Int64(response.status), to: &bytes)
-    bytes.append(UInt8(ascii: " "))
-    bytes.append(contentsOf: reasonPhrase(response.status).utf8)
-    bytes.append(contentsOf: "\r\ndate: ".utf8)
-    bytes.append(contentsOf: owner.httpDate())
-    if response.status != 204 {
-      bytes.append(contentsOf: "\r\ncontent-length: ".utf8)
-      appendDecimal(Int64(response.body.count), to: &bytes)
-    }
-    for (name, value) in response.headers {
-      bytes.append(contentsOf: "\r\n".utf8)
-      bytes.append(contentsOf: name.utf8)
-      bytes.append(contentsOf: ": ".utf8)
-      bytes.append(contentsOf: value.utf8)
-    }
-    if !keepsAlive {
-      bytes.append(contentsOf: "\r\nconnection: close".utf8)
-    } else if isVersion10 {
-      bytes.append(contentsOf: "\r\nconnection: keep-alive".utf8)
-    }
-    bytes.append(contentsOf: "\r\n\r\n".utf8)
-    if !omitsBody { bytes.append(contentsOf: response.body) }
-    return bytes
+    if exchange != nil { refuse(AppError(.unavailable, "The server is shutting down.")) }
   }
 }

@@ -51,6 +51,8 @@ package struct Headers: Sendable {
     fields.reduce(0) { $0 + (matches($1, name) ? 1 : 0) }
   }
 
+  func has(_ name: StaticString) -> Bool { fields.contains { matches($0, name) } }
+
   private func text(_ range: Range<Int32>) -> String {
     String(decoding: bytes[Int(range.lowerBound)..<Int(range.upperBound)], as: UTF8.self)
   }
@@ -65,23 +67,49 @@ package struct Headers: Sendable {
   }
 }
 
+/// How the length of a request's body is told (RFC 9112, 6).
+package enum BodyFraming: Sendable, Equatable {
+  /// There is no body, or an empty one.
+  case none
+  /// So many bytes, at least 1.
+  case length(Int)
+  case chunked
+}
+
 /// A request line and its header fields, checked (RFC 9112).
-struct RequestHead: Sendable {
+package struct RequestHead: Sendable {
   /// Nil for a method that no route uses.
-  let method: Method?
-  /// The path as it came, still percent-encoded; starts with `/`.
-  let path: String
+  package let method: Method?
+  /// The path as it came, still percent-encoded: starts with `/`, or is `*`, which asks for the options of the server.
+  package let path: String
   /// What stands behind `?`, still encoded; empty without.
-  let query: String
+  let queryText: String
   /// Whether this is HTTP/1.0.
   let isVersion10: Bool
-  let headers: Headers
-  /// Nil without a Content-Length.
-  let contentLength: Int?
+  package let headers: Headers
+  package let framing: BodyFraming
+
+  /// The body's length where it is told; 0 without a body, nil where it comes in chunks.
+  package var bodyLength: Int? {
+    switch framing {
+    case .none: 0
+    case .length(let length): length
+    case .chunked: nil
+    }
+  }
 
   /// Whether the connection stays for another request (RFC 9112, 9.3).
   var keepsAlive: Bool {
+    guard headers.has("connection") else { return !isVersion10 }
     if headers.list("connection", contains: "close") { return false }
     return !isVersion10 || headers.list("connection", contains: "keep-alive")
   }
+
+  /// Whether the client sends its body only when it is told to (RFC 9110, 10.1.1). Clients of HTTP/1.0 never are.
+  var expectsContinue: Bool {
+    !isVersion10 && framing != .none && headers.list("expect", contains: "100-continue")
+  }
+
+  /// What the client calls this request, where it does.
+  var givenID: String? { headers["x-request-id"] }
 }

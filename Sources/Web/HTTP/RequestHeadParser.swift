@@ -1,8 +1,8 @@
 internal import Basics
 
 /// Reads a request's head from the bytes of a connection, strictly (RFC 9112): lines end in CR LF,
-/// nothing is folded, one Host, at most one Content-Length, no Transfer-Encoding. Whatever two
-/// parsers could read differently is refused, so that no proxy in front sees other requests than we.
+/// nothing is folded, one Host, one way to tell the body's length. Whatever two parsers could read
+/// differently is refused, so that no proxy in front sees other requests than we.
 ///
 /// Feed it with `scan` as bytes arrive; it keeps its place, so slow senders cost nothing extra.
 struct RequestHeadParser {
@@ -26,7 +26,7 @@ struct RequestHeadParser {
 
   /// Looks for the end of the head in all bytes of this request so far. Returns the length of the
   /// head with its empty line, or nil where more must come.
-  mutating func scan(_ bytes: [UInt8]) throws(Failure) -> Int? {
+  mutating func scan(_ bytes: UnsafeRawBufferPointer) throws(Failure) -> Int? {
     while scanned < bytes.count {
       let byte = bytes[scanned]
       if byte == 0x0A {
@@ -51,12 +51,13 @@ struct RequestHeadParser {
   }
 
   /// Takes the head apart that `scan` found to be `length` bytes long.
-  func parse(_ bytes: [UInt8], length: Int) throws(Failure) -> RequestHead {
-    var head = Array(bytes[start..<length])
+  func parse(_ bytes: UnsafeRawBufferPointer, length: Int) throws(Failure) -> RequestHead {
+    guard start < length, length <= bytes.count else { throw bad("The request line is malformed.") }
+    var head = [UInt8](UnsafeRawBufferPointer(rebasing: bytes[start..<length]))
     guard let lineEnd = head.firstIndex(of: 0x0D), lineEnd + 1 < head.count,
       head[lineEnd + 1] == 0x0A
     else { throw bad("The request line is malformed.") }
-    let line: (method: Method?, path: String, query: String, isVersion10: Bool)
+    let line: RequestLine
     do { line = try requestLine(head[..<lineEnd]) } catch {
       // Whatever is wrong with the fields as well, there is an answer already.
       let fields = try? self.fields(&head, from: lineEnd + 2)
@@ -66,25 +67,32 @@ struct RequestHeadParser {
     }
     let fields = try fields(&head, from: lineEnd + 2)
     let headers = Headers(bytes: head, fields: fields)
-    let contentLength: Int?
     do {
-      try checkHost(headers, isVersion10: line.isVersion10)
-      contentLength = try bodyLength(headers)
+      try checkHost(headers, line)
+      try checkSingletons(headers)
+      return RequestHead(
+        method: line.method, path: line.path, queryText: line.query,
+        isVersion10: line.isVersion10, headers: headers,
+        framing: try framing(headers, isVersion10: line.isVersion10))
     } catch {
       throw Failure(code: error.code, message: error.message, givenID: headers["x-request-id"])
     }
-    return RequestHead(
-      method: line.method, path: line.path, query: line.query, isVersion10: line.isVersion10,
-      headers: headers, contentLength: contentLength)
   }
 
   private func bad(_ message: String) -> Failure { Failure(code: .badRequest, message: message) }
 
   // MARK: Request line
 
-  private func requestLine(
-    _ line: ArraySlice<UInt8>
-  ) throws(Failure) -> (method: Method?, path: String, query: String, isVersion10: Bool) {
+  private struct RequestLine {
+    let method: Method?
+    let path: String
+    let query: String
+    let isVersion10: Bool
+    /// Whose host and port the target names itself.
+    let authority: ArraySlice<UInt8>?
+  }
+
+  private func requestLine(_ line: ArraySlice<UInt8>) throws(Failure) -> RequestLine {
     let parts = line.split(separator: 0x20, omittingEmptySubsequences: false)
     guard parts.count == 3, !parts[0].isEmpty, parts[0].allSatisfy(isTokenByte) else {
       throw bad("The request line is malformed.")
@@ -102,31 +110,37 @@ struct RequestHeadParser {
       throw Failure(code: .httpVersion, message: ErrorCode.httpVersion.meaning)
     }
     let method = Method(rawValue: String(decoding: parts[0], as: UTF8.self))
-    var target = parts[1]
+    let (authority, target) = try target(parts[1], of: method)
+    let mark = target.firstIndex(of: UInt8(ascii: "?")) ?? target.endIndex
+    let path = target[..<mark]
+    let query = mark == target.endIndex ? target[mark...] : target[(mark + 1)...]
+    return RequestLine(
+      method: method, path: path.isEmpty ? "/" : String(decoding: path, as: UTF8.self),
+      query: String(decoding: query, as: UTF8.self), isVersion10: isVersion10,
+      authority: authority)
+  }
+
+  /// A target's path with its query, and its host with its port where it names one (RFC 9112, 3.2).
+  private func target(
+    _ target: ArraySlice<UInt8>, of method: Method?
+  ) throws(Failure) -> (authority: ArraySlice<UInt8>?, rest: ArraySlice<UInt8>) {
     guard target.allSatisfy({ $0 > 0x20 && $0 < 0x7F && $0 != UInt8(ascii: "#") }) else {
       throw bad("The request target holds a character that it may not.")
     }
-    if target.first != UInt8(ascii: "/") {
-      // Absolute form (RFC 9112, 3.2.2) is for proxies, but a server must take it.
-      guard let path = pathOfAbsoluteForm(target) else {
-        throw bad("The request target must start with a slash.")
-      }
-      target = path
+    if target.first == UInt8(ascii: "/") { return (nil, target) }
+    if target.elementsEqual("*".utf8) {
+      guard method == .options else { throw bad("The target * is for OPTIONS only.") }
+      return (nil, target)
     }
-    let mark = target.firstIndex(of: UInt8(ascii: "?")) ?? target.endIndex
-    let query = mark == target.endIndex ? target[mark...] : target[(mark + 1)...]
-    return (
-      method, String(decoding: target[..<mark], as: UTF8.self),
-      String(decoding: query, as: UTF8.self), isVersion10
-    )
-  }
-
-  private func pathOfAbsoluteForm(_ target: ArraySlice<UInt8>) -> ArraySlice<UInt8>? {
-    for scheme in ["http://", "https://"] where target.starts(with: scheme.utf8) {
+    // The absolute form is for proxies, but a server must take it.
+    let lowered = target.prefix(8).map { (65...90).contains($0) ? $0 + 32 : $0 }
+    for scheme in ["http://", "https://"] where lowered.starts(with: scheme.utf8) {
       let rest = target.dropFirst(scheme.utf8.count)
-      return rest.firstIndex(of: UInt8(ascii: "/")).map { rest[$0...] }
+      let end =
+        rest.firstIndex { $0 == UInt8(ascii: "/") || $0 == UInt8(ascii: "?") } ?? rest.endIndex
+      return (rest[..<end], rest[end...])
     }
-    return nil
+    throw bad("The request target must start with a slash.")
   }
 
   // MARK: Fields
@@ -179,33 +193,46 @@ struct RequestHeadParser {
     }
   }
 
-  private func checkHost(_ headers: Headers, isVersion10: Bool) throws(Failure) {
+  private func checkHost(_ headers: Headers, _ line: RequestLine) throws(Failure) {
     let count = headers.count("host")
-    guard count == 1 || (count == 0 && isVersion10) else {
+    guard count == 1 || (count == 0 && line.isVersion10) else {
       throw bad(count == 0 ? "The Host header is missing." : "The Host header is given twice.")
     }
-    if let host = headers["host"],
-      host.utf8.contains(where: { $0 <= 0x20 || $0 >= 0x7F || $0 == 0x2F })
-    {
+    if let host = headers["host"], !HostName.isValid(Array(host.utf8)[...]) {
       throw bad("The Host header is malformed.")
+    }
+    if let authority = line.authority, !HostName.isValid(authority) {
+      throw bad("The request target names no host.")
     }
   }
 
-  private func bodyLength(_ headers: Headers) throws(Failure) -> Int? {
+  /// Fields that decide on something and of which there can be one only: two would be read differently by two readers.
+  private static let singletons: [StaticString] = [
+    "authorization", "content-type", "expect", "origin", "sec-websocket-key",
+    "sec-websocket-version", "x-forwarded-proto",
+  ]
+
+  private func checkSingletons(_ headers: Headers) throws(Failure) {
+    for name in Self.singletons where headers.count(name) > 1 {
+      throw bad("The header \(name) is given twice.")
+    }
+  }
+
+  private func framing(_ headers: Headers, isVersion10: Bool) throws(Failure) -> BodyFraming {
     let lengths = headers.all("content-length")
     let encodings = headers.all("transfer-encoding")
     if !encodings.isEmpty {
-      // With a length beside it this is the classic smuggling request; without, a coding we do not read.
-      guard lengths.isEmpty, encodings.count == 1, encodings[0].lowercased() == "chunked" else {
-        throw bad("Transfer-Encoding is not understood here.")
-      }
-      throw Failure(code: .lengthRequired, message: ErrorCode.lengthRequired.meaning)
+      // With a length beside it this is the classic smuggling request; HTTP/1.0 does not know it (RFC 9112, 6.1).
+      guard lengths.isEmpty, !isVersion10, encodings.count == 1,
+        encodings[0].lowercased() == "chunked"
+      else { throw bad("This Transfer-Encoding is not understood here.") }
+      return .chunked
     }
-    guard let text = lengths.first else { return nil }
+    guard let text = lengths.first else { return .none }
     guard lengths.count == 1, !text.isEmpty, text.utf8.count <= 18,
       text.utf8.allSatisfy({ (48...57).contains($0) }), let length = Int(text)
     else { throw bad("The Content-Length is malformed.") }
-    return length
+    return length == 0 ? .none : .length(length)
   }
 }
 

@@ -2,14 +2,38 @@ package import Basics
 
 /// An answer to a request: a status, header fields and a body, or the switch to a WebSocket.
 package struct Response: Sendable {
+  package enum Body: Sendable {
+    case bytes([UInt8])
+    /// Bytes that many answers share.
+    case shared(SharedBytes)
+    case file(FileSlice)
+    /// Written as it is made, by a task of the request. Nil where the length is not known before. What it throws cuts the
+    /// connection, since the head has left by then.
+    case stream(length: Int64?, @Sendable (BodyWriter) async throws -> Void)
+
+    /// Nil where it is not known before.
+    package var length: Int64? {
+      switch self {
+      case .bytes(let bytes): Int64(bytes.count)
+      case .shared(let bytes): Int64(bytes.count)
+      case .file(let slice): Int64(slice.range.count)
+      case .stream(let length, _): length
+      }
+    }
+  }
+
   package var status: Int
   /// Without Content-Length, Connection and Date, which the connection writes.
   package private(set) var headers: [(name: String, value: String)] = []
-  package var body: [UInt8]
+  package var body: Body
   /// Takes over the connection once the 101 is written.
   package let upgrade: WebSocketUpgrade?
 
   package init(status: Int = 200, contentType: String? = nil, body: [UInt8] = []) {
+    self.init(status: status, contentType: contentType, .bytes(body))
+  }
+
+  package init(status: Int = 200, contentType: String? = nil, _ body: Body) {
     self.status = status
     self.body = body
     upgrade = nil
@@ -19,11 +43,26 @@ package struct Response: Sendable {
   /// The switch to a WebSocket.
   package init(_ upgrade: WebSocketUpgrade) {
     status = 101
-    body = []
+    body = .bytes([])
     self.upgrade = upgrade
   }
 
-  package mutating func add(_ name: String, _ value: String) { headers.append((name, value)) }
+  /// Adds a field. A character that would end its line, or that no line may hold, becomes a blank.
+  package mutating func add(_ name: String, _ value: String) {
+    let isClean = value.utf8.allSatisfy { $0 >= 0x20 && $0 != 0x7F || $0 == 0x09 }
+    headers.append((name, isClean ? value : Self.cleaned(value)))
+  }
+
+  private static func cleaned(_ value: String) -> String {
+    String(
+      decoding: value.utf8.map { $0 >= 0x20 && $0 != 0x7F || $0 == 0x09 ? $0 : 0x20 },
+      as: UTF8.self)
+  }
+
+  /// Adds a field that is not there yet.
+  package mutating func addIfMissing(_ name: String, _ value: String) {
+    if header(name) == nil { add(name, value) }
+  }
 
   package func header(_ name: String) -> String? { headers.first { $0.name == name }?.value }
 
@@ -94,79 +133,5 @@ package struct Response: Sendable {
       response.add("retry-after", "1")
     }
     return response
-  }
-}
-
-/// A page of a list while it is written, one element after the other.
-package struct ListPage {
-  private var writer = JSONWriter(capacity: 1024)
-
-  /// A page ends before the element with which it would pass this.
-  package static let maximumBytes = 1024 * 1024
-  /// The envelope around the elements.
-  private static let envelopeBytes = 1024
-
-  private var isEmpty = true
-
-  package init() {
-    writer.beginObject()
-    writer.key("data")
-    writer.beginArray()
-  }
-
-  /// Bytes written so far.
-  package var count: Int { writer.bytes.count }
-
-  /// Writes an element; false, and nothing is written, where the page would be too large with it and has
-  /// one already.
-  package mutating func append(_ write: (inout JSONWriter) -> Void) -> Bool {
-    let mark = writer.mark
-    write(&writer)
-    if !isEmpty, writer.bytes.count + Self.envelopeBytes > Self.maximumBytes {
-      writer.goBack(to: mark)
-      return false
-    }
-    isEmpty = false
-    return true
-  }
-
-  /// The answer, with the place behind its last element where there is more.
-  package mutating func finish(nextCursor: String?) -> Response {
-    writer.endArray()
-    if let nextCursor {
-      writer.key("meta")
-      writer.object { $0.member("next_cursor", nextCursor) }
-    }
-    writer.endObject()
-    return Response(contentType: "application/json", body: writer.bytes)
-  }
-}
-
-/// The reason phrase of a status that this server sends.
-func reasonPhrase(_ status: Int) -> String {
-  switch status {
-  case 100: "Continue"
-  case 101: "Switching Protocols"
-  case 200: "OK"
-  case 201: "Created"
-  case 204: "No Content"
-  case 400: "Bad Request"
-  case 401: "Unauthorized"
-  case 403: "Forbidden"
-  case 404: "Not Found"
-  case 405: "Method Not Allowed"
-  case 408: "Request Timeout"
-  case 409: "Conflict"
-  case 411: "Length Required"
-  case 413: "Content Too Large"
-  case 415: "Unsupported Media Type"
-  case 422: "Unprocessable Content"
-  case 426: "Upgrade Required"
-  case 429: "Too Many Requests"
-  case 431: "Request Header Fields Too Large"
-  case 500: "Internal Server Error"
-  case 503: "Service Unavailable"
-  case 505: "HTTP Version Not Supported"
-  default: "Status"
   }
 }

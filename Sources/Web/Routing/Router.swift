@@ -29,26 +29,39 @@ package struct Route: Sendable {
   package enum Kind: Sendable { case http, webSocket }
 
   package let method: Method
-  /// `/v1/rooms/{id}`: literal segments and named parameters.
+  /// `/v1/rooms/{id}`: literal segments and named parameters. A last one of `{path...}` stands for all that is left of the
+  /// path, its slashes included.
   package let pattern: String
   /// Who may use it. There is no route without.
   package let policy: UntypedPolicy
   package let kind: Kind
+  package let body: BodyPlan
   let segments: [Segment]
   let respond: @Sendable (Request, [String]) async throws -> Response
 
   enum Segment: Sendable, Equatable {
     case literal(String)
     case parameter
+    /// All that is left of the path, at least one segment.
+    case rest
+
+    init(_ text: Substring) {
+      if text.hasPrefix("{") {
+        self = text.hasSuffix("...}") ? .rest : .parameter
+      } else {
+        self = .literal(String(text))
+      }
+    }
   }
 }
 
 /// The table of routes, and finding one in it.
 package struct Router: Sendable {
   package private(set) var routes: [Route] = []
-  /// Routes without parameters by path; the others by their number of segments.
+  /// Routes without parameters by path; those with, by their number of segments; those that take all that is left.
   private var literal: [String: [Int]] = [:]
   private var patterned: [Int: [Int]] = [:]
+  private var open: [Int] = []
 
   package init() {}
 
@@ -56,14 +69,15 @@ package struct Router: Sendable {
   ///
   ///     router.on(.get, "/v1/rooms/{id}", policy: .room(.read)) { (request, id: RoomID) in ... }
   ///
-  /// The handler gets a request with its caller, which the policy asks for.
+  /// The handler gets a request with its caller, which the policy asks for. `body` is what it takes: where nothing is
+  /// said, JSON with POST, PUT and PATCH, and nothing with the others.
   package mutating func on<each Parameter: PathParameter>(
-    _ method: Method, _ pattern: String, policy: Policy<Known>,
+    _ method: Method, _ pattern: String, policy: Policy<Known>, body: BodyPlan? = nil,
     _ handler:
       @escaping @Sendable (AuthenticatedRequest, repeat each Parameter) async throws ->
       Response
   ) {
-    add(method, pattern, policy.untyped, .http) { request, texts in
+    add(method, pattern, policy.untyped, .http, body) { request, texts in
       var index = 0
       return try await handler(
         try AuthenticatedRequest(request),
@@ -73,10 +87,10 @@ package struct Router: Sendable {
 
   /// As above, for whoever comes: there is no caller to ask for.
   package mutating func on<each Parameter: PathParameter>(
-    _ method: Method, _ pattern: String, policy: Policy<Anyone>,
+    _ method: Method, _ pattern: String, policy: Policy<Anyone>, body: BodyPlan? = nil,
     _ handler: @escaping @Sendable (Request, repeat each Parameter) async throws -> Response
   ) {
-    add(method, pattern, policy.untyped, .http) { request, texts in
+    add(method, pattern, policy.untyped, .http, body) { request, texts in
       var index = 0
       return try await handler(
         request, repeat try Self.parameter((each Parameter).self, texts, &index))
@@ -88,7 +102,7 @@ package struct Router: Sendable {
     _ pattern: String, policy: Policy<Known>,
     _ handler: @escaping @Sendable (AuthenticatedRequest) async throws -> WebSocketUpgrade
   ) {
-    add(.get, pattern, policy.untyped, .webSocket) { request, _ in
+    add(.get, pattern, policy.untyped, .webSocket, .empty) { request, _ in
       Response(try await handler(try AuthenticatedRequest(request)))
     }
   }
@@ -98,7 +112,7 @@ package struct Router: Sendable {
     _ pattern: String, policy: Policy<Anyone>,
     _ handler: @escaping @Sendable (Request) async throws -> WebSocketUpgrade
   ) {
-    add(.get, pattern, policy.untyped, .webSocket) { request, _ in
+    add(.get, pattern, policy.untyped, .webSocket, .empty) { request, _ in
       Response(try await handler(request))
     }
   }
@@ -115,17 +129,20 @@ package struct Router: Sendable {
 
   private mutating func add(
     _ method: Method, _ pattern: String, _ policy: UntypedPolicy, _ kind: Route.Kind,
+    _ body: BodyPlan?,
     _ respond: @escaping @Sendable (Request, [String]) async throws -> Response
   ) {
     let segments = pattern.dropFirst().split(separator: "/", omittingEmptySubsequences: false).map {
-      $0.hasPrefix("{") ? Route.Segment.parameter : .literal(String($0))
+      Route.Segment($0)
     }
     let index = routes.count
     routes.append(
       Route(
-        method: method, pattern: pattern, policy: policy, kind: kind, segments: segments,
-        respond: respond))
-    if segments.contains(.parameter) {
+        method: method, pattern: pattern, policy: policy, kind: kind,
+        body: body ?? .standard(method), segments: segments, respond: respond))
+    if segments.last == .rest {
+      open.append(index)
+    } else if segments.contains(.parameter) {
       patterned[segments.count, default: []].append(index)
     } else {
       literal[pattern, default: []].append(index)
@@ -133,40 +150,67 @@ package struct Router: Sendable {
   }
 
   enum Match {
-    case found(Route, [String])
+    /// A place in `routes`, and the values of its parameters.
+    case found(Int, [String])
     /// Other methods are answered here.
     case methodNotAllowed([Method])
     case none
   }
 
-  /// The route for a method and a percent-encoded path. HEAD is answered where GET is.
-  func match(_ method: Method, _ path: String) -> Match {
+  /// The route for a method and a percent-encoded path. HEAD is answered where GET is. Nil is a method that no route has.
+  func match(_ method: Method?, _ path: String) -> Match {
     if let indexes = literal[path] { return choose(indexes, [], method) }
     let raw = path.dropFirst().split(separator: "/", omittingEmptySubsequences: false)
-    guard let candidates = patterned[raw.count] else { return .none }
     var parts: [String] = []
     for segment in raw {
       guard let part = percentDecoded(segment) else { return .none }
       parts.append(part)
     }
-    let fitting = candidates.filter { index in
-      zip(routes[index].segments, parts).allSatisfy { segment, part in
+    let fitting = (patterned[raw.count] ?? []).filter { fits(routes[$0].segments, parts) }
+    if let first = fitting.first {
+      let values = zip(routes[first].segments, parts).filter { $0.0 == .parameter }.map(\.1)
+      return choose(fitting, values, method)
+    }
+    let ending = open.filter { fits(routes[$0].segments.dropLast(), parts) }
+    guard let first = ending.first else { return .none }
+    let fixed = routes[first].segments.dropLast()
+    let rest = parts[fixed.count...]
+    // A part that is empty, or that leads elsewhere, names nothing.
+    guard !rest.isEmpty, rest.allSatisfy({ !$0.isEmpty && $0 != "." && $0 != ".." }) else {
+      return .none
+    }
+    let values = zip(fixed, parts).filter { $0.0 == .parameter }.map(\.1)
+    return choose(ending, values + [rest.joined(separator: "/")], method)
+  }
+
+  /// Whether a path begins with these segments.
+  private func fits(_ segments: some Collection<Route.Segment>, _ parts: [String]) -> Bool {
+    parts.count >= segments.count
+      && zip(segments, parts).allSatisfy { segment, part in
         switch segment {
         case .literal(let text): text == part
         case .parameter: !part.isEmpty
+        case .rest: false
         }
       }
-    }
-    guard let first = fitting.first else { return .none }
-    let values = zip(routes[first].segments, parts).filter { $0.0 == .parameter }.map(\.1)
-    return choose(fitting, values, method)
   }
 
-  private func choose(_ indexes: [Int], _ values: [String], _ method: Method) -> Match {
-    let wanted = method == .head ? .get : method
-    if let index = indexes.first(where: { routes[$0].method == wanted }) {
-      return .found(routes[index], values)
+  private func choose(_ indexes: [Int], _ values: [String], _ method: Method?) -> Match {
+    if let index = indexes.first(where: { routes[$0].method == method }) {
+      return .found(index, values)
+    }
+    // A WebSocket is opened with GET, and with nothing else (RFC 6455, 4.1).
+    if method == .head,
+      let index = indexes.first(where: { routes[$0].method == .get && routes[$0].kind == .http })
+    {
+      return .found(index, values)
     }
     return .methodNotAllowed(indexes.map { routes[$0].method })
   }
+}
+
+/// A path parameter that is any text.
+extension String: PathParameter {
+  package init?(pathComponent: String) { self = pathComponent }
+  package static var notFound: ErrorCode { .notFound }
 }

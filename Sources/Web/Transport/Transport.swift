@@ -78,6 +78,8 @@ final class Transport {
   private static let longestLingerMilliseconds: Int64 = 30_000
   /// How often a peer is looked at that has something to read.
   private static let progressMilliseconds: Int64 = 1_000
+  /// Bytes of a file that are sent in one turn.
+  private static let fileAtOnceBytes = 1024 * 1024
   /// Plain bytes that TLS encrypts for one `send`.
   private static let encryptedAtOnceBytes = 64 * 1024
 
@@ -161,14 +163,28 @@ final class Transport {
     }
     enqueue(
       OutputQueue.Chunk(
-        bytes: shared, range: range.dropFirst(sent), hasBegun: hasBegun || sent > 0))
+        content: .bytes(shared), range: range.dropFirst(sent), hasBegun: hasBegun || sent > 0))
   }
 
   func write(_ bytes: [UInt8]) { bytes.withUnsafeBytes { write($0) } }
 
+  /// Sends a part of a file, without its bytes passing here. On plain sockets only.
+  func write(_ slice: FileSlice) {
+    precondition(tls == nil, "TLS has to encrypt it")
+    guard state == .open, !slice.range.isEmpty else { return }
+    enqueue(
+      OutputQueue.Chunk(
+        content: .file(slice.file),
+        range: Int(slice.range.lowerBound)..<Int(slice.range.upperBound), hasBegun: false))
+  }
+
+  /// Whether a part of a file waits to leave.
+  var isSendingFile: Bool { queue.hasFile }
+
   private func enqueue(_ bytes: [UInt8], hasBegun: Bool) {
     enqueue(
-      OutputQueue.Chunk(bytes: SharedBytes(bytes), range: 0..<bytes.count, hasBegun: hasBegun))
+      OutputQueue.Chunk(
+        content: .bytes(SharedBytes(bytes)), range: 0..<bytes.count, hasBegun: hasBegun))
   }
 
   private func enqueue(_ chunk: OutputQueue.Chunk) {
@@ -235,10 +251,10 @@ final class Transport {
     guard state != .dead, sent < count else { return state != .dead }
     outlet.blockers.insert(.queued)
     changeQueue { queue in
-      if let first = queue.first, first.isEncrypted {
+      if let first = queue.first, case .encrypted(let waiting) = first.content {
         queue.removeFirst(first.range.count)
         queue.prepend(
-          encrypted: Array(first.bytes.bytes[first.range]) + wire.output.dropFirst(sent))
+          encrypted: Array(waiting.bytes[first.range]) + wire.output.dropFirst(sent))
       } else {
         queue.prepend(encrypted: Array(wire.output.dropFirst(sent)))
       }
@@ -477,25 +493,43 @@ final class Transport {
     isWritingResumed = false
     if state == .open, handler?.mayWrite == false { return }
     while let chunk = queue.first {
-      let wanted =
-        tls == nil || chunk.isEncrypted
-        ? chunk.range : chunk.range.prefix(Self.encryptedAtOnceBytes)
-      // Out of the queue before it is encrypted: what the kernel does not take of that comes in front.
-      let isEncrypting = tls != nil && !chunk.isEncrypted
-      if isEncrypting { changeQueue { $0.removeFirst(wanted.count) } }
-      let sent = chunk.bytes.bytes.withUnsafeBytes { bytes in
-        let piece = UnsafeRawBufferPointer(rebasing: bytes[wanted])
-        return isEncrypting ? sendNow(piece) : sendRaw(piece)
-      }
-      if state == .dead { return }
-      if isEncrypting {
-        if queue.first?.isEncrypted == true { return }
-      } else {
-        changeQueue { $0.removeFirst(sent) }
-        if sent < wanted.count { return }
-      }
+      guard sendFirst(chunk), state != .dead else { return }
     }
     outlet.blockers.remove(.queued)
     if state == .flushing { finishFlush() } else if state == .open { handler?.drained() }
+  }
+
+  /// Sends the first chunk of the queue, or a part of it that is enough for one turn; false where the kernel took less,
+  /// or others should have their turn.
+  private func sendFirst(_ chunk: OutputQueue.Chunk) -> Bool {
+    switch chunk.content {
+    case .file(let file):
+      let count = min(chunk.range.count, Self.fileAtOnceBytes)
+      let sent = sendFile(
+        from: file.descriptor, at: Int64(chunk.range.lowerBound), count: count, to: descriptor)
+      if sent == 0 || (sent < 0 && errno != EAGAIN && errno != EINTR) {
+        // The file is shorter than it was: what the head has promised will not come.
+        abort()
+        return false
+      }
+      progress.sent += max(0, sent)
+      changeQueue { $0.removeFirst(max(0, sent)) }
+      return sent == chunk.range.count
+    case .encrypted(let bytes):
+      return sendFirst(bytes, chunk.range)
+    case .bytes(let bytes):
+      guard tls != nil else { return sendFirst(bytes, chunk.range) }
+      let piece = chunk.range.prefix(Self.encryptedAtOnceBytes)
+      // Out of the queue before it is encrypted: what the kernel does not take of that comes in front.
+      changeQueue { $0.removeFirst(piece.count) }
+      _ = bytes.bytes.withUnsafeBytes { sendNow(UnsafeRawBufferPointer(rebasing: $0[piece])) }
+      return queue.first?.isEncrypted != true
+    }
+  }
+
+  private func sendFirst(_ bytes: SharedBytes, _ range: Range<Int>) -> Bool {
+    let sent = bytes.bytes.withUnsafeBytes { sendRaw(UnsafeRawBufferPointer(rebasing: $0[range])) }
+    changeQueue { $0.removeFirst(sent) }
+    return sent == range.count
   }
 }

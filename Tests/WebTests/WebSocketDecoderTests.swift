@@ -1,31 +1,6 @@
-import Access
-import Basics
 import Testing
 
 @testable import Web
-
-@Suite struct RequestHeadParserTests {
-  private func parse(_ text: String) throws(RequestHeadParser.Failure) -> RequestHead? {
-    var parser = RequestHeadParser(maximumBytes: 16_384)
-    let bytes = Array(text.utf8)
-    guard let length = try parser.scan(bytes) else { return nil }
-    return try parser.parse(bytes, length: length)
-  }
-
-  @Test func `a head is taken apart`() throws {
-    let head = try #require(
-      try parse(
-        "POST /a%20b?c=d&e HTTP/1.1\r\nHost: x\r\nX-Two:  a \t\r\nContent-Length: 12\r\n\r\n"))
-    #expect(head.method == .post && head.path == "/a%20b" && head.query == "c=d&e")
-    #expect(head.headers["x-two"] == "a" && head.contentLength == 12 && head.keepsAlive)
-    #expect(try parse("GET http://x/y?z HTTP/1.1\r\nHost: x\r\n\r\n")?.path == "/y")
-    #expect(try parse("BREW / HTTP/1.1\r\nHost: x\r\n\r\n")?.method == nil)
-    #expect(
-      try parse("GET / HTTP/1.1\r\nHost: x\r\nConnection: a, Close\r\n\r\n")?.keepsAlive == false)
-    #expect(try parse("GET / HTTP/1.0\r\n\r\n")?.keepsAlive == false)
-    #expect(try parse("GET / HTTP/1.1\r\nHost: x\r\n") == nil)
-  }
-}
 
 @Suite struct WebSocketDecoderTests {
   /// A client's frame.
@@ -112,41 +87,5 @@ import Testing
     }
     // A character split over fragments is whole in the message.
     #expect(decode(frame(0x01, [0xC3]) + frame(0x80, [0xA9]), chunk: 1) == [.text("é")])
-  }
-}
-
-@Suite struct RouterTests {
-  private func router() -> Router {
-    var router = Router()
-    router.on(.get, "/v1/rooms", policy: .caller) { _ in .noContent }
-    router.on(.get, "/v1/rooms/{id}", policy: .caller) { (_, _: RoomID) in .noContent }
-    router.on(.delete, "/v1/rooms/{id}/members/{subject}", policy: .caller) {
-      (_, _: RoomID, _: UUID) in .noContent
-    }
-    return router
-  }
-
-  private func outcome(_ method: Web.Method, _ path: String) -> String {
-    switch router().match(method, path) {
-    case .found(let route, let values): "\(route.pattern) \(values)"
-    case .methodNotAllowed(let methods): "not \(methods.map(\.rawValue))"
-    case .none: "none"
-    }
-  }
-
-  @Test func `paths find their route`() {
-    #expect(outcome(.get, "/v1/rooms") == "/v1/rooms []")
-    #expect(outcome(.head, "/v1/rooms") == "/v1/rooms []")
-    #expect(outcome(.get, "/v1/rooms/5") == #"/v1/rooms/{id} ["5"]"#)
-    #expect(outcome(.get, "/v1/rooms/a%2Fb") == #"/v1/rooms/{id} ["a/b"]"#)
-    #expect(
-      outcome(.delete, "/v1/rooms/5/members/x") == #"/v1/rooms/{id}/members/{subject} ["5", "x"]"#)
-    #expect(outcome(.post, "/v1/rooms") == #"not ["GET"]"#)
-    for path in [
-      "/", "", "/v1/rooms/", "/v1//rooms", "/v1/rooms/%", "/v1/rooms/%zz", "/v1/rooms/%00",
-      "/v1/rooms/%ff", "/V1/rooms",
-    ] {
-      #expect(outcome(.get, path) == "none", "\(path)")
-    }
   }
 }

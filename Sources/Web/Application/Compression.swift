@@ -1,52 +1,44 @@
-internal import Basics
 internal import CZlib
 package import EventLoop
 
-/// gzip (RFC 1952) for text of more than 1 KB, where the client takes it.
-package struct Compression: Middleware {
+/// gzip (RFC 1952) for text of more than 1 KB that is made for one answer, where the client takes it.
+package struct Compression: Sendable {
   private static let smallestBytes = 1024
-  /// Larger bodies would hold up the loop.
+  /// Larger bodies would hold up the loop for more than a millisecond.
   private static let largestOnLoopBytes = 16 * 1024
+  /// Of zlib's 1 to 9.
+  private static let level: Int32 = 5
 
   private let lane: Lane
 
   /// Large bodies are compressed on `lane`.
   package init(lane: Lane) { self.lane = lane }
 
-  package func respond(
-    to request: Request, on route: MatchedRoute, next: Next
-  ) async throws -> Response {
-    var response = try await next(request)
-    guard response.body.count > Self.smallestBytes, accepts(request),
+  /// Compresses an answer to a request with these fields. What a route has encoded already stays as it is.
+  func compress(_ response: inout Response, for headers: Headers) async {
+    guard case .bytes(let body) = response.body, body.count > Self.smallestBytes,
+      response.header("content-encoding") == nil,
       let type = response.header("content-type"),
       type.hasPrefix("text/") || type.hasPrefix("application/json"),
-      let compressed = await compress(response.body), compressed.count < response.body.count
-    else { return response }
-    response.body = compressed
+      AcceptEncoding(headers).takesGzip,
+      let compressed = await compress(body), compressed.count < body.count
+    else { return }
+    response.body = .bytes(compressed)
     response.add("content-encoding", "gzip")
-    return response
-  }
-
-  private func accepts(_ request: Request) -> Bool {
-    request.headers.all("accept-encoding").contains { value in
-      value.split(separator: ",").contains { offer in
-        let parts = offer.split(separator: ";").map { $0.trimmingBlanks().lowercased() }
-        return parts.first == "gzip"
-          && !parts.dropFirst().contains { $0.hasPrefix("q=") && Double($0.dropFirst(2)) == 0 }
-      }
-    }
   }
 
   /// Nil where there is no room for it now: the body leaves as it is.
   private func compress(_ body: [UInt8]) async -> [UInt8]? {
-    if body.count <= Self.largestOnLoopBytes { return gzip(body) }
-    do { return try await lane.run { _ in gzip(body) } } catch { return nil }
+    if body.count <= Self.largestOnLoopBytes { return Self.gzip(body, level: Self.level) }
+    do { return try await lane.run { _ in Self.gzip(body, level: Self.level) } } catch {
+      return nil
+    }
   }
 
   /// Nil where that would be no smaller, or zlib has no memory.
-  private func gzip(_ body: [UInt8]) -> [UInt8]? {
+  static func gzip(_ body: [UInt8], level: Int32) -> [UInt8]? {
     var stream = z_stream()
-    guard martlet_deflate_init_gzip(&stream, 5) == Z_OK else { return nil }
+    guard martlet_deflate_init_gzip(&stream, level) == Z_OK else { return nil }
     defer { deflateEnd(&stream) }
     // What would be larger than the body is of no use.
     let output = [UInt8](unsafeUninitializedCapacity: body.count) { target, count in

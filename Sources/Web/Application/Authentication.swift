@@ -6,7 +6,7 @@ package import Basics
 /// A credential is a bearer token, on WebSockets also in a subprotocol, or the session cookie. What
 /// only the cookie vouches for must come from our own pages: an unsafe request or an upgrade needs an
 /// Origin that is allowed.
-package struct Authentication: Middleware {
+package struct Authentication: Sendable {
   package static let cookieName = "martlet_session"
   package static let subprotocol = "martlet.v1"
   private static let subprotocolTokenPrefix = "bearer."
@@ -21,11 +21,8 @@ package struct Authentication: Middleware {
     self.log = log
   }
 
-  package func respond(
-    to request: Request, on route: MatchedRoute, next: Next
-  ) async throws -> Response {
-    guard route.policy.requirement != .anyone else { return try await next(request) }
-    var request = request
+  /// Finds out whose request this is. Throws `AppError`: 401, 403, or what the authenticator throws.
+  func authenticate(_ request: inout Request, for route: Route) async throws {
     let credential: Credential
     if let token = bearerToken(request) {
       (credential, request.credentialSource) = (.bearer(Secret(token)), .bearer)
@@ -51,7 +48,6 @@ package struct Authentication: Middleware {
       throw AppError(.forbidden, "This is for platform admins.")
     }
     request.authenticated = caller
-    return try await next(request)
   }
 
   /// Why, for whoever has to find out; without the credential's content.
@@ -89,33 +85,5 @@ package struct Authentication: Middleware {
   /// The subprotocol to answer with: ours, where it was offered.
   package static func chosenSubprotocol(_ request: Request) -> String? {
     request.headers.list("sec-websocket-protocol", contains: subprotocol) ? subprotocol : nil
-  }
-}
-
-/// The origins whose pages may act with a browser's cookie.
-package struct Origins: Sendable {
-  private let allowed: Set<String>
-
-  /// `own` are the server's own origins.
-  package init(own: [String], allowed: [String]) {
-    self.allowed = Set((own + allowed).map(Self.normal))
-  }
-
-  package func allows(_ origin: String) -> Bool { allowed.contains(Self.normal(origin)) }
-
-  /// In lower case and without the scheme's own port, which browsers leave out (RFC 6454, 6.2).
-  private static func normal(_ origin: String) -> String {
-    let origin = origin.lowercased()
-    for (scheme, port) in [("https://", ":443"), ("http://", ":80")]
-    where origin.hasPrefix(scheme) && origin.hasSuffix(port) {
-      return String(origin.dropLast(port.count))
-    }
-    return origin
-  }
-
-  func requireAllowed(_ request: Request) throws {
-    guard let origin = request.headers["origin"], allows(origin) else {
-      throw AppError(.originNotAllowed)
-    }
   }
 }

@@ -1,0 +1,32 @@
+internal import Basics
+
+/// Who asks, and whether over TLS: the peer, or whom a proxy names.
+struct RequestOrigin: Sendable {
+  let address: IPAddress
+  let isSecure: Bool
+}
+
+/// The proxies that are believed when they name the client they speak for.
+struct TrustedProxies: Sendable {
+  private let ranges: [IPAddress.Range]
+
+  init(_ ranges: [IPAddress.Range]) { self.ranges = ranges }
+
+  func contains(_ address: IPAddress) -> Bool {
+    !ranges.isEmpty && ranges.contains { $0.contains(address) }
+  }
+
+  /// Behind a trusted proxy the client is the last address that no trusted proxy added.
+  func origin(of headers: Headers, peer: IPAddress, isSecure: Bool) -> RequestOrigin {
+    guard contains(peer) else { return RequestOrigin(address: peer, isSecure: isSecure) }
+    var client = peer
+    let hops = headers.all("x-forwarded-for").flatMap { $0.split(separator: ",") }
+    for hop in hops.reversed() {
+      guard let address = IPAddress(String(hop.trimmingBlanks())) else { break }
+      client = address
+      if !contains(address) { break }
+    }
+    let scheme = headers["x-forwarded-proto"]?.lowercased()
+    return RequestOrigin(address: client, isSecure: scheme.map { $0 == "https" } ?? isSecure)
+  }
+}

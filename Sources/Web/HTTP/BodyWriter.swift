@@ -1,0 +1,91 @@
+internal import Basics
+internal import EventLoop
+
+/// Where an answer's body is written as it is made (`Response.Body.stream`). For one writer at a time.
+// Unchecked: everything is touched on the loop only.
+package final class BodyWriter: @unchecked Sendable {
+  private let loop: Loop
+  /// Nil once the connection is gone.
+  private weak var connection: HTTPConnection?
+  private let isChunked: Bool
+  /// Bytes that are still to come; nil where that is not known.
+  private var left: Int64?
+  private var waiter: CheckedContinuation<Void, any Error>?
+
+  init(loop: Loop, connection: HTTPConnection, length: Int64?, isChunked: Bool) {
+    self.loop = loop
+    self.connection = connection
+    left = length
+    self.isChunked = isChunked
+  }
+
+  /// Sends bytes, and returns when the next should be made: a reader that is slow has its writer wait. Throws
+  /// `ClientGone` where the client has left.
+  package func write(_ bytes: [UInt8]) async throws {
+    guard !bytes.isEmpty else { return }
+    try await withCheckedThrowingContinuation { continuation in
+      if loop.isOnLoop {
+        write(bytes, continuation)
+      } else {
+        loop.execute { self.write(bytes, continuation) }
+      }
+    }
+  }
+
+  /// The client closed, or read nothing for too long.
+  package struct ClientGone: Error {}
+
+  /// The body is longer than was said before.
+  struct TooLong: Error {}
+
+  private func write(_ bytes: [UInt8], _ continuation: CheckedContinuation<Void, any Error>) {
+    guard let connection, waiter == nil else {
+      continuation.resume(throwing: ClientGone())
+      return
+    }
+    if let left {
+      guard bytes.count <= left else {
+        continuation.resume(throwing: TooLong())
+        return
+      }
+      self.left = left - Int64(bytes.count)
+    }
+    if connection.send(isChunked ? Self.chunk(bytes) : bytes) {
+      continuation.resume()
+    } else {
+      waiter = continuation
+    }
+  }
+
+  private static func chunk(_ bytes: [UInt8]) -> [UInt8] {
+    var chunk: [UInt8] = []
+    chunk.reserveCapacity(bytes.count + 16)
+    chunk.append(contentsOf: String(bytes.count, radix: 16).utf8)
+    chunk.append(contentsOf: [13, 10])
+    chunk.append(contentsOf: bytes)
+    chunk.append(contentsOf: [13, 10])
+    return chunk
+  }
+
+  // MARK: From the connection
+
+  /// What ends the body; nil where less was written than was said before.
+  var lastBytes: [UInt8]? {
+    if isChunked { return Array("0\r\n\r\n".utf8) }
+    return left ?? 0 == 0 ? [] : nil
+  }
+
+  /// What was written has left.
+  func drained() {
+    let waiter = waiter
+    self.waiter = nil
+    waiter?.resume()
+  }
+
+  func connectionClosed() {
+    connection = nil
+    let waiter = waiter
+    self.waiter = nil
+    waiter?.resume(throwing: ClientGone())
+  }
+}

@@ -1,0 +1,19 @@
+internal import Basics
+
+/// The checks of RFC 6455, 4.2.1, on a request for a WebSocket.
+enum WebSocketHandshake {
+  /// Throws `AppError`: 426 where this is no such request or another version, 400 for a bad key.
+  static func check(_ request: Request) throws(AppError) {
+    guard request.isWebSocketUpgrade, request.headers["sec-websocket-version"] == "13" else {
+      throw AppError(.upgradeRequired)
+    }
+    guard let key = request.headers["sec-websocket-key"], key.utf8.count == 24, key.hasSuffix("=="),
+      key.utf8.dropLast(2).allSatisfy({
+        switch $0 {
+        case 48...57, 65...90, 97...122, UInt8(ascii: "+"), UInt8(ascii: "/"): true
+        default: false
+        }
+      })
+    else { throw AppError(.badRequest, "The Sec-WebSocket-Key is malformed.") }
+  }
+}

@@ -1,0 +1,87 @@
+import Basics
+import Testing
+
+@testable import Web
+
+@Suite struct RequestHeadParserTests {
+  private func parse(_ text: String) throws -> RequestHead? {
+    var parser = RequestHeadParser(maximumBytes: 16_384)
+    return try Array(text.utf8).withUnsafeBytes { bytes in
+      guard let length = try parser.scan(bytes) else { return nil }
+      return try parser.parse(bytes, length: length)
+    }
+  }
+
+  private func isRefused(_ text: String) -> Bool {
+    do { return try parse(text) == nil } catch { return true }
+  }
+
+  @Test func `a head is taken apart`() throws {
+    let head = try #require(
+      try parse(
+        "POST /a%20b?c=d&e HTTP/1.1\r\nHost: x\r\nX-Two:  a \t\r\nContent-Length: 12\r\n\r\n"))
+    #expect(head.method == .post && head.path == "/a%20b" && head.queryText == "c=d&e")
+    #expect(head.headers["x-two"] == "a" && head.framing == .length(12) && head.keepsAlive)
+    #expect(try parse("BREW / HTTP/1.1\r\nHost: x\r\n\r\n")?.method == nil)
+    #expect(
+      try parse("GET / HTTP/1.1\r\nHost: x\r\nConnection: a, Close\r\n\r\n")?.keepsAlive == false)
+    #expect(try parse("GET / HTTP/1.0\r\n\r\n")?.keepsAlive == false)
+    #expect(try parse("GET / HTTP/1.1\r\nHost: x\r\n") == nil)
+  }
+
+  @Test(arguments: [
+    ("http://x/y?z", "/y", "z"), ("HTTP://x/y", "/y", ""), ("https://x:443?/z", "/", "/z"),
+    ("http://x", "/", ""), ("http://[::1]:80/a", "/a", ""),
+  ])
+  func `absolute targets are routed by their path`(target: String, path: String, query: String)
+    throws
+  {
+    let head = try #require(try parse("GET \(target) HTTP/1.1\r\nHost: x\r\n\r\n"))
+    #expect(head.path == path && head.queryText == query)
+  }
+
+  @Test func `a star is for OPTIONS`() throws {
+    #expect(try parse("OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n")?.path == "*")
+    #expect(isRefused("GET * HTTP/1.1\r\nHost: x\r\n\r\n"))
+    #expect(isRefused("OPTIONS *x HTTP/1.1\r\nHost: x\r\n\r\n"))
+  }
+
+  @Test(arguments: [
+    "", "a b", "a/b", "a@b", "a:b", "a:1:2", "a:65536", "a:-1", "[::1", "::1", "[x]", "[1.2.3.4]",
+    "[::1]a", "a%", "a%4", "a%zz", "a\\b", "a\"b", "<a>", "a^b", "a`b", "a{b}", "a|b", "a#b", "a?b",
+    ":80", "a,b:x", "\u{e9}",
+  ])
+  func `hosts that are none`(host: String) {
+    #expect(isRefused("GET / HTTP/1.1\r\nHost: \(host)\r\n\r\n"))
+  }
+
+  @Test(arguments: [
+    "a", "a.b-c_d~e", "a:80", "a:", "1.2.3.4:65535", "[::1]", "[2001:db8::1]:8080", "a%20b",
+    "xn--nxasmq6b", "a!$&'()*+,;=b",
+  ])
+  func `hosts that are`(host: String) throws {
+    #expect(try parse("GET / HTTP/1.1\r\nHost: \(host)\r\n\r\n") != nil)
+  }
+
+  @Test(arguments: [
+    "Origin: a\r\nOrigin: b", "Sec-WebSocket-Key: a\r\nSec-WebSocket-Key: a",
+    "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Version: 13",
+    "Authorization: a\r\nauthorization: b",
+    "Content-Type: a\r\nContent-Type: b", "Content-Length: 1\r\nContent-Length: 1",
+    "Content-Length: 1\r\nTransfer-Encoding: chunked", "Transfer-Encoding: gzip, chunked",
+    "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked", "Content-Length: 1, 1",
+    "Content-Length: 1000000000000000000", "Content-Length:", "Transfer-Encoding:",
+  ])
+  func `what is told twice or wrongly is refused`(fields: String) {
+    #expect(isRefused("POST / HTTP/1.1\r\nHost: x\r\n\(fields)\r\n\r\n"))
+  }
+
+  @Test func `chunks are told of by HTTP 1_1 only`() throws {
+    let fields = "Host: x\r\nTransfer-Encoding: Chunked\r\nExpect: 100-continue\r\n\r\n"
+    let head = try #require(try parse("POST / HTTP/1.1\r\n" + fields))
+    #expect(head.framing == .chunked && head.bodyLength == nil && head.expectsContinue)
+    #expect(isRefused("POST / HTTP/1.0\r\n" + fields))
+    let old = "POST / HTTP/1.0\r\nContent-Length: 1\r\nExpect: 100-continue\r\n\r\n"
+    #expect(try parse(old)?.expectsContinue == false)
+  }
+}

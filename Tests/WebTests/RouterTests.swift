@@ -1,0 +1,41 @@
+import Access
+import Basics
+import Testing
+
+@testable import Web
+
+@Suite struct RouterTests {
+  private func router() -> Router {
+    var router = Router()
+    router.on(.get, "/v1/rooms", policy: .caller) { _ in .noContent }
+    router.on(.get, "/v1/rooms/{id}", policy: .caller) { (_, _: RoomID) in .noContent }
+    router.on(.delete, "/v1/rooms/{id}/members/{subject}", policy: .caller) {
+      (_, _: RoomID, _: UUID) in .noContent
+    }
+    return router
+  }
+
+  private func outcome(_ method: Web.Method, _ path: String) -> String {
+    switch router().match(method, path) {
+    case .found(let index, let values): "\(router().routes[index].pattern) \(values)"
+    case .methodNotAllowed(let methods): "not \(methods.map(\.rawValue))"
+    case .none: "none"
+    }
+  }
+
+  @Test func `paths find their route`() {
+    #expect(outcome(.get, "/v1/rooms") == "/v1/rooms []")
+    #expect(outcome(.head, "/v1/rooms") == "/v1/rooms []")
+    #expect(outcome(.get, "/v1/rooms/5") == #"/v1/rooms/{id} ["5"]"#)
+    #expect(outcome(.get, "/v1/rooms/a%2Fb") == #"/v1/rooms/{id} ["a/b"]"#)
+    #expect(
+      outcome(.delete, "/v1/rooms/5/members/x") == #"/v1/rooms/{id}/members/{subject} ["5", "x"]"#)
+    #expect(outcome(.post, "/v1/rooms") == #"not ["GET"]"#)
+    for path in [
+      "/", "", "/v1/rooms/", "/v1//rooms", "/v1/rooms/%", "/v1/rooms/%zz", "/v1/rooms/%00",
+      "/v1/rooms/%ff", "/V1/rooms",
+    ] {
+      #expect(outcome(.get, path) == "none", "\(path)")
+    }
+  }
+}
