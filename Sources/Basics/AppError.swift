@@ -57,8 +57,6 @@ extension ErrorCode {
     "method_not_allowed", 405, "This address does not answer to that method.")
   package static let requestTimeout = ErrorCode(
     "request_timeout", 408, "The request took too long to arrive.")
-  package static let lengthRequired = ErrorCode(
-    "length_required", 411, "Send the body with a Content-Length; chunked bodies are not read.")
   package static let bodyTooLarge = ErrorCode("body_too_large", 413, "The body is too large.")
   package static let unsupportedMediaType = ErrorCode(
     "unsupported_media_type", 415, "Send the body as application/json.")
@@ -140,7 +138,7 @@ extension ErrorCode {
 
   /// Every code, in the order of this file.
   package static let all: [ErrorCode] = [
-    badRequest, invalidJSON, notFound, methodNotAllowed, requestTimeout, lengthRequired,
+    badRequest, invalidJSON, notFound, methodNotAllowed, requestTimeout,
     bodyTooLarge, unsupportedMediaType, validationFailed, upgradeRequired, headersTooLarge,
     httpVersion, unauthenticated, invalidToken, invalidCredentials, invalidRefreshToken,
     wrongPassword, forbidden, originNotAllowed, signupClosed, signupInvited, emailTaken,

@@ -270,7 +270,10 @@ extension Settings {
     entry("CONNECTIONS_PER_USER", "20", "WebSockets that a user may hold open.") {
       $1.connectionsPerUser = try integer($0, 1...1_000_000)
     },
-    entry("CONNECTIONS_PER_ADDRESS", "1000", "WebSockets that an address may hold open.") {
+    entry(
+      "CONNECTIONS_PER_ADDRESS", "1000",
+      "Connections of any kind that an address may hold open; beyond it they are closed at once. Those of trusted proxies count for nobody, their WebSockets for the client that they name."
+    ) {
       $1.connectionsPerAddress = try integer($0, 1...1_000_000)
     },
     entry(

@@ -8,15 +8,12 @@ package import Web
 package struct RelayRoutes: Sendable {
   private let loops: [LoopBound<RelayLoop>]
   private let admission: SocketAdmission
-  private let counter: ConnectionCounter?
 
   /// `loops` by loop index.
   package init(
-    loops: [LoopBound<RelayLoop>], counter: ConnectionCounter?,
-    admission: SocketAdmission
+    loops: [LoopBound<RelayLoop>], admission: SocketAdmission
   ) {
     self.loops = loops
-    self.counter = counter
     self.admission = admission
   }
 
@@ -42,7 +39,7 @@ package struct RelayRoutes: Sendable {
     }
   }
 
-  /// Throws `too_many_connections` where the server or the address has its share already.
+  /// Throws `too_many_connections` where the server has its share already.
   private func upgrade(
     _ request: Request, _ subprotocol: String?,
     _ make:
@@ -52,9 +49,8 @@ package struct RelayRoutes: Sendable {
     guard request.loop.index < loops.count, let place = admission.take(.member) else {
       throw AppError(.tooManyConnections)
     }
-    let counted = try counter?.take(request.address)
     let loop = loops[request.loop.index]
-    return WebSocketUpgrade(subprotocol: subprotocol, address: request.address, place: counted) {
+    return WebSocketUpgrade(subprotocol: subprotocol, address: request.address) {
       make($0, loop.value, place)
     }
   }

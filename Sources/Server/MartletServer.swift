@@ -183,10 +183,7 @@ package final class MartletServer: Sendable {
       rooms: rooms, history: history, audit: audit
     ).add(to: &router)
     RelayRoutes(
-      loops: relayLoops,
-      counter: settings.rateLimits
-        ? ConnectionCounter(maximumPerAddress: settings.connectionsPerAddress) : nil,
-      admission: admission
+      loops: relayLoops, admission: admission
     ).add(to: &router)
     return router
   }

@@ -35,6 +35,13 @@ final class WebLoop {
   private var wheel = TimerWheel<ObjectIdentifier>(now: Monotonic.milliseconds)
   private var date: (second: Int64, text: [UInt8]) = (-1, [])
 
+  /// When the other loops were asked to make room.
+  private var askedAt: Int64 = 0
+
+  private static let evictedAtOnce = 64
+  /// The newest of a loop stay: their requests may be on their way.
+  private static let sparedCount = 16
+  private static let askMilliseconds: Int64 = 10
   /// Bytes taken from a socket at once.
   private static let readBufferBytes = 64 * 1024
 
@@ -59,7 +66,7 @@ final class WebLoop {
   }
 
   private func accept(_ descriptor: Int32, _ peer: IPAddress) {
-    guard server.mayAccept() else {
+    guard let place = server.admission.admit(peer) else {
       closeDescriptor(descriptor)
       return
     }
@@ -68,13 +75,40 @@ final class WebLoop {
       transport = try Transport(
         owner: self, peer: peer, descriptor: descriptor, tls: try tlsSession())
     } catch {
+      server.admission.giveBack(place)
       server.notAccepted(error, peer: peer)
       return
     }
-    server.connectionOpened()
+    transport.place = place
     connections[ObjectIdentifier(transport)] = transport
     transport.handler = HTTPConnection(owner: self, transport: transport)
     setTick(transport)
+    if server.admission.surplus > 0 { makeRoom() }
+  }
+
+  /// Closes connections that have not sent a request, or wait idly for the next, the oldest first, where the server has
+  /// more connections than places.
+  func makeRoom() {
+    let surplus = server.admission.surplus
+    guard surplus > 0 else { return }
+    // More than are needed now, so that a crowd is not looked through for each that comes.
+    let wanted = max(surplus, Self.evictedAtOnce)
+    var idle = connections.values.compactMap { transport in
+      (transport.handler as? HTTPConnection)?.idleSince.map { (since: $0, transport) }
+    }
+    idle.sort { $0.since < $1.since }
+    let count = min(wanted, max(0, idle.count - Self.sparedCount))
+    for (_, transport) in idle.prefix(count) { transport.abort() }
+    server.admission.evicted(count)
+    if count < surplus { askOthers() }
+  }
+
+  /// So often the other loops are asked to make room.
+  private func askOthers() {
+    let now = Monotonic.milliseconds
+    guard now - askedAt >= Self.askMilliseconds else { return }
+    askedAt = now
+    server.makeRoomElsewhere(than: loop)
   }
 
   /// Nil without TLS. Throws `TLSError`.
@@ -83,9 +117,8 @@ final class WebLoop {
   func tlsFailed(_ error: TLSError, peer: IPAddress) { server.tlsFailed(error, peer: peer) }
 
   func forget(_ transport: Transport) {
-    if connections.removeValue(forKey: ObjectIdentifier(transport)) != nil {
-      server.connectionClosed()
-    }
+    guard connections.removeValue(forKey: ObjectIdentifier(transport)) != nil else { return }
+    if let place = transport.place { server.admission.giveBack(place) }
   }
 
   func webSocketOpened() { server.webSocketOpened() }
@@ -98,6 +131,11 @@ final class WebLoop {
 
   func streamFailed(_ error: any Error, requestID: String) {
     server.streamFailed(error, requestID: requestID)
+  }
+
+  /// Throws `too_many_connections` where the client has its share.
+  func placeOfWebSocket(_ origin: RequestOrigin) throws(AppError) -> ConnectionCounter.Place? {
+    try server.admission.placeOfWebSocket(origin)
   }
 
   /// What all bodies and answers in flight share.

@@ -8,8 +8,7 @@ package final class WebServer: Sendable {
   private let group: LoopGroup
   private let settings: Settings
   private let log: Log
-  private let maximumConnections: Int
-  private let connections: Gauge
+  let admission: ConnectionAdmission
   private let webSockets: Gauge
   private let queuedBytes: Gauge
   private let metrics: Metrics
@@ -17,16 +16,9 @@ package final class WebServer: Sendable {
   private let handshakeFailures: Counter
   let budget: BufferBudget
   let fileLane = Lane(name: "file", threads: fileThreads, maximumWaiting: 65_536)
-  private struct Certificates {
-    let server: TLSServer
-    /// Of the files that it was read from.
-    var versions: [FileSystem.FileVersion?]
-  }
-  private let certificates = Mutex<Certificates?>(nil)
+  private let certificates: CertificateStore?
   private let loops = Mutex<[LoopBound<WebLoop>]>([])
 
-  /// Descriptors kept back for the database, files and what else the process opens.
-  private static let reservedDescriptors = 512
   /// They wait for disks, not for processors.
   private static let fileThreads = 2
 
@@ -36,10 +28,9 @@ package final class WebServer: Sendable {
     self.settings = settings
     self.group = group
     self.log = log
-    maximumWebSockets = max(16, openFileLimit - Self.reservedDescriptors)
-    // A little more than the WebSockets, so that a full server can still say so over HTTP.
-    maximumConnections = max(32, openFileLimit - Self.reservedDescriptors / 2)
-    connections = metrics.gauge("martlet_connections", "Open TCP connections.")
+    admission = ConnectionAdmission(
+      settings: settings, openFileLimit: openFileLimit, metrics: metrics)
+    certificates = CertificateStore(settings, log: log, metrics: metrics)
     webSockets = metrics.gauge("martlet_websockets", "Open WebSockets.")
     queuedBytes = metrics.gauge(
       "martlet_queue_bytes", "Bytes that wait for their readers, over all connections.")
@@ -69,7 +60,7 @@ package final class WebServer: Sendable {
       address.port = port
       descriptors.append(descriptor)
     }
-    if usesTLS { try loadCertificates() }
+    try certificates?.load()
     let application = makeApplication(address)
     var bound: [(Loop, LoopBound<WebLoop>, Int32)] = []
     for (loop, descriptor) in zip(group.loops, descriptors) {
@@ -108,63 +99,14 @@ package final class WebServer: Sendable {
   // MARK: Operations
 
   /// What new connections begin TLS with; nil without TLS.
-  var tls: TLSServer? { certificates.withLock { $0?.server } }
-
-  private var usesTLS: Bool { !settings.tlsCertificates.isEmpty }
-
-  private var certificateFiles: [TLSServer.Files] {
-    zip(settings.tlsCertificates, settings.tlsKeys).map { TLSServer.Files(chain: $0, key: $1) }
-  }
-
-  /// Reads the certificates and their keys. Throws `SettingsError`, and keeps those of before, where one cannot be
-  /// used.
-  private func loadCertificates() throws {
-    let versions = fileVersions()
-    let server: TLSServer
-    do { server = try TLSServer(certificateFiles) } catch {
-      throw SettingsError("TLS cannot be used: \(error).")
-    }
-    for certificate in server.certificates where certificate.expiresInSeconds < Self.soonSeconds {
-      log.warning(
-        certificate.expiresInSeconds < 0 ? "certificate_expired" : "certificate_expires_soon",
-        [
-          "chain": .string(certificate.files.chain),
-          "seconds": .init(certificate.expiresInSeconds),
-        ])
-    }
-    certificates.withLock { $0 = Certificates(server: server, versions: versions) }
-  }
-
-  private func fileVersions() -> [FileSystem.FileVersion?] {
-    (settings.tlsCertificates + settings.tlsKeys).map { FileSystem.version($0) }
-  }
-
-  /// A certificate that has so long to live is worth a line in the log.
-  private static let soonSeconds = 7 * 86_400
+  var tls: TLSServer? { certificates?.server }
 
   /// Reads the certificate files again; connections that are open keep what they have. Where they cannot be used the
   /// old certificates stay.
-  package func reloadCertificates() {
-    guard usesTLS else { return }
-    do {
-      try loadCertificates()
-      log.notice("certificate_reloaded")
-    } catch {
-      log.error("certificate_not_reloaded", ["cause": .string("\(error)")])
-    }
-  }
+  package func reloadCertificates() { certificates?.reload() }
 
-  /// As above, where a file has changed since it was read. What cannot be used is not tried again before it changes
-  /// once more.
-  package func reloadChangedCertificates() {
-    let versions = fileVersions()
-    let hasChanged = certificates.withLock { certificates in
-      guard let known = certificates?.versions, known != versions else { return false }
-      certificates?.versions = versions
-      return true
-    }
-    if hasChanged { reloadCertificates() }
-  }
+  /// As above, where a file has changed since it was read.
+  package func reloadChangedCertificates() { certificates?.reloadIfChanged() }
 
   package func stopAccepting() { onEveryLoop { $0.stopAccepting() } }
 
@@ -174,7 +116,7 @@ package final class WebServer: Sendable {
   /// Answers what is still under way with 503.
   package func giveUp() { onEveryLoop { $0.giveUp() } }
 
-  package var openConnections: Int { connections.current }
+  package var openConnections: Int { admission.openCount }
 
   /// Cuts what is left and ends the loops' part of the server.
   package func destroy() async {
@@ -190,9 +132,11 @@ package final class WebServer: Sendable {
 
   // MARK: Counting
 
-  func mayAccept() -> Bool { connections.current < maximumConnections }
-  func connectionOpened() { connections.add(1) }
-  func connectionClosed() { connections.add(-1) }
+  /// Has the other loops close connections without a request, too.
+  func makeRoomElsewhere(than loop: Loop) {
+    onEveryLoop { if $0.loop !== loop { $0.makeRoom() } }
+  }
+
   func webSocketOpened() { webSockets.add(1) }
   func webSocketClosed() { webSockets.add(-1) }
   func queuedBytesChanged(by count: Int) { queuedBytes.add(count) }
@@ -205,7 +149,7 @@ package final class WebServer: Sendable {
   }
 
   /// How many WebSockets fit the limit of open files.
-  package let maximumWebSockets: Int
+  package var maximumWebSockets: Int { admission.places }
 
   /// The kernel or OpenSSL has no room for a connection.
   func notAccepted(_ error: any Error, peer: IPAddress) {

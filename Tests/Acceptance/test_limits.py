@@ -150,19 +150,94 @@ def test_twenty_connections_a_user(fresh):
 
 def test_connections_an_address(fresh):
     server = fresh(MARTLET_RATE_LIMITS="on", MARTLET_CONNECTIONS_PER_ADDRESS=3)
-    sockets = [server.chat() for _ in range(3)]
-    with pytest.raises(InvalidStatus) as failure:
-        server.websocket("/chat")
-    assert failure.value.response.status_code == 503
-    sockets[0].close()
-    deadline = time.monotonic() + 3
-    while True:
-        try:
-            server.websocket("/chat").close()
-            break
-        except InvalidStatus:
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+    # Of any kind: a WebSocket, one that waits for its next request, one that says nothing.
+    chat, idle, silent = server.chat(), server.raw(), server.raw()
+    idle.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert idle.recv(4096).startswith(b"HTTP/1.1 200")
+    for _ in range(3):
+        with server.raw() as more:
+            more.settimeout(3)
+            try:
+                assert more.recv(1) == b"", "beyond its share it is closed at once"
+            except ConnectionResetError:
+                pass
+    silent.close()
+    wait_until(lambda: is_served(server))
+    chat.close()
+    idle.close()
+
+
+def is_served(server):
+    try:
+        with server.raw() as connection:
+            connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            return connection.recv(4096).startswith(b"HTTP/1.1 200")
+    except OSError:
+        return False
+
+
+def wait_until(holds, seconds=5):
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_connections_of_a_proxy_count_for_its_clients(fresh):
+    server = fresh(
+        MARTLET_RATE_LIMITS="on", MARTLET_CONNECTIONS_PER_ADDRESS=3, MARTLET_TRUSTED_PROXIES="127.0.0.0/8"
+    )
+    silent = [server.raw() for _ in range(20)]
+    with server.http(headers={"x-forwarded-for": "198.51.100.1"}) as http:
+        assert http.get("/healthz").status_code == 200
+    # An IPv6 customer has a /64, and counts once with all of its addresses.
+    for clients in (["198.51.100.7"] * 4, ["2001:db8:1:2::1", "2001:db8:1:2::2", "2001:db8:1:2:3::", "2001:db8:1:2::"]):
+        sockets = [server.websocket("/chat", headers={"x-forwarded-for": client}) for client in clients[:3]]
+        with pytest.raises(InvalidStatus) as failure:
+            server.websocket("/chat", headers={"x-forwarded-for": clients[3]})
+        assert failure.value.response.status_code == 503
+        assert int(failure.value.response.headers["retry-after"]) >= 1
+        server.websocket("/chat", headers={"x-forwarded-for": "198.51.100.8"}).close()
+        sockets.pop().close()
+        wait_until(lambda: opens(server, clients[3]))
+        for socket in sockets:
+            socket.close()
+    for connection in silent:
+        connection.close()
+
+
+def opens(server, client):
+    try:
+        server.websocket("/chat", headers={"x-forwarded-for": client}).close()
+        return True
+    except InvalidStatus:
+        return False
+
+
+def test_a_silent_crowd_locks_nobody_out(tmp_path):
+    """As many silent connections as there are places, and more all the time: requests are answered, sockets stay."""
+    from martlet import Server
+
+    server = Server(tmp_path / "data", MARTLET_METRICS_LISTEN="127.0.0.1:0")
+    server.prefix = ["prlimit", "--nofile=800:800"]
+    with server:
+        chat = server.chat()
+        under_way = server.raw()
+        under_way.sendall(b"POST /v1/auth/login HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n")
+        crowd = []
+        for _ in range(1500):
+            crowd.append(server.raw())
+            if len(crowd) % 50 == 0:
+                assert is_served(server)
+        # Who talks is not who has to go.
+        under_way.sendall(b"{}")
+        assert under_way.recv(4096).startswith(b"HTTP/1.1 422")
+        chat.send(type="quit")
+        assert chat.close_code() == 1000
+        assert server.metric("martlet_connections_evicted_total") > 500
+        assert '"level":"error"' not in server.log_text()
+        for connection in crowd:
+            connection.close()
 
 
 def test_sockets_leave_descriptors_for_the_rest(tmp_path):
@@ -176,8 +251,20 @@ def test_sockets_leave_descriptors_for_the_rest(tmp_path):
             server.websocket("/chat")
         assert failure.value.response.status_code == 503
         assert int(failure.value.response.headers["retry-after"]) >= 1
+        # Who is refused and stays takes no place from who comes next, and is no error of ours.
+        refused = []
+        for _ in range(300):
+            refused.append(server.raw())
+            refused[-1].sendall(
+                b"GET /chat HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+            )
+            assert refused[-1].recv(4096).startswith(b"HTTP/1.1 503")
         with server.http() as http:
             assert http.get("/readyz").status_code == 200
+        for connection in refused:
+            connection.close()
+        assert '"level":"error"' not in server.log_text()
         sockets.pop().close()
         deadline = time.monotonic() + 3
         while True:

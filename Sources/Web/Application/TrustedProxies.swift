@@ -4,6 +4,8 @@ internal import Basics
 struct RequestOrigin: Sendable {
   let address: IPAddress
   let isSecure: Bool
+  /// Whether a trusted proxy names the client.
+  let isProxied: Bool
 }
 
 /// The proxies that are believed when they name the client they speak for.
@@ -18,7 +20,9 @@ struct TrustedProxies: Sendable {
 
   /// Behind a trusted proxy the client is the last address that no trusted proxy added.
   func origin(of headers: Headers, peer: IPAddress, isSecure: Bool) -> RequestOrigin {
-    guard contains(peer) else { return RequestOrigin(address: peer, isSecure: isSecure) }
+    guard contains(peer) else { 
+      return RequestOrigin(address: peer, isSecure: isSecure, isProxied: false)
+    }
     var client = peer
     let hops = headers.all("x-forwarded-for").flatMap { $0.split(separator: ",") }
     for hop in hops.reversed() {
@@ -27,6 +31,7 @@ struct TrustedProxies: Sendable {
       if !contains(address) { break }
     }
     let scheme = headers["x-forwarded-proto"]?.lowercased()
-    return RequestOrigin(address: client, isSecure: scheme.map { $0 == "https" } ?? isSecure)
+    return RequestOrigin(
+      address: client, isSecure: scheme.map { $0 == "https" } ?? isSecure, isProxied: true)
   }
 }

@@ -43,8 +43,8 @@ final class HTTPConnection: TransportHandler {
     machine = HTTPMachine(limits: owner.limits.http, now: Monotonic.milliseconds)
   }
 
-  /// Whether it has not sent a request, or waits idly for the next one to come.
-  var isIdle: Bool { machine.isIdle }
+  /// Since when it has not sent a request, or waits for the next one; nil while one is served.
+  var idleSince: Int64? { machine.idleSince }
 
   // MARK: TransportHandler
 
@@ -173,11 +173,16 @@ final class HTTPConnection: TransportHandler {
       owner.application.log.abandonedAnswer()
       return
     }
-    if let upgrade = response.upgrade {
-      becomeWebSocket(upgrade, exchange, headers: response.headers)
-      return
-    }
     var response = response
+    if let upgrade = response.upgrade {
+      do throws(AppError) {
+        let place = try owner.placeOfWebSocket(exchange.record.origin)
+        becomeWebSocket(upgrade, exchange, place, headers: response.headers)
+        return
+      } catch {
+        response = .failure(error, requestID: exchange.record.id)
+      }
+    }
     if transport.isSecure, case .file(let slice) = response.body {
       response.body = owner.stream(slice)
     }
@@ -328,13 +333,14 @@ final class HTTPConnection: TransportHandler {
   // MARK: Other
 
   private func becomeWebSocket(
-    _ upgrade: WebSocketUpgrade, _ exchange: Exchange, headers: [(name: String, value: String)]
+    _ upgrade: WebSocketUpgrade, _ exchange: Exchange, _ place: ConnectionCounter.Place?,
+    headers: [(name: String, value: String)]
   ) {
     owner.application.log.answered(exchange.record, status: 101, bytes: 0)
     self.exchange = nil
     let early = machine.upgrade()
     let connection = WebSocketConnection(
-      owner: owner, transport: transport, place: upgrade.place)
+      owner: owner, transport: transport, place: place)
     // This goes with the last reference; the transport does not.
     transport.handler = connection
     transport.setReading(true)

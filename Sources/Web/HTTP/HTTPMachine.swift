@@ -170,6 +170,8 @@ struct HTTPMachine {
 
   /// Whether a request was given out and not answered to its end.
   var isServing: Bool { phase == .exchange && answer != .ended }
+  /// Since when it has not sent a request, or waits for the next one; nil while one is served.
+  var idleSince: Int64? { phase == .head ? since : nil }
   /// Whether no part of a request is here.
   var isIdle: Bool { phase == .head && buffer.isEmpty }
   /// Bytes that are held here.

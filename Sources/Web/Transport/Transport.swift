@@ -40,6 +40,8 @@ final class Transport {
   /// Strong: a transport keeps its protocol alive, which refers back without holding.
   var handler: (any TransportHandler)?
   private(set) var isOpen = true
+  /// What it gives back when it is closed.
+  var place: ConnectionAdmission.Place?
   /// Where it stands in its loop's timer wheel.
   var wheelDue = TimerWheel<ObjectIdentifier>.Due.none
 

@@ -52,18 +52,15 @@ package struct WebSocketUpgrade: Sendable {
   package let subprotocol: String?
   /// The client's, also behind a trusted proxy.
   let address: IPAddress
-  /// Kept as long as the socket.
-  let place: ConnectionCounter.Place?
   let makeHandler: @Sendable (WebSocket) -> any WebSocketHandler
 
   /// `makeHandler` is called on the socket's loop.
   package init(
-    subprotocol: String? = nil, address: IPAddress, place: ConnectionCounter.Place? = nil,
+    subprotocol: String? = nil, address: IPAddress,
     makeHandler: @escaping @Sendable (WebSocket) -> any WebSocketHandler
   ) {
     self.subprotocol = subprotocol
     self.address = address
-    self.place = place
     self.makeHandler = makeHandler
   }
 }

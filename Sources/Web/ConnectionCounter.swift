@@ -1,0 +1,47 @@
+internal import Basics
+internal import Synchronization
+
+/// Counts connections per address, so that one client cannot take them all.
+final class ConnectionCounter: Sendable {
+  private let maximum: Int
+  private let counts = Mutex<[IPAddress.Site: Int]>([:])
+
+  init(maximumPerAddress: Int) { maximum = maximumPerAddress }
+
+  /// Counts one more; false, and nothing is counted, where the address has its share.
+  func add(_ site: IPAddress.Site) -> Bool {
+    counts.withLock { counts in
+      let count = counts[site] ?? 0
+      guard count < maximum else { return false }
+      counts[site] = count + 1
+      return true
+    }
+  }
+
+  func remove(_ site: IPAddress.Site) {
+    counts.withLock { counts in
+      guard let count = counts[site] else { return }
+      counts[site] = count > 1 ? count - 1 : nil
+    }
+  }
+
+  /// A place for one WebSocket of a client behind a proxy; given back when it is let go. Throws
+  /// `too_many_connections`.
+  func take(_ address: IPAddress) throws(AppError) -> Place {
+    let site = address.site
+    guard add(site) else { throw AppError(.tooManyConnections) }
+    return Place(site: site, counter: self)
+  }
+
+  final class Place: Sendable {
+    private let site: IPAddress.Site
+    private let counter: ConnectionCounter
+
+    fileprivate init(site: IPAddress.Site, counter: ConnectionCounter) {
+      self.site = site
+      self.counter = counter
+    }
+
+    deinit { counter.remove(site) }
+  }
+}
