@@ -11,14 +11,18 @@ package struct TLSError: Error, CustomStringConvertible, Sendable {
     self.isPlainHTTP = isPlainHTTP
   }
 
-  /// With what OpenSSL says of its last failure on this thread; its list is empty after that.
+  /// With what OpenSSL says of its last failure on this thread: of its list the first, which is the cause of the others.
+  /// The list is empty after that.
   static func last(_ what: String) -> TLSError {
     var text = ""
     var isPlainHTTP = false
     while case let code = ERR_get_error(), code != 0 {
-      var buffer = [CChar](repeating: 0, count: 256)
-      ERR_error_string_n(code, &buffer, buffer.count)
-      text = String(decoding: buffer.prefix { $0 != 0 }.map(UInt8.init(bitPattern:)), as: UTF8.self)
+      if text.isEmpty {
+        var buffer = [CChar](repeating: 0, count: 256)
+        ERR_error_string_n(code, &buffer, buffer.count)
+        text = String(
+          decoding: buffer.prefix { $0 != 0 }.map(UInt8.init(bitPattern:)), as: UTF8.self)
+      }
       if ERR_GET_REASON(code) == SSL_R_HTTP_REQUEST { isPlainHTTP = true }
     }
     return TLSError(text.isEmpty ? what : "\(what): \(text)", isPlainHTTP: isPlainHTTP)

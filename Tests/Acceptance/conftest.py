@@ -1,6 +1,6 @@
 import pytest
 
-from martlet import Server
+from martlet import Server, make_certificate
 from postgres import Postgres
 from redisserver import Proxy, Redis
 
@@ -27,11 +27,16 @@ def spoiled_redis(redis):
     proxy.close()
 
 
-@pytest.fixture(scope="session", params=["sqlite, 1 loop", "sqlite, 4 loops", "postgres, 2 loops"])
-def server(request, tmp_path_factory):
-    """A server without rates, shared by the tests of one session: both databases, 1 and more loops."""
-    database, loops = request.param.split(", ")
-    settings = {"MARTLET_LOOPS": loops.split()[0]}
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory):
+    return make_certificate(tmp_path_factory.mktemp("certificate"))
+
+
+@pytest.fixture(scope="session", params=["sqlite, 1 loop", "sqlite, 4 loops, tls", "postgres, 2 loops"])
+def server(request, tmp_path_factory, certificate):
+    """A server without rates, shared by the tests of one session: both databases, 1 and more loops, plain and TLS."""
+    database, loops, *tls = request.param.split(", ")
+    settings = {"MARTLET_LOOPS": loops.split()[0], "certificate": certificate if tls else None}
     if database == "postgres":
         settings["MARTLET_DATABASE"] = request.getfixturevalue("postgres").database()
     with Server(tmp_path_factory.mktemp("data") / "shared", **settings) as running:

@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import socket
+import ssl
 import subprocess
 import time
 import uuid
@@ -37,6 +38,19 @@ def token(user, entity=None, level="100", secret=SECRET, algorithm="HS256", **cl
     return jwt.encode(payload, secret, algorithm=algorithm)
 
 
+def make_certificate(folder, name="martlet", names="IP:127.0.0.1", key="rsa:2048", days=2):
+    """A certificate that signs itself: the paths of its chain and of its key."""
+    folder = Path(folder)
+    chain, secret = folder / f"{name}.pem", folder / f"{name}.key"
+    kind = ["-newkey", key] if key.startswith("rsa") else ["-newkey", "ec", "-pkeyopt", f"ec_paramgen_curve:{key}"]
+    subprocess.run(
+        ["openssl", "req", "-x509", *kind, "-nodes", "-days", str(days), "-subj", f"/CN={name}",
+         "-addext", f"subjectAltName={names}", "-keyout", secret, "-out", chain],
+        check=True, capture_output=True,
+    )
+    return chain, secret
+
+
 def client_frame(**fields):
     """A short text frame as clients send it, with a mask of zeros."""
     text = json.dumps(fields).encode()
@@ -47,7 +61,9 @@ def client_frame(**fields):
 class Server:
     """One running martlet with a data directory of its own."""
 
-    def __init__(self, data, port=0, **settings):
+    def __init__(self, data, port=0, certificate=None, **settings):
+        if certificate:
+            settings = {"MARTLET_TLS_CERTIFICATE": certificate[0], "MARTLET_TLS_KEY": certificate[1], **settings}
         self.data = Path(data)
         self.environment = {
             "PATH": os.environ["PATH"],
@@ -122,12 +138,16 @@ class Server:
         headers = dict(options.pop("headers", {}))
         if bearer:
             headers["authorization"] = f"Bearer {bearer}"
+        if self.scheme == "https":
+            options.setdefault("verify", False)
         return httpx.Client(base_url=self.url, headers=headers, timeout=15, **options)
 
     def websocket(self, path, bearer=None, **options):
         headers = dict(options.pop("headers", {}))
         if bearer:
             headers["authorization"] = f"Bearer {bearer}"
+        if self.scheme == "https":
+            options.setdefault("ssl", self.tls_context())
         return connect(
             self.url.replace("http", "ws", 1) + path,
             additional_headers=headers,
@@ -146,12 +166,18 @@ class Server:
         client = socket.socket()
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         client.connect(("127.0.0.1", self.port))
+        if self.scheme == "https":
+            client = self.tls_context().wrap_socket(client)
         client.sendall(
             f"GET /v1/relay{query} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {bearer}\r\n"
             "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
             "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n".encode()
         )
         return client
+
+    def tls_context(self):
+        """Of a client that believes whoever it talks to."""
+        return ssl._create_unverified_context()
 
     def chat(self, bearer=None, path="/chat"):
         """A nano socket; with a token it is READY."""
@@ -163,7 +189,8 @@ class Server:
         return socket
 
     def raw(self):
-        return socket.create_connection(("127.0.0.1", self.port), timeout=15)
+        plain = socket.create_connection(("127.0.0.1", self.port), timeout=15)
+        return self.tls_context().wrap_socket(plain) if self.scheme == "https" else plain
 
     def exchange(self, data, wait=3):
         """Sends bytes, returns all that comes until the server closes or is silent."""
@@ -178,7 +205,7 @@ class Server:
                 closed = True
             except TimeoutError:
                 pass
-            except ConnectionResetError:
+            except (ConnectionResetError, ssl.SSLEOFError):
                 closed = True
             return received, closed
 
@@ -186,15 +213,6 @@ class Server:
 
     def person(self, entity=None, level="100", **claims):
         return Person(self, uuid.uuid4(), entity, level, **claims)
-
-    def sign_up_tls(self, certificate):
-        """The access token of a new account, over TLS."""
-        import ssl
-
-        context = ssl.create_default_context(cafile=certificate / "cert.pem")
-        with self.http(verify=context) as http:
-            form = {"email": f"{uuid.uuid4()}@example.org", "password": "correct horse", "name": "Ada"}
-            return http.post("/v1/auth/signup", json=form).json()["data"]["access_token"]
 
     def sign_up(self, name="Ada"):
         with self.http() as http:

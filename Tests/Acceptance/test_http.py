@@ -318,3 +318,281 @@ def test_preflights_count_as_requests(fresh):
     with server.http(headers=headers) as http:
         codes = [http.options("/rooms").status_code for _ in range(30)]
     assert codes[:20] == [204] * 20 and 429 in codes[20:]
+
+
+UPGRADE = (
+    b"GET /chat HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
+
+
+@pytest.mark.parametrize(
+    "request_bytes, expected, allow",
+    [
+        (b"BREW /healthz HTTP/1.1\r\nHost: x\r\n\r\n", 405, b"GET"),
+        (b"BREW /rooms HTTP/1.1\r\nHost: x\r\n\r\n", 405, b"GET, POST"),
+        (b"BREW /rooms/5 HTTP/1.1\r\nHost: x\r\n\r\n", 405, b"DELETE, GET, PUT"),
+        (b"PATCH /rooms/5 HTTP/1.1\r\nHost: x\r\n\r\n", 405, b"DELETE, GET, PUT"),
+        (b"TRACE /healthz HTTP/1.1\r\nHost: x\r\n\r\n", 405, b"GET"),
+        (b"get /healthz HTTP/1.1\r\nHost: x\r\n\r\n", 405, b"GET"),
+        (b"HEAD /chat HTTP/1.1\r\nHost: x\r\n\r\n", 405, b"GET"),
+        (UPGRADE.replace(b"GET", b"HEAD"), 405, b"GET"),
+        (b"BREW /nothing HTTP/1.1\r\nHost: x\r\n\r\n", 404, None),
+    ],
+)
+def test_every_405_says_what_is_allowed(server, request_bytes, expected, allow):
+    answer, _ = server.exchange(request_bytes, wait=0.5)
+    assert status(answer) == expected
+    if allow:
+        assert b"\r\nallow: " + allow + b"\r\n" in answer
+
+
+@pytest.mark.parametrize(
+    "change, expected",
+    [
+        ((b"HTTP/1.1", b"HTTP/1.0"), 426),
+        ((b"\r\n\r\n", b"\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"), 400),
+        ((b"\r\n\r\n", b"\r\nSec-WebSocket-Version: 13\r\n\r\n"), 400),
+        ((b"\r\n\r\n", b"\r\nOrigin: a\r\nOrigin: b\r\n\r\n"), 400),
+    ],
+)
+def test_no_upgrade(server, change, expected):
+    answer, _ = server.exchange(UPGRADE.replace(*change), wait=0.5)
+    assert status(answer) == expected
+
+
+def test_of_two_origins_none_counts(server):
+    """A page's own Origin behind or before an allowed one, on requests that a cookie vouches for."""
+    with server.http() as http:
+        form = {"email": f"{time.monotonic_ns()}@x.org", "password": "12345678", "name": "n"}
+        cookie = http.post("/v1/auth/signup", json=form).headers["set-cookie"].split(";")[0]
+    for origins in ([server.url, "https://evil.example"], ["https://evil.example", server.url]):
+        fields = "".join(f"Origin: {origin}\r\n" for origin in origins)
+        answer, _ = server.exchange(
+            f"POST /v1/auth/logout HTTP/1.1\r\nHost: x\r\nCookie: {cookie}\r\n{fields}Content-Length: 0\r\n\r\n".encode()
+        )
+        assert status(answer) == 400
+
+
+@pytest.mark.parametrize(
+    "target, expected",
+    [
+        (b"http://x/healthz", 200), (b"HTTP://X/healthz?a=/b", 200), (b"https://x:1/healthz", 200),
+        (b"http://x?/healthz", 404), (b"http://x?a=/healthz", 404), (b"http:///healthz", 400),
+        (b"http://a b/healthz", 400), (b"ftp://x/healthz", 400), (b"http://x@y/healthz", 400),
+    ],
+)
+def test_absolute_targets(server, target, expected):
+    answer, _ = server.exchange(b"GET " + target + b" HTTP/1.1\r\nHost: x\r\n\r\n", wait=0.3)
+    assert status(answer) == expected
+
+
+def test_options_of_the_server(server):
+    answer, _ = server.exchange(b"OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n", wait=0.3)
+    assert status(answer) == 204 and b"\r\nallow: GET, HEAD, " in answer
+    answer, _ = server.exchange(b"GET * HTTP/1.1\r\nHost: x\r\n\r\n", wait=0.3)
+    assert status(answer) == 400
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["", "a/b", "a@b", "a:b", "a:99999", "[::1", "::1", "[nope]", "a%", "a\\b", "a b", "<a>", "a|b", "a{b}", "a^b", "a,b:c", "\"a\""],
+)
+def test_hosts_that_are_none(server, host):
+    answer, closed = server.exchange(f"GET /healthz HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+    assert status(answer) == 400 and closed
+
+
+def test_codings_that_are_not_wanted(server):
+    ada = server.person()
+    for _ in range(12):
+        ada.room()
+    for value, taken in [
+        ("gzip ;q = 0", False), ("gzip;Q=0", False), ("gzip; q=0.000", False), ("gzip;q=x", False), ("*;q=0", False),
+        ("identity", False), ("gzip;q=0, *", False), ("deflate, GZip;q=0.1", True), ("*", True), ("br;q=1, gzip ; q=0.5", True),
+    ]:
+        answer = ada.http.get("/rooms", headers={"accept-encoding": value})
+        assert ("content-encoding" in answer.headers) == taken, value
+
+
+# Bodies
+
+
+def chunked(*chunks, trailers=b""):
+    return b"".join(b"%x\r\n%s\r\n" % (len(chunk), chunk) for chunk in chunks) + b"0\r\n" + trailers + b"\r\n"
+
+
+POST = b"POST /v1/auth/login HTTP/1.1\r\nHost: x\r\n"
+CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
+
+
+def test_chunked_bodies(server):
+    form = json.dumps({"email": "nobody@x.org", "password": "12345678"}).encode()
+    for body in (chunked(form), chunked(*[bytes([byte]) for byte in form]), chunked(form, trailers=b"X-A: b\r\nY:\r\n"),
+                 b"%04X;a=b;c=\"d e\"\r\n%s\r\n0\r\n\r\n" % (len(form), form)):
+        answer, _ = server.exchange(CHUNKED + body + HEAD + b"Connection: close\r\n\r\n")
+        assert [part[:3] for part in answer.split(b"HTTP/1.1 ")[1:]] == [b"401", b"200"], answer
+    # The same one byte at a time.
+    with server.raw() as connection:
+        for byte in CHUNKED + chunked(form):
+            connection.send(bytes([byte]))
+        assert b" 401 " in connection.recv(65536)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"x\r\n", b"-1\r\n", b"0x2\r\n{}\r\n0\r\n\r\n", b"2 \r\n{}\r\n0\r\n\r\n", b" 2\r\n{}\r\n0\r\n\r\n", b"2\n{}\r\n0\r\n\r\n",
+        b"2\r\n{}\n0\r\n\r\n", b"2\r\n{}0\r\n\r\n", b"1\r\n{}\r\n0\r\n\r\n", b"99999999999999999999\r\n{}\r\n0\r\n\r\n",
+        b"00000000000000002\r\n{}\r\n0\r\n\r\n", b"8000000000000000\r\n{}\r\n0\r\n\r\n", b"2;" + b"a" * 10_240 + b"\r\n{}\r\n0\r\n\r\n",
+        b"2;\0\r\n{}\r\n0\r\n\r\n", b"2\r\n{}\r\n0\r\nbroken\r\n\r\n", b"2\r\n{}\r\n0\r\nX: " + b"a" * 1_000_000 + b"\r\n\r\n",
+        b"2\r\n{}\r\n0\r\n folded: x\r\n\r\n",
+    ],
+)
+def test_chunks_that_are_malformed(server, body):
+    smuggled = b"GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n"
+    with server.raw() as connection:
+        connection.settimeout(5)
+        try:
+            connection.sendall(CHUNKED + body + smuggled)
+        except (BrokenPipeError, ConnectionResetError):
+            pass
+        received = b""
+        try:
+            while chunk := connection.recv(65536):
+                received += chunk
+        except ConnectionResetError:
+            pass
+    assert received.count(b"HTTP/1.1 ") == 1 and status(received) == 400, received
+
+
+def test_a_chunked_body_that_is_too_large(server):
+    piece = b"%x\r\n%s\r\n" % (65536, b"a" * 65536)
+    with server.raw() as connection:
+        connection.settimeout(5)
+        try:
+            connection.sendall(CHUNKED + piece * 17 + b"0\r\n\r\n")
+        except (BrokenPipeError, ConnectionResetError):
+            pass
+        assert status(connection.recv(65536)) == 413
+
+
+def test_a_body_is_asked_for_only_where_it_is_wanted(server):
+    with server.raw() as connection:
+        for head, first in [
+            (b"POST /v1/auth/login", b"100"), (b"POST /nothing", b"404"), (b"DELETE /healthz", b"405"),
+            (b"POST /rooms", b"401"), (b"GET /healthz", b"200"),
+        ]:
+            with server.raw() as connection:
+                connection.sendall(head + b" HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n")
+                answer = connection.recv(65536)
+                assert answer.startswith(b"HTTP/1.1 " + first), (head, answer)
+        with server.raw() as connection:
+            connection.sendall(POST + b"Content-Length: 1048577\r\nExpect: 100-continue\r\n\r\n")
+            assert status(connection.recv(65536)) == 413
+        with server.raw() as connection:
+            # HTTP/1.0 does not know it.
+            connection.sendall(
+                b"POST /v1/auth/login HTTP/1.0\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n{}"
+            )
+            assert connection.recv(65536).startswith(b"HTTP/1.1 422")
+
+
+def test_what_is_decided_on_the_head_waits_for_no_body(server):
+    """The body is announced and never comes: the answer does."""
+    for head, expected in [
+        (b"POST /nothing", 404), (b"PUT /healthz", 405), (b"POST /rooms", 401), (b"PATCH /v1/me", 401),
+    ]:
+        answer, closed = server.exchange(head + b" HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n")
+        assert status(answer) == expected and closed and b"\r\nconnection: close\r\n" in answer
+    ada = server.person()
+    answer, _ = server.exchange(
+        b"POST /rooms HTTP/1.1\r\nHost: x\r\nContent-Type: text/plain\r\nContent-Length: 1000000\r\nAuthorization: Bearer "
+        + ada.token.encode() + b"\r\n\r\n"
+    )
+    assert status(answer) == 415
+
+
+def test_a_half_closed_client_gets_its_answers(fresh):
+    """On a plain socket; with TLS it is in test_tls.py."""
+    server = fresh()
+    form = json.dumps({"email": "nobody@x.org", "password": "12345678"}).encode()
+    for request, expected in [
+        (HEAD + b"\r\n", [b"200"]),
+        (POST + b"Content-Length: %d\r\n\r\n" % len(form) + form + HEAD + b"\r\n", [b"401", b"200"]),
+        # Its body is not complete, and never will be.
+        (POST + b"Content-Length: 100\r\n\r\n" + form, [b"400"]),
+        (CHUNKED + b"5\r\nhel", [b"400"]),
+    ]:
+        with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
+            connection.sendall(request)
+            connection.shutdown(socket.SHUT_WR)
+            received = b""
+            while chunk := connection.recv(65536):
+                received += chunk
+        assert [part[:3] for part in received.split(b"HTTP/1.1 ")[1:]] == expected
+
+
+def test_bodies_that_nobody_wants_take_no_memory(fresh):
+    """400 bodies of 1 MiB, each without its last byte, to a path that does not exist (402 MB once)."""
+    server = fresh(MARTLET_LOOPS="1", MARTLET_RATE_LIMITS="on", MARTLET_ADDRESS_REQUESTS="10000,10000")
+    before = server.resident_megabytes()
+    body = b"x" * (1024 * 1024 - 1)
+    crowd = []
+    for _ in range(400):
+        connection = server.raw()
+        connection.setblocking(False)
+        try:
+            connection.sendall(b"POST /nothing HTTP/1.1\r\nHost: x\r\nContent-Length: 1048576\r\n\r\n")
+            connection.sendall(body)
+        except BlockingIOError:
+            pass
+        crowd.append(connection)
+    assert server.resident_megabytes() < 60 and server.resident_megabytes() - before < 20
+    for connection in crowd:
+        connection.close()
+
+
+def test_bodies_share_a_budget(fresh):
+    """Bodies that somebody wants, unfinished: an address holds an eighth of what there is, and others go on."""
+    server = fresh(MARTLET_LOOPS="1", MARTLET_BUFFER_BYTES=64 * 1024 * 1024, MARTLET_TRUSTED_PROXIES="127.0.0.0/8")
+    body = b"{" + b" " * (1024 * 1024 - 2)
+
+    def begin(address):
+        connection = server.raw()
+        connection.sendall(
+            POST + f"X-Forwarded-For: {address}\r\nContent-Length: 1048576\r\n\r\n".encode()
+        )
+        try:
+            connection.sendall(body)
+        except (BrokenPipeError, ConnectionResetError):
+            pass
+        return connection
+
+    before = server.resident_megabytes()
+    crowd = [begin("198.51.100.1") for _ in range(40)]
+    refused = 0
+    for connection in crowd:
+        connection.settimeout(0.2)
+        try:
+            answer = connection.recv(65536)
+            assert status(answer) == 503 and b"retry-after" in answer
+            refused += 1
+        except TimeoutError:
+            pass
+    assert 40 - refused <= 8 and server.resident_megabytes() - before < 30
+    other = begin("198.51.100.2")
+    other.sendall(b"}")
+    assert status(other.recv(65536)) == 422
+    other.close()
+    # What is let go of can be had again.
+    for connection in crowd:
+        connection.close()
+    end = time.monotonic() + 5
+    while True:
+        again = begin("198.51.100.1")
+        again.sendall(b"}")
+        if status(again.recv(65536)) == 422:
+            break
+        assert time.monotonic() < end
+    again.close()

@@ -1,6 +1,8 @@
 """Rates and counts, with their defaults."""
 
 import json
+import socket
+import threading
 import time
 import uuid
 
@@ -306,3 +308,70 @@ def test_addresses_behind_a_trusted_proxy_only(fresh):
     with untrusting.http() as http:
         codes = [http.get("/healthz", headers={"x-forwarded-for": f"198.51.100.{n}"}).status_code for n in range(6)]
         assert codes == [200] * 5 + [429]
+
+
+@pytest.mark.parametrize("tls", [False, True])
+def test_readers_may_be_slow_but_not_asleep(fresh, certificate, tls):
+    """Answers of 1 MiB: who reads a little every second gets all of it, who reads nothing is cut after 30 s."""
+    server = fresh(certificate=certificate if tls else None, MARTLET_LOOPS="1", MARTLET_METRICS_LISTEN="127.0.0.1:0")
+    ada = server.person()
+    room = ada.room()
+    with ada.relay() as relay:
+        for number in range(16):
+            relay.say(room, "x" * 65_000, client_id=str(number))
+        for _ in range(32):
+            relay.receive()
+    ada.http.close()
+
+    def ask(close):
+        plain = socket.socket()
+        plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16 * 1024)
+        plain.connect(("127.0.0.1", server.port))
+        connection = server.tls_context().wrap_socket(plain) if tls else plain
+        connection.settimeout(40)
+        connection.sendall(
+            f"GET /rooms/{room}/messages?limit=200 HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {ada.token}\r\n"
+            f"{'Connection: close' if close else 'X: y'}\r\n\r\n".encode()
+        )
+        return connection
+
+    def expected_bytes(head):
+        length = int(head.split(b"content-length: ", 1)[1].split(b"\r\n", 1)[0])
+        return head.index(b"\r\n\r\n") + 4 + length
+
+    outcomes = {}
+
+    def read_slowly(close):
+        with ask(close) as connection:
+            received = connection.recv(4096)
+            total = expected_bytes(received)
+            assert total > 900_000
+            # 64 KiB a second: for longer than any time that once counted from the answer's beginning.
+            while len(received) < total:
+                second = b""
+                while len(second) < 64 * 1024 and len(received) + len(second) < total:
+                    chunk = connection.recv(16 * 1024)
+                    if not chunk:
+                        break
+                    second += chunk
+                received += second
+                if not second:
+                    break
+                time.sleep(0.9)
+            outcomes[close] = (len(received), total)
+
+    start = time.monotonic()
+    asleep = ask(True)
+    readers = [threading.Thread(target=read_slowly, args=(close,)) for close in (True, False)]
+    for reader in readers:
+        reader.start()
+    for reader in readers:
+        reader.join(40)
+    assert all(received == total for received, total in outcomes.values()) and len(outcomes) == 2
+    wait_until(lambda: server.metric("martlet_connections") == 1)
+    end = start + 45
+    while server.metric("martlet_connections") > 0:
+        assert time.monotonic() < end
+        time.sleep(0.2)
+    assert time.monotonic() - start > 29
+    asleep.close()
