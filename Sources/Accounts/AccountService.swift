@@ -37,17 +37,22 @@ package final class AccountService: Sendable {
 
   // MARK: Passwords
 
-  private func hash(_ password: String) async throws -> String {
-    let hash = try await inHashingLane { PasswordHash.make(password) }
+  private func hash(_ password: String, for address: IPAddress?) async throws -> String {
+    let hash = try await inHashingLane(for: address) { PasswordHash.make(password) }
     guard let hash else { throw AppError(.unavailable, "The server has no memory for this now.") }
     return hash
   }
 
+  /// Addresses wait for each other in turn: a storm of log-ins from one is its own.
   private func inHashingLane<Result: Sendable>(
-    _ body: @escaping @Sendable () -> Result
+    for address: IPAddress?, _ body: @escaping @Sendable () -> Result
   ) async throws -> Result {
-    do { return try await hashing.run { _ in body() } } catch let full as Lane.Full {
-      throw AppError(.unavailable, "Too many log-ins at once; try again.", underlying: full)
+    do { return try await hashing.run(for: address?.site) { _ in body() } } catch let full
+      as Lane.Full
+    {
+      throw AppError(
+        full.isOwnersShare ? .rateLimited : .unavailable, "Too many log-ins at once; try again.",
+        underlying: full)
     }
   }
 
@@ -65,7 +70,7 @@ package final class AccountService: Sendable {
     if let seconds = signUpsByAddress?.take(address.site) {
       throw AppError(.rateLimited, retryAfter: seconds)
     }
-    let passwordHash = try await hash(password)
+    let passwordHash = try await hash(password, for: address)
     let user = User(id: .make(), email: email, name: name, isPlatformAdmin: false)
     let session = SessionID.make()
     try await database.write { transaction in
@@ -84,7 +89,9 @@ package final class AccountService: Sendable {
     let isRight = try await delays.guarded(AccountStore.key(email), address) {
       found = try await database.read { try await AccountStore.user(email: email, in: $0) }
       let expected = found?.passwordHash ?? decoyHash
-      let matches = try await inHashingLane { PasswordHash.matches(password, hash: expected) }
+      let matches = try await inHashingLane(for: address) {
+        PasswordHash.matches(password, hash: expected)
+      }
       return matches && found != nil
     }
     guard let found, isRight else { throw AppError(.invalidCredentials) }
@@ -225,10 +232,12 @@ package final class AccountService: Sendable {
     let isRight = try await delays.guarded(id.description, address) {
       let hash = try await database.read { try await AccountStore.passwordHash(id, in: $0) }
       guard let hash else { throw AppError(.invalidToken) }
-      return try await inHashingLane { PasswordHash.matches(old, hash: hash) }
+      return try await inHashingLane(for: address) {
+        PasswordHash.matches(old, hash: hash)
+      }
     }
     guard isRight else { throw AppError(.wrongPassword) }
-    let newHash = try await self.hash(new)
+    let newHash = try await self.hash(new, for: address)
     try await database.write(.essential) { transaction in
       try await AccountStore.setPasswordHash(newHash, of: id, in: transaction)
       let ended = try await AccountStore.endAll(of: id, but: session, at: .now, in: transaction)
@@ -255,7 +264,7 @@ package final class AccountService: Sendable {
   /// account.
   package func resetPassword(email: String) async throws -> Secret<String>? {
     let password = Base64URL.encode(SecretBytes.random(15))
-    let newHash = try await hash(password)
+    let newHash = try await hash(password, for: nil)
     let isDone = try await database.write(.essential) { transaction in
       guard let found = try await AccountStore.user(email: email, in: transaction) else {
         return false

@@ -4,26 +4,34 @@ internal import Synchronization
 /// Threads of their own for work that blocks: reading a database, hashing a password.
 ///
 /// Each kind of work has a lane with bounds of its own, so that a storm of one never stops another.
-/// Beyond `maximumWaiting` work is refused at once with `Lane.Full`.
+/// Beyond `maximumWaiting` work is refused at once with `Lane.Full`. Work that names whose it is waits its turn beside that of
+/// others: who sends a storm of it waits for itself.
 package final class Lane: @unchecked Sendable {
   // Unchecked: all mutable state is touched inside `monitor.locked` only.
 
   /// So much work is waiting already that more would only get old.
   package struct Full: Error {
     package let lane: String
+    /// Whether it is the owner's share that is used up, while there is room for others.
+    package let isOwnersShare: Bool
   }
 
   package let name: String
   private let monitor = Monitor()
   private let maximumWaiting: Int
-  private var waiting = Queue<@Sendable (Int) -> Void>()
+  private let maximumWaitingForOne: Int
+  private var waiting = FairQueue<Int, @Sendable (Int) -> Void>()
   private var isStopping = false
   private var threads: [Thread] = []
 
-  /// Starts `threads` threads. At most `maximumWaiting` pieces of work wait for one of them.
-  package init(name: String, threads count: Int, maximumWaiting: Int) {
+  /// Starts `threads` threads. At most `maximumWaiting` pieces of work wait for one of them, and at most
+  /// `maximumWaitingForOne` of the same owner.
+  package init(
+    name: String, threads count: Int, maximumWaiting: Int, maximumWaitingForOne: Int? = nil
+  ) {
     self.name = name
     self.maximumWaiting = maximumWaiting
+    self.maximumWaitingForOne = maximumWaitingForOne ?? maximumWaiting
     threads = (0..<count).map { number in
       Thread(name: "\(name)-\(number)") { self.work(as: number) }
     }
@@ -33,22 +41,26 @@ package final class Lane: @unchecked Sendable {
   package var waitingCount: Int { monitor.locked { waiting.count } }
 
   /// Runs `body` on one of the lane's threads, which it may block; `body` gets the thread's number,
-  /// from 0, for things of which each thread has one. Throws what `body` throws, `Full`, or
-  /// `CancellationError` where the calling task was cancelled before its turn came.
+  /// from 0, for things of which each thread has one. `owner` is whose work it is, if that counts. Throws what `body`
+  /// throws, `Full`, or `CancellationError` where the calling task was cancelled before its turn came.
   package func run<Result: Sendable>(
+    for owner: some Hashable = 0,
     _ body: @escaping @Sendable (_ thread: Int) throws -> Result
   ) async throws -> Result {
     let cancellation = Cancellation()
     return try await withTaskCancellationHandler {
       try await withCheckedThrowingContinuation { continuation in
-        let isAccepted = submit { thread in
+        let isAccepted = submit(for: owner) { thread in
           if cancellation.hasCome.load(ordering: .relaxed) {
             continuation.resume(throwing: CancellationError())
           } else {
             continuation.resume(with: Swift.Result { try body(thread) })
           }
         }
-        if !isAccepted { continuation.resume(throwing: Full(lane: name)) }
+        if !isAccepted {
+          continuation.resume(
+            throwing: Full(lane: name, isOwnersShare: waitingCount < maximumWaiting))
+        }
       }
     } onCancel: {
       cancellation.hasCome.store(true, ordering: .relaxed)
@@ -60,10 +72,16 @@ package final class Lane: @unchecked Sendable {
   }
 
   /// Adds work without waiting for its end; false where the lane is full or stopped.
-  package func submit(_ work: @escaping @Sendable (_ thread: Int) -> Void) -> Bool {
-    monitor.locked {
-      guard !isStopping, waiting.count < maximumWaiting else { return false }
-      waiting.append(work)
+  package func submit(
+    for owner: some Hashable = 0, _ work: @escaping @Sendable (_ thread: Int) -> Void
+  ) -> Bool {
+    // Two owners of the same hash take turns as one.
+    let key = owner.hashValue
+    return monitor.locked {
+      guard !isStopping, waiting.count < maximumWaiting,
+        waiting.count(of: key) < maximumWaitingForOne
+      else { return false }
+      waiting.append(work, of: key)
       monitor.signal()
       return true
     }

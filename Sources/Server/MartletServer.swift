@@ -26,7 +26,9 @@ package final class MartletServer: Sendable {
     self.log = log
     openFileLimit = ProcessLimits.raiseOpenFiles()
     group = LoopGroup(count: settings.loops, keepsProcessors: settings.keepsProcessors)
-    hashing = Lane(name: "password", threads: settings.passwordHashers, maximumWaiting: 256)
+    hashing = Lane(
+      name: "password", threads: settings.passwordHashers, maximumWaiting: 256,
+      maximumWaitingForOne: 64)
   }
 
   /// What runs once the server has started.

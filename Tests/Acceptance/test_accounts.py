@@ -1,6 +1,7 @@
 """Accounts, sessions and tokens."""
 
 import json
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 import uuid
@@ -389,3 +390,41 @@ def test_tokens_name_user_session_and_expiry_only(server):
     account = server.sign_up()
     claims = jwt.decode(account["access_token"], options={"verify_signature": False})
     assert set(claims) == {"iss", "sub", "sid", "iat", "exp"}
+
+
+def test_a_storm_of_log_ins_is_its_own(fresh):
+    """Log-ins of an address wait for each other, not in front of those of others."""
+    server = fresh(MARTLET_TRUSTED_PROXIES="127.0.0.0/8", MARTLET_PASSWORD_HASHERS="1", MARTLET_METRICS_LISTEN="127.0.0.1:0")
+    account = server.sign_up()["user"]["email"]
+
+    def log_in(http, address, email, password):
+        return http.post(
+            "/v1/auth/login", json={"email": email, "password": password}, headers={"x-forwarded-for": address}
+        ).status_code
+
+    stop = threading.Event()
+    served = []
+
+    def storm(number):
+        with server.http() as http:
+            while not stop.is_set():
+                served.append(log_in(http, "198.51.100.1", f"{number}-{uuid.uuid4()}@x.org", "12345678"))
+
+    threads = [threading.Thread(target=storm, args=(number,)) for number in range(40)]
+    for thread in threads:
+        thread.start()
+    try:
+        end = time.monotonic() + 10
+        while server.metric("martlet_password_queue") < 30:
+            assert time.monotonic() < end
+        with server.http() as http:
+            for _ in range(3):
+                # Were it behind the storm, some thirty others would be served before.
+                before = len(served)
+                assert log_in(http, "198.51.100.2", account, "correct horse") == 200
+                assert len(served) - before < 15
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert set(served) == {401}

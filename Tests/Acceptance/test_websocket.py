@@ -243,3 +243,20 @@ def test_frames_right_behind_the_handshake(server):
     except socket.timeout:
         pass
     assert received.index(b"START?") < received.index(b"TOKEN?") and received.endswith(b"\x88\x02\x03\xe8")
+
+
+@pytest.mark.parametrize(
+    "frames",
+    [
+        # A frame whose rest never comes.
+        frame(0x81, b"x" * 10 + b"\xed\xa0\x80" + b"y" * 100)[:30],
+        # A fragment, with more to come.
+        frame(0x01, b"x\xff"),
+        # A character that breaks off between fragments.
+        frame(0x01, b"x\xf4") + frame(0x00, b"\x90")[:7],
+    ],
+)
+def test_broken_text_is_refused_at_once(server, frames):
+    socket = Socket(server)
+    socket.send(frames)
+    socket.closes_with(1007)

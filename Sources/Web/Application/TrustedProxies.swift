@@ -20,7 +20,7 @@ struct TrustedProxies: Sendable {
 
   /// Behind a trusted proxy the client is the last address that no trusted proxy added.
   func origin(of headers: Headers, peer: IPAddress, isSecure: Bool) -> RequestOrigin {
-    guard contains(peer) else { 
+    guard contains(peer) else {
       return RequestOrigin(address: peer, isSecure: isSecure, isProxied: false)
     }
     var client = peer

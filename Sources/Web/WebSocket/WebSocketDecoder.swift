@@ -41,6 +41,10 @@ struct WebSocketDecoder {
   /// The message so far, while its fragments arrive; nil between messages.
   private var fragments: [UInt8]?
   private var isFragmentedText = false
+  /// The text of a message that has come so far, which may break off in the middle of a frame.
+  private var text = UTF8Validator()
+  /// Bytes of the payload that has not arrived whole that `text` has taken.
+  private var checkedBytes = 0
   private var hasEnded = false
 
   init(maximumMessageBytes: Int) { self.maximumMessageBytes = maximumMessageBytes }
@@ -76,7 +80,13 @@ struct WebSocketDecoder {
         return position
       case .frame(let frame):
         let end = position + frame.headerBytes + frame.payloadBytes
-        guard end <= bytes.count else { return position }
+        guard end <= bytes.count else {
+          let part = bytes[(position + frame.headerBytes)...]
+          if !checkPart(UnsafeRawBufferPointer(rebasing: part), of: frame) {
+            fail(1007, "text is not UTF-8", emit)
+          }
+          return position
+        }
         let payload = UnsafeMutableRawBufferPointer(
           rebasing: bytes[(position + frame.headerBytes)..<end])
         unmask(payload, key: frame.maskingKey)
@@ -173,9 +183,43 @@ struct WebSocketDecoder {
 
   // MARK: Frames
 
+  private func isText(_ frame: Frame) -> Bool {
+    frame.opcode == .text || (frame.opcode == .continuation && isFragmentedText)
+  }
+
+  /// Looks at what has come of a payload: text that is broken is refused at once, not when the rest has come. The bytes are
+  /// masked still.
+  private mutating func checkPart(_ payload: UnsafeRawBufferPointer, of frame: Frame) -> Bool {
+    guard isText(frame) else { return true }
+    if frame.opcode == .text, checkedBytes == 0 { text = UTF8Validator() }
+    return withUnsafeBytes(of: frame.maskingKey) { key in
+      while checkedBytes < payload.count {
+        guard text.take(payload[checkedBytes] ^ key[checkedBytes & 3]) else { return false }
+        checkedBytes += 1
+      }
+      return true
+    }
+  }
+
+  /// As above, for the rest of a payload that is here whole, and is unmasked.
+  private mutating func checkRest(_ payload: UnsafeRawBufferPointer, of frame: Frame) -> Bool {
+    if frame.opcode == .text, checkedBytes == 0 {
+      // A whole message in one frame, as nearly all are.
+      if frame.isFinal { return isValidUTF8(payload) }
+      text = UTF8Validator()
+    }
+    let isGood = payload[min(checkedBytes, payload.count)...].allSatisfy { text.take($0) }
+    checkedBytes = 0
+    return isGood && (!frame.isFinal || text.isComplete)
+  }
+
   private mutating func handle(
     _ frame: Frame, _ payload: UnsafeRawBufferPointer, _ emit: (Event) -> Bool
   ) -> Bool {
+    if isText(frame), !checkRest(payload, of: frame) {
+      fail(1007, "text is not UTF-8", emit)
+      return false
+    }
     switch frame.opcode {
     case .ping: return emit(.ping([UInt8](payload)))
     case .pong: return emit(.pong)
@@ -195,15 +239,10 @@ struct WebSocketDecoder {
     }
   }
 
-  private mutating func deliver(
+  private func deliver(
     _ message: UnsafeRawBufferPointer, isText: Bool, _ emit: (Event) -> Bool
   ) -> Bool {
-    guard isText else { return emit(.binary) }
-    guard isValidUTF8(message) else {
-      fail(1007, "text is not UTF-8", emit)
-      return false
-    }
-    return emit(.text(message))
+    isText ? emit(.text(message)) : emit(.binary)
   }
 
   private func closeEvent(_ payload: UnsafeRawBufferPointer) -> Event {
@@ -219,41 +258,4 @@ struct WebSocketDecoder {
     }
     return .close(code: code)
   }
-}
-
-/// Whether bytes are well-formed UTF-8 (Unicode 3.9, table 3-7). Plain ASCII goes eight at a time.
-func isValidUTF8(_ bytes: UnsafeRawBufferPointer) -> Bool {
-  var index = 0
-  let count = bytes.count
-  while index < count {
-    if index + 8 <= count,
-      bytes.loadUnaligned(fromByteOffset: index, as: UInt64.self) & 0x8080_8080_8080_8080 == 0
-    {
-      index += 8
-      continue
-    }
-    let first = bytes[index]
-    if first < 0x80 {
-      index += 1
-      continue
-    }
-    let length: Int
-    var second: ClosedRange<UInt8> = 0x80...0xBF
-    switch first {
-    case 0xC2...0xDF: length = 2
-    case 0xE0: (length, second) = (3, 0xA0...0xBF)
-    case 0xED: (length, second) = (3, 0x80...0x9F)
-    case 0xE1...0xEF: length = 3
-    case 0xF0: (length, second) = (4, 0x90...0xBF)
-    case 0xF1...0xF3: length = 4
-    case 0xF4: (length, second) = (4, 0x80...0x8F)
-    default: return false
-    }
-    guard index + length <= count, second.contains(bytes[index + 1]) else { return false }
-    for offset in 2..<max(2, length) where !(0x80...0xBF).contains(bytes[index + offset]) {
-      return false
-    }
-    index += length
-  }
-  return true
 }
