@@ -38,13 +38,14 @@ let package = Package(
     systemLibrary("CSodium", pkgConfig: "libsodium", apt: "libsodium-dev", brew: "libsodium"),
     systemLibrary("COpenSSL", pkgConfig: "openssl", apt: "libssl-dev", brew: "openssl"),
     systemLibrary("CHiredis", apt: "libhiredis-dev", brew: "hiredis"),
+    systemLibrary("CBrotli", pkgConfig: "libbrotlienc", apt: "libbrotli-dev", brew: "brotli"),
     systemLibrary("CZlib", pkgConfig: "zlib", apt: "zlib1g-dev", brew: "zlib"),
 
     target("Basics"),
     target("EventLoop", ["Basics", "CLibUV"]),
     target("Crypto", ["Basics", "CSodium"]),
     target("Access", ["Basics"]),
-    target("Web", ["Access", "Basics", "EventLoop", "TLS", "CZlib"]),
+    target("Web", ["Access", "Basics", "EventLoop", "TLS", "CBrotli", "CZlib"]),
     target("Database", ["Basics", "EventLoop", "CSQLite", "CPostgres"]),
     target("Accounts", ["Access", "Basics", "Crypto", "Database", "EventLoop", "Events", "Web"]),
     target("Events", ["Access", "Basics"]),
@@ -73,6 +74,9 @@ let package = Package(
       name: "MartletBench", dependencies: ["Basics", "Crypto", "EventLoop"],
       swiftSettings: settings),
 
+    .executableTarget(
+      name: "EdgeServer", dependencies: ["Access", "Basics", "EventLoop", "Web"],
+      path: "Tests/EdgeServer", swiftSettings: settings),
     .target(
       name: "TestSupport",
       dependencies: ["Access", "Basics", "Database", "EventLoop", "Live", "Web"],

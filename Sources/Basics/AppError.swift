@@ -57,9 +57,13 @@ extension ErrorCode {
     "method_not_allowed", 405, "This address does not answer to that method.")
   package static let requestTimeout = ErrorCode(
     "request_timeout", 408, "The request took too long to arrive.")
+  package static let preconditionFailed = ErrorCode(
+    "precondition_failed", 412, "It has changed since, or is not what the request expects.")
   package static let bodyTooLarge = ErrorCode("body_too_large", 413, "The body is too large.")
   package static let unsupportedMediaType = ErrorCode(
     "unsupported_media_type", 415, "Send the body as application/json.")
+  package static let rangeNotSatisfiable = ErrorCode(
+    "range_not_satisfiable", 416, "The part that was asked for is beyond the end.")
   package static let validationFailed = ErrorCode(
     "validation_failed", 422, "Some fields are not valid.")
   package static let upgradeRequired = ErrorCode(
@@ -139,7 +143,8 @@ extension ErrorCode {
   /// Every code, in the order of this file.
   package static let all: [ErrorCode] = [
     badRequest, invalidJSON, notFound, methodNotAllowed, requestTimeout,
-    bodyTooLarge, unsupportedMediaType, validationFailed, upgradeRequired, headersTooLarge,
+    preconditionFailed, bodyTooLarge, unsupportedMediaType, rangeNotSatisfiable, validationFailed,
+    upgradeRequired, headersTooLarge,
     httpVersion, unauthenticated, invalidToken, invalidCredentials, invalidRefreshToken,
     wrongPassword, forbidden, originNotAllowed, signupClosed, signupInvited, emailTaken,
     roomNotFound, ruleNotFound, invitationNotFound, sessionNotFound, tooManyRules,

@@ -41,6 +41,7 @@ package struct Settings: Sendable {
   package var connectionsPerAddress: Int
   package var sendQueueBytes: Int
   package var bufferBytes: Int
+  package var assets: String?
   package var handshakeSeconds: Int
   package var requestSeconds: Int
   package var diskReserveBytes: Int
@@ -284,6 +285,10 @@ extension Settings {
       "BUFFER_BYTES", "268435456",
       "Bytes that all bodies and answers in flight may take together, and one address an eighth of; beyond it 503."
     ) { $1.bufferBytes = try integer($0, 1_048_576...1 << 40) },
+    entry(
+      "ASSETS", "-",
+      "Folder of the web application's files, served under `/assets/`; unset: the folder `assets` beside the binary, where there is one."
+    ) { $1.assets = $0.isEmpty ? nil : $0 },
     entry("HANDSHAKE_SECONDS", "10", "Time for a request's headers, and on `/chat` for READY.") {
       $1.handshakeSeconds = try integer($0, 1...300)
     },

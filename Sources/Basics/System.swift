@@ -185,6 +185,30 @@ package enum FileSystem {
 
   package static func exists(_ path: String) -> Bool { access(path, F_OK) == 0 }
 
+  /// The regular files below a folder, by their path from there on, in order. What begins with a dot is left out. Throws
+  /// `SystemError`.
+  package static func filesBelow(_ folder: String) throws -> [String] {
+    guard let directory = opendir(folder) else {
+      throw SystemError("opendir \(folder)", errno: errno)
+    }
+    defer { closedir(directory) }
+    var found: [String] = []
+    while let entry = readdir(directory) {
+      let name = withUnsafePointer(to: &entry.pointee.d_name) {
+        $0.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
+      }
+      if name.hasPrefix(".") { continue }
+      var status = stat()
+      guard stat("\(folder)/\(name)", &status) == 0 else { continue }
+      if status.st_mode & S_IFMT == S_IFDIR {
+        found += try filesBelow("\(folder)/\(name)").map { "\(name)/\($0)" }
+      } else if status.st_mode & S_IFMT == S_IFREG {
+        found.append(name)
+      }
+    }
+    return found.sorted()
+  }
+
   /// What changes when a file, or what a link leads to, is written or replaced. Nil where there is none.
   package static func version(_ path: String) -> FileVersion? {
     var status = stat()
@@ -281,6 +305,15 @@ package enum ProcessEnvironment {
       entry += 1
     }
     return variables
+  }
+
+  /// The folder of the binary that runs; nil where the system does not say.
+  package static var binaryFolder: String? {
+    var path = [CChar](repeating: 0, count: 4096)
+    let count = readlink("/proc/self/exe", &path, path.count)
+    guard count > 0, count < path.count else { return nil }
+    let text = String(decoding: path[..<count].map(UInt8.init(bitPattern:)), as: UTF8.self)
+    return text.lastIndex(of: "/").map { String(text[..<$0]) }
   }
 
   /// Ends the process without unwinding.

@@ -80,7 +80,7 @@ extension Timestamp: CustomStringConvertible {
     let clamped = min(max(milliseconds, Self.earliest.milliseconds), Self.latest.milliseconds)
     let days = clamped.flooredDivision(by: 86_400_000)
     let inDay = clamped - days * 86_400_000
-    let (year, month, day) = civil(fromDays: days)
+    let (year, month, day) = CivilCalendar.date(ofDay: days)
     let milliseconds = inDay % 1000
     withUnsafeTemporaryAllocation(of: UInt8.self, capacity: 24) { text in
       func put(_ value: Int64, at position: Int) {
@@ -116,7 +116,7 @@ extension Timestamp: CustomStringConvertible {
       reader.skip("-"), let day = reader.number(2), reader.skip("T", or: "t"),
       let hour = reader.number(2), reader.skip(":"), let minute = reader.number(2),
       reader.skip(":"), let second = reader.number(2),
-      (1...12).contains(month), day >= 1, day <= daysIn(month: month, year: year),
+      (1...12).contains(month), day >= 1, day <= CivilCalendar.daysIn(month: month, year: year),
       year >= 1, hour <= 23, minute <= 59, second <= 60
     else { return nil }
     var fraction: Int64 = 0
@@ -134,7 +134,7 @@ extension Timestamp: CustomStringConvertible {
       offset = sign * (hours * 60 + minutes)
     }
     guard reader.isAtEnd else { return nil }
-    let days = daysFromCivil(year: year, month: month, day: day)
+    let days = CivilCalendar.days(year: year, month: month, day: day)
     let seconds = days * 86_400 + hour * 3600 + (minute - offset) * 60 + second
     milliseconds = seconds * 1000 + fraction
   }
@@ -183,44 +183,5 @@ private struct DigitReader {
     guard digits > 0 else { return nil }
     for _ in min(digits, 3)..<3 { value *= 10 }
     return isBeyond ? value + 1 : value
-  }
-}
-
-extension Int64 {
-  fileprivate func flooredDivision(by divisor: Int64) -> Int64 {
-    let quotient = self / divisor
-    return self % divisor < 0 ? quotient - 1 : quotient
-  }
-}
-
-/// Days since 1970-01-01 of a proleptic Gregorian date: years start in March, so that the leap day
-/// is a year's last, and 400 years are one cycle of 146,097 days.
-private func daysFromCivil(year: Int64, month: Int64, day: Int64) -> Int64 {
-  let shifted = month > 2 ? year : year - 1
-  let cycle = shifted.flooredDivision(by: 400)
-  let yearOfCycle = shifted - cycle * 400
-  let dayOfYear = (153 * (month > 2 ? month - 3 : month + 9) + 2) / 5 + day - 1
-  let dayOfCycle = yearOfCycle * 365 + yearOfCycle / 4 - yearOfCycle / 100 + dayOfYear
-  return cycle * 146_097 + dayOfCycle - 719_468
-}
-
-private func civil(fromDays days: Int64) -> (year: Int64, month: Int64, day: Int64) {
-  let shifted = days + 719_468
-  let cycle = shifted.flooredDivision(by: 146_097)
-  let dayOfCycle = shifted - cycle * 146_097
-  let yearOfCycle =
-    (dayOfCycle - dayOfCycle / 1460 + dayOfCycle / 36_524 - dayOfCycle / 146_096) / 365
-  let dayOfYear = dayOfCycle - (365 * yearOfCycle + yearOfCycle / 4 - yearOfCycle / 100)
-  let marchMonth = (5 * dayOfYear + 2) / 153
-  let month = marchMonth < 10 ? marchMonth + 3 : marchMonth - 9
-  let year = yearOfCycle + cycle * 400 + (month <= 2 ? 1 : 0)
-  return (year, month, dayOfYear - (153 * marchMonth + 2) / 5 + 1)
-}
-
-private func daysIn(month: Int64, year: Int64) -> Int64 {
-  switch month {
-  case 2: year % 4 == 0 && (year % 100 != 0 || year % 400 == 0) ? 29 : 28
-  case 4, 6, 9, 11: 30
-  default: 31
   }
 }

@@ -122,7 +122,7 @@ package final class MartletServer: Sendable {
     let router = Self.router(
       settings: settings, health: health, database: database, accounts: accounts, rooms: rooms,
       history: history, relayLoops: relayLoops, audit: Audit(log),
-      admission: SocketAdmission(capacity: web.maximumWebSockets))
+      admission: SocketAdmission(capacity: web.maximumWebSockets), assets: try assets())
 
     let address = try await web.start { [self] address in
       application(router, credentials, address)
@@ -173,9 +173,10 @@ package final class MartletServer: Sendable {
   private static func router(
     settings: Settings, health: Health, database: any SQLDatabase, accounts: AccountService,
     rooms: Rooms, history: MessageHistory, relayLoops: [LoopBound<RelayLoop>], audit: Audit,
-    admission: SocketAdmission
+    admission: SocketAdmission, assets: StaticFiles
   ) -> Router {
     var router = Router()
+    assets.add(to: &router)
     OperationsRoutes(health: health, database: database).add(to: &router)
     AccountRoutes(
       accounts: accounts, isPublicURLSecure: settings.isPublicURLSecure,
@@ -188,6 +189,20 @@ package final class MartletServer: Sendable {
       loops: relayLoops, admission: admission
     ).add(to: &router)
     return router
+  }
+
+  /// The web application's files. Throws a sentence for the operator.
+  private func assets() throws -> StaticFiles {
+    let isSecure = settings.isPublicURLSecure
+    if let folder = settings.assets {
+      do { return try StaticFiles(folder: folder, isSecure: isSecure) } catch {
+        throw SettingsError("MARTLET_ASSETS cannot be read: \(error).")
+      }
+    }
+    guard let beside = ProcessEnvironment.binaryFolder.map({ "\($0)/assets" }),
+      FileSystem.exists(beside)
+    else { return .none }
+    return try StaticFiles(folder: beside, isSecure: isSecure)
   }
 
   /// The table of routes without a server behind it, for `martlet routes`.
@@ -211,7 +226,7 @@ package final class MartletServer: Sendable {
       history: MessageHistory(
         database: database, unknown: UnknownEntries(log: .none, metrics: Metrics())),
       relayLoops: [], audit: Audit(.none),
-      admission: SocketAdmission(capacity: 1)
+      admission: SocketAdmission(capacity: 1), assets: .none
     ).routes
   }
 

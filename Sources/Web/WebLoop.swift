@@ -188,7 +188,7 @@ final class WebLoop {
   /// The Date header's value (RFC 9110, 5.6.7), made once a second.
   func httpDate() -> [UInt8] {
     let second = Timestamp.now.milliseconds / 1000
-    if second != date.second { date = (second, imfFixdate(second)) }
+    if second != date.second { date = (second, Array(HTTPDate.text(second).utf8)) }
     return date.text
   }
 

@@ -159,6 +159,115 @@ import class Foundation.ProcessInfo
     #expect(good > Self.inputs / 100)
   }
 
+  @Test func `requests with bodies, in pieces`() {
+    let limits = HTTPMachine.Limits(
+      headBytes: 300, headMilliseconds: 10, bodyMilliseconds: 10, workMilliseconds: 10)
+    let good = fuzz(
+      seeds: [
+        "POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabcGET /b HTTP/1.1\r\nHost: b\r\n\r\n",
+        "PUT /c HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nExpect: 100-continue\r\n\r\n5;a=b\r\nhello\r\n0\r\nX: y\r\n\r\n",
+      ],
+      words: [
+        "\r\n", "0\r\n\r\n", "ffffffffffffffff\r\n", "7fffffffffffffff\r\n", ";",
+        "Content-Length: 5\r\n",
+        "Transfer-Encoding: chunked\r\n", "\u{0}", "GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+      ], seed: 6
+    ) { mutator, bytes in
+      var machine = HTTPMachine(limits: limits, now: 0)
+      var now: Int64 = 0
+      var bodies = 0
+      var rest = bytes[...]
+      while !rest.isEmpty {
+        let count = 1 + mutator.pick(min(rest.count, 40))
+        Array(rest.prefix(count)).withUnsafeBytes { machine.receive($0, now: now) }
+        rest = rest.dropFirst(count)
+        if mutator.pick(50) == 0 { now += 11 }
+        _ = machine.tick(now: now)
+        while let action = machine.next(now: now) {
+          switch action {
+          case .request:
+            machine.accept(bodyLimit: 100)
+            if mutator.pick(4) > 0 { machine.wantBody(now: now) } else { answer(&machine, now) }
+          case .body: machine.wantBody(now: now)
+          case .bodyEnd:
+            bodies += 1
+            answer(&machine, now)
+          case .bodyFailed: answer(&machine, now)
+          case .sendContinue, .refuse, .workTimedOut, .close: break
+          }
+        }
+      }
+      machine.endInput()
+      _ = machine.next(now: now)
+      return bodies > 0
+    }
+    #expect(good > Self.inputs / 100)
+  }
+
+  private func answer(_ machine: inout HTTPMachine, _ now: Int64) {
+    _ = machine.beginAnswer()
+    machine.endAnswer(now: now)
+  }
+
+  @Test func `forms, in pieces`() {
+    let part = "--B\r\nContent-Disposition: form-data; name=\"a\"; filename=\"b\\\"c%22\"\r\n"
+    let good = fuzz(
+      seeds: [
+        "\(part)\r\ncontent\r\n--B--", "\(part)Content-Type: text/plain\r\n\r\n\r\n--B\r\n",
+      ],
+      words: ["\r\n--B", "--B--", "\r\n", "\r", ";", "\"", "\\", "=", "name=", "\u{0}", "\u{e9}"],
+      seed: 7
+    ) { mutator, bytes in
+      var parser = MultipartParser(boundary: "B", maximumParts: 4)
+      var rest = bytes[...]
+      var parts = 0
+      do {
+        while true {
+          while let event = try parser.next(isComplete: rest.isEmpty) {
+            if case .partEnd = event { parts += 1 }
+            if case .end = event { return parts > 0 }
+          }
+          let count = 1 + mutator.pick(40)
+          parser.append(Array(rest.prefix(count)))
+          rest = rest.dropFirst(count)
+        }
+      } catch {
+        return false
+      }
+    }
+    #expect(good > Self.inputs / 100)
+  }
+
+  @Test func `conditions and ranges`() {
+    let good = fuzz(
+      seeds: [
+        "bytes=0-5", "\"a\", W/\"b\", *", "Sun, 06 Nov 1994 08:49:37 GMT", "gzip;q=0.5, br, *;q=0",
+      ],
+      words: ["-", ",", "\"", "W/", "bytes=", "99999999999999999999", ";q=", "GMT", ":", " "],
+      seed: 8
+    ) { mutator, bytes in
+      let clean = bytes.filter { $0 >= 0x20 && $0 != 0x7F }
+      let names = ["range", "if-none-match", "if-range", "if-modified-since", "accept-encoding"]
+      let name = names[mutator.pick(names.count)]
+      let text =
+        Array("GET / HTTP/1.1\r\nHost: x\r\n\(name): ".utf8) + clean + Array("\r\n\r\n".utf8)
+      var parser = RequestHeadParser(maximumBytes: 4096)
+      let head = text.withUnsafeBytes { bytes in
+        (try? parser.scan(bytes)).flatMap { try? parser.parse(bytes, length: $0) }
+      }
+      guard let head else { return false }
+      let conditions = Conditions(head.headers, method: .get)
+      let verdict = conditions.verdict(tag: EntityTag("a"), modified: .now)
+      let range = conditions.range(of: 10, tag: EntityTag("a"), modified: .now)
+      _ = AcceptEncoding(head.headers).takesGzip
+      if case .part(let part) = range, part.lowerBound < 0 || part.upperBound > 10 || part.isEmpty {
+        Issue.record("a part beyond the file")
+      }
+      return verdict == .notModified || range != .whole
+    }
+    #expect(good > Self.inputs / 100)
+  }
+
   @Test func `WebSocket frames, in pieces`() {
     let seeds = [
       "\u{1}\u{2}", String(repeating: "a", count: 130), "h\u{e9}llo",

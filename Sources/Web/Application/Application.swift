@@ -43,6 +43,8 @@ package struct Application: Sendable {
   enum Decision {
     /// Answer this; nothing of the body is wanted.
     case answer(Response)
+    /// Send this, which is in memory.
+    case prepared(PreparedAnswer)
     /// The route's handler answers; the body may have so many bytes, of which `ahead` may come before it asks.
     case work(Match, bodyLimit: Int, ahead: Int)
 
@@ -69,6 +71,13 @@ package struct Application: Sendable {
   private func decideOrThrow(
     _ head: RequestHead, _ record: inout RequestRecord
   ) throws(AppError) -> Decision {
+    let match = router.match(head.method, head.path)
+    if case .found(let index, let values) = match, let find = router.routes[index].prepared,
+      let answer = find(values)
+    {
+      record.route = index
+      return .prepared(answer)
+    }
     if let seconds = addressLimit?.take(record.origin.address) {
       throw AppError(.rateLimited, retryAfter: seconds)
     }
@@ -80,7 +89,7 @@ package struct Application: Sendable {
       response.add("allow", Method.allCases.map(\.rawValue).joined(separator: ", "))
       return .answer(finished(response, head, record))
     }
-    switch router.match(head.method, head.path) {
+    switch match {
     case .none: throw AppError(.notFound)
     case .methodNotAllowed(let allowed):
       var response = failures.response(to: AppError(.methodNotAllowed), record)
@@ -89,6 +98,7 @@ package struct Application: Sendable {
     case .found(let index, let values):
       let route = router.routes[index]
       record.route = index
+      if route.kind == .prepared { throw AppError(.notFound) }
       let plan = route.body.limits(limits)
       if let length = head.bodyLength, length > plan.limit {
         throw HTTPMachine.tooLarge(limit: plan.limit)

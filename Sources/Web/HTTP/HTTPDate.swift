@@ -1,26 +1,62 @@
 internal import Basics
 
-#if canImport(Glibc)
-  internal import Glibc
-#else
-  internal import Darwin
-#endif
-
-/// A moment as HTTP writes it: `Sun, 06 Nov 1994 08:49:37 GMT` (RFC 9110, 5.6.7).
-func imfFixdate(_ secondsSince1970: Int64) -> [UInt8] {
-  var time = time_t(secondsSince1970)
-  var parts = tm()
-  gmtime_r(&time, &parts)
-  let days = ["Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"]
-  let months = [
+/// Moments as HTTP writes them (RFC 9110, 5.6.7).
+enum HTTPDate {
+  private static let days = ["Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"]
+  private static let months = [
     "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
   ]
-  func two(_ number: Int32) -> String { number < 10 ? "0\(number)" : "\(number)" }
-  // gmtime_r gives tm_wday 0...6 and tm_mon 0...11.
-  let text =
-    "\(days[Int(parts.tm_wday)]), \(two(parts.tm_mday)) \(months[Int(parts.tm_mon)]) "
-    + "\(1900 + Int(parts.tm_year)) \(two(parts.tm_hour)):\(two(parts.tm_min)):\(two(parts.tm_sec)) GMT"
-  return Array(text.utf8)
-}
+  private static let secondsPerDay: Int64 = 86_400
 
-func closeDescriptor(_ descriptor: Int32) { close(descriptor) }
+  /// `Sun, 06 Nov 1994 08:49:37 GMT`, for seconds since 1970.
+  static func text(_ seconds: Int64) -> String {
+    let clamped = max(0, min(seconds, Timestamp.latest.milliseconds / 1000))
+    let (day, second) = clamped.quotientAndRemainder(dividingBy: secondsPerDay)
+    let date = CivilCalendar.date(ofDay: day)
+    func two(_ number: Int64) -> String { number < 10 ? "0\(number)" : "\(number)" }
+    // 1970 began with a Thursday.
+    let weekday = days[Int((day + 4) % 7)]
+    return "\(weekday), \(two(date.day)) \(months[Int(date.month) - 1]) \(date.year) "
+      + "\(two(second / 3600)):\(two(second / 60 % 60)):\(two(second % 60)) GMT"
+  }
+
+  /// Seconds since 1970 of a moment in any of the three forms that HTTP has had; nil for anything else.
+  static func seconds(_ text: String) -> Int64? {
+    let words = text.split(separator: " ")
+    switch words.count {
+    case 6:  // Sun, 06 Nov 1994 08:49:37 GMT
+      guard words[0].last == ",", words[5] == "GMT", words[1].utf8.count == 2 else { return nil }
+      return seconds(year: number(words[3]), month: words[2], day: number(words[1]), words[4])
+    case 4:  // Sunday, 06-Nov-94 08:49:37 GMT
+      let date = words[1].split(separator: "-")
+      guard words[0].last == ",", words[3] == "GMT", date.count == 3 else { return nil }
+      // Two digits of a year are of the century that is over or near.
+      let year = number(date[2]).map { $0 < 70 ? 2000 + $0 : 1900 + $0 }
+      return seconds(year: year, month: date[1], day: number(date[0]), words[2])
+    case 5:  // Sun Nov  6 08:49:37 1994
+      return seconds(year: number(words[4]), month: words[1], day: number(words[2]), words[3])
+    default: return nil
+    }
+  }
+
+  private static func seconds(
+    year: Int64?, month: Substring, day: Int64?, _ time: Substring
+  ) -> Int64? {
+    let parts = time.split(separator: ":").map(number)
+    guard let year, let day, let index = months.firstIndex(of: String(month)), parts.count == 3,
+      let hour = parts[0], let minute = parts[1], let second = parts[2],
+      (1970...9999).contains(year), hour <= 23, minute <= 59, second <= 60
+    else { return nil }
+    let month = Int64(index + 1)
+    guard day >= 1, day <= CivilCalendar.daysIn(month: month, year: year) else { return nil }
+    let dayNumber = CivilCalendar.days(year: year, month: month, day: day)
+    return dayNumber * secondsPerDay + hour * 3600 + minute * 60 + second
+  }
+
+  private static func number(_ text: Substring) -> Int64? {
+    guard (1...4).contains(text.utf8.count), text.utf8.allSatisfy({ (48...57).contains($0) }) else {
+      return nil
+    }
+    return Int64(text)
+  }
+}

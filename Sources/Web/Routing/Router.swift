@@ -26,7 +26,12 @@ extension Identifier: PathParameter {
 
 /// One route: what it answers to, who may use it, and what it does.
 package struct Route: Sendable {
-  package enum Kind: Sendable { case http, webSocket }
+  package enum Kind: Sendable {
+    case http
+    case webSocket
+    /// Answered from memory, by `Route.prepared`.
+    case prepared
+  }
 
   package let method: Method
   /// `/v1/rooms/{id}`: literal segments and named parameters. A last one of `{path...}` stands for all that is left of the
@@ -38,6 +43,8 @@ package struct Route: Sendable {
   package let body: BodyPlan
   let segments: [Segment]
   let respond: @Sendable (Request, [String]) async throws -> Response
+  /// Nil but for routes of this kind.
+  let prepared: (@Sendable ([String]) -> PreparedAnswer?)?
 
   enum Segment: Sendable, Equatable {
     case literal(String)
@@ -117,6 +124,24 @@ package struct Router: Sendable {
     }
   }
 
+  /// Adds a route that is answered from memory, at once and to whoever comes: no task, no rate, no credential. `find` is
+  /// called on the loops; nil is 404.
+  package mutating func prepared<each Parameter: PathParameter>(
+    _ pattern: String,
+    _ find: @escaping @Sendable (repeat each Parameter) -> PreparedAnswer?
+  ) {
+    add(
+      .get, pattern, Policy.anyone.untyped, .prepared, .empty,
+      prepared: { texts in
+        var index = 0
+        // A parameter that is none names nothing.
+        do { return find(repeat try Self.parameter((each Parameter).self, texts, &index)) } catch {
+          return nil
+        }
+      }
+    ) { _, _ in throw AppError(.notFound) }
+  }
+
   private static func parameter<Parameter: PathParameter>(
     _: Parameter.Type, _ texts: [String], _ index: inout Int
   ) throws -> Parameter {
@@ -129,7 +154,7 @@ package struct Router: Sendable {
 
   private mutating func add(
     _ method: Method, _ pattern: String, _ policy: UntypedPolicy, _ kind: Route.Kind,
-    _ body: BodyPlan?,
+    _ body: BodyPlan?, prepared: (@Sendable ([String]) -> PreparedAnswer?)? = nil,
     _ respond: @escaping @Sendable (Request, [String]) async throws -> Response
   ) {
     let segments = pattern.dropFirst().split(separator: "/", omittingEmptySubsequences: false).map {
@@ -139,7 +164,8 @@ package struct Router: Sendable {
     routes.append(
       Route(
         method: method, pattern: pattern, policy: policy, kind: kind,
-        body: body ?? .standard(method), segments: segments, respond: respond))
+        body: body ?? .standard(method), segments: segments, respond: respond,
+        prepared: prepared))
     if segments.last == .rest {
       open.append(index)
     } else if segments.contains(.parameter) {
@@ -201,7 +227,9 @@ package struct Router: Sendable {
     }
     // A WebSocket is opened with GET, and with nothing else (RFC 6455, 4.1).
     if method == .head,
-      let index = indexes.first(where: { routes[$0].method == .get && routes[$0].kind == .http })
+      let index = indexes.first(where: {
+        routes[$0].method == .get && routes[$0].kind != .webSocket
+      })
     {
       return .found(index, values)
     }

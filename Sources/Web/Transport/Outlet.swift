@@ -45,3 +45,5 @@ package final class Outlet {
 #else
   let sendFlags = MSG_DONTWAIT
 #endif
+
+func closeDescriptor(_ descriptor: Int32) { close(descriptor) }

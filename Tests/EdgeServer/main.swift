@@ -1,0 +1,50 @@
+import Access
+import Basics
+import EventLoop
+import Web
+
+#if canImport(Glibc)
+  import Glibc
+#else
+  import Darwin
+#endif
+
+/// The server's edge with routes that carry what no feature carries yet: uploads to disk, forms, files, streams, prepared
+/// answers. Acceptance tests and the benchmark talk to it. Settings come from the environment, as the server's.
+///
+/// Usage: EdgeServer FOLDER, where uploads are written and files are read.
+let arguments = CommandLine.arguments
+guard arguments.count == 2 else {
+  print("usage: EdgeServer FOLDER")
+  exit(2)
+}
+signal(SIGPIPE, SIG_IGN)
+let openFiles = ProcessLimits.raiseOpenFiles()
+do {
+  let settings = try Settings(environment: ProcessEnvironment.all, file: nil, cores: 1)
+  let metrics = Metrics()
+  let log = Log(level: settings.logLevel, format: settings.logFormat)
+  let group = LoopGroup(count: settings.loops)
+  let server = WebServer(
+    settings: settings, group: group, openFileLimit: openFiles, log: log, metrics: metrics)
+  let routes = EdgeRoutes(
+    folder: arguments[1], lane: Lane(name: "disk", threads: 2, maximumWaiting: 1000),
+    isSecure: !settings.tlsCertificates.isEmpty)
+  let address = try group.loops[0].runBlocking {
+    var router = Router()
+    try routes.add(to: &router)
+    let table = router
+    return try await server.start { _ in
+      Application(
+        router: table, settings: settings, log: log, metrics: metrics,
+        crossOrigin: CrossOrigin(Origins(own: [], allowed: [])),
+        compression: Compression(lane: Lane(name: "gzip", threads: 1, maximumWaiting: 8)))
+    }
+  }
+  print("listening on \(routes.isSecure ? "https" : "http")://\(address)")
+  fflush(nil)
+  while true { pause() }
+} catch {
+  print("EdgeServer: \(error)")
+  exit(1)
+}
