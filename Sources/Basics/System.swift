@@ -319,6 +319,7 @@ package enum ProcessEnvironment {
   /// Ends the process without unwinding.
   package static func exit(_ status: Int32) -> Never {
     fflush(nil)
+    LogOutput.flush()
     // Not `exit`: it takes libraries apart (libpq's Kerberos, OpenSSL) while other threads use them.
     _exit(status)
   }

@@ -50,19 +50,13 @@ package struct Log: Sendable {
   /// Lines below this level are not written.
   package let level: Level
 
+  /// A log to standard error, which waits for nobody (`LogOutput`), and outlives a crash. One for a process.
   package init(level: Level, format: Format) {
-    self.init(level: level, format: format) { line in
-      line.withUnsafeBytes { bytes in
-        var rest = bytes[...]
-        while !rest.isEmpty {
-          let count = write(2, UnsafeRawBufferPointer(rebasing: rest).baseAddress, rest.count)
-          if count < 0, errno == EINTR { continue }
-          // A log that cannot be written has nowhere to say so.
-          if count <= 0 { return }
-          rest = rest.dropFirst(count)
-        }
-      }
+    let output = LogOutput(descriptor: 2) { count in
+      Sink.line(format, .warning, "log_lines_lost", [("count", .init(count))])
     }
+    output.survive()
+    self.init(level: level, format: format) { output.write($0) }
   }
 
   /// A log into `output`, which gets whole lines with their newline, one at a time.
@@ -126,6 +120,14 @@ package struct Log: Sendable {
       _ level: Level, _ event: StaticString,
       _ fields: some Sequence<(key: StaticString, value: Value)>
     ) {
+      let line = Self.line(format, level, event, fields)
+      output.withLock { $0.write(line) }
+    }
+
+    static func line(
+      _ format: Format, _ level: Level, _ event: StaticString,
+      _ fields: some Sequence<(key: StaticString, value: Value)>
+    ) -> ContiguousArray<UInt8> {
       var line = ContiguousArray<UInt8>()
       switch format {
       case .json:
@@ -153,11 +155,11 @@ package struct Log: Sendable {
         }
       }
       line.append(UInt8(ascii: "\n"))
-      output.withLock { $0.write(line) }
+      return line
     }
 
     /// Bare words stay bare; everything else is quoted as JSON, so that a line stays one line.
-    private func appendQuoted(_ text: String, to line: inout ContiguousArray<UInt8>) {
+    private static func appendQuoted(_ text: String, to line: inout ContiguousArray<UInt8>) {
       let isBare =
         !text.isEmpty && text.utf8.allSatisfy { $0 > 0x20 && $0 < 0x7F && $0 != UInt8(ascii: "\"") }
       if isBare {

@@ -1,0 +1,192 @@
+internal import Synchronization
+
+#if canImport(Glibc)
+  internal import Glibc
+#else
+  internal import Darwin
+#endif
+
+/// Standard error, for a log that waits for nobody.
+///
+/// A line is written at once where that blocks nobody, so that what was logged is there even after kill -9. Where the
+/// reader of the pipe does not keep up, lines wait in a ring of 1 MiB, which a thread of its own empties; what does not fit
+/// is counted, and told when there is room again. When the process crashes, or ends, the ring is written out first.
+// Unchecked: the ring is touched under `monitor`, but for the last words of a process that crashes.
+final class LogOutput: @unchecked Sendable {
+  private let descriptor: Int32
+  private let monitor = Monitor()
+  private let ring = UnsafeMutablePointer<UInt8>.allocate(capacity: capacity)
+  /// Bytes that ever came in, and that ever left. Atomic for who looks at them without the lock.
+  private let head = Atomic<Int>(0)
+  private let tail = Atomic<Int>(0)
+  /// Whether the thread takes something out at this moment, and whether it may.
+  private let isEmptying = Atomic<Bool>(false)
+  private let isEnding = Atomic<Bool>(false)
+  private var lostLines = 0
+  private var thread: Thread?
+  private let isFile: Bool
+  /// Makes the line that tells how many were lost.
+  private let lostLine: @Sendable (Int) -> ContiguousArray<UInt8>
+
+  private static let capacity = 1 << 20
+  /// What a pipe that is ready takes at once (pipe(7), PIPE_BUF).
+  private static let atOnceBytes = 4096
+  private static let longestWaitMilliseconds: Int32 = 1000
+
+  init(descriptor: Int32, lostLine: @escaping @Sendable (Int) -> ContiguousArray<UInt8>) {
+    self.descriptor = descriptor
+    self.lostLine = lostLine
+    var status = stat()
+    isFile = fstat(descriptor, &status) == 0 && status.st_mode & S_IFMT == S_IFREG
+  }
+
+  deinit { ring.deallocate() }
+
+  /// Writes a line, or keeps it to be written soon; never waits for who reads it.
+  func write(_ line: ContiguousArray<UInt8>) {
+    monitor.locked {
+      if isEmpty, !isEnding.load(ordering: .acquiring), isReady(for: line.count) {
+        let written = line.withUnsafeBytes { writeAll($0) }
+        // Interrupted, or not as ready as it seemed.
+        if written < line.count { keep(line[written...]) }
+      } else {
+        keep(line[...])
+      }
+    }
+  }
+
+  private var isEmpty: Bool { head.load(ordering: .relaxed) == tail.load(ordering: .relaxed) }
+
+  private func isReady(for count: Int) -> Bool {
+    isFile || (count <= Self.atOnceBytes && waitUntilReady(milliseconds: 0))
+  }
+
+  private func waitUntilReady(milliseconds: Int32) -> Bool {
+    var request = pollfd(fd: descriptor, events: Int16(POLLOUT), revents: 0)
+    return poll(&request, 1, milliseconds) == 1
+  }
+
+  /// How many of the bytes could be written, up to the first failure. A log that cannot be written has nowhere to say so.
+  private func writeAll(_ bytes: UnsafeRawBufferPointer) -> Int {
+    var written = 0
+    while written < bytes.count, let start = bytes.baseAddress {
+      let count = writeSome(descriptor, start + written, bytes.count - written)
+      if count < 0, errno == EINTR { continue }
+      if count <= 0 { return errno == EAGAIN ? written : bytes.count }
+      written += count
+    }
+    return written
+  }
+
+  private func keep(_ line: ContiguousArray<UInt8>.SubSequence) {
+    let start = head.load(ordering: .relaxed)
+    guard line.count <= Self.capacity - (start - tail.load(ordering: .relaxed)) else {
+      lostLines += 1
+      return
+    }
+    for (offset, byte) in line.enumerated() { ring[(start + offset) % Self.capacity] = byte }
+    head.store(start + line.count, ordering: .releasing)
+    if thread == nil { thread = Thread(name: "log") { [unowned self] in empty() } }
+    monitor.signal()
+  }
+
+  /// The thread's: writes what waits, and waits for the reader.
+  private func empty() {
+    while true {
+      let piece = monitor.locked {
+        while isEmpty { monitor.wait() }
+        return waitingPiece()
+      }
+      _ = waitUntilReady(milliseconds: -1)
+      isEmptying.store(true, ordering: .sequentiallyConsistent)
+      if isEnding.load(ordering: .sequentiallyConsistent) {
+        isEmptying.store(false, ordering: .releasing)
+        return
+      }
+      let count = min(piece.count, isFile ? piece.count : Self.atOnceBytes)
+      let written = writeAll(
+        UnsafeRawBufferPointer(rebasing: UnsafeRawBufferPointer(piece)[..<count]))
+      tail.wrappingAdd(written, ordering: .releasing)
+      isEmptying.store(false, ordering: .releasing)
+      monitor.locked {
+        guard isEmpty, lostLines > 0 else { return }
+        keep(lostLine(lostLines)[...])
+        lostLines = 0
+      }
+    }
+  }
+
+  /// The bytes that wait longest, up to the end of the ring.
+  private func waitingPiece() -> UnsafeBufferPointer<UInt8> {
+    let start = tail.load(ordering: .acquiring)
+    let count = head.load(ordering: .acquiring) - start
+    let place = start % Self.capacity
+    return UnsafeBufferPointer(start: ring + place, count: min(count, Self.capacity - place))
+  }
+
+  // MARK: The end
+
+  /// Writes out what waits, for a reader that comes within a second. Touches no lock: the thread that had it may be the one
+  /// that crashed.
+  private func writeLastWords() {
+    isEnding.store(true, ordering: .sequentiallyConsistent)
+    // What the thread has begun, it ends; unless it is the one that crashed.
+    var waited: Int32 = 0
+    while isEmptying.load(ordering: .sequentiallyConsistent),
+      waited < Self.longestWaitMilliseconds
+    {
+      poll(nil, 0, 1)
+      waited += 1
+    }
+    while !isEmpty, waitUntilReady(milliseconds: Self.longestWaitMilliseconds) {
+      let piece = waitingPiece()
+      let count = writeSome(descriptor, piece.baseAddress, min(piece.count, Self.atOnceBytes))
+      guard count > 0 else { return }
+      tail.wrappingAdd(count, ordering: .releasing)
+    }
+  }
+
+  /// The log whose last words count: an address, for who may not touch anything else.
+  private static let current = Atomic<UInt>(0)
+  private static let signals = [SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP, SIGABRT]
+
+  /// From here on this log is written out when the process crashes, and by `flush`. It lives as long as the process.
+  func survive() {
+    // Retained for ever.
+    let address = UInt(bitPattern: Unmanaged.passRetained(self).toOpaque())
+    Self.current.store(address, ordering: .releasing)
+    for number in Self.signals {
+      var action = sigaction()
+      // Once only: the next of them does what it does without this (sigaction(2)).
+      action.sa_flags = Int32(bitPattern: UInt32(SA_RESETHAND)) | Int32(SA_NODEFER)
+      #if canImport(Glibc)
+        action.__sigaction_handler.sa_handler = LogOutput.lastWords
+      #else
+        action.__sigaction_u.__sa_handler = LogOutput.lastWords
+      #endif
+      sigaction(number, &action, nil)
+    }
+  }
+
+  private static let lastWords: @convention(c) (Int32) -> Void = { number in
+    LogOutput.flush()
+    // The handler is gone: this one ends the process, as it would have been ended.
+    raise(number)
+  }
+
+  /// Writes out what waits, where somebody reads it.
+  static func flush() {
+    guard let pointer = UnsafeRawPointer(bitPattern: current.load(ordering: .acquiring)) else {
+      return
+    }
+    Unmanaged<LogOutput>.fromOpaque(pointer).takeUnretainedValue().writeLastWords()
+  }
+}
+
+private func writeSome(_ descriptor: Int32, _ bytes: UnsafeRawPointer?, _ count: Int) -> Int {
+  #if canImport(Glibc)
+    Glibc.write(descriptor, bytes, count)
+  #else
+    Darwin.write(descriptor, bytes, count)
+  #endif
+}
