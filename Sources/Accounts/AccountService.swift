@@ -12,6 +12,7 @@ package final class AccountService: Sendable {
   private let tokens: LocalTokens
   private let memberships: MembershipDirectory
   private let hashing: Lane
+  private let failedLogIns: Counter
   private let delays = LoginDelays()
   private let recent = RecentUsers()
   private let signUp: Settings.SignUp
@@ -21,13 +22,15 @@ package final class AccountService: Sendable {
 
   package init(
     database: any SQLDatabase, events: EventStream, tokens: LocalTokens,
-    memberships: MembershipDirectory, hashing: Lane, settings: Settings
+    memberships: MembershipDirectory, hashing: Lane, settings: Settings,
+    failedLogIns: Counter = Counter()
   ) {
     self.database = database
     self.events = events
     self.tokens = tokens
     self.memberships = memberships
     self.hashing = hashing
+    self.failedLogIns = failedLogIns
     signUp = settings.signUp
     signUpsByAddress =
       settings.rateLimits ? HourlyLimit(settings.signUpsPerHour) : nil
@@ -94,7 +97,10 @@ package final class AccountService: Sendable {
       }
       return matches && found != nil
     }
-    guard let found, isRight else { throw AppError(.invalidCredentials) }
+    guard let found, isRight else {
+      failedLogIns.add()
+      throw AppError(.invalidCredentials)
+    }
     let session = SessionID.make()
     let user = try await database.write { transaction in
       // The password may have been changed while this one was checked, and all sessions ended.

@@ -72,10 +72,11 @@ package final class Metrics: Sendable {
     case gauge(Gauge)
     case histogram(Histogram)
     case reading(@Sendable () -> Double)
+    case total(@Sendable () -> Double)
 
     var type: String {
       switch self {
-      case .counter: "counter"
+      case .counter, .total: "counter"
       case .gauge, .reading: "gauge"
       case .histogram: "histogram"
       }
@@ -129,6 +130,15 @@ package final class Metrics: Sendable {
     }
   }
 
+  /// A number that only grows, and is read when it is shown.
+  package func total(_ name: String, _ help: String, _ read: @escaping @Sendable () -> Double) {
+    _ = register(name, help, [:]) {
+      .total(read)
+    } match: {
+      $0
+    }
+  }
+
   private func register<Kind>(
     _ name: String, _ help: String, _ labels: Labels, make: () -> Instrument,
     match: (Instrument) -> Kind?
@@ -177,7 +187,8 @@ package final class Metrics: Sendable {
         switch instrument {
         case .counter(let counter): page += "\(name)\(braces) \(counter.current)\n"
         case .gauge(let gauge): page += "\(name)\(braces) \(gauge.current)\n"
-        case .reading(let read): page += "\(name)\(braces) \(Self.number(read()))\n"
+        case .reading(let read), .total(let read):
+          page += "\(name)\(braces) \(Self.number(read()))\n"
         case .histogram(let histogram):
           let prefix = labels.isEmpty ? "" : labels + ","
           let (cumulative, sum) = histogram.snapshot()

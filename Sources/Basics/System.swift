@@ -278,16 +278,23 @@ package enum ProcessLimits {
   /// Raises the soft limit of open files to the hard one; returns what is in force.
   package static func raiseOpenFiles() -> Int {
     var limit = rlimit()
-    #if canImport(Glibc)
-      let resource = __rlimit_resource_t(RLIMIT_NOFILE.rawValue)
-    #else
-      let resource = RLIMIT_NOFILE
-    #endif
     guard getrlimit(resource, &limit) == 0 else { return 1024 }
     limit.rlim_cur = limit.rlim_max
     _ = setrlimit(resource, &limit)
     _ = getrlimit(resource, &limit)
     return Int(clamping: limit.rlim_cur)
+  }
+
+  #if canImport(Glibc)
+    private static let resource = __rlimit_resource_t(RLIMIT_NOFILE.rawValue)
+  #else
+    private static let resource = RLIMIT_NOFILE
+  #endif
+
+  /// How many files may be open.
+  package static var openFiles: Int {
+    var limit = rlimit()
+    return getrlimit(resource, &limit) == 0 ? Int(clamping: limit.rlim_cur) : 0
   }
 }
 

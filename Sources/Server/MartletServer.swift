@@ -101,7 +101,9 @@ package final class MartletServer: Sendable {
       maximumRooms: settings.roomsPerPerson, levelToCreate: settings.roomCreateLevel)
     let accounts = AccountService(
       database: database, events: events, tokens: tokens, memberships: memberships,
-      hashing: hashing, settings: settings)
+      hashing: hashing, settings: settings,
+      failedLogIns: metrics.counter(
+        "martlet_logins_failed_total", "Log-ins with a wrong address or password."))
     let relay = RelayServices(
       ingest: messageLog, authenticator: credentials, memberships: memberships,
       settings: settings, node: node, epoch: epoch, events: events, log: log,
@@ -135,6 +137,9 @@ package final class MartletServer: Sendable {
     ) { [health] in
       health.lastCondition == .writable ? 1 : 0
     }
+    ProcessMetrics.add(
+      to: metrics, version: MartletCommand.version,
+      data: settings.database.reveal().isEmpty ? settings.data : nil)
     metrics.reading("martlet_password_queue", "Passwords that wait to be hashed.") { [hashing] in
       Double(hashing.waitingCount)
     }

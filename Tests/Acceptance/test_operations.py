@@ -1,5 +1,6 @@
 """Starting, stopping, settings, metrics."""
 
+import json
 import os
 import re
 import signal
@@ -130,12 +131,55 @@ def test_metrics(fresh):
         "martlet_commit_seconds_count", "martlet_commit_batch_count", "martlet_fdatasync_seconds_count",
         "martlet_wal_bytes", "martlet_room_heads_healed_total", "martlet_password_queue", "martlet_dropped_total",
         "martlet_queue_bytes", "martlet_frames_sent_total", "martlet_message_batch_count", "martlet_frames_refused_total",
-        "martlet_http_request_seconds_count", "martlet_topic_writes_total",
+        "martlet_http_request_seconds_count", "martlet_topic_writes_total", "martlet_logins_failed_total",
+        "martlet_connections_refused_total", "martlet_connections_evicted_total", "martlet_buffer_bytes",
     ):
         assert re.search(rf"^{name}(\{{.*\}})? \S+$", page, re.M), name
     assert re.search(r'^martlet_http_requests_total\{method="POST",route="/rooms",status="201"\} 1$', page, re.M)
+    assert re.search(r'^martlet_build_info\{version="[0-9.]+"\} 1$', page, re.M)
+    # What the process takes is what the system says that it takes.
+    assert abs(server.metric("process_resident_memory_bytes") / 2**20 - server.resident_megabytes()) < 5
+    assert 0 < server.metric("process_cpu_seconds_total") < 60 and server.metric("process_open_fds") > 10
+    assert server.metric("process_max_fds") >= 1024 and abs(server.metric("process_start_time_seconds") - time.time()) < 60
+    assert server.metric("martlet_disk_free_bytes") > 2**20
     with server.http() as http:
+        assert http.post("/v1/auth/login", json={"email": "a@b.c", "password": "12345678"}).status_code == 401
+        assert server.metric("martlet_logins_failed_total") == 1
         assert http.get("/metrics").status_code == 404, "not on the public listener"
+
+
+def test_a_line_when_a_socket_ends(fresh):
+    server = fresh()
+
+    def ending(request_id):
+        end = time.monotonic() + 5
+        while True:
+            lines = [json.loads(line) for line in server.log_text().splitlines() if '"socket_ended"' in line]
+            found = [line for line in lines if line["request_id"] == request_id]
+            if found:
+                return found[0]
+            assert time.monotonic() < end
+            time.sleep(0.02)
+
+    with server.websocket("/chat", headers={"x-request-id": "one"}) as socket:
+        socket.recv()
+        for _ in range(3):
+            socket.send('{"type":"dance"}')
+            socket.recv()
+        socket.close(3456)
+    line = ending("one")
+    assert (line["closed_by"], line["code"], line["messages"], line["address"]) == ("client", 3456, 3, "127.0.0.1")
+    assert 0 <= line["ms"] < 5000
+    with server.websocket("/chat", headers={"x-request-id": "two"}) as socket:
+        socket.send('{"type":"quit"}')
+        with pytest.raises(Exception):
+            while True:
+                socket.recv(timeout=3)
+    assert (ending("two")["closed_by"], ending("two")["code"]) == ("server", 1000)
+    socket = server.websocket("/chat", headers={"x-request-id": "three"})
+    socket.recv()
+    socket.socket.shutdown(2)
+    assert (ending("three")["closed_by"], ending("three")["code"]) == ("nobody", 1006)
 
 
 def test_secrets_are_not_in_the_log(fresh):

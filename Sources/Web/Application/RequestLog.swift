@@ -59,6 +59,24 @@ package struct RequestLog: Sendable {
       ])
   }
 
+  /// A WebSocket has ended: why, how long it was open, how much its client said.
+  func socketEnded(_ ending: SocketEnding) {
+    guard mayWrite() else { return }
+    let (by, code): (String, UInt16) =
+      switch ending.reason {
+      case .server(let code): ("server", code)
+      case .client(let code): ("client", code ?? 1005)
+      case nil: ("nobody", 1006)
+      }
+    log.info(
+      "socket_ended",
+      [
+        "request_id": .string(ending.requestID), "address": .init(ending.address),
+        "closed_by": .string(by), "code": .init(code), "ms": .init(ending.milliseconds),
+        "messages": .init(ending.messages),
+      ])
+  }
+
   /// The client left, or was told already that it took too long: nobody gets the answer.
   func abandonedAnswer() { abandoned.add() }
 

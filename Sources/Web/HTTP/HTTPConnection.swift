@@ -366,7 +366,7 @@ final class HTTPConnection: TransportHandler {
     self.exchange = nil
     let early = machine.upgrade()
     let connection = WebSocketConnection(
-      owner: owner, transport: transport, place: place)
+      owner: owner, transport: transport, place: place, requestID: exchange.record.id)
     // This goes with the last reference; the transport does not.
     transport.handler = connection
     transport.setReading(true)

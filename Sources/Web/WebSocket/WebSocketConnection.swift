@@ -13,6 +13,12 @@ final class WebSocketConnection: TransportHandler {
   private var socket: WebSocket?
   private var handler: (any WebSocketHandler)?
   private var state = State.open
+  private let requestID: String
+  private let openedAt = Monotonic.milliseconds
+  /// Whole messages of the client.
+  private var messageCount = 0
+  /// Why it ended; nil where the connection was lost.
+  private var ending: SocketEnding.Reason?
   private var lastReceived = Monotonic.milliseconds
   private var isPingSent = false
 
@@ -33,7 +39,10 @@ final class WebSocketConnection: TransportHandler {
   private static let constant = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
   private static let queuedPongBytes = 16 * 1024
 
-  init(owner: WebLoop, transport: Transport, place: ConnectionCounter.Place?) {
+  init(
+    owner: WebLoop, transport: Transport, place: ConnectionCounter.Place?, requestID: String
+  ) {
+    self.requestID = requestID
     self.owner = owner
     self.transport = transport
     self.place = place
@@ -71,6 +80,7 @@ final class WebSocketConnection: TransportHandler {
   func close(_ code: CloseCode, dropsQueue: Bool = false) {
     guard case .open = state else { return }
     if dropsQueue || !mayWrite { transport.discardQueue() }
+    ending = .server(code.number)
     owner.webSocketDropped(code)
     transport.write(WebSocketFrames.close(code: code.number, reason: code.reason))
     let until = Monotonic.milliseconds + Self.closeMilliseconds
@@ -111,8 +121,12 @@ final class WebSocketConnection: TransportHandler {
       return
     }
     switch event {
-    case .text(let text): handler?.received(text: text)
-    case .binary: handler?.receivedBinary()
+    case .text(let text):
+      messageCount += 1
+      handler?.received(text: text)
+    case .binary:
+      messageCount += 1
+      handler?.receivedBinary()
     case .ping(let payload):
       // Whoever pings without reading gets no more answers (RFC 6455, 5.5.3 asks for the latest only).
       if transport.queuedBytes < Self.queuedPongBytes {
@@ -120,10 +134,12 @@ final class WebSocketConnection: TransportHandler {
       }
     case .pong: break
     case .close(let code):
+      ending = .client(code)
       finish(
         code.map { WebSocketFrames.close(code: $0, reason: "") }
           ?? WebSocketFrames.control(opcode: 8, []))
     case .failure(let code, let reason):
+      ending = .server(code)
       finish(WebSocketFrames.close(code: code, reason: "\(reason)"))
     }
   }
@@ -151,6 +167,10 @@ final class WebSocketConnection: TransportHandler {
     state = .ended
     endProtocol()
     owner.webSocketClosed()
+    owner.application.log.socketEnded(
+      SocketEnding(
+        requestID: requestID, address: socket?.address ?? transport.peer, reason: ending,
+        milliseconds: Monotonic.milliseconds - openedAt, messages: messageCount))
     owner.forget(transport)
   }
 

@@ -1,0 +1,34 @@
+internal import Basics
+
+/// What the process takes of the machine, under the names that Prometheus' own clients use, and what it is.
+enum ProcessMetrics {
+  static func add(to metrics: Metrics, version: String, data: String?) {
+    metrics.gauge(
+      "martlet_build_info", "1; what is running is in the labels.", labels: ["version": version]
+    ).set(1)
+    metrics.total("process_cpu_seconds_total", "Processor time that the process took.") {
+      ProcessUsage.now.cpuSeconds
+    }
+    metrics.reading("process_resident_memory_bytes", "Memory of the process that is resident.") {
+      Double(ProcessUsage.now.residentBytes)
+    }
+    metrics.reading("process_virtual_memory_bytes", "Memory that the process has mapped.") {
+      Double(ProcessUsage.now.virtualBytes)
+    }
+    metrics.reading("process_open_fds", "Open files and sockets.") {
+      Double(ProcessUsage.openFiles)
+    }
+    metrics.reading("process_max_fds", "How many files and sockets may be open.") {
+      Double(ProcessLimits.openFiles)
+    }
+    let started = Timestamp.now.milliseconds
+    metrics.reading("process_start_time_seconds", "When the process started, since 1970.") {
+      Double(started) / 1000
+    }
+    guard let data else { return }
+    metrics.reading("martlet_disk_free_bytes", "Bytes that may still be written beside the data.") {
+      // A disk that cannot be asked has nothing to give.
+      Double((try? FileSystem.freeBytes(data)) ?? 0)
+    }
+  }
+}
