@@ -28,6 +28,10 @@ func systemLibrary(
     providers: [.apt([apt]), .brew([brew])])
 }
 
+/// With Swift's runtime inside, a binary runs on machines that have no Swift.
+let staticRuntime = LinkerSetting.unsafeFlags(
+  ["-static-stdlib"], .when(platforms: [.linux], configuration: .release))
+
 let package = Package(
   name: "martlet",
   platforms: [.macOS(.v15)],
@@ -63,20 +67,16 @@ let package = Package(
         "Access", "Accounts", "Basics", "Chat", "Crypto", "Database", "EventLoop", "Events", "Live",
         "RedisFanout", "Relay", "TLS", "Web",
       ]),
-    // With Swift's runtime inside, it runs on machines that have no Swift.
     .executableTarget(
       name: "martlet", dependencies: ["Basics", "Server"], swiftSettings: settings,
-      linkerSettings: [
-        .unsafeFlags(
-          ["-static-stdlib"], .when(platforms: [.linux], configuration: .release))
-      ]),
+      linkerSettings: [staticRuntime]),
     .executableTarget(
       name: "MartletBench", dependencies: ["Basics", "Crypto", "EventLoop"],
       swiftSettings: settings),
 
     .executableTarget(
       name: "EdgeServer", dependencies: ["Access", "Basics", "EventLoop", "Web"],
-      path: "Tests/EdgeServer", swiftSettings: settings),
+      path: "Tests/EdgeServer", swiftSettings: settings, linkerSettings: [staticRuntime]),
     .target(
       name: "TestSupport",
       dependencies: ["Access", "Basics", "Database", "EventLoop", "Live", "Web"],

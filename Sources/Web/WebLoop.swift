@@ -29,6 +29,8 @@ final class WebLoop {
   /// What arrived last, for one call: bytes are handled before more are read.
   let readBuffer = UnsafeMutableRawBufferPointer.allocate(
     byteCount: readBufferBytes, alignment: 16)
+  /// Where an answer is put together that leaves at once.
+  var scratch: [UInt8] = []
   private var listeners: [Listener] = []
   private var connections: [ObjectIdentifier: Transport] = [:]
   private var ticker: Timer?
@@ -142,22 +144,9 @@ final class WebLoop {
   var budget: BufferBudget { server.budget }
   /// A part of a file, read on threads of its own, for connections with TLS.
   func stream(_ slice: FileSlice) -> Response.Body {
-    let lane = server.fileLane
-    return .stream(length: Int64(slice.range.count)) { writer in
-      var offset = slice.range.lowerBound
-      while offset < slice.range.upperBound {
-        let (at, count) = (offset, Int(min(Self.fileBytes, slice.range.upperBound - offset)))
-        let bytes = try await lane.run { _ in try slice.file.read(at: at, upTo: count) }
-        // Shorter than it was: the connection is cut.
-        guard !bytes.isEmpty else { return }
-        try await writer.write(bytes)
-        offset += Int64(bytes.count)
-      }
-    }
+    let pieces = FilePieces(slice: slice, lane: server.fileLane)
+    return .stream(length: Int64(slice.range.count)) { try await pieces.write(to: $0) }
   }
-
-  /// Bytes of a file that are read at once.
-  private static let fileBytes: Int64 = 128 * 1024
 
   func queuedBytesChanged(by count: Int) { server.queuedBytesChanged(by: count) }
 

@@ -7,7 +7,9 @@ internal import EventLoop
 ///
 /// What can be decided on the head is decided at once, on the loop: the address's rate, the route, the length of the body.
 /// Who asks is found out before anything of the body is read.
-package struct Application: Sendable {
+///
+/// A class: every request uses it, and a copy would count a dozen references.
+package final class Application: Sendable {
   private let router: Router
   private let proxies: TrustedProxies
   private let addressLimit: AddressLimit?

@@ -13,12 +13,12 @@ final class HTTPConnection: TransportHandler {
   private var exchange: Exchange?
   private var isAdvancing = false
 
-  /// One request on its way to its answer.
-  private struct Exchange {
+  /// One request on its way to its answer. A class: it is looked at often, and copied never.
+  private final class Exchange {
     /// Counts requests, so that an answer that comes too late is known as such.
     let number: Int
     let head: RequestHead
-    var record: RequestRecord
+    let record: RequestRecord
     /// Where its body goes; nil without one.
     var pipe: BodyPipe?
     var task: Task<Void, Never>?
@@ -27,6 +27,12 @@ final class HTTPConnection: TransportHandler {
     var keepsAlive: Bool?
     /// What of the answer waits here is held of the budget until it has left.
     var lease: BufferLease?
+
+    init(number: Int, head: RequestHead, record: RequestRecord) {
+      self.number = number
+      self.head = head
+      self.record = record
+    }
   }
 
   /// Bytes of answers that may wait for the client before its next request is looked at.
@@ -213,18 +219,20 @@ final class HTTPConnection: TransportHandler {
       exchange.record, status: isKnown ? 304 : 200, bytes: hasBody ? Int64(variant.body.count) : 0)
     self.exchange?.keepsAlive = keepsAlive
     transport.watchReader()
-    var head = isKnown ? variant.notModifiedHead : variant.head
-    head.append(contentsOf: "date: ".utf8)
-    head.append(contentsOf: owner.httpDate())
-    head.append(contentsOf: "\r\nx-request-id: ".utf8)
-    head.append(contentsOf: exchange.record.id.utf8)
+    // One buffer for all answers of the loop: it keeps its memory.
+    owner.scratch.removeAll(keepingCapacity: true)
+    owner.scratch.append(contentsOf: isKnown ? variant.notModifiedHead : variant.head)
+    owner.scratch.append(contentsOf: "date: ".utf8)
+    owner.scratch.append(contentsOf: owner.httpDate())
+    owner.scratch.append(contentsOf: "\r\nx-request-id: ".utf8)
+    owner.scratch.append(contentsOf: exchange.record.id.utf8)
     if !keepsAlive {
-      head.append(contentsOf: "\r\nconnection: close".utf8)
+      owner.scratch.append(contentsOf: "\r\nconnection: close".utf8)
     } else if exchange.head.isVersion10 {
-      head.append(contentsOf: "\r\nconnection: keep-alive".utf8)
+      owner.scratch.append(contentsOf: "\r\nconnection: keep-alive".utf8)
     }
-    head.append(contentsOf: "\r\n\r\n".utf8)
-    transport.write(head, then: hasBody ? variant.body : nil)
+    owner.scratch.append(contentsOf: "\r\n\r\n".utf8)
+    transport.write(&owner.scratch, then: hasBody ? variant.body : nil)
     endAnswerWhenSent()
   }
 

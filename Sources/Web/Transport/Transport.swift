@@ -81,7 +81,7 @@ final class Transport {
   /// How often a peer is looked at that has something to read.
   private static let progressMilliseconds: Int64 = 1_000
   /// A copy of so many bytes costs less than handing over two pieces.
-  private static let copiedBytes = 4 * 1024
+  private static let copiedBytes = 16 * 1024
   /// Bytes of a file that are sent in one turn.
   private static let fileAtOnceBytes = 1024 * 1024
   /// Plain bytes that TLS encrypts for one `send`.
@@ -172,14 +172,17 @@ final class Transport {
 
   func write(_ bytes: [UInt8]) { bytes.withUnsafeBytes { write($0) } }
 
-  /// Sends bytes and shared bytes behind them, where it can with one call and without a copy (writev(2)).
-  func write(_ head: [UInt8], then body: SharedBytes?) {
+  /// Sends the bytes of `head`, which may be changed, and shared bytes behind them, where it can with one call and without
+  /// a copy (writev(2)).
+  func write(_ head: inout [UInt8], then body: SharedBytes?) {
     guard let body, body.count > 0 else {
       write(head)
       return
     }
-    if body.count <= Self.copiedBytes {
-      write(head + body.bytes)
+    // TLS copies anyway, and sends what it is given as one.
+    if body.count <= (tls == nil ? Self.copiedBytes : Self.encryptedAtOnceBytes) {
+      head.append(contentsOf: body.bytes)
+      write(head)
       return
     }
     guard tls == nil, queue.isEmpty, state == .open else {
@@ -187,6 +190,10 @@ final class Transport {
       write(body, in: 0..<body.count, hasBegun: true)
       return
     }
+    writeBoth(head, body)
+  }
+
+  private func writeBoth(_ head: [UInt8], _ body: SharedBytes) {
     var sent = head.withUnsafeBytes { head in
       body.bytes.withUnsafeBytes { body in
         // writev only reads.
