@@ -39,7 +39,9 @@ package struct StaticFiles: Sendable {
 
   private static let immutable = "public, max-age=31536000, immutable"
 
+  /// Adds their route; none where there are no files.
   package func add(to router: inout Router) {
+    guard !answers.isEmpty else { return }
     router.prepared("/assets/{path...}") { (path: String) in answers[path] }
   }
 

@@ -130,16 +130,16 @@ package struct Router: Sendable {
     _ pattern: String,
     _ find: @escaping @Sendable (repeat each Parameter) -> PreparedAnswer?
   ) {
-    add(
-      .get, pattern, Policy.anyone.untyped, .prepared, .empty,
-      prepared: { texts in
-        var index = 0
-        // A parameter that is none names nothing.
-        do { return find(repeat try Self.parameter((each Parameter).self, texts, &index)) } catch {
-          return nil
-        }
+    let prepared: @Sendable ([String]) -> PreparedAnswer? = { texts in
+      var index = 0
+      // A parameter that is none names nothing.
+      do { return find(repeat try Self.parameter((each Parameter).self, texts, &index)) } catch {
+        return nil
       }
-    ) { _, _ in throw AppError(.notFound) }
+    }
+    add(.get, pattern, Policy.anyone.untyped, .prepared, .empty, prepared: prepared) { _, _ in
+      throw AppError(.notFound)
+    }
   }
 
   private static func parameter<Parameter: PathParameter>(
