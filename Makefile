@@ -1,7 +1,7 @@
 # The commands of a working day. `make run` and `make test` are the README's.
 
 SHELL := /bin/bash
-.PHONY: run test fuzz build debug bench bench-peers bench-against bench-crowds test-rolling lint format clean deps test-deps
+.PHONY: run test fuzz build debug bench bench-peers bench-against bench-crowds bench-edge test-rolling lint format clean deps test-deps
 
 BINARY := .build/release/martlet
 
@@ -40,6 +40,12 @@ bench-against: deps
 bench-crowds: test-deps
 	swift build -c release --product martlet
 	.build/venv/bin/python Tests/Benchmarks/crowds.py $(OF)
+
+# HTTP, TLS, a gigabyte down and up, beside nginx.
+bench-edge: test-deps
+	scripts/install-deps --bench
+	swift build -c release
+	.build/venv/bin/python Tests/Benchmarks/edge.py
 
 # A node of an earlier release beside one of this, on one Postgres: make test-rolling BEFORE=/path/to/its/martlet
 test-rolling: test-deps
