@@ -1,7 +1,7 @@
 # The commands of a working day. `make run` and `make test` are the README's.
 
 SHELL := /bin/bash
-.PHONY: run test fuzz build debug bench bench-peers bench-against bench-crowds bench-edge test-rolling lint format clean deps test-deps
+.PHONY: run test fuzz build debug bench bench-peers bench-against bench-crowds bench-edge test-rolling test-tls lint format clean deps test-deps
 
 BINARY := .build/release/martlet
 
@@ -51,6 +51,12 @@ bench-edge: test-deps
 test-rolling: test-deps
 	swift build -c release --product martlet
 	.build/venv/bin/python Tests/Acceptance/rolling.py $(BEFORE)
+
+# A thousand connections of curl, openssl and Chromium with TLS, to a server under AddressSanitizer.
+test-tls: test-deps
+	scripts/install-deps --browser
+	swift build --sanitize=address --scratch-path .build/asan --product martlet
+	.build/venv/bin/python Tests/Acceptance/tls_mix.py .build/asan/debug/martlet
 
 lint: deps
 	scripts/check

@@ -1,6 +1,6 @@
 internal import COpenSSL
 
-/// SHA-1 (FIPS 180-4), for the handshake of WebSockets only: it secures nothing there.
+/// SHA-1 (FIPS 180-4), for the handshake of WebSockets and for tags of what we make ourselves: it secures nothing there.
 package enum SHA1 {
   /// The digest in base64 (RFC 4648, 4): 28 characters.
   package static func base64(of bytes: [UInt8]) -> String {

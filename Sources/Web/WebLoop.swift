@@ -37,13 +37,13 @@ final class WebLoop {
   private var wheel = TimerWheel<ObjectIdentifier>(now: Monotonic.milliseconds)
   private var date: (second: Int64, text: [UInt8]) = (-1, [])
 
-  /// When the other loops were asked to make room.
-  private var askedAt: Int64 = 0
+  /// When connections without a request are looked for again, after there were too few.
+  private var lookAgainAt: Int64 = 0
 
   private static let evictedAtOnce = 64
   /// The newest of a loop stay: their requests may be on their way.
   private static let sparedCount = 16
-  private static let askMilliseconds: Int64 = 10
+  private static let lookAgainMilliseconds: Int64 = 20
   /// Bytes taken from a socket at once.
   private static let readBufferBytes = 64 * 1024
 
@@ -74,8 +74,7 @@ final class WebLoop {
     }
     let transport: Transport
     do {
-      transport = try Transport(
-        owner: self, peer: peer, descriptor: descriptor, tls: try tlsSession())
+      transport = try makeTransport(descriptor, peer)
     } catch {
       server.admission.giveBack(place)
       server.notAccepted(error, peer: peer)
@@ -92,7 +91,8 @@ final class WebLoop {
   /// more connections than places.
   func makeRoom() {
     let surplus = server.admission.surplus
-    guard surplus > 0 else { return }
+    let now = Monotonic.milliseconds
+    guard surplus > 0, now >= lookAgainAt else { return }
     // More than are needed now, so that a crowd is not looked through for each that comes.
     let wanted = max(surplus, Self.evictedAtOnce)
     var idle = connections.values.compactMap { transport in
@@ -100,21 +100,23 @@ final class WebLoop {
     }
     idle.sort { $0.since < $1.since }
     let count = min(wanted, max(0, idle.count - Self.sparedCount))
-    for (_, transport) in idle.prefix(count) { transport.abort() }
+    for (_, transport) in idle.prefix(count) { transport.closeNow() }
     server.admission.evicted(count)
-    if count < surplus { askOthers() }
-  }
-
-  /// So often the other loops are asked to make room.
-  private func askOthers() {
-    let now = Monotonic.milliseconds
-    guard now - askedAt >= Self.askMilliseconds else { return }
-    askedAt = now
+    guard count < surplus else { return }
+    // Looking through all connections for each that comes would cost more than they do.
+    lookAgainAt = now + Self.lookAgainMilliseconds
     server.makeRoomElsewhere(than: loop)
   }
 
-  /// Nil without TLS. Throws `TLSError`.
-  private func tlsSession() throws -> TLSSession? { try server.tls?.session(on: wire) }
+  /// Owns the descriptor, also where it throws.
+  private func makeTransport(_ descriptor: Int32, _ peer: IPAddress) throws -> Transport {
+    let session: TLSSession?
+    do { session = try server.tls?.session(on: wire) } catch {
+      closeDescriptor(descriptor)
+      throw error
+    }
+    return try Transport(owner: self, peer: peer, descriptor: descriptor, tls: session)
+  }
 
   func tlsFailed(_ error: TLSError, peer: IPAddress) { server.tlsFailed(error, peer: peer) }
 
@@ -143,8 +145,9 @@ final class WebLoop {
   /// What all bodies and answers in flight share.
   var budget: BufferBudget { server.budget }
   /// A part of a file, read on threads of its own, for connections with TLS.
-  func stream(_ slice: FileSlice) -> Response.Body {
-    let pieces = FilePieces(slice: slice, lane: server.fileLane)
+  func stream(_ slice: FileSlice, for site: IPAddress.Site) -> Response.Body {
+    guard let lane = server.fileLane else { return .file(slice) }
+    let pieces = FilePieces(slice: slice, lane: lane, site: site)
     return .stream(length: Int64(slice.range.count)) { try await pieces.write(to: $0) }
   }
 

@@ -146,8 +146,7 @@ class Server:
         headers = dict(options.pop("headers", {}))
         if bearer:
             headers["authorization"] = f"Bearer {bearer}"
-        if self.scheme == "https":
-            options.setdefault("ssl", self.tls_context())
+        options = {**self.tls_options(), **options}
         return connect(
             self.url.replace("http", "ws", 1) + path,
             additional_headers=headers,
@@ -174,6 +173,10 @@ class Server:
             "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n".encode()
         )
         return client
+
+    def tls_options(self):
+        """What `connect` of websockets needs besides an address."""
+        return {"ssl": self.tls_context()} if self.scheme == "https" else {}
 
     def tls_context(self):
         """Of a client that believes whoever it talks to."""

@@ -2,6 +2,8 @@
 
 import json
 import socket
+import struct
+import threading
 import time
 
 import pytest
@@ -354,6 +356,8 @@ def test_every_405_says_what_is_allowed(server, request_bytes, expected, allow):
         ((b"\r\n\r\n", b"\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"), 400),
         ((b"\r\n\r\n", b"\r\nSec-WebSocket-Version: 13\r\n\r\n"), 400),
         ((b"\r\n\r\n", b"\r\nOrigin: a\r\nOrigin: b\r\n\r\n"), 400),
+        ((b"\r\n\r\n", b"\r\nContent-Length: 2\r\n\r\n{}"), 400),
+        ((b"\r\n\r\n", b"\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"), 400),
     ],
 )
 def test_no_upgrade(server, change, expected):
@@ -596,3 +600,40 @@ def test_bodies_share_a_budget(fresh):
             break
         assert time.monotonic() < end
     again.close()
+
+
+def test_clients_that_leave_are_no_errors_of_ours(fresh):
+    """Reset in the middle of a body, and while their log-in waits: the log has nothing to say of it."""
+    server = fresh(MARTLET_PASSWORD_HASHERS="1", MARTLET_METRICS_LISTEN="127.0.0.1:0")
+    form = json.dumps({"email": "nobody@x.org", "password": "12345678"}).encode()
+    requests = [POST + b"Content-Length: 100\r\n\r\n" + form[:10]] * 30 + [
+        POST + b"Content-Length: %d\r\n\r\n" % len(form) + form
+    ] * 30
+    for request in requests:
+        connection = server.raw()
+        connection.sendall(request)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        connection.close()
+    with server.http() as http:
+        assert http.get("/healthz").status_code == 200
+    end = time.monotonic() + 10
+    while server.metric("martlet_connections") > 0:
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    assert '"level":"error"' not in server.log_text(), server.log_text()[-2000:]
+
+
+def test_who_sends_many_requests_at_once_gets_them_all(server):
+    count = 5000
+    with server.raw() as connection:
+        sender = threading.Thread(target=connection.sendall, args=((HEAD + b"\r\n") * count,))
+        sender.start()
+        answers = 0
+        rest = b""
+        while answers < count:
+            chunk = connection.recv(1 << 20)
+            assert chunk
+            answers += (rest + chunk).count(b"HTTP/1.1 200 OK")
+            rest = chunk[-14:]
+        sender.join()
+    assert answers == count

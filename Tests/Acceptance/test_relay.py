@@ -346,7 +346,7 @@ def test_subprotocol_carries_a_token(server):
 
     person = server.person()
     url = server.url.replace("http", "ws", 1) + "/v1/relay"
-    with connect(url, subprotocols=["martlet.v1", f"bearer.{person.token}"]) as socket:
+    with connect(url, subprotocols=["martlet.v1", f"bearer.{person.token}"], **server.tls_options()) as socket:
         assert socket.subprotocol == "martlet.v1"
         assert '"ready"' in socket.recv(timeout=3)
 
@@ -374,7 +374,7 @@ def test_cookie_needs_our_origin(server):
     # Unsafe requests by cookie need it as well.
     for origin, status in ((None, 403), ("null", 403), (server.url, 200)):
         headers = {"cookie": pair} | ({"origin": origin} if origin else {})
-        answer = httpx.patch(server.url + "/v1/me", json={"name": "D"}, headers=headers)
+        answer = httpx.patch(server.url + "/v1/me", json={"name": "D"}, headers=headers, verify=False)
         assert answer.status_code == status, answer.text
         if status == 403:
             assert answer.json()["error"]["code"] == "origin_not_allowed"
@@ -609,9 +609,9 @@ def test_a_token_among_subprotocols_needs_ours(server):
 
     url = server.url.replace("http", "ws") + "/v1/relay"
     with pytest.raises(InvalidStatus) as refused:
-        connect(url, subprotocols=["bearer." + ada.token])
+        connect(url, subprotocols=["bearer." + ada.token], **server.tls_options())
     assert refused.value.response.status_code == 401
-    with connect(url, subprotocols=["martlet.v1", "bearer." + ada.token]) as socket:
+    with connect(url, subprotocols=["martlet.v1", "bearer." + ada.token], **server.tls_options()) as socket:
         assert socket.subprotocol == "martlet.v1"
 
 

@@ -15,6 +15,7 @@ struct EdgeRoutes: Sendable {
   let isSecure: Bool
 
   private static let maximumUpload = 4 << 30
+  private static let writtenAtOnceBytes = 256 * 1024
   private static let preparedSizes = [100, 10_240, 102_400]
 
   func add(to router: inout Router) throws {
@@ -83,33 +84,26 @@ struct EdgeRoutes: Sendable {
   /// Writes a body to a file as it arrives, and answers when the disk has it.
   private func upload(_ request: Request, _ name: String) async throws -> Response {
     let path = try path(name)
-    let descriptor = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o600)
-    guard descriptor >= 0 else { throw SystemError("open", errno: errno) }
-    defer { close(descriptor) }
+    let file = try UploadFile(path)
     var count = 0
     var gathered: [[UInt8]] = []
     var gatheredBytes = 0
-    func flush() async throws {
-      let pieces = gathered
-      gathered = []
-      gatheredBytes = 0
-      try await lane.run { _ in
-        for piece in pieces {
-          guard write(descriptor, piece, piece.count) == piece.count else {
-            throw SystemError("write", errno: errno)
-          }
-        }
-      }
-    }
+    // While some is written, more is gathered.
+    var writing: Task<Void, any Error>?
     for try await piece in request.body {
       count += piece.count
       gathered.append(piece)
       gatheredBytes += piece.count
-      if gatheredBytes >= 256 * 1024 { try await flush() }
+      guard gatheredBytes >= Self.writtenAtOnceBytes else { continue }
+      try await writing?.value
+      writing = Task { [gathered] in try await lane.run { _ in try file.append(gathered) } }
+      gathered = []
+      gatheredBytes = 0
     }
-    try await flush()
-    try await lane.run { _ in
-      guard fsync(descriptor) == 0 else { throw SystemError("fsync", errno: errno) }
+    try await writing?.value
+    try await lane.run { [gathered] _ in
+      try file.append(gathered)
+      try file.sync()
     }
     return Self.number(count)
   }

@@ -71,9 +71,19 @@ import Testing
     "Content-Length: 1\r\nTransfer-Encoding: chunked", "Transfer-Encoding: gzip, chunked",
     "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked", "Content-Length: 1, 1",
     "Content-Length: 1000000000000000000", "Content-Length:", "Transfer-Encoding:",
+    // A letter that only Unicode takes for a k.
+    "Transfer-Encoding: chun\u{212A}ed",
   ])
   func `what is told twice or wrongly is refused`(fields: String) {
     #expect(isRefused("POST / HTTP/1.1\r\nHost: x\r\n\(fields)\r\n\r\n"))
+  }
+
+  @Test func `words of lists are those of ASCII`() throws {
+    let head = try #require(
+      try parse("GET / HTTP/1.0\r\nConnection: \u{212A}eep-alive, x\r\nUpgrade: WebSocket\r\n\r\n"))
+    #expect(!head.keepsAlive && head.headers.list("upgrade", contains: "websocket"))
+    #expect(
+      isWord("KeEp-Alive", "keep-alive") && !isWord("keep", "keep-alive") && !isWord("@", "`"))
   }
 
   @Test func `chunks are told of by HTTP 1_1 only`() throws {

@@ -23,6 +23,24 @@ import Testing
     }
   }
 
+  @Test func `values are cut by the route that was chosen`() {
+    var router = Router()
+    router.on(.get, "/a/{x}/c", policy: .anyone) { (_, _: String) in .noContent }
+    router.on(.post, "/{y}/b/c", policy: .anyone) { (_, _: String) in .noContent }
+    router.on(.get, "/files/{folder}/{path...}", policy: .anyone) {
+      (_, _: String, _: String) in .noContent
+    }
+    func values(_ method: Web.Method, _ path: String) -> [String]? {
+      if case .found(_, let values) = router.match(method, path) { values } else { nil }
+    }
+    #expect(values(.get, "/a/b/c") == ["b"])
+    #expect(values(.post, "/a/b/c") == ["a"])
+    #expect(values(.get, "/files/x/y/z%20z") == ["x", "y/z z"])
+    for path in ["/files/x", "/files/x/", "/files/x/../y", "/files/x//y", "/files//y"] {
+      #expect(values(.get, path) == nil, "\(path)")
+    }
+  }
+
   @Test func `paths find their route`() {
     #expect(outcome(.get, "/v1/rooms") == "/v1/rooms []")
     #expect(outcome(.head, "/v1/rooms") == "/v1/rooms []")

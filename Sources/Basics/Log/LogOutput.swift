@@ -86,6 +86,7 @@ final class LogOutput: @unchecked Sendable {
     }
     for (offset, byte) in line.enumerated() { ring[(start + offset) % Self.capacity] = byte }
     head.store(start + line.count, ordering: .releasing)
+    // Unowned: a log that has a thread lives as long as the process (`survive`).
     if thread == nil { thread = Thread(name: "log") { [unowned self] in empty() } }
     monitor.signal()
   }

@@ -61,7 +61,7 @@ package final class Application: Sendable {
     proxies.origin(of: head.headers, peer: peer, isSecure: isSecure)
   }
 
-  /// Decides on a request by its head. `exchange` is noted which route it is for.
+  /// Decides on a request by its head. `record` is told which route it is for.
   func decide(_ head: RequestHead, _ exchange: inout RequestRecord) -> Decision {
     do throws(AppError) {
       return try decideOrThrow(head, &exchange)
@@ -135,6 +135,9 @@ package final class Application: Sendable {
       }
       if match.route.kind == .webSocket { try WebSocketHandshake.check(request) }
       response = try await match.route.respond(request, match.values)
+    } catch  where Task.isCancelled || error is BodyWriter.ClientGone {
+      // Nobody gets this answer, and the handler was ended in its middle: no failure of ours.
+      return .failure(AppError(.unavailable), requestID: record.id)
     } catch {
       response = failures.response(to: error, record)
     }

@@ -18,6 +18,8 @@ package struct Compression: Sendable {
   func compress(_ response: inout Response, for headers: Headers) async {
     guard case .bytes(let body) = response.body, body.count > Self.smallestBytes,
       response.header("content-encoding") == nil,
+      // A part, or what a tag stands for, is of just these bytes.
+      response.status != 206, response.header("etag") == nil,
       let type = response.header("content-type"),
       type.hasPrefix("text/") || type.hasPrefix("application/json"),
       AcceptEncoding(headers).takesGzip,

@@ -28,5 +28,6 @@ struct Failures: Sendable {
   /// That all places are taken is counted, and what its clients do about it is no news.
   private func isNews(_ failure: AppError) -> Bool {
     failure.code.status >= 500 && failure.code != .tooManyConnections
+      && !(failure.underlying is BufferBudget.Exhausted)
   }
 }

@@ -11,6 +11,19 @@ package final class BodyWriter: @unchecked Sendable {
   /// Bytes that are still to come; nil where that is not known.
   private var left: Int64?
   private var waiter: CheckedContinuation<Void, any Error>?
+  private var sentInTurn = 0
+
+  /// Bytes that are sent before other connections have their turn.
+  private static let turnBytes = 512 * 1024
+
+  /// What became of a piece.
+  enum Sent {
+    /// It left, or waits with little else.
+    case room
+    /// Much waits: `drained` is called when all has left.
+    case full
+    case gone
+  }
 
   init(loop: Loop, connection: HTTPConnection, length: Int64?, isChunked: Bool) {
     self.loop = loop
@@ -50,10 +63,19 @@ package final class BodyWriter: @unchecked Sendable {
       }
       self.left = left - Int64(bytes.count)
     }
-    if connection.send(isChunked ? Self.chunk(bytes) : bytes) {
-      continuation.resume()
-    } else {
+    switch connection.send(isChunked ? Self.chunk(bytes) : bytes) {
+    case .gone: continuation.resume(throwing: ClientGone())
+    case .full: waiter = continuation
+    case .room:
+      sentInTurn += bytes.count
+      guard sentInTurn >= Self.turnBytes else {
+        continuation.resume()
+        return
+      }
+      // A reader that is as fast as its writer would have the loop for itself.
+      sentInTurn = 0
       waiter = continuation
+      loop.onNextTurn { self.drained() }
     }
   }
 

@@ -18,6 +18,9 @@ final class BufferBudget: Sendable {
     maximumPerSite = bytes / Self.siteShare
   }
 
+  /// There is no room for what somebody sends or wants.
+  struct Exhausted: Error {}
+
   /// Bytes that are held now, for metrics.
   var heldBytes: Int { state.withLock(\.total) }
 

@@ -1,11 +1,15 @@
+internal import Basics
 internal import EventLoop
 
 /// A part of a file on its way to a connection with TLS: read piece by piece, on threads that may wait for the disk.
 struct FilePieces: Sendable {
   let slice: FileSlice
   let lane: Lane
+  /// For whom: clients take turns.
+  let site: IPAddress.Site
 
-  private static let pieceBytes: Int64 = 256 * 1024
+  /// One leaves, one waits to be read, and as much waits in the connection.
+  private static let pieceBytes: Int64 = 64 * 1024
 
   func write(to writer: BodyWriter) async throws {
     var offset = slice.range.lowerBound
@@ -29,6 +33,6 @@ struct FilePieces: Sendable {
   private func read(at offset: Int64) async throws -> [UInt8] {
     let count = Int(min(Self.pieceBytes, slice.range.upperBound - offset))
     guard count > 0 else { return [] }
-    return try await lane.run { _ in try slice.file.read(at: offset, upTo: count) }
+    return try await lane.run(for: site) { _ in try slice.file.read(at: offset, upTo: count) }
   }
 }

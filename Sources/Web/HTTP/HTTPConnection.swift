@@ -12,6 +12,14 @@ final class HTTPConnection: TransportHandler {
   /// The request that is served.
   private var exchange: Exchange?
   private var isAdvancing = false
+  /// The rest is looked at in the next turn.
+  private var isResting = false
+  /// Whether there is no room in the budget for more of what its client sends.
+  private var isStarved = false
+  /// When it is closed, unless a request comes before; nil but for draining.
+  private var drainDue: Int64?
+  /// What the answers that wait here, and what was read ahead, hold of the budget: until it has left.
+  private var lease: BufferLease?
 
   /// One request on its way to its answer. A class: it is looked at often, and copied never.
   private final class Exchange {
@@ -25,9 +33,6 @@ final class HTTPConnection: TransportHandler {
     var writer: BodyWriter?
     /// Whether the answer has begun, and the connection stays after it.
     var keepsAlive: Bool?
-    /// What of the answer waits here is held of the budget until it has left.
-    var lease: BufferLease?
-
     init(number: Int, head: RequestHead, record: RequestRecord) {
       self.number = number
       self.head = head
@@ -38,7 +43,11 @@ final class HTTPConnection: TransportHandler {
   /// Bytes of answers that may wait for the client before its next request is looked at.
   private static let queuedAnswerBytes = 256 * 1024
   /// Bytes of a stream that may wait before its writer goes on.
-  private static let queuedStreamBytes = 128 * 1024
+  private static let queuedStreamBytes = 64 * 1024
+  /// Requests that are answered in one turn.
+  private static let requestsPerTurn = 32
+  /// How long a client may still send a request when the server drains.
+  private static let drainMilliseconds: Int64 = 500
   /// A reader that takes nothing of its answer for so long is cut.
   private static let readerMilliseconds: Int64 = 30_000
   private static let readerCheckMilliseconds: Int64 = 1_000
@@ -50,7 +59,7 @@ final class HTTPConnection: TransportHandler {
   }
 
   /// Since when it has not sent a request, or waits for the next one; nil while one is served.
-  var idleSince: Int64? { machine.idleSince }
+  var idleSince: Int64? { transport.queuedBytes == 0 ? machine.idleSince : nil }
 
   // MARK: TransportHandler
 
@@ -67,20 +76,21 @@ final class HTTPConnection: TransportHandler {
   var mayWrite: Bool { true }
 
   func drained() {
-    exchange?.lease = nil
+    lease = nil
     if let writer = exchange?.writer { writer.drained() } else { endAnswerWhenSent() }
     advance()
   }
 
   func closed() {
     endExchange(because: BodyWriter.ClientGone())
+    lease = nil
     machine.stop()
     owner.forget(transport)
   }
 
   var tickDue: Int64 {
-    let machineDue = machine.due ?? .max / 2
-    guard exchange?.keepsAlive != nil else { return machineDue }
+    let machineDue = min(machine.due ?? .max / 2, drainDue ?? .max / 2)
+    guard exchange?.keepsAlive != nil || isStarved else { return machineDue }
     return min(machineDue, Monotonic.milliseconds + Self.readerCheckMilliseconds)
   }
 
@@ -89,6 +99,10 @@ final class HTTPConnection: TransportHandler {
       transport.readerStandsStill(now: now) >= Self.readerMilliseconds
     {
       transport.abort()
+      return
+    }
+    if let drainDue, now >= drainDue, machine.isIdle {
+      close()
       return
     }
     if let action = machine.tick(now: now) { carryOut(action) }
@@ -100,13 +114,46 @@ final class HTTPConnection: TransportHandler {
   /// Carries out all that the machine has to say.
   private func advance() {
     // What is carried out may change the machine: the outer call goes on with that.
-    guard !isAdvancing else { return }
+    guard !isAdvancing, !isResting else { return }
     isAdvancing = true
-    while let action = machine.next(now: Monotonic.milliseconds) { carryOut(action) }
+    let last = machine.requestCount + Self.requestsPerTurn
+    while machine.requestCount < last, let action = machine.next(now: Monotonic.milliseconds) {
+      carryOut(action)
+    }
     isAdvancing = false
     guard transport.isOpen, transport.handler === self else { return }
-    transport.setReading(machine.wantsInput)
+    if machine.requestCount == last { rest() }
+    isStarved = !mayHoldMore()
+    transport.setReading(machine.wantsInput && !isResting && !isStarved)
     transport.tick(by: tickDue)
+  }
+
+  /// Whoever sends many requests at once leaves room for others.
+  private func rest() {
+    isResting = true
+    owner.loop.onNextTurn { [weak self] in
+      self?.isResting = false
+      self?.advance()
+    }
+  }
+
+  /// Holds what was read ahead, and what waits to leave, of the budget. False where there is no room for more: nothing is read
+  /// until there is.
+  private func mayHoldMore() -> Bool {
+    let bytes = machine.bufferedBytes + transport.queuedBytes
+    guard bytes > BufferLease.freeBytes else {
+      lease = nil
+      return true
+    }
+    return held().resize(to: bytes)
+  }
+
+  private func held() -> BufferLease {
+    if let lease { return lease }
+    let origin = exchange?.record.origin.address ?? transport.peer
+    let made = BufferLease(owner.budget, site: origin.site)
+    lease = made
+    return made
   }
 
   private func carryOut(_ action: HTTPMachine.Action) {
@@ -144,6 +191,7 @@ final class HTTPConnection: TransportHandler {
       begin(response, mayStay: head.method != nil)
     case .prepared(let answer): send(answer)
     case .work(let match, let bodyLimit, let ahead):
+      // There is no route for a method that is unknown.
       guard let method = head.method else { return }
       machine.accept(bodyLimit: bodyLimit, ahead: ahead)
       var body = RequestBody.none
@@ -191,7 +239,7 @@ final class HTTPConnection: TransportHandler {
       }
     }
     if transport.isSecure, case .file(let slice) = response.body {
-      response.body = owner.stream(slice)
+      response.body = owner.stream(slice, for: exchange.record.origin.address.site)
     }
     begin(response, mayStay: true)
     advance()
@@ -202,7 +250,8 @@ final class HTTPConnection: TransportHandler {
       try await write(writer)
       endStream(number, writer.lastBytes)
     } catch {
-      if !(error is BodyWriter.ClientGone) {
+      // Of a client that has left there is nothing to say.
+      if self.exchange?.number == number {
         owner.streamFailed(error, requestID: exchange.record.id)
       }
       endStream(number, nil)
@@ -212,7 +261,13 @@ final class HTTPConnection: TransportHandler {
   /// Sends what is in memory, without a task. The hot path of public pages (`http` benchmark).
   private func send(_ answer: PreparedAnswer) {
     guard let exchange, let method = exchange.head.method else { return }
-    let (variant, isKnown) = answer.choose(for: exchange.head.headers, method: method)
+    let (variant, verdict) = answer.choose(for: exchange.head.headers, method: method)
+    guard verdict != .failed else {
+      begin(
+        .failure(AppError(.preconditionFailed), requestID: exchange.record.id), mayStay: true)
+      return
+    }
+    let isKnown = verdict == .notModified
     let keepsAlive = machine.beginAnswer() && !owner.isDraining
     let hasBody = method != .head && !isKnown
     owner.application.log.answered(
@@ -277,6 +332,7 @@ final class HTTPConnection: TransportHandler {
         response.headers, requestID: requestID, date: date, reserving: body.count)
       bytes.append(contentsOf: body)
       transport.write(bytes)
+      _ = mayHoldMore()
     case .bytes, .shared, .file, .stream:
       transport.write(head.encode(response.headers, requestID: requestID, date: date))
       if hasBody { sendBody(response.body, isChunked: head.isChunked) }
@@ -294,19 +350,18 @@ final class HTTPConnection: TransportHandler {
     }
   }
 
-  /// Holds the bytes of an answer of the budget, until they have left.
+  /// Whether there is room for an answer of so many bytes: what of it does not leave at once is held until it has left.
   private func hold(_ bytes: Int) -> Bool {
-    guard bytes > BufferLease.freeBytes, let exchange else { return true }
-    let lease = BufferLease(owner.budget, site: exchange.record.origin.address.site)
-    guard lease.resize(to: bytes) else { return false }
-    self.exchange?.lease = lease
-    return true
+    guard bytes > BufferLease.freeBytes else { return true }
+    return held().resize(to: bytes + transport.queuedBytes + machine.bufferedBytes)
   }
 
-  /// Sends a piece of a stream; false where its writer should wait for `BodyWriter.drained`.
-  func send(_ piece: [UInt8]) -> Bool {
+  /// Sends a piece of a stream.
+  func send(_ piece: [UInt8]) -> BodyWriter.Sent {
+    guard transport.canWrite else { return .gone }
     transport.write(piece)
-    return transport.queuedBytes <= Self.queuedStreamBytes
+    guard transport.canWrite else { return .gone }
+    return transport.queuedBytes <= Self.queuedStreamBytes ? .room : .full
   }
 
   /// A stream is complete, or broken where `lastBytes` is nil.
@@ -375,7 +430,8 @@ final class HTTPConnection: TransportHandler {
     let early = machine.upgrade()
     let connection = WebSocketConnection(
       owner: owner, transport: transport, place: place, requestID: exchange.record.id)
-    // This goes with the last reference; the transport does not.
+    // The transport lets go of this object, which lives until its caller is done.
+    lease = nil
     transport.handler = connection
     transport.setReading(true)
     connection.open(
@@ -383,11 +439,19 @@ final class HTTPConnection: TransportHandler {
       headers: headers + [("x-request-id", exchange.record.id)], early: early)
     // Asked for before the drain began, and too late for it.
     if owner.isDraining { connection.drain() }
+    if transport.hasInputEnded { connection.inputEnded() }
   }
 
-  /// Ends an idle connection, for draining; one that answers closes with its answer.
+  /// Ends the connection, for draining: behind the request that it serves, or the one that is on its way. Where none
+  /// comes soon, it is closed.
   func drain() {
-    if machine.isIdle { close() }
+    guard machine.isIdle else { return }
+    if machine.requestCount == 0 {
+      close()
+    } else {
+      drainDue = Monotonic.milliseconds + Self.drainMilliseconds
+      transport.tick(by: tickDue)
+    }
   }
 
   /// Answers what is still under way at the end of draining.

@@ -90,9 +90,9 @@ struct HTTPMachine {
   private var minute: (start: Int64, bytes: Int)?
 
   /// Bytes of later requests that are read while one is answered, and of a body that nobody asks for yet.
-  private static let readAheadBytes = 64 * 1024
+  static let readAheadBytes = 64 * 1024
   /// What is left of a body that nobody wants is read to its end where it is no more than this.
-  private static let discardedBytes = 64 * 1024
+  static let discardedBytes = 64 * 1024
   /// A piece of a body has at most so many bytes.
   static let pieceBytes = 64 * 1024
   /// How long an idle connection is kept for another request.
@@ -182,7 +182,7 @@ struct HTTPMachine {
     guard !hasInputEnded else { return false }
     switch phase {
     case .over: return true
-    case .head: return true
+    case .head: return buffer.count < Self.readAheadBytes
     case .exchange: return buffer.count < (rest.isNone ? Self.readAheadBytes : aheadBytes)
     }
   }

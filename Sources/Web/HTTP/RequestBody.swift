@@ -102,7 +102,9 @@ final class BodyPipe: @unchecked Sendable {
   /// Holds so many bytes of the budget for as long as this lives. Throws `unavailable`.
   func hold(_ bytes: Int) throws(AppError) {
     guard lease.resize(to: bytes) else {
-      throw AppError(.unavailable, "Too many large requests are under way; try again.")
+      throw AppError(
+        .unavailable, "Too many large requests are under way; try again.",
+        underlying: BufferBudget.Exhausted())
     }
   }
 

@@ -43,7 +43,7 @@ package struct Headers: Sendable {
   /// Whether a comma-separated list field holds this lower-case word, in any case.
   package func list(_ name: StaticString, contains word: String) -> Bool {
     all(name).contains { value in
-      value.split(separator: ",").contains { $0.trimmingBlanks().lowercased() == word }
+      value.split(separator: ",").contains { isWord($0.trimmingBlanks(), word) }
     }
   }
 
@@ -65,6 +65,15 @@ package struct Headers: Sendable {
     }
     return true
   }
+}
+
+/// Whether this is a word that is given in lower case, in any case of ASCII. Unicode knows other letters that are the same in
+/// lower case (the Kelvin sign), and who reads a request before or behind us does not.
+func isWord(_ text: some StringProtocol, _ word: String) -> Bool {
+  text.utf8.count == word.utf8.count
+    && zip(text.utf8, word.utf8).allSatisfy { byte, wanted in
+      byte == wanted || ((65...90).contains(byte) && byte + 32 == wanted)
+    }
 }
 
 /// How the length of a request's body is told (RFC 9112, 6).

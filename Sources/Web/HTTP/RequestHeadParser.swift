@@ -224,7 +224,7 @@ struct RequestHeadParser {
     if !encodings.isEmpty {
       // With a length beside it this is the classic smuggling request; HTTP/1.0 does not know it (RFC 9112, 6.1).
       guard lengths.isEmpty, !isVersion10, encodings.count == 1,
-        encodings[0].lowercased() == "chunked"
+        isWord(encodings[0], "chunked")
       else { throw bad("This Transfer-Encoding is not understood here.") }
       return .chunked
     }

@@ -37,7 +37,7 @@ package struct Response: Sendable {
     self.status = status
     self.body = body
     upgrade = nil
-    if let contentType { headers.append(("content-type", contentType)) }
+    if let contentType { add("content-type", contentType) }
   }
 
   /// The switch to a WebSocket.

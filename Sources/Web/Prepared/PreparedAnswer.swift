@@ -106,8 +106,10 @@ package final class PreparedAnswer: Sendable {
 
   // MARK: Answering
 
-  /// What a request gets: a form that its client takes, and whether it has that already.
-  func choose(for headers: Headers, method: Method) -> (variant: Variant, isKnown: Bool) {
+  /// What a request gets: a form that its client takes, and whether it has that already, or does not want it.
+  func choose(
+    for headers: Headers, method: Method
+  ) -> (variant: Variant, verdict: Conditions.Verdict) {
     var variant = plain
     if gzip != nil || brotli != nil, headers.has("accept-encoding") {
       let accepted = AcceptEncoding(headers)
@@ -117,9 +119,10 @@ package final class PreparedAnswer: Sendable {
         variant = gzip
       }
     }
-    guard headers.has("if-none-match") || headers.has("if-match") else { return (variant, false) }
-    // A tag of any of its forms tells that the client has what there is.
-    let verdict = Conditions(headers, method: method).verdict(tag: variant.tag, modified: nil)
-    return (variant, verdict == .notModified)
+    guard headers.has("if-none-match") || headers.has("if-match") else {
+      return (variant, .proceed)
+    }
+    let conditions = Conditions(headers, method: method)
+    return (variant, conditions.verdict(tag: variant.tag, modified: nil))
   }
 }

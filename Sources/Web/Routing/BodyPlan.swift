@@ -7,17 +7,14 @@ package enum BodyPlan: Sendable, Equatable {
   /// A body of at most so many bytes, which the handler reads as it arrives (`Request.body`).
   case stream(upTo: Int)
 
-  /// Bytes of a body that nobody wants.
-  private static let droppedBytes = 64 * 1024
-  /// Bytes that are read before the handler asks.
-  private static let aheadBytes = 64 * 1024
+  /// Bytes of a stream that are read before the handler asks.
   private static let streamAheadBytes = 256 * 1024
 
   /// How many bytes the body may have, and how many are read before the handler asks.
   func limits(_ limits: BodyLimits) -> (limit: Int, ahead: Int) {
     switch self {
-    case .empty: (Self.droppedBytes, Self.aheadBytes)
-    case .json: (limits.jsonBytes, Self.aheadBytes)
+    case .empty: (HTTPMachine.discardedBytes, HTTPMachine.readAheadBytes)
+    case .json: (limits.jsonBytes, HTTPMachine.readAheadBytes)
     case .stream(let bytes): (bytes, Self.streamAheadBytes)
     }
   }

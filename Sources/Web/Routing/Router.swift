@@ -193,20 +193,26 @@ package struct Router: Sendable {
       parts.append(part)
     }
     let fitting = (patterned[raw.count] ?? []).filter { fits(routes[$0].segments, parts) }
-    if let first = fitting.first {
-      let values = zip(routes[first].segments, parts).filter { $0.0 == .parameter }.map(\.1)
-      return choose(fitting, values, method)
+    if !fitting.isEmpty { return choose(fitting, parts, method) }
+    let ending = open.filter { fits(routes[$0].segments.dropLast(), parts) && hasRest($0, parts) }
+    return ending.isEmpty ? .none : choose(ending, parts, method)
+  }
+
+  /// Whether something is left of a path behind the segments of an open route. A part that is empty, or that leads
+  /// elsewhere, names nothing.
+  private func hasRest(_ index: Int, _ parts: [String]) -> Bool {
+    let rest = parts.dropFirst(routes[index].segments.count - 1)
+    return !rest.isEmpty && rest.allSatisfy { !$0.isEmpty && $0 != "." && $0 != ".." }
+  }
+
+  /// What the parameters of a route are in a path that fits it.
+  private func values(_ index: Int, _ parts: [String]) -> [String] {
+    let segments = routes[index].segments
+    var values = zip(segments, parts).filter { $0.0 == .parameter }.map(\.1)
+    if segments.last == .rest {
+      values.append(parts.dropFirst(segments.count - 1).joined(separator: "/"))
     }
-    let ending = open.filter { fits(routes[$0].segments.dropLast(), parts) }
-    guard let first = ending.first else { return .none }
-    let fixed = routes[first].segments.dropLast()
-    let rest = parts[fixed.count...]
-    // A part that is empty, or that leads elsewhere, names nothing.
-    guard !rest.isEmpty, rest.allSatisfy({ !$0.isEmpty && $0 != "." && $0 != ".." }) else {
-      return .none
-    }
-    let values = zip(fixed, parts).filter { $0.0 == .parameter }.map(\.1)
-    return choose(ending, values + [rest.joined(separator: "/")], method)
+    return values
   }
 
   /// Whether a path begins with these segments.
@@ -221,9 +227,9 @@ package struct Router: Sendable {
       }
   }
 
-  private func choose(_ indexes: [Int], _ values: [String], _ method: Method?) -> Match {
+  private func choose(_ indexes: [Int], _ parts: [String], _ method: Method?) -> Match {
     if let index = indexes.first(where: { routes[$0].method == method }) {
-      return .found(index, values)
+      return .found(index, values(index, parts))
     }
     // A WebSocket is opened with GET, and with nothing else (RFC 6455, 4.1).
     if method == .head,
@@ -231,7 +237,7 @@ package struct Router: Sendable {
         routes[$0].method == .get && routes[$0].kind != .webSocket
       })
     {
-      return .found(index, values)
+      return .found(index, values(index, parts))
     }
     return .methodNotAllowed(indexes.map { routes[$0].method })
   }

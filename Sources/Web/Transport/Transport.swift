@@ -58,7 +58,8 @@ final class Transport {
   private var state = State.open
   private var isInCallback = false
   private var isReading = true
-  private var hasInputEnded = false
+  /// Whether the peer sends nothing more.
+  private(set) var hasInputEnded = false
   /// The protocol wants to be told when its bytes may leave.
   private var isWritingResumed = false
   private var progress = OutputProgress()
@@ -84,6 +85,7 @@ final class Transport {
   private static let copiedBytes = 16 * 1024
   /// Bytes of a file that are sent in one turn.
   private static let fileAtOnceBytes = 1024 * 1024
+  private static let cloggedBytes = 256 * 1024
   /// Plain bytes that TLS encrypts for one `send`.
   private static let encryptedAtOnceBytes = 64 * 1024
 
@@ -136,6 +138,8 @@ final class Transport {
   }
 
   var isSecure: Bool { tls != nil }
+  /// Whether what is written can still arrive.
+  var canWrite: Bool { state == .open }
 
   /// Bytes accepted by `write` that the kernel has not taken.
   var queuedBytes: Int { queue.byteCount }
@@ -362,10 +366,17 @@ final class Transport {
     updateWatch()
   }
 
+  /// Whether so much of TLS waits to leave that its peer is not listened to: it may make TLS answer without ever reading
+  /// that, as by asking for new keys in TLS 1.2 again and again, each of which is refused with an alert.
+  private var isClogged: Bool {
+    guard let first = queue.first, first.isEncrypted else { return false }
+    return first.range.count > Self.cloggedBytes
+  }
+
   private func updateWatch() {
     guard isOpen, state != .dead else { return }
     var wanted: DescriptorWatch.Readiness = []
-    if !hasInputEnded, isReading || state != .open { wanted.insert(.readable) }
+    if !hasInputEnded, isReading || state != .open, !isClogged { wanted.insert(.readable) }
     if !queue.isEmpty, state != .open || handler?.mayWrite != false { wanted.insert(.writable) }
     if isWritingResumed { wanted.insert(.writable) }
     guard wanted != watched else { return }

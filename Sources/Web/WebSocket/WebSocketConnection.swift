@@ -21,6 +21,7 @@ final class WebSocketConnection: TransportHandler {
   private var ending: SocketEnding.Reason?
   private var lastReceived = Monotonic.milliseconds
   private var isPingSent = false
+  private var unansweredPing: [UInt8]?
 
   private enum State {
     case open
@@ -107,6 +108,16 @@ final class WebSocketConnection: TransportHandler {
       handle(event)
       return !isEnded
     }
+    answerPing()
+  }
+
+  /// Only the last of those that came right behind each other, as RFC 6455, 5.5.3 allows; and whoever pings without reading gets no more
+  /// answers.
+  private func answerPing() {
+    guard let payload = unansweredPing else { return }
+    unansweredPing = nil
+    guard case .open = state, transport.queuedBytes < Self.queuedPongBytes else { return }
+    transport.write(WebSocketFrames.pong(payload))
   }
 
   /// Without a close frame there is nobody to answer.
@@ -120,18 +131,20 @@ final class WebSocketConnection: TransportHandler {
       if case .close = event { finish() }
       return
     }
+    if case .ping(let payload) = event {
+      unansweredPing = payload
+      return
+    }
+    // In their order.
+    answerPing()
     switch event {
+    case .ping: break
     case .text(let text):
       messageCount += 1
       handler?.received(text: text)
     case .binary:
       messageCount += 1
       handler?.receivedBinary()
-    case .ping(let payload):
-      // Whoever pings without reading gets no more answers (RFC 6455, 5.5.3 asks for the latest only).
-      if transport.queuedBytes < Self.queuedPongBytes {
-        transport.write(WebSocketFrames.pong(payload))
-      }
     case .pong: break
     case .close(let code):
       ending = .client(code)

@@ -4,6 +4,10 @@ internal import Basics
 enum WebSocketHandshake {
   /// Throws `AppError`: 426 where this is no such request or another version, 400 for a bad key.
   static func check(_ request: Request) throws(AppError) {
+    // What follows the head would be read as frames.
+    guard request.body.length == 0 else {
+      throw AppError(.badRequest, "A request for a WebSocket has no body.")
+    }
     guard request.isWebSocketUpgrade, request.headers["sec-websocket-version"] == "13" else {
       throw AppError(.upgradeRequired)
     }
