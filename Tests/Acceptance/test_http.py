@@ -349,22 +349,6 @@ def test_every_405_says_what_is_allowed(server, request_bytes, expected, allow):
         assert b"\r\nallow: " + allow + b"\r\n" in answer
 
 
-@pytest.mark.parametrize(
-    "change, expected",
-    [
-        ((b"HTTP/1.1", b"HTTP/1.0"), 426),
-        ((b"\r\n\r\n", b"\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"), 400),
-        ((b"\r\n\r\n", b"\r\nSec-WebSocket-Version: 13\r\n\r\n"), 400),
-        ((b"\r\n\r\n", b"\r\nOrigin: a\r\nOrigin: b\r\n\r\n"), 400),
-        ((b"\r\n\r\n", b"\r\nContent-Length: 2\r\n\r\n{}"), 400),
-        ((b"\r\n\r\n", b"\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"), 400),
-    ],
-)
-def test_no_upgrade(server, change, expected):
-    answer, _ = server.exchange(UPGRADE.replace(*change), wait=0.5)
-    assert status(answer) == expected
-
-
 def test_of_two_origins_none_counts(server):
     """A page's own Origin behind or before an allowed one, on requests that a cookie vouches for."""
     with server.http() as http:

@@ -223,6 +223,13 @@ def test_nothing_counts_after_close(server):
         ((b"Upgrade: websocket\r\n", b""), 426),
         ((b"keep-alive, Upgrade", b"keep-alive"), 426),
         ((b"GET", b"POST"), 405),
+        ((b"GET", b"HEAD"), 405),
+        ((b"HTTP/1.1", b"HTTP/1.0"), 426),
+        ((b"\r\n\r\n", b"\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"), 400),
+        ((b"\r\n\r\n", b"\r\nSec-WebSocket-Version: 13\r\n\r\n"), 400),
+        ((b"\r\n\r\n", b"\r\nOrigin: a\r\nOrigin: b\r\n\r\n"), 400),
+        ((b"\r\n\r\n", b"\r\nContent-Length: 2\r\n\r\n{}"), 400),
+        ((b"\r\n\r\n", b"\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"), 400),
     ],
 )
 def test_handshakes_that_are_wrong(server, change, status):

@@ -33,6 +33,7 @@ final class HTTPConnection: TransportHandler {
     var writer: BodyWriter?
     /// Whether the answer has begun, and the connection stays after it.
     var keepsAlive: Bool?
+
     init(number: Int, head: RequestHead, record: RequestRecord) {
       self.number = number
       self.head = head

@@ -32,7 +32,7 @@ package final class PreparedAnswer: Sendable {
 
   /// Smaller bodies fit one packet anyway.
   private static let smallestBytes = 256
-  /// Together they take some milliseconds for 100 KB.
+  /// In the middle of what they can: answers are made again when their content changes.
   private static let gzipLevel: Int32 = 6
   private static let brotliQuality: Int32 = 5
   private static let textTypes = [
