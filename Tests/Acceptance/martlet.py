@@ -3,10 +3,12 @@
 import json
 import os
 import re
+import select
 import signal
 import socket
 import ssl
 import subprocess
+import threading
 import time
 import uuid
 from pathlib import Path
@@ -56,6 +58,41 @@ def client_frame(**fields):
     text = json.dumps(fields).encode()
     assert len(text) < 126
     return bytes([0x81, 0x80 | len(text), 0, 0, 0, 0]) + text
+
+
+class LockedTLSSocket(ssl.SSLSocket):
+    """A TLS socket that one thread may read while another writes, as the client of websockets does.
+
+    Python's own may lose bytes then, and the client waits without end: OpenSSL's sessions are for one thread at a
+    time, and Python before 3.13 does not keep threads apart (python/cpython#124984).
+    """
+
+    def __new__(cls, *args, **options):
+        self = super().__new__(cls, *args, **options)
+        self.lock = threading.Lock()
+        return self
+
+    def read(self, *args):
+        return self._alone(super().read, *args)
+
+    def send(self, *args):
+        return self._alone(super().send, *args)
+
+    def _alone(self, operation, *args):
+        while True:
+            with self.lock:
+                timeout = self.gettimeout()
+                self.settimeout(0)
+                try:
+                    return operation(*args)
+                except ssl.SSLWantReadError:
+                    ready = [self], [], []
+                except ssl.SSLWantWriteError:
+                    ready = [], [self], []
+                finally:
+                    self.settimeout(timeout)
+            if not any(select.select(*ready, timeout)):
+                raise TimeoutError("timed out")
 
 
 class Server:
@@ -180,7 +217,9 @@ class Server:
 
     def tls_context(self):
         """Of a client that believes whoever it talks to."""
-        return ssl._create_unverified_context()
+        context = ssl._create_unverified_context()
+        context.sslsocket_class = LockedTLSSocket
+        return context
 
     def chat(self, bearer=None, path="/chat"):
         """A nano socket; with a token it is READY."""
