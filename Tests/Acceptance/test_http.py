@@ -149,7 +149,9 @@ def test_errors_have_one_form(server):
             error = answer.json()["error"]
             assert error["code"] == word
             assert error["request_id"] == answer.headers["x-request-id"]
-        assert http.delete("/healthz").headers["allow"] == "GET"
+        assert http.delete("/healthz").headers["allow"] == "GET, HEAD"
+        # A WebSocket is opened with GET only.
+        assert http.head("/chat").status_code == 405 and http.head("/chat").headers["allow"] == "GET"
 
 
 @pytest.mark.parametrize(
@@ -331,12 +333,12 @@ UPGRADE = (
 @pytest.mark.parametrize(
     "request_bytes, expected, allow",
     [
-        (b"BREW /healthz HTTP/1.1\r\nHost: x\r\n\r\n", 405, b"GET"),
-        (b"BREW /rooms HTTP/1.1\r\nHost: x\r\n\r\n", 405, b"GET, POST"),
-        (b"BREW /rooms/5 HTTP/1.1\r\nHost: x\r\n\r\n", 405, b"DELETE, GET, PUT"),
-        (b"PATCH /rooms/5 HTTP/1.1\r\nHost: x\r\n\r\n", 405, b"DELETE, GET, PUT"),
-        (b"TRACE /healthz HTTP/1.1\r\nHost: x\r\n\r\n", 405, b"GET"),
-        (b"get /healthz HTTP/1.1\r\nHost: x\r\n\r\n", 405, b"GET"),
+        (b"BREW /healthz HTTP/1.1\r\nHost: x\r\n\r\n", 405, b"GET, HEAD"),
+        (b"BREW /rooms HTTP/1.1\r\nHost: x\r\n\r\n", 405, b"GET, HEAD, POST"),
+        (b"BREW /rooms/5 HTTP/1.1\r\nHost: x\r\n\r\n", 405, b"DELETE, GET, HEAD, PUT"),
+        (b"PATCH /rooms/5 HTTP/1.1\r\nHost: x\r\n\r\n", 405, b"DELETE, GET, HEAD, PUT"),
+        (b"TRACE /healthz HTTP/1.1\r\nHost: x\r\n\r\n", 405, b"GET, HEAD"),
+        (b"get /healthz HTTP/1.1\r\nHost: x\r\n\r\n", 405, b"GET, HEAD"),
         (b"HEAD /chat HTTP/1.1\r\nHost: x\r\n\r\n", 405, b"GET"),
         (UPGRADE.replace(b"GET", b"HEAD"), 405, b"GET"),
         (b"BREW /nothing HTTP/1.1\r\nHost: x\r\n\r\n", 404, None),

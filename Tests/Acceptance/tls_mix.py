@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import martlet
@@ -14,6 +15,7 @@ from martlet import Server, make_certificate
 
 COUNT = int(sys.argv[2]) if len(sys.argv) > 2 else 1000
 CHROMIUM_SHARE = 0.02
+AT_ONCE = 4
 REQUEST = "GET /healthz HTTP/1.1\nHost: x\nConnection: close\n\n".replace("\n", "\r\n")
 
 
@@ -29,12 +31,12 @@ def curl(server, folder, chain):
 
 
 def s_client(server, folder, chain):
-    session = folder / "session"
     how = random.choice(["-tls1_2", "-tls1_3"])
-    goes_on = ["-sess_in", session.with_suffix(how)] if session.with_suffix(how).exists() and random.random() < 0.7 else []
+    session = folder / f"session{how}"
+    goes_on = ["-sess_in", session] if session.exists() and random.random() < 0.7 else []
     answer = subprocess.run(
         ["openssl", "s_client", "-connect", f"127.0.0.1:{server.port}", how, "-alpn", "h2,http/1.1", "-CAfile", chain,
-         "-ign_eof", *goes_on, "-sess_out", session.with_suffix(how)],
+         "-ign_eof", *goes_on, "-sess_out", session],
         input=REQUEST, capture_output=True, text=True, timeout=30,
     )
     assert "HTTP/1.1 200 OK" in answer.stdout and '"ok"' in answer.stdout, answer
@@ -52,6 +54,17 @@ def chromium(server, folder, chain):
     return "chromium"
 
 
+def run_some(server, folder, chain, count):
+    """One client after the other, with sessions and a profile of their own."""
+    folder.mkdir()
+    counts = Counter()
+    for _ in range(count):
+        draw = random.random()
+        client = chromium if draw < CHROMIUM_SHARE else curl if draw < 0.6 else s_client
+        counts[client(server, folder, chain)] += 1
+    return counts
+
+
 def main():
     random.seed(7)
     if len(sys.argv) > 1:
@@ -59,12 +72,9 @@ def main():
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         chain, key = make_certificate(folder)
-        counts = Counter()
-        with Server(folder / "data", certificate=(chain, key), MARTLET_LOOPS="2") as server:
-            for _ in range(COUNT):
-                draw = random.random()
-                client = chromium if draw < CHROMIUM_SHARE else curl if draw < 0.6 else s_client
-                counts[client(server, folder, chain)] += 1
+        with Server(folder / "data", certificate=(chain, key), MARTLET_LOOPS="2") as server, ThreadPoolExecutor(AT_ONCE) as pool:
+            runs = [pool.submit(run_some, server, folder / str(each), chain, COUNT // AT_ONCE) for each in range(AT_ONCE)]
+            counts = sum((run.result() for run in runs), Counter())
             assert server.process.poll() is None, server.log_text()[-3000:]
         assert server.process.returncode == 0
         assert "AddressSanitizer" not in server.log_text(), server.log_text()[-5000:]

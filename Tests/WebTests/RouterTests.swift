@@ -18,7 +18,7 @@ import Testing
   private func outcome(_ method: Web.Method, _ path: String) -> String {
     switch router().match(method, path) {
     case .found(let index, let values): "\(router().routes[index].pattern) \(values)"
-    case .methodNotAllowed(let methods): "not \(methods.map(\.rawValue))"
+    case .methodNotAllowed(let methods): "not \(methods.map(\.rawValue).sorted())"
     case .none: "none"
     }
   }
@@ -48,7 +48,7 @@ import Testing
     #expect(outcome(.get, "/v1/rooms/a%2Fb") == #"/v1/rooms/{id} ["a/b"]"#)
     #expect(
       outcome(.delete, "/v1/rooms/5/members/x") == #"/v1/rooms/{id}/members/{subject} ["5", "x"]"#)
-    #expect(outcome(.post, "/v1/rooms") == #"not ["GET"]"#)
+    #expect(outcome(.post, "/v1/rooms") == #"not ["GET", "HEAD"]"#)
     for path in [
       "/", "", "/v1/rooms/", "/v1//rooms", "/v1/rooms/%", "/v1/rooms/%zz", "/v1/rooms/%00",
       "/v1/rooms/%ff", "/V1/rooms",

@@ -95,7 +95,7 @@ package final class Application: Sendable {
     case .none: throw AppError(.notFound)
     case .methodNotAllowed(let allowed):
       var response = failures.response(to: AppError(.methodNotAllowed), record)
-      response.add("allow", Set(allowed.map(\.rawValue)).sorted().joined(separator: ", "))
+      response.add("allow", allowed.map(\.rawValue).sorted().joined(separator: ", "))
       return .answer(finished(response, head, record))
     case .found(let index, let values):
       let route = router.routes[index]

@@ -278,16 +278,9 @@ final class HTTPConnection: TransportHandler {
     // One buffer for all answers of the loop: it keeps its memory.
     owner.scratch.removeAll(keepingCapacity: true)
     owner.scratch.append(contentsOf: isKnown ? variant.notModifiedHead : variant.head)
-    owner.scratch.append(contentsOf: "date: ".utf8)
-    owner.scratch.append(contentsOf: owner.httpDate())
-    owner.scratch.append(contentsOf: "\r\nx-request-id: ".utf8)
-    owner.scratch.append(contentsOf: exchange.record.id.utf8)
-    if !keepsAlive {
-      owner.scratch.append(contentsOf: "\r\nconnection: close".utf8)
-    } else if exchange.head.isVersion10 {
-      owner.scratch.append(contentsOf: "\r\nconnection: keep-alive".utf8)
-    }
-    owner.scratch.append(contentsOf: "\r\n\r\n".utf8)
+    ResponseHead.appendEnd(
+      to: &owner.scratch, date: owner.httpDate(), requestID: exchange.record.id,
+      keepsAlive: keepsAlive, isVersion10: exchange.head.isVersion10)
     transport.write(&owner.scratch, then: hasBody ? variant.body : nil)
     endAnswerWhenSent()
   }

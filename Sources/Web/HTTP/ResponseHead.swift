@@ -20,28 +20,40 @@ struct ResponseHead {
     appendDecimal(Int64(status), to: &bytes)
     bytes.append(UInt8(ascii: " "))
     bytes.append(contentsOf: reasonPhrase(status).utf8)
-    bytes.append(contentsOf: "\r\ndate: ".utf8)
-    bytes.append(contentsOf: date)
-    bytes.append(contentsOf: "\r\nx-request-id: ".utf8)
-    bytes.append(contentsOf: requestID.utf8)
+    bytes.append(contentsOf: "\r\n".utf8)
     if let contentLength {
-      bytes.append(contentsOf: "\r\ncontent-length: ".utf8)
+      bytes.append(contentsOf: "content-length: ".utf8)
       appendDecimal(contentLength, to: &bytes)
-    }
-    if isChunked { bytes.append(contentsOf: "\r\ntransfer-encoding: chunked".utf8) }
-    for (name, value) in headers {
       bytes.append(contentsOf: "\r\n".utf8)
+    }
+    if isChunked { bytes.append(contentsOf: "transfer-encoding: chunked\r\n".utf8) }
+    for (name, value) in headers {
       bytes.append(contentsOf: name.utf8)
       bytes.append(contentsOf: ": ".utf8)
       bytes.append(contentsOf: value.utf8)
+      bytes.append(contentsOf: "\r\n".utf8)
     }
+    Self.appendEnd(
+      to: &bytes, date: date, requestID: requestID, keepsAlive: keepsAlive,
+      isVersion10: isVersion10)
+    return bytes
+  }
+
+  /// Appends what differs from answer to answer, and the empty line, to a status line and fields that end with their
+  /// line ends.
+  static func appendEnd(
+    to bytes: inout [UInt8], date: [UInt8], requestID: String, keepsAlive: Bool, isVersion10: Bool
+  ) {
+    bytes.append(contentsOf: "date: ".utf8)
+    bytes.append(contentsOf: date)
+    bytes.append(contentsOf: "\r\nx-request-id: ".utf8)
+    bytes.append(contentsOf: requestID.utf8)
     if !keepsAlive {
       bytes.append(contentsOf: "\r\nconnection: close".utf8)
     } else if isVersion10 {
       bytes.append(contentsOf: "\r\nconnection: keep-alive".utf8)
     }
     bytes.append(contentsOf: "\r\n\r\n".utf8)
-    return bytes
   }
 
   /// Whether answers of this status have a body (RFC 9110, 6.4.1).

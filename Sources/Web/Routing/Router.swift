@@ -179,7 +179,7 @@ package struct Router: Sendable {
     /// A place in `routes`, and the values of its parameters.
     case found(Int, [String])
     /// Other methods are answered here.
-    case methodNotAllowed([Method])
+    case methodNotAllowed(Set<Method>)
     case none
   }
 
@@ -232,14 +232,12 @@ package struct Router: Sendable {
       return .found(index, values(index, parts))
     }
     // A WebSocket is opened with GET, and with nothing else (RFC 6455, 4.1).
-    if method == .head,
-      let index = indexes.first(where: {
-        routes[$0].method == .get && routes[$0].kind != .webSocket
-      })
-    {
-      return .found(index, values(index, parts))
+    let answersHead = indexes.first {
+      routes[$0].method == .get && routes[$0].kind != .webSocket
     }
-    return .methodNotAllowed(indexes.map { routes[$0].method })
+    if method == .head, let answersHead { return .found(answersHead, values(answersHead, parts)) }
+    let allowed = Set(indexes.map { routes[$0].method })
+    return .methodNotAllowed(answersHead == nil ? allowed : allowed.union([.head]))
   }
 }
 

@@ -2,12 +2,6 @@ internal import Basics
 internal import EventLoop
 internal import TLS
 
-#if canImport(Glibc)
-  internal import Glibc
-#else
-  internal import Darwin
-#endif
-
 /// What a connection's protocol does with its transport: HTTP/1.1 first, WebSocket after an upgrade.
 protocol TransportHandler: AnyObject {
   /// Bytes arrived. They may be changed in place (unmasking) and are gone after the call.
@@ -50,7 +44,7 @@ final class Transport {
 
   // Unowned: a loop's connections end before it.
   private unowned let owner: WebLoop
-  private let descriptor: Int32
+  private let socket: ConnectedSocket
   private var watch: DescriptorWatch?
   private var watched: DescriptorWatch.Readiness = []
   private let tls: TLSSession?
@@ -63,6 +57,8 @@ final class Transport {
   /// The protocol wants to be told when its bytes may leave.
   private var isWritingResumed = false
   private var progress = OutputProgress()
+  /// When a closing connection is cut; nil while it is open.
+  private var end: ConnectionEnd?
 
   private enum State {
     case open
@@ -75,10 +71,6 @@ final class Transport {
     case dead
   }
 
-  /// How long we read and forget once the peer's kernel has our last bytes.
-  private static let lingerMilliseconds: Int64 = 2_000
-  /// How long a peer may go on sending what nobody wants.
-  private static let longestLingerMilliseconds: Int64 = 30_000
   /// How often a peer is looked at that has something to read.
   private static let progressMilliseconds: Int64 = 1_000
   /// A copy of so many bytes costs less than handing over two pieces.
@@ -89,40 +81,13 @@ final class Transport {
   /// Plain bytes that TLS encrypts for one `send`.
   private static let encryptedAtOnceBytes = 64 * 1024
 
-  /// When a closing connection is cut, unless its reader takes something before; nil while it is open.
-  private var closing: Closing?
-
-  private struct Closing {
-    /// So long its reader may take nothing.
-    let patience: Int64
-    /// When our side was shut, and when many bytes came last.
-    var shutAt: Int64?
-    var heardAt: Int64
-    private var heardBytes = 0
-
-    /// Who sends less at a time does not put off the end.
-    private static let countedBytes = 16 * 1024
-
-    init(patience: Int64, now: Int64) {
-      self.patience = patience
-      heardAt = now
-    }
-
-    mutating func hear(_ count: Int) {
-      heardBytes += count
-      guard heardBytes >= Self.countedBytes else { return }
-      heardBytes = 0
-      heardAt = Monotonic.milliseconds
-    }
-  }
-
   /// Owns the descriptor from here on, which does not block. Throws `SystemError` where the kernel does not watch it;
   /// the descriptor is closed then.
   init(owner: WebLoop, peer: IPAddress, descriptor: Int32, tls: TLSSession?) throws {
     self.owner = owner
     loop = owner.loop
     self.peer = peer
-    self.descriptor = descriptor
+    socket = ConnectedSocket(descriptor: descriptor)
     self.tls = tls
     outlet = Outlet(descriptor: descriptor, isSecure: tls != nil)
     do {
@@ -131,7 +96,7 @@ final class Transport {
         becameReady($0)
       }
     } catch {
-      closeDescriptor(descriptor)
+      socket.close()
       throw error
     }
     updateWatch()
@@ -198,26 +163,9 @@ final class Transport {
   }
 
   private func writeBoth(_ head: [UInt8], _ body: SharedBytes) {
-    var sent = head.withUnsafeBytes { head in
-      body.bytes.withUnsafeBytes { body in
-        // writev only reads.
-        var parts = (
-          iovec(iov_base: UnsafeMutableRawPointer(mutating: head.baseAddress), iov_len: head.count),
-          iovec(iov_base: UnsafeMutableRawPointer(mutating: body.baseAddress), iov_len: body.count)
-        )
-        return withUnsafePointer(to: &parts) {
-          $0.withMemoryRebound(to: iovec.self, capacity: 2) { writev(descriptor, $0, 2) }
-        }
-      }
+    let sent = head.withUnsafeBytes { head in
+      body.bytes.withUnsafeBytes { body in count(socket.send(head, body)) }
     }
-    if sent < 0 {
-      guard errno == EAGAIN || errno == EINTR else {
-        abort()
-        return
-      }
-      sent = 0
-    }
-    progress.sent += sent
     if sent < head.count { enqueue(Array(head[sent...]), hasBegun: sent > 0) }
     let bodyStart = max(0, sent - head.count)
     if bodyStart < body.count {
@@ -266,14 +214,20 @@ final class Transport {
     tls == nil ? sendRaw(bytes) : sendEncrypted(bytes)
   }
 
-  private func sendRaw(_ bytes: UnsafeRawBufferPointer) -> Int {
-    let sent = send(descriptor, bytes.baseAddress, bytes.count, sendFlags)
-    if sent >= 0 {
-      progress.sent += sent
-      return sent
+  @inline(__always)
+  private func sendRaw(_ bytes: UnsafeRawBufferPointer) -> Int { count(socket.send(bytes)) }
+
+  /// How many bytes the kernel took.
+  @inline(__always)
+  private func count(_ outcome: ConnectedSocket.Outcome) -> Int {
+    switch outcome {
+    case .took(let count):
+      progress.sent += count
+      return count
+    case .failed:
+      abort()
+      return 0
     }
-    if errno != EAGAIN && errno != EINTR { abort() }
-    return 0
   }
 
   private func sendEncrypted(_ bytes: UnsafeRawBufferPointer) -> Int {
@@ -341,20 +295,8 @@ final class Transport {
   /// For how many milliseconds the reader has taken nothing of what waits for it, here and in the kernel: 0 where it
   /// has taken something since the last call, or where nothing waits. Call it every second or so.
   func readerStandsStill(now: Int64) -> Int64 {
-    progress.standsStill(unread: unreadInKernel, isQueueEmpty: queue.isEmpty, now: now)
-  }
-
-  /// Bytes that the peer's kernel has not acknowledged.
-  private var unreadInKernel: Int {
-    var count: Int32 = 0
-    #if canImport(Glibc)
-      // SIOCOUTQ of tcp(7), which is TIOCOUTQ.
-      guard ioctl(descriptor, UInt(TIOCOUTQ), &count) == 0 else { return 0 }
-    #else
-      var length = socklen_t(MemoryLayout<Int32>.size)
-      guard getsockopt(descriptor, SOL_SOCKET, SO_NWRITE, &count, &length) == 0 else { return 0 }
-    #endif
-    return Int(count)
+    progress.standsStill(
+      unread: socket.unacknowledgedBytes, isQueueEmpty: queue.isEmpty, now: now)
   }
 
   // MARK: Reading
@@ -393,7 +335,7 @@ final class Transport {
     state = .flushing
     outlet.blockers.insert(.closed)
     let now = Monotonic.milliseconds
-    closing = Closing(patience: patience, now: now)
+    end = ConnectionEnd(patience: patience, now: now)
     watchReader()
     tick(by: now + Self.progressMilliseconds)
     updateWatch()
@@ -414,29 +356,21 @@ final class Transport {
 
   /// Called when `tickDue` has come, or earlier: cuts peers that take too long over the end.
   func tick(now: Int64) {
-    guard closing != nil else {
+    guard let end else {
       handler?.tick(now: now)
       return
     }
-    if isOver(now: now) {
+    let standsStill = readerStandsStill(now: now)
+    if end.isOver(standsStill: standsStill, unread: socket.unacknowledgedBytes, now: now) {
       state = .dead
       closeNow()
     }
   }
 
-  private func isOver(now: Int64) -> Bool {
-    guard let closing else { return false }
-    if readerStandsStill(now: now) >= closing.patience { return true }
-    guard let shutAt = closing.shutAt else { return false }
-    if unreadInKernel > 0 { return false }
-    return now - max(shutAt, closing.heardAt) >= Self.lingerMilliseconds
-      || now - shutAt >= Self.longestLingerMilliseconds
-  }
-
   /// Nil where nothing is to be looked at any more.
   var tickDue: Int64? {
     guard isOpen else { return nil }
-    if closing != nil { return Monotonic.milliseconds + Self.progressMilliseconds }
+    if end != nil { return Monotonic.milliseconds + Self.progressMilliseconds }
     return handler?.tickDue
   }
 
@@ -445,19 +379,19 @@ final class Transport {
 
   private func finishFlush() {
     guard state == .flushing else { return }
-    if let tls, closing?.shutAt == nil {
-      closing?.shutAt = Monotonic.milliseconds
+    if let tls, end?.shutAt == nil {
+      end?.shut(now: Monotonic.milliseconds)
       if tls.isEstablished { tls.endSending() }
       // Where the kernel does not take it, this is called again when it has.
       guard sendWire() else { return }
     }
     state = .lingering
-    closing?.shutAt = Monotonic.milliseconds
+    end?.shut(now: Monotonic.milliseconds)
     if hasInputEnded {
       abort()
       return
     }
-    shutdown(descriptor, Int32(SHUT_WR))
+    socket.endSending()
     updateWatch()
   }
 
@@ -469,7 +403,7 @@ final class Transport {
     outlet.blockers.insert(.closed)
     watch?.close()
     watch = nil
-    closeDescriptor(descriptor)
+    socket.close()
     changeQueue { $0.removeAll() }
     handler?.closed()
     handler = nil
@@ -494,21 +428,20 @@ final class Transport {
 
   private func read() {
     let buffer = owner.readBuffer
-    let count = recv(descriptor, buffer.baseAddress, buffer.count, 0)
-    if count > 0 {
+    switch socket.receive(into: buffer) {
+    case .bytes(let count):
       let bytes = UnsafeMutableRawBufferPointer(rebasing: buffer[..<count])
       if tls == nil { received(bytes) } else { decrypt(UnsafeRawBufferPointer(bytes)) }
-    } else if count == 0 {
-      endInput()
-    } else if errno != EAGAIN, errno != EINTR {
-      state = .dead
+    case .none: break
+    case .end: endInput()
+    case .failed: state = .dead
     }
   }
 
   private func received(_ bytes: UnsafeMutableRawBufferPointer) {
     switch state {
     case .open: handler?.received(bytes)
-    case .flushing, .lingering: closing?.hear(bytes.count)
+    case .flushing, .lingering: end?.hear(bytes.count, now: Monotonic.milliseconds)
     case .dead: break
     }
   }
@@ -569,16 +502,9 @@ final class Transport {
   private func sendFirst(_ chunk: OutputQueue.Chunk) -> Bool {
     switch chunk.content {
     case .file(let file):
-      let count = min(chunk.range.count, Self.fileAtOnceBytes)
-      let sent = sendFile(
-        from: file.descriptor, at: Int64(chunk.range.lowerBound), count: count, to: descriptor)
-      if sent == 0 || (sent < 0 && errno != EAGAIN && errno != EINTR) {
-        // The file is shorter than it was: what the head has promised will not come.
-        abort()
-        return false
-      }
-      progress.sent += max(0, sent)
-      changeQueue { $0.removeFirst(max(0, sent)) }
+      // Where the file is shorter than it was, what the head has promised will not come: the connection is cut.
+      let sent = count(socket.send(file, chunk.range, atMost: Self.fileAtOnceBytes))
+      changeQueue { $0.removeFirst(sent) }
       return sent == chunk.range.count
     case .encrypted(let bytes):
       return sendFirst(bytes, chunk.range)

@@ -1,0 +1,92 @@
+internal import EventLoop
+
+#if canImport(Glibc)
+  internal import Glibc
+#else
+  internal import Darwin
+#endif
+
+/// The system's calls on a connected TCP socket that does not block. A value: whoever owns the connection closes it.
+struct ConnectedSocket {
+  let descriptor: Int32
+
+  /// What became of bytes that were handed over.
+  enum Outcome {
+    /// The kernel took so many, which may be none.
+    case took(Int)
+    /// The connection is broken; for a file: it is shorter than it was.
+    case failed
+
+    fileprivate init(_ count: Int) {
+      if count >= 0 {
+        self = .took(count)
+      } else {
+        self = errno == EAGAIN || errno == EINTR ? .took(0) : .failed
+      }
+    }
+  }
+
+  @inline(__always)
+  func send(_ bytes: UnsafeRawBufferPointer) -> Outcome {
+    #if canImport(Glibc)
+      Outcome(Glibc.send(descriptor, bytes.baseAddress, bytes.count, sendFlags))
+    #else
+      Outcome(Darwin.send(descriptor, bytes.baseAddress, bytes.count, sendFlags))
+    #endif
+  }
+
+  /// Sends two pieces with one call (writev(2)).
+  func send(_ first: UnsafeRawBufferPointer, _ second: UnsafeRawBufferPointer) -> Outcome {
+    // writev only reads.
+    var parts = (
+      iovec(iov_base: UnsafeMutableRawPointer(mutating: first.baseAddress), iov_len: first.count),
+      iovec(iov_base: UnsafeMutableRawPointer(mutating: second.baseAddress), iov_len: second.count)
+    )
+    let count = withUnsafePointer(to: &parts) {
+      $0.withMemoryRebound(to: iovec.self, capacity: 2) { writev(descriptor, $0, 2) }
+    }
+    return Outcome(count)
+  }
+
+  /// Sends at most so many bytes of a file, without their passing through this process. `range` is not empty.
+  func send(_ file: OpenFile, _ range: Range<Int>, atMost count: Int) -> Outcome {
+    let sent = sendFile(
+      from: file.descriptor, at: Int64(range.lowerBound), count: min(range.count, count),
+      to: descriptor)
+    return sent == 0 ? .failed : Outcome(sent)
+  }
+
+  enum Input {
+    case bytes(Int)
+    /// Nothing has come.
+    case none
+    /// The peer sends nothing more.
+    case end
+    case failed
+  }
+
+  func receive(into buffer: UnsafeMutableRawBufferPointer) -> Input {
+    let count = recv(descriptor, buffer.baseAddress, buffer.count, 0)
+    if count > 0 { return .bytes(count) }
+    if count == 0 { return .end }
+    return errno == EAGAIN || errno == EINTR ? .none : .failed
+  }
+
+  /// Bytes that were sent and that the peer's kernel has not acknowledged.
+  var unacknowledgedBytes: Int {
+    var count: Int32 = 0
+    #if canImport(Glibc)
+      // SIOCOUTQ of tcp(7), which is TIOCOUTQ.
+      guard ioctl(descriptor, UInt(TIOCOUTQ), &count) == 0 else { return 0 }
+    #else
+      var length = socklen_t(MemoryLayout<Int32>.size)
+      guard getsockopt(descriptor, SOL_SOCKET, SO_NWRITE, &count, &length) == 0 else { return 0 }
+    #endif
+    return Int(count)
+  }
+
+  /// Says that nothing more will be sent, behind all that was.
+  func endSending() { _ = shutdown(descriptor, Int32(SHUT_WR)) }
+
+  func close() { closeDescriptor(descriptor) }
+}
