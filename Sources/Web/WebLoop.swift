@@ -33,6 +33,8 @@ final class WebLoop {
   var scratch: [UInt8] = []
   private var listeners: [Listener] = []
   private var connections: [ObjectIdentifier: Transport] = [:]
+  /// How many of them are WebSockets.
+  private var webSocketCount = 0
   private var ticker: Timer?
   private var wheel = TimerWheel<ObjectIdentifier>(now: Monotonic.milliseconds)
   private var date: (second: Int64, text: [UInt8]) = (-1, [])
@@ -94,18 +96,25 @@ final class WebLoop {
     let now = Monotonic.milliseconds
     guard surplus > 0, now >= lookAgainAt else { return }
     // More than are needed now, so that a crowd is not looked through for each that comes.
-    let wanted = max(surplus, Self.evictedAtOnce)
+    let closed = closeIdle(max(surplus, Self.evictedAtOnce))
+    guard closed < surplus else { return }
+    // Looking through all connections for each that comes would cost more than they do.
+    lookAgainAt = now + Self.lookAgainMilliseconds
+    server.makeRoomElsewhere(than: loop)
+  }
+
+  /// Closes at most so many connections without a request, and returns how many there were.
+  private func closeIdle(_ wanted: Int) -> Int {
+    // A loop full of WebSockets is not looked through.
+    guard connections.count - webSocketCount > Self.sparedCount else { return 0 }
     var idle = connections.values.compactMap { transport in
       (transport.handler as? HTTPConnection)?.idleSince.map { (since: $0, transport) }
     }
     idle.sort { $0.since < $1.since }
-    let count = min(wanted, max(0, idle.count - Self.sparedCount))
-    for (_, transport) in idle.prefix(count) { transport.closeNow() }
-    server.admission.evicted(count)
-    guard count < surplus else { return }
-    // Looking through all connections for each that comes would cost more than they do.
-    lookAgainAt = now + Self.lookAgainMilliseconds
-    server.makeRoomElsewhere(than: loop)
+    let leaving = idle.prefix(min(wanted, max(0, idle.count - Self.sparedCount)))
+    for (_, transport) in leaving { transport.closeNow() }
+    server.admission.evicted(leaving.count)
+    return leaving.count
   }
 
   /// Owns the descriptor, also where it throws.
@@ -125,8 +134,16 @@ final class WebLoop {
     if let place = transport.place { server.admission.giveBack(place) }
   }
 
-  func webSocketOpened() { server.webSocketOpened() }
-  func webSocketClosed() { server.webSocketClosed() }
+  func webSocketOpened() {
+    webSocketCount += 1
+    server.webSocketOpened()
+  }
+
+  func webSocketClosed() {
+    webSocketCount -= 1
+    server.webSocketClosed()
+  }
+
   func webSocketDropped(_ code: CloseCode) { server.webSocketDropped(code) }
 
   func refused(_ error: AppError, requestID: String, peer: IPAddress) {

@@ -1,6 +1,7 @@
 """Rates and counts, with their defaults."""
 
 import json
+import resource
 import socket
 import threading
 import time
@@ -240,6 +241,35 @@ def test_a_silent_crowd_locks_nobody_out(tmp_path):
         assert '"level":"error"' not in server.log_text()
         for connection in crowd:
             connection.close()
+
+
+def test_nineteen_thousand_silent_sockets(tmp_path):
+    """All that a process may open, from twenty addresses with less than their share each: others are served meanwhile, and
+    after; what a silent socket costs is measured in kilobytes."""
+    from martlet import Server
+
+    maximum = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (maximum, maximum))
+    server = Server(
+        tmp_path / "data", MARTLET_RATE_LIMITS="on", MARTLET_METRICS_LISTEN="127.0.0.1:0", MARTLET_HANDSHAKE_SECONDS=120
+    )
+    server.prefix = ["prlimit", "--nofile=20000:20000"]
+    with server:
+        before = server.resident_megabytes()
+        crowd = []
+        for host in range(1, 21):
+            for count in range(980):
+                crowd.append(socket.create_connection(("127.0.0.1", server.port), timeout=5, source_address=(f"127.0.9.{host}", 0)))
+                if count % 490 == 0:
+                    assert is_served(server), len(crowd)
+        assert is_served(server)
+        # More than there are places for: the oldest have gone.
+        assert server.metric("martlet_connections_evicted_total") >= 19_600 - (20_000 - 512)
+        assert server.resident_megabytes() - before < 19.6 * 8, "8 KB for each"
+        for connection in crowd:
+            connection.close()
+        wait_until(lambda: server.metric("martlet_connections") < 10)
+        assert '"level":"error"' not in server.log_text()
 
 
 def test_sockets_leave_descriptors_for_the_rest(tmp_path):
