@@ -146,6 +146,18 @@ def test_files_of_all_sizes_and_connections_that_go_on(edge):
         assert http.get("/files/nothing").status_code == 404
 
 
+def test_a_file_that_is_not_in_memory(edge):
+    """In whole, and with holes in what the kernel has of it."""
+    path = edge.folder / "files" / "cold"
+    path.write_bytes(CONTENT)
+    with open(path) as file, edge.http() as http:
+        for forgotten in ([(0, 0)], [(65536 * part, 65536) for part in range(0, 16, 3)]):
+            os.fsync(file.fileno())
+            for start, count in forgotten:
+                os.posix_fadvise(file.fileno(), start, count, os.POSIX_FADV_DONTNEED)
+            assert http.get("/files/cold").content == CONTENT
+
+
 def test_a_file_that_becomes_shorter_is_cut_off(edge):
     path = edge.folder / "files" / "shrinks"
     path.write_bytes(b"x" * 50_000_000)

@@ -4,6 +4,11 @@
 /* sendfile(2), whose header Swift does not see. */
 long martlet_sendfile(int out, int in, long *offset, unsigned long count) __asm__("sendfile");
 
+/* preadv2(2) and its flag for "not if that has to wait", which <sys/uio.h> shows with _GNU_SOURCE only. */
+long martlet_preadv2(int file, const struct iovec *parts, int count, long offset, int flags)
+    __asm__("preadv2");
+enum { MARTLET_RWF_NOWAIT = 8 };
+
 /* sched_setaffinity(2) and sched_getaffinity(2), which <sched.h> shows with _GNU_SOURCE only. A mask has a bit
    for each processor; `size` is in bytes. */
 int martlet_set_affinity(int thread, unsigned long size, const unsigned long long *mask)

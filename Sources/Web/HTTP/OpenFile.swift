@@ -1,4 +1,5 @@
 package import Basics
+internal import EventLoop
 
 #if canImport(Glibc)
   internal import Glibc
@@ -38,6 +39,14 @@ package final class OpenFile: Sendable {
   }
 
   deinit { close(descriptor) }
+
+  /// As `read`, of what the kernel has in memory; does not block. Nil where it has nothing of it there, or cannot tell.
+  func readCached(at offset: Int64, upTo count: Int) -> [UInt8]? {
+    let bytes = [UInt8](unsafeUninitializedCapacity: count) { buffer, filled in
+      filled = readCachedFile(descriptor, at: offset, into: UnsafeMutableRawBufferPointer(buffer))
+    }
+    return bytes.isEmpty ? nil : bytes
+  }
 
   /// Bytes from a position on, at most so many; fewer at the end. Blocks. Throws `SystemError`.
   package func read(at offset: Int64, upTo count: Int) throws -> [UInt8] {
