@@ -109,6 +109,19 @@ def test_control_frames_between_fragments(server):
     socket.raw.close()
 
 
+def test_many_pings_at_once(server):
+    """Those that came right behind each other may have one answer, which is the last's (RFC 6455, 5.5.3)."""
+    socket = Socket(server)
+    pings = (frame(0x89, struct.pack(">I", number)) for number in range(20_000))
+    socket.send(*pings, frame(0x81, UNKNOWN))
+    answered = []
+    while (received := socket.frame()) != TOKEN_NEEDED:
+        assert received[0] == 0x8A
+        answered.append(struct.unpack(">I", received[1])[0])
+    assert answered == sorted(set(answered)) and answered[-1] == 19_999
+    socket.raw.close()
+
+
 @pytest.mark.parametrize("bits", [0x40, 0x20, 0x10, 0x70])
 def test_reserved_bits(server, bits):
     socket = Socket(server)
