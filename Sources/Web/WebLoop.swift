@@ -161,11 +161,10 @@ final class WebLoop {
 
   /// What all bodies and answers in flight share.
   var budget: BufferBudget { server.budget }
-  /// A part of a file, read on threads of its own, for connections with TLS.
-  func stream(_ slice: FileSlice, for site: IPAddress.Site) -> Response.Body {
-    guard let lane = server.fileLane else { return .file(slice) }
-    let pieces = FilePieces(slice: slice, lane: lane, site: site)
-    return .stream(length: Int64(slice.range.count)) { try await pieces.write(to: $0) }
+
+  /// A part of a file, to be sent to a client.
+  func pieces(of slice: FileSlice, isSecure: Bool, for site: IPAddress.Site) -> FilePieces {
+    FilePieces(slice: slice, isSecure: isSecure, lane: server.fileLane, site: site)
   }
 
   func queuedBytesChanged(by count: Int) { server.queuedBytesChanged(by: count) }

@@ -15,8 +15,8 @@ package final class WebServer: Sendable {
   private let refusals: Counter
   private let handshakeFailures: Counter
   let budget: BufferBudget
-  /// Where files are read for connections with TLS; nil without.
-  let fileLane: Lane?
+  /// Where files are read that are not in memory.
+  let fileLane: Lane
   private let certificates: CertificateStore?
   private let loops = Mutex<[LoopBound<WebLoop>]>([])
 
@@ -32,9 +32,7 @@ package final class WebServer: Sendable {
     admission = ConnectionAdmission(
       settings: settings, openFileLimit: openFileLimit, metrics: metrics)
     certificates = CertificateStore(settings, log: log, metrics: metrics)
-    fileLane =
-      certificates == nil
-      ? nil : Lane(name: "file", threads: Self.fileThreads, maximumWaiting: 65_536)
+    fileLane = Lane(name: "file", threads: Self.fileThreads, maximumWaiting: 65_536)
     webSockets = metrics.gauge("martlet_websockets", "Open WebSockets.")
     queuedBytes = metrics.gauge(
       "martlet_queue_bytes", "Bytes that wait for their readers, over all connections.")

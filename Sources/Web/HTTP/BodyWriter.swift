@@ -36,12 +36,19 @@ package final class BodyWriter: @unchecked Sendable {
   /// `ClientGone` where the client has left.
   package func write(_ bytes: [UInt8]) async throws {
     guard !bytes.isEmpty else { return }
+    try await onLoop { self.write(bytes, $0) }
+  }
+
+  /// Has a part of a file sent, and returns when it has left. On plain connections only; throws as above.
+  func write(_ slice: FileSlice) async throws {
+    try await onLoop { self.write(slice, $0) }
+  }
+
+  private func onLoop(
+    _ body: @escaping @Sendable (CheckedContinuation<Void, any Error>) -> Void
+  ) async throws {
     try await withCheckedThrowingContinuation { continuation in
-      if loop.isOnLoop {
-        write(bytes, continuation)
-      } else {
-        loop.execute { self.write(bytes, continuation) }
-      }
+      if loop.isOnLoop { body(continuation) } else { loop.execute { body(continuation) } }
     }
   }
 
@@ -52,17 +59,7 @@ package final class BodyWriter: @unchecked Sendable {
   struct TooLong: Error {}
 
   private func write(_ bytes: [UInt8], _ continuation: CheckedContinuation<Void, any Error>) {
-    guard let connection, waiter == nil else {
-      continuation.resume(throwing: ClientGone())
-      return
-    }
-    if let left {
-      guard bytes.count <= left else {
-        continuation.resume(throwing: TooLong())
-        return
-      }
-      self.left = left - Int64(bytes.count)
-    }
+    guard let connection = begin(bytes.count, continuation) else { return }
     switch connection.send(isChunked ? Self.chunk(bytes) : bytes) {
     case .gone: continuation.resume(throwing: ClientGone())
     case .full: waiter = continuation
@@ -77,6 +74,32 @@ package final class BodyWriter: @unchecked Sendable {
       waiter = continuation
       loop.onNextTurn { self.drained() }
     }
+  }
+
+  private func write(_ slice: FileSlice, _ continuation: CheckedContinuation<Void, any Error>) {
+    guard let connection = begin(slice.range.count, continuation) else { return }
+    switch connection.send(slice) {
+    case .gone: continuation.resume(throwing: ClientGone())
+    case .full, .room: waiter = continuation
+    }
+  }
+
+  /// Counts what is written; nil where it may not be, which the writer has been told then.
+  private func begin(
+    _ count: Int, _ continuation: CheckedContinuation<Void, any Error>
+  ) -> HTTPConnection? {
+    guard let connection, waiter == nil else {
+      continuation.resume(throwing: ClientGone())
+      return nil
+    }
+    if let left {
+      guard count <= left else {
+        continuation.resume(throwing: TooLong())
+        return nil
+      }
+      self.left = left - Int64(count)
+    }
+    return connection
   }
 
   private static func chunk(_ bytes: [UInt8]) -> [UInt8] {

@@ -1,32 +1,50 @@
 internal import Basics
 internal import EventLoop
 
-/// A part of a file on its way to a connection with TLS, piece by piece. What is not in memory is read on threads that may
-/// wait for the disk.
+/// A part of a file on its way to a connection, piece by piece.
+///
+/// A loop never waits for a disk: what the kernel does not have in memory is read on threads of their own first. Plain
+/// connections then have the kernel send it (sendfile(2)); for TLS it is read here, to be encrypted.
 struct FilePieces: Sendable {
   let slice: FileSlice
+  let isSecure: Bool
   let lane: Lane
   /// For whom: clients take turns.
   let site: IPAddress.Site
 
-  /// As much may wait in the connection.
-  private static let pieceBytes: Int64 = 64 * 1024
+  /// What is sent before others have their turn.
+  private static let plainBytes: Int64 = 1024 * 1024
+  /// As much again may wait in the connection.
+  private static let secureBytes: Int64 = 64 * 1024
 
+  /// Returns early where the file is shorter than it was; the connection is cut then.
   func write(to writer: BodyWriter) async throws {
-    var offset = slice.range.lowerBound
-    while offset < slice.range.upperBound {
-      let piece = try await read(at: offset)
-      // The file is shorter than it was: the connection is cut.
-      guard !piece.isEmpty else { return }
-      offset += Int64(piece.count)
-      try await writer.write(piece)
+    var rest = slice.range
+    while !rest.isEmpty {
+      let piece = rest.prefix(Int(isSecure ? Self.secureBytes : Self.plainBytes))
+      let count = isSecure ? try await read(piece, to: writer) : try await send(piece, to: writer)
+      guard count > 0 else { return }
+      rest = rest.dropFirst(count)
     }
   }
 
-  private func read(at offset: Int64) async throws -> [UInt8] {
-    let count = Int(min(Self.pieceBytes, slice.range.upperBound - offset))
+  private func send(_ piece: Range<Int64>, to writer: BodyWriter) async throws -> Int {
+    if !slice.file.isCached(piece) {
+      try await lane.run(for: site) { _ in try slice.file.load(piece) }
+    }
+    try await writer.write(FileSlice(slice.file, piece))
+    return piece.count
+  }
+
+  private func read(_ piece: Range<Int64>, to writer: BodyWriter) async throws -> Int {
+    let bytes: [UInt8]
     // Going to another thread and back costs more than the copy.
-    if let cached = slice.file.readCached(at: offset, upTo: count) { return cached }
-    return try await lane.run(for: site) { _ in try slice.file.read(at: offset, upTo: count) }
+    if let cached = slice.file.readCached(piece) {
+      bytes = cached
+    } else {
+      bytes = try await lane.run(for: site) { _ in try slice.file.read(piece) }
+    }
+    try await writer.write(bytes)
+    return bytes.count
   }
 }

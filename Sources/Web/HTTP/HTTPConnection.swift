@@ -239,16 +239,18 @@ final class HTTPConnection: TransportHandler {
         response = .failure(error, requestID: exchange.record.id)
       }
     }
-    if transport.isSecure, case .file(let slice) = response.body {
-      response.body = owner.stream(slice, for: exchange.record.origin.address.site)
-    }
     begin(response, mayStay: true)
     advance()
-    guard case .stream(_, let write) = response.body, let writer = self.exchange?.writer,
-      self.exchange?.number == number
-    else { return }
+    guard let writer = self.exchange?.writer, self.exchange?.number == number else { return }
     do {
-      try await write(writer)
+      switch response.body {
+      case .bytes, .shared: break
+      case .file(let slice):
+        let pieces = owner.pieces(
+          of: slice, isSecure: transport.isSecure, for: exchange.record.origin.address.site)
+        try await pieces.write(to: writer)
+      case .stream(_, let write): try await write(writer)
+      }
       endStream(number, writer.lastBytes)
     } catch {
       // Of a client that has left there is nothing to say.
@@ -337,10 +339,9 @@ final class HTTPConnection: TransportHandler {
     switch body {
     case .bytes(let bytes): transport.write(bytes)
     case .shared(let bytes): transport.write(bytes, in: 0..<bytes.count, hasBegun: false)
-    case .file(let slice): transport.write(slice)
-    case .stream(let length, _):
+    case .file, .stream:
       exchange?.writer = BodyWriter(
-        loop: owner.loop, connection: self, length: length, isChunked: isChunked)
+        loop: owner.loop, connection: self, length: body.length, isChunked: isChunked)
     }
   }
 
@@ -356,6 +357,12 @@ final class HTTPConnection: TransportHandler {
     transport.write(piece)
     guard transport.canWrite else { return .gone }
     return transport.queuedBytes <= Self.queuedStreamBytes ? .room : .full
+  }
+
+  /// Has a part of a file sent; the writer is told when it has left.
+  func send(_ slice: FileSlice) -> BodyWriter.Sent {
+    transport.write(slice)
+    return transport.canWrite ? .full : .gone
   }
 
   /// A stream is complete, or broken where `lastBytes` is nil.
@@ -379,7 +386,7 @@ final class HTTPConnection: TransportHandler {
       close()
       return
     }
-    guard transport.queuedBytes <= Self.queuedAnswerBytes, !transport.isSendingFile else { return }
+    guard transport.queuedBytes <= Self.queuedAnswerBytes else { return }
     self.exchange = nil
     if owner.isDraining {
       close()

@@ -40,25 +40,54 @@ package final class OpenFile: Sendable {
 
   deinit { close(descriptor) }
 
-  /// As `read`, of what the kernel has in memory; does not block. Nil where it has nothing of it there, or cannot tell.
-  func readCached(at offset: Int64, upTo count: Int) -> [UInt8]? {
-    let bytes = [UInt8](unsafeUninitializedCapacity: count) { buffer, filled in
-      filled = readCachedFile(descriptor, at: offset, into: UnsafeMutableRawBufferPointer(buffer))
+  /// Bytes of a part; fewer where the file ends before. Blocks. Throws `SystemError`.
+  package func read(_ part: Range<Int64>) throws -> [UInt8] {
+    try [UInt8](unsafeUninitializedCapacity: part.count) { buffer, filled in
+      filled = try read(at: part.lowerBound, into: UnsafeMutableRawBufferPointer(buffer))
+    }
+  }
+
+  private func read(at offset: Int64, into buffer: UnsafeMutableRawBufferPointer) throws -> Int {
+    let count = pread(descriptor, buffer.baseAddress, buffer.count, off_t(offset))
+    guard count >= 0 else { throw SystemError("pread", errno: errno) }
+    return count
+  }
+
+  // MARK: What the kernel has in memory
+
+  /// As `read`, without blocking: nil where the kernel has nothing of it in memory, or cannot tell.
+  func readCached(_ part: Range<Int64>) -> [UInt8]? {
+    let bytes = [UInt8](unsafeUninitializedCapacity: part.count) { buffer, filled in
+      filled = readCachedFile(
+        descriptor, at: part.lowerBound, into: UnsafeMutableRawBufferPointer(buffer))
     }
     return bytes.isEmpty ? nil : bytes
   }
 
-  /// Bytes from a position on, at most so many; fewer at the end. Blocks. Throws `SystemError`.
-  package func read(at offset: Int64, upTo count: Int) throws -> [UInt8] {
-    var failure: Int32 = 0
-    let bytes = [UInt8](unsafeUninitializedCapacity: count) { buffer, filled in
-      let got = pread(descriptor, buffer.baseAddress, count, off_t(offset))
-      if got < 0 { failure = errno }
-      filled = max(0, got)
+  /// Whether the kernel has a part in memory, as far as samples tell. It reads and forgets files in pieces that are larger
+  /// than the steps between them.
+  func isCached(_ part: Range<Int64>) -> Bool {
+    withUnsafeTemporaryAllocation(byteCount: 1, alignment: 1) { byte in
+      stride(from: part.lowerBound, to: part.upperBound, by: Self.sampleBytes).allSatisfy {
+        readCachedFile(descriptor, at: $0, into: byte) == 1
+      } && readCachedFile(descriptor, at: part.upperBound - 1, into: byte) == 1
     }
-    guard failure == 0 else { throw SystemError("pread", errno: failure) }
-    return bytes
   }
+
+  /// Has the kernel bring a part into memory. Blocks. Throws `SystemError`.
+  func load(_ part: Range<Int64>) throws {
+    try withUnsafeTemporaryAllocation(byteCount: Self.loadedAtOnceBytes, alignment: 16) { buffer in
+      var offset = part.lowerBound
+      while offset < part.upperBound {
+        let count = try read(at: offset, into: buffer)
+        guard count > 0 else { return }
+        offset += Int64(count)
+      }
+    }
+  }
+
+  private static let sampleBytes = 64 * 1024
+  private static let loadedAtOnceBytes = 64 * 1024
 }
 
 /// A part of a file.

@@ -32,7 +32,6 @@ struct OutputQueue {
   private static let step = 64
 
   var isEmpty: Bool { head == chunks.count }
-  var hasFile: Bool { chunks[head...].contains(where: \.isFile) }
 
   /// The chunk that leaves next.
   var first: Chunk? { isEmpty ? nil : chunks[head] }

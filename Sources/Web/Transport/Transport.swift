@@ -184,9 +184,6 @@ final class Transport {
         range: Int(slice.range.lowerBound)..<Int(slice.range.upperBound), hasBegun: false))
   }
 
-  /// Whether a part of a file waits to leave.
-  var isSendingFile: Bool { queue.hasFile }
-
   private func enqueue(_ bytes: [UInt8], hasBegun: Bool) {
     enqueue(
       OutputQueue.Chunk(
