@@ -1,6 +1,7 @@
 """HTTP/1.1 at its edges (RFC 9112)."""
 
 import json
+import os
 import socket
 import struct
 import threading
@@ -328,6 +329,28 @@ UPGRADE = (
     b"GET /chat HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
 )
+
+
+@pytest.mark.parametrize("count", [30, 31, 32, 63])
+@pytest.mark.parametrize("how", ["close", "reset"])
+def test_a_client_that_leaves_behind_many_requests(fresh, certificate, count, how):
+    """Requests that are answered at once, then one that is worked on, and its client is gone in the same turn. The server
+    died of it."""
+    for tls in (None, certificate):
+        server = fresh(f"data-{bool(tls)}", MARTLET_LOOPS="1", certificate=tls)
+        for attempt in range(60):
+            connection = server.raw()
+            try:
+                connection.sendall(b"GET /nix HTTP/1.1\r\nHost: x\r\n\r\n" * count + HEAD + b"\r\n")
+                if how == "reset":
+                    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                if attempt % 2:
+                    time.sleep(0.002)
+            except OSError:
+                pass
+            # At once, also with TLS.
+            os.close(connection.detach())
+        assert server.exchange(HEAD + b"Connection: close\r\n\r\n")[0].startswith(b"HTTP/1.1 200"), server.log_text()[-2000:]
 
 
 @pytest.mark.parametrize(

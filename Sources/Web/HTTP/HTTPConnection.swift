@@ -5,9 +5,11 @@ internal import EventLoop
 /// HTTP/1.1 on one transport: carries out what `HTTPMachine` decides, has requests answered, and turns into a WebSocket
 /// where the answer says so. On its loop only.
 final class HTTPConnection: TransportHandler {
-  // Unowned: the loop's connections end before it, and a transport owns its protocol.
+  // Unowned: the loop's connections end before it.
   private unowned let owner: WebLoop
-  private unowned let transport: Transport
+  /// Held, although it holds this: a request's task may be longer here than the connection. The transport lets go of its
+  /// protocol when it is closed, which ends the circle.
+  private let transport: Transport
   private var machine: HTTPMachine
   /// The request that is served.
   private var exchange: Exchange?
@@ -118,11 +120,13 @@ final class HTTPConnection: TransportHandler {
     guard !isAdvancing, !isResting else { return }
     isAdvancing = true
     let last = machine.requestCount + Self.requestsPerTurn
-    while machine.requestCount < last, let action = machine.next(now: Monotonic.milliseconds) {
+    while transport.isAlive, machine.requestCount < last,
+      let action = machine.next(now: Monotonic.milliseconds)
+    {
       carryOut(action)
     }
     isAdvancing = false
-    guard transport.isOpen, transport.handler === self else { return }
+    guard transport.isAlive, transport.handler === self else { return }
     if machine.requestCount == last { rest() }
     isStarved = !mayHoldMore()
     transport.setReading(machine.wantsInput && !isResting && !isStarved)

@@ -103,6 +103,8 @@ final class Transport {
   }
 
   var isSecure: Bool { tls != nil }
+  /// False from the moment on that it is to be closed at once.
+  var isAlive: Bool { state != .dead }
   /// Whether what is written can still arrive.
   var canWrite: Bool { state == .open }
 

@@ -4,9 +4,10 @@ internal import TLS
 
 /// RFC 6455 on one transport: handshake, frames, pings, the closing handshake.
 final class WebSocketConnection: TransportHandler {
-  // Unowned: the loop's connections end before it, and a transport owns its protocol.
+  // Unowned: the loop's connections end before it.
   private unowned let owner: WebLoop
-  private unowned let transport: Transport
+  /// The transport lets go of its protocol when it is closed, which ends the circle of references.
+  private let transport: Transport
   /// Given back when this goes.
   private let place: ConnectionCounter.Place?
   private var decoder: WebSocketDecoder
