@@ -47,7 +47,7 @@ final class WebLoop {
   private static let sparedCount = 16
   private static let lookAgainMilliseconds: Int64 = 20
   /// Bytes taken from a socket at once.
-  private static let readBufferBytes = 64 * 1024
+  static let readBufferBytes = 64 * 1024
 
   init(server: WebServer, loop: Loop, application: Application, limits: ConnectionLimits) {
     loop.preconditionOnLoop()

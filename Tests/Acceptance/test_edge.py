@@ -214,6 +214,50 @@ def test_a_slow_reader_costs_a_buffer_only(edge):
         assert http.get("/stream?bytes=10").content == b"s" * 10
 
 
+@pytest.mark.parametrize("path", ["/files/content", "/stream?bytes=1000000000"])
+def test_slow_readers_share_a_budget(tmp_path, certificate, path):
+    """An address gets an eighth of `MARTLET_BUFFER_BYTES`, here 8 MiB; beyond it 503, before an answer has begun."""
+    (tmp_path / "files").mkdir()
+    with Edge(tmp_path, certificate, MARTLET_BUFFER_BYTES=64 * 1024 * 1024) as server:
+        (tmp_path / "files" / "content").write_bytes(b"x" * 20_000_000)
+        request = f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+        before = server.resident_megabytes()
+        readers = [server.raw() for _ in range(200)]
+        for reader in readers:
+            reader.sendall(request)
+        heads = [reader.recv(1000)[:12] for reader in readers]
+        assert 20 < heads.count(b"HTTP/1.1 200") < 100 and set(heads) == {b"HTTP/1.1 200", b"HTTP/1.1 503"}
+        assert server.resident_megabytes() - before < 25
+        for reader in readers:
+            reader.close()
+        # What they held is there again.
+        for _ in range(3):
+            with server.raw() as reader:
+                reader.sendall(request)
+                assert reader.recv(1000).startswith(b"HTTP/1.1 200")
+
+
+def test_what_is_read_ahead_shares_a_budget(tmp_path):
+    """Bodies that are taken slowly, and requests behind one that takes long: an address gets 8 MiB, and a little for each
+    connection."""
+    (tmp_path / "files").mkdir()
+    with Edge(tmp_path, MARTLET_BUFFER_BYTES=64 * 1024 * 1024) as server:
+        later = b"GET /never HTTP/1.1\r\nHost: x\r\nX-Padding: " + b"x" * 15_000 + b"\r\n\r\n"
+        for begin in (
+            b"POST /slow HTTP/1.1\r\nHost: x\r\nContent-Length: 100000000\r\n\r\n" + b"x" * 300_000,
+            b"GET /never HTTP/1.1\r\nHost: x\r\n\r\n" + later * 20,
+        ):
+            before = server.resident_megabytes()
+            crowd = [server.raw() for _ in range(600)]
+            for connection in crowd:
+                connection.setblocking(False)
+                connection.send(begin)
+            time.sleep(0.5)
+            assert server.resident_megabytes() - before < 8 + 600 * 48 / 1024
+            for connection in crowd:
+                connection.close()
+
+
 def test_a_slow_writer_to_disk_has_its_client_wait(edge):
     before = edge.resident_megabytes()
     sent = 0

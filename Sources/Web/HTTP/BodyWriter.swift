@@ -18,9 +18,9 @@ package final class BodyWriter: @unchecked Sendable {
 
   /// What became of a piece.
   enum Sent {
-    /// It left, or waits with little else.
+    /// It has left.
     case room
-    /// Much waits: `drained` is called when all has left.
+    /// Some of it waits: `drained` is called when all has left.
     case full
     case gone
   }
@@ -32,7 +32,8 @@ package final class BodyWriter: @unchecked Sendable {
     self.isChunked = isChunked
   }
 
-  /// Sends bytes, and returns when the next should be made: a reader that is slow has its writer wait. Throws
+  /// Sends bytes, of which 64 KiB at once are enough, and returns when the next should be made: a reader that is slow has its
+  /// writer wait. Throws
   /// `ClientGone` where the client has left.
   package func write(_ bytes: [UInt8]) async throws {
     guard !bytes.isEmpty else { return }

@@ -20,7 +20,7 @@ final class HTTPConnection: TransportHandler {
   private var isStarved = false
   /// When it is closed, unless a request comes before; nil but for draining.
   private var drainDue: Int64?
-  /// What the answers that wait here, and what was read ahead, hold of the budget: until it has left.
+  /// What the answer that is sent, what was read ahead, and what may be read next hold of the budget.
   private var lease: BufferLease?
 
   /// One request on its way to its answer. A class: it is looked at often, and copied never.
@@ -35,6 +35,8 @@ final class HTTPConnection: TransportHandler {
     var writer: BodyWriter?
     /// Whether the answer has begun, and the connection stays after it.
     var keepsAlive: Bool?
+    /// What its answer may take of memory at most, until it has left.
+    var answerBytes = 0
 
     init(number: Int, head: RequestHead, record: RequestRecord) {
       self.number = number
@@ -45,8 +47,8 @@ final class HTTPConnection: TransportHandler {
 
   /// Bytes of answers that may wait for the client before its next request is looked at.
   private static let queuedAnswerBytes = 256 * 1024
-  /// Bytes of a stream that may wait before its writer goes on.
-  private static let queuedStreamBytes = 64 * 1024
+  /// What a stream takes: a piece with its writer, and what waits of it here.
+  private static let streamBytes = 128 * 1024
   /// Requests that are answered in one turn.
   private static let requestsPerTurn = 32
   /// How long a client may still send a request when the server drains.
@@ -79,7 +81,6 @@ final class HTTPConnection: TransportHandler {
   var mayWrite: Bool { true }
 
   func drained() {
-    lease = nil
     if let writer = exchange?.writer { writer.drained() } else { endAnswerWhenSent() }
     advance()
   }
@@ -128,8 +129,10 @@ final class HTTPConnection: TransportHandler {
     isAdvancing = false
     guard transport.isAlive, transport.handler === self else { return }
     if machine.requestCount == last { rest() }
-    isStarved = !mayHoldMore()
-    transport.setReading(machine.wantsInput && !isResting && !isStarved)
+    let room = roomToRead()
+    isStarved = room == 0
+    let wanted = isResting ? 0 : min(room, machine.wantedBytes)
+    transport.setReading(wanted > 0, atMost: wanted)
     transport.tick(by: tickDue)
   }
 
@@ -142,15 +145,22 @@ final class HTTPConnection: TransportHandler {
     }
   }
 
-  /// Holds what was read ahead, and what waits to leave, of the budget. False where there is no room for more: nothing is read
-  /// until there is.
-  private func mayHoldMore() -> Bool {
-    let bytes = machine.bufferedBytes + transport.queuedBytes
-    guard bytes > BufferLease.freeBytes else {
+  /// Holds what was read ahead, what waits to leave, and what may be read next, of the budget; returns how much that is. 0
+  /// where there is no room for more: nothing is read until there is.
+  private func roomToRead() -> Int {
+    let bytes = bytesInHand
+    let free = max(0, BufferLease.freeBytes - bytes)
+    guard free == 0 || machine.isInBody else {
       lease = nil
-      return true
+      return free
     }
-    return held().resize(to: bytes)
+    if held().resize(to: bytes + WebLoop.readBufferBytes) { return WebLoop.readBufferBytes }
+    _ = held().resize(to: bytes)
+    return free
+  }
+
+  private var bytesInHand: Int {
+    machine.bufferedBytes + max(transport.queuedBytes, exchange?.answerBytes ?? 0)
   }
 
   private func held() -> BufferLease {
@@ -294,7 +304,9 @@ final class HTTPConnection: TransportHandler {
   /// Sends an answer, or the beginning of one. `mayStay` where what follows on the connection can be trusted.
   private func begin(_ response: Response, mayStay: Bool) {
     guard let exchange, exchange.keepsAlive == nil else { return }
-    if case .bytes(let body) = response.body, !hold(body.count) {
+    exchange.answerBytes = bytesHeld(by: response.body)
+    if exchange.answerBytes > BufferLease.freeBytes, !held().resize(to: bytesInHand) {
+      exchange.answerBytes = 0
       begin(
         Response.failure(
           AppError(.unavailable, "Too many large answers are under way; try again."),
@@ -332,7 +344,6 @@ final class HTTPConnection: TransportHandler {
         response.headers, requestID: requestID, date: date, reserving: body.count)
       bytes.append(contentsOf: body)
       transport.write(bytes)
-      _ = mayHoldMore()
     case .bytes, .shared, .file, .stream:
       transport.write(head.encode(response.headers, requestID: requestID, date: date))
       if hasBody { sendBody(response.body, isChunked: head.isChunked) }
@@ -349,10 +360,14 @@ final class HTTPConnection: TransportHandler {
     }
   }
 
-  /// Whether there is room for an answer of so many bytes: what of it does not leave at once is held until it has left.
-  private func hold(_ bytes: Int) -> Bool {
-    guard bytes > BufferLease.freeBytes else { return true }
-    return held().resize(to: bytes + transport.queuedBytes + machine.bufferedBytes)
+  /// What an answer takes of memory at most, beside what is there anyway.
+  private func bytesHeld(by body: Response.Body) -> Int {
+    switch body {
+    case .bytes(let bytes): bytes.count
+    case .shared: 0
+    case .file: transport.isSecure ? Self.streamBytes : 0
+    case .stream: Self.streamBytes
+    }
   }
 
   /// Sends a piece of a stream.
@@ -360,7 +375,7 @@ final class HTTPConnection: TransportHandler {
     guard transport.canWrite else { return .gone }
     transport.write(piece)
     guard transport.canWrite else { return .gone }
-    return transport.queuedBytes <= Self.queuedStreamBytes ? .room : .full
+    return transport.queuedBytes == 0 ? .room : .full
   }
 
   /// Has a part of a file sent; the writer is told when it has left.

@@ -91,6 +91,8 @@ struct HTTPMachine {
 
   /// Bytes of later requests that are read while one is answered, and of a body that nobody asks for yet.
   static let readAheadBytes = 64 * 1024
+  /// Bytes of later requests that are read while one is served.
+  private static let pipelinedBytes = 16 * 1024
   /// What is left of a body that nobody wants is read to its end where it is no more than this.
   static let discardedBytes = 64 * 1024
   /// A piece of a body has at most so many bytes.
@@ -175,15 +177,18 @@ struct HTTPMachine {
   /// Whether no part of a request is here.
   var isIdle: Bool { phase == .head && buffer.isEmpty }
   /// Bytes that are held here.
-  var bufferedBytes: Int { buffer.count }
+  var bufferedBytes: Int { buffer.capacity }
 
-  /// Whether more should be read from the client.
-  var wantsInput: Bool {
-    guard !hasInputEnded else { return false }
+  /// Whether the rest of a body should be read that somebody takes.
+  var isInBody: Bool { phase == .exchange && !rest.isNone && wantedBytes > 0 }
+
+  /// How many bytes more may be read from the client; below 1 where it has to wait.
+  var wantedBytes: Int {
+    guard !hasInputEnded else { return 0 }
     switch phase {
-    case .over: return true
-    case .head: return buffer.count < Self.readAheadBytes
-    case .exchange: return buffer.count < (rest.isNone ? Self.readAheadBytes : aheadBytes)
+    case .over: return .max
+    case .head: return Self.readAheadBytes - buffer.count
+    case .exchange: return (rest.isNone ? Self.pipelinedBytes : aheadBytes) - buffer.count
     }
   }
 

@@ -7,6 +7,8 @@ struct InputBuffer: Sendable {
   private static let compactBytes = 64 * 1024
 
   var count: Int { bytes.count - start }
+  /// What it takes of memory.
+  var capacity: Int { bytes.capacity }
   var isEmpty: Bool { start == bytes.count }
 
   mutating func append(_ new: UnsafeRawBufferPointer) {

@@ -52,6 +52,8 @@ final class Transport {
   private var state = State.open
   private var isInCallback = false
   private var isReading = true
+  /// What is read in one turn: little, until its protocol says more.
+  private var readAtMost = BufferLease.freeBytes
   /// Whether the peer sends nothing more.
   private(set) var hasInputEnded = false
   /// The protocol wants to be told when its bytes may leave.
@@ -300,10 +302,11 @@ final class Transport {
 
   // MARK: Reading
 
-  /// Stops or resumes reading, so that a peer that sends faster than it is served waits.
-  func setReading(_ isReading: Bool) {
+  /// Stops or resumes reading, so that a peer that sends faster than it is served waits. At most so many bytes come at once.
+  func setReading(_ isReading: Bool, atMost count: Int = WebLoop.readBufferBytes) {
     guard state == .open else { return }
     self.isReading = isReading
+    if isReading { readAtMost = count }
     updateWatch()
   }
 
@@ -426,7 +429,8 @@ final class Transport {
   }
 
   private func read() {
-    let buffer = owner.readBuffer
+    let buffer = UnsafeMutableRawBufferPointer(
+      rebasing: owner.readBuffer[..<min(readAtMost, owner.readBuffer.count)])
     switch socket.receive(into: buffer) {
     case .bytes(let count):
       let bytes = UnsafeMutableRawBufferPointer(rebasing: buffer[..<count])
