@@ -90,6 +90,7 @@ let package = Package(
       ["Access", "Basics", "Crypto", "EventLoop", "Events", "RedisFanout", "TestSupport", "TLS"]),
     testTarget("EventLoopTests", ["Basics", "EventLoop"]),
     testTarget("CryptoTests", ["Basics", "Crypto"]),
+    testTarget("TLSTests", ["Basics", "TestSupport", "TLS"]),
     testTarget("WebTests", ["Access", "Basics", "TestSupport", "Web"]),
     testTarget("LiveTests", ["Basics", "Live", "TestSupport", "Web"]),
     testTarget("DatabaseTests", ["Basics", "Database", "EventLoop", "TestSupport"]),

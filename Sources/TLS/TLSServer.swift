@@ -68,7 +68,7 @@ package final class TLSServer: @unchecked Sendable {
   package func session(on wire: TLSWire) throws(TLSError) -> TLSSession {
     guard let session = SSL_new(contexts[0]) else { throw TLSError.last("no TLS session") }
     SSL_set_accept_state(session)
-    return TLSSession(session, wire: wire, owner: self)
+    return TLSSession(session, wire: wire, owner: self, handshakeGuard: HandshakeGuard())
   }
 
   // MARK: Setting up

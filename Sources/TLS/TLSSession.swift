@@ -9,18 +9,38 @@ package final class TLSSession {
   private let wire: TLSWire
   /// Kept as long as the session: OpenSSL asks it for certificates.
   private let owner: AnyObject
+  /// Until both sides have agreed; nil for clients, which believe their server.
+  private var handshakeGuard: HandshakeGuard?
+  private var handshakeMessageCount = 0
+  private var receivedBytes = 0
+
+  /// Handshake messages that a peer may send without saying anything; each of some more bytes allows one more. New keys for
+  /// each byte would cost far more than the byte.
+  private static let freeHandshakeMessages = 32
+  private static let bytesOfHandshakeMessage = 4096
 
   /// Whether both sides have agreed, so that `send` can be called.
   package var isEstablished: Bool { SSL_is_init_finished(session) == 1 }
 
   /// Takes ownership of the session, which has been told whether it accepts or connects.
-  init(_ session: OpaquePointer, wire: TLSWire, owner: AnyObject) {
+  init(
+    _ session: OpaquePointer, wire: TLSWire, owner: AnyObject,
+    handshakeGuard: HandshakeGuard? = nil
+  ) {
+    self.handshakeGuard = handshakeGuard
     self.session = session
     self.wire = wire
     self.owner = owner
     // Both directions are one BIO, of which the session then owns one reference (SSL_set_bio(3)).
     BIO_up_ref(wire.bio)
     SSL_set_bio(session, wire.bio, wire.bio)
+    // Unretained: it is called while this calls OpenSSL only.
+    martlet_ssl_on_message(
+      session,
+      { isSent, _, kind, _, _, _, this in
+        guard isSent == 0, kind == SSL3_RT_HANDSHAKE, let this else { return }
+        Unmanaged<TLSSession>.fromOpaque(this).takeUnretainedValue().receivedHandshakeMessage()
+      }, Unmanaged.passUnretained(self).toOpaque())
   }
 
   deinit { SSL_free(session) }
@@ -33,15 +53,51 @@ package final class TLSSession {
   package func receive(
     _ bytes: UnsafeRawBufferPointer, _ deliver: (UnsafeMutableRawBufferPointer) -> Bool
   ) throws(TLSError) -> Bool {
+    var rest = bytes
+    while !rest.isEmpty, !isEstablished, let count = try handshakeGuard?.next(rest) {
+      let outcome = try read(UnsafeRawBufferPointer(rebasing: rest[..<count]), deliver)
+      guard outcome == .wantsMore else { return outcome != .ended }
+      rest = UnsafeRawBufferPointer(rebasing: rest[count...])
+      // In TLS 1.2 what follows is encrypted.
+      if handshakeGuard?.hasChangedCipher == true, SSL_version(session) != TLS1_3_VERSION {
+        handshakeGuard = nil
+      }
+    }
+    return try read(rest, deliver) != .ended
+  }
+
+  private enum Outcome {
+    case wantsMore
+    /// Nobody wants what the peer says.
+    case isStopped
+    case ended
+  }
+
+  private func read(
+    _ bytes: UnsafeRawBufferPointer, _ deliver: (UnsafeMutableRawBufferPointer) -> Bool
+  ) throws(TLSError) -> Outcome {
     wire.input = bytes
     defer { wire.input = UnsafeRawBufferPointer(start: nil, count: 0) }
     while true {
       ERR_clear_error()
       let count = SSL_read(session, wire.plain.baseAddress, Int32(wire.plain.count))
-      guard count > 0 else { return try mayGoOn(count) }
+      guard !isFlooded else { throw TLSError("the peer changes its keys too often") }
+      guard count > 0 else { return try mayGoOn(count) ? .wantsMore : .ended }
+      receivedBytes &+= Int(count)
       let piece = UnsafeMutableRawBufferPointer(rebasing: wire.plain[..<Int(count)])
-      if !deliver(piece) { return true }
+      if !deliver(piece) { return .isStopped }
     }
+  }
+
+  private var isFlooded: Bool {
+    handshakeMessageCount
+      > Self.freeHandshakeMessages + receivedBytes / Self.bytesOfHandshakeMessage
+  }
+
+  /// OpenSSL takes them one after the other without coming back.
+  private func receivedHandshakeMessage() {
+    handshakeMessageCount += 1
+    if isFlooded { wire.input = UnsafeRawBufferPointer(start: nil, count: 0) }
   }
 
   /// Encrypts bytes for the peer, behind what is in `wire.output` already. Once established.

@@ -245,6 +245,92 @@ def test_no_new_keys_in_the_middle_of_tls_1_2(server):
     assert is_served(server.raw())
 
 
+@pytest.mark.parametrize("count, is_fine", [(20, True), (100, False)])
+def test_new_keys_in_the_middle_of_tls_1_3(fresh, certificate, count, is_fine):
+    """Now and then; who asks for them without end, and says nothing, is cut."""
+    server = fresh(certificate=certificate, MARTLET_LOG_LEVEL="debug")
+    client = subprocess.Popen(
+        ["openssl", "s_client", "-connect", f"127.0.0.1:{server.port}", "-tls1_3", "-crlf"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, bufsize=0,
+    )
+    try:
+        # `K` at the beginning of what it reads asks for them (s_client(1)).
+        time.sleep(0.3)
+        for _ in range(count):
+            client.stdin.write(b"K\n")
+            time.sleep(0.01)
+        client.stdin.write(b"GET /healthz HTTP/1.1\nHost: x\nConnection: close\n\n")
+    except BrokenPipeError:
+        pass
+    output = client.stdout.read()
+    client.wait(5)
+    assert (b"HTTP/1.1 200" in output) == is_fine, output
+    assert ("the peer changes its keys too often" in server.log_text()) != is_fine
+
+
+def hello(with_unknown_key=False):
+    """A ClientHello as OpenSSL makes it, without the header of its record."""
+    outgoing = ssl.MemoryBIO()
+    tls = ssl._create_unverified_context().wrap_bio(ssl.MemoryBIO(), outgoing)
+    with pytest.raises(ssl.SSLWantReadError):
+        tls.do_handshake()
+    message = outgoing.read()[5:]
+    if with_unknown_key:
+        # In the list of groups, and as that of the key (RFC 8446, 4.2.7 and 4.2.8).
+        for extension in (b"\x00\x0a\x00\x16\x00\x14\x00\x1d", b"\x00\x33\x00\x26\x00\x24\x00\x1d"):
+            assert message.count(extension) == 1
+            message = message.replace(extension, extension[:-2] + b"\x63\x99")
+    return message
+
+
+def record(kind, payload):
+    return bytes([kind, 3, 3]) + len(payload).to_bytes(2, "big") + payload
+
+
+LONG_HELLO = b"\x01" + (131_000).to_bytes(3, "big")
+
+
+@pytest.mark.parametrize("how", ["at once", "in records of one byte", "as the second"])
+def test_a_hello_that_is_announced_as_long_takes_no_memory(fresh, certificate, how):
+    """128 KiB were held for nine bytes."""
+    server = fresh(certificate=certificate, MARTLET_LOG_LEVEL="debug")
+    before = server.resident_megabytes()
+    crowd = []
+    for _ in range(400):
+        raw = socket.create_connection(("127.0.0.1", server.port), timeout=10)
+        if how == "at once":
+            raw.sendall(record(22, LONG_HELLO))
+        elif how == "in records of one byte":
+            raw.sendall(b"".join(record(22, bytes([byte])) for byte in LONG_HELLO))
+        else:
+            # A key of a kind that nobody knows is asked for again (RFC 8446, 4.1.4).
+            raw.sendall(record(22, hello(with_unknown_key=True)) + record(20, b"\x01") + record(22, LONG_HELLO))
+        crowd.append(raw)
+    for raw in crowd:
+        received = b""
+        try:
+            while chunk := raw.recv(65536):
+                received += chunk
+        except ConnectionResetError:
+            pass
+        if how == "as the second":
+            # HelloRetryRequest, by its random value (RFC 8446, 4.1.3).
+            assert bytes.fromhex("cf21ad74e59a6111be1d8c021e65b891") in received
+    assert server.log_text().count("the client's handshake is too long") > 10
+    assert server.resident_megabytes() - before < 15
+    assert is_served(server.raw())
+
+
+def test_a_hello_in_many_records(server):
+    raw = socket.create_connection(("127.0.0.1", server.port), timeout=10)
+    message = hello()
+    for start in range(0, len(message), 7):
+        raw.sendall(record(22, message[start : start + 7]))
+    # A ServerHello.
+    assert raw.recv(6)[::5] == b"\x16\x02"
+    raw.close()
+
+
 class Slow:
     """A TLS client whose bytes the test sends by itself."""
 

@@ -28,6 +28,13 @@ static inline void martlet_ssl_no_renegotiation(SSL_CTX *context) {
   SSL_CTX_set_options(context, SSL_OP_NO_RENEGOTIATION);
 }
 
+/* Called with each message of a session's protocol (SSL_set_msg_callback(3)); `argument` is the callback's last. */
+static inline void martlet_ssl_on_message(
+    SSL *session, void (*callback)(int, int, int, const void *, size_t, SSL *, void *), void *argument) {
+  SSL_set_msg_callback(session, callback);
+  SSL_set_msg_callback_arg(session, argument);
+}
+
 /* Buffers go when nothing is in them: an idle connection keeps none (SSL_CTX_set_mode(3)). */
 static inline void martlet_ssl_release_buffers(SSL_CTX *context) {
   SSL_CTX_set_mode(context, SSL_MODE_RELEASE_BUFFERS);

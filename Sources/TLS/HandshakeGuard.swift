@@ -1,0 +1,77 @@
+/// Looks at a client's handshake on its way to OpenSSL, which makes room for a message as soon as its header announces it:
+/// nine bytes of a client would cost 128 KiB. A value; sees what is not encrypted, which is what comes before keys are agreed
+/// on (RFC 8446, 4 and 5.1; RFC 5246, 7.4).
+struct HandshakeGuard {
+  /// How many bytes of the header of a record were seen, what it says, and how much of the record is to come.
+  private var recordHeaderCount = 0
+  private var recordType: UInt8 = 0
+  private var recordLeft = 0
+  /// The same of a handshake message, which may go over several records.
+  private var messageHeaderCount = 0
+  private var messageLeft = 0
+  /// The client has said that it encrypts from here on. In TLS 1.3 that means nothing.
+  private(set) var hasChangedCipher = false
+
+  /// Those of clients with many extensions have 2 KiB.
+  private static let maximumMessageBytes = 16 * 1024
+  private static let recordHeaderBytes = 5
+  private static let messageHeaderBytes = 4
+  private static let changeCipherSpec: UInt8 = 20
+  private static let handshake: UInt8 = 22
+
+  /// How many of these bytes may be taken before it is asked again: they end with a record at the latest. Throws `TLSError`
+  /// where a message announces too much.
+  mutating func next(_ bytes: UnsafeRawBufferPointer) throws(TLSError) -> Int {
+    var position = 0
+    while position < bytes.count {
+      if recordHeaderCount < Self.recordHeaderBytes {
+        readRecordHeader(bytes[position])
+        position += 1
+      }
+      guard recordHeaderCount == Self.recordHeaderBytes else { continue }
+      let count = min(recordLeft, bytes.count - position)
+      if recordType == Self.handshake {
+        try readMessages(UnsafeRawBufferPointer(rebasing: bytes[position..<(position + count)]))
+      }
+      position += count
+      recordLeft -= count
+      guard recordLeft == 0 else { continue }
+      if recordType == Self.changeCipherSpec { hasChangedCipher = true }
+      recordHeaderCount = 0
+      return position
+    }
+    return position
+  }
+
+  private mutating func readRecordHeader(_ byte: UInt8) {
+    switch recordHeaderCount {
+    case 0: recordType = byte
+    // The version.
+    case 1, 2: break
+    case 3: recordLeft = Int(byte) << 8
+    default: recordLeft |= Int(byte)
+    }
+    recordHeaderCount += 1
+  }
+
+  private mutating func readMessages(_ bytes: UnsafeRawBufferPointer) throws(TLSError) {
+    var position = 0
+    while position < bytes.count {
+      if messageHeaderCount < Self.messageHeaderBytes {
+        // Its kind, and three bytes of length.
+        messageLeft = messageHeaderCount == 0 ? 0 : messageLeft << 8 | Int(bytes[position])
+        messageHeaderCount += 1
+        position += 1
+        guard
+          messageHeaderCount < Self.messageHeaderBytes
+            || messageLeft <= Self.maximumMessageBytes
+        else { throw TLSError("the client's handshake is too long") }
+      }
+      guard messageHeaderCount == Self.messageHeaderBytes else { continue }
+      let count = min(messageLeft, bytes.count - position)
+      position += count
+      messageLeft -= count
+      if messageLeft == 0 { messageHeaderCount = 0 }
+    }
+  }
+}
