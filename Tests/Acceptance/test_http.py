@@ -566,6 +566,32 @@ def test_bodies_that_nobody_wants_take_no_memory(fresh):
         connection.close()
 
 
+@pytest.mark.parametrize("element", [b"0", b'{"":0}', b"[0]", b"[" * 13 + b"0" + b"]" * 13])
+def test_what_is_made_of_bodies_shares_the_budget(fresh, element):
+    """Fields that nobody knows, of very many values: a mebibyte of text became 36 MiB of memory."""
+    server = fresh(MARTLET_LOOPS="1", MARTLET_BUFFER_BYTES=128 * 1024 * 1024)
+    count = (1024 * 1024 - 100) // (len(element) + 1)
+    body = b'{"email":"a@example.org","password":"correct horse","x":[' + b",".join([element] * count) + b"]}"
+    request = POST + f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode() + body
+    before = server.resident_megabytes()
+    answers = []
+
+    def send():
+        with server.raw() as connection:
+            connection.sendall(request)
+            answers.append(status(connection.recv(65536)))
+
+    threads = [threading.Thread(target=send) for _ in range(24)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    # Wrong passwords, or more than the address's sixteen mebibytes.
+    assert len(answers) == 24 and set(answers) <= {401, 429, 503} and 503 in answers
+    # Those, and as much again that is on its way.
+    assert server.resident_megabytes() - before < 60
+
+
 def test_bodies_share_a_budget(fresh):
     """Bodies that somebody wants, unfinished: an address holds an eighth of what there is, and others go on."""
     server = fresh(MARTLET_LOOPS="1", MARTLET_BUFFER_BYTES=64 * 1024 * 1024, MARTLET_TRUSTED_PROXIES="127.0.0.0/8")

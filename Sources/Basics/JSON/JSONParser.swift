@@ -48,6 +48,19 @@ package struct JSONParser {
     }
   }
 
+  /// About how many bytes of memory the values of a text will take: small ones take far more than their text.
+  package static func memoryEstimate(of bytes: [UInt8]) -> Int {
+    bytes.reduce(bytes.count) { sum, byte in
+      switch byte {
+      // An array or an object has memory of its own.
+      case UInt8(ascii: "["), UInt8(ascii: "{"): sum + 80
+      case UInt8(ascii: ","): sum + 32
+      case UInt8(ascii: ":"), UInt8(ascii: "\""): sum + 16
+      default: sum
+      }
+    }
+  }
+
   private func failure(_ reason: StaticString) -> Failure {
     Failure(reason: reason, offset: position)
   }

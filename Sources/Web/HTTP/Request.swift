@@ -48,8 +48,8 @@ package struct Request: Sendable {
     return nil
   }
 
-  /// The body as a JSON object. Throws `AppError`: 415 for another type, before anything of it is read; 400 where it is
-  /// none; what `RequestBody` throws.
+  /// The body as a JSON object, whose memory is held of the budget until the request is answered. Throws `AppError`: 415 for
+  /// another type, before anything of it is read; 400 where it is none; what `RequestBody` throws.
   package func json() async throws -> JSONObject {
     if let type = headers["content-type"] {
       let media = type.prefix { $0 != ";" }.trimmingBlanks().lowercased()
@@ -58,6 +58,7 @@ package struct Request: Sendable {
       }
     }
     let bytes = try await body.collect(upTo: limits.jsonBytes)
+    try body.hold(bytes.count + JSONParser.memoryEstimate(of: bytes))
     do {
       guard let object = try JSONParser.parse(bytes, maximumDepth: limits.jsonDepth).object else {
         throw AppError(.invalidJSON)

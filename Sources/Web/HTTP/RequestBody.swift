@@ -57,6 +57,12 @@ package struct RequestBody: AsyncSequence, Sendable {
     }
     return bytes
   }
+
+  /// Holds so many bytes of the budget, in place of what was held, until the request is answered: what is made of a body.
+  /// Throws `unavailable`.
+  func hold(_ bytes: Int) throws(AppError) {
+    if case .pipe(let pipe) = source { try pipe.hold(bytes) }
+  }
 }
 
 /// The way of a body's pieces from their connection to the request's task.
