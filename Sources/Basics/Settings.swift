@@ -283,7 +283,7 @@ extension Settings {
     ) { $1.sendQueueBytes = try integer($0, 65_536...268_435_456) },
     entry(
       "BUFFER_BYTES", "268435456",
-      "Bytes that all bodies and answers in flight may take together, and one address an eighth of; beyond it 503."
+      "Bytes that all bodies, what is made of them, and answers in flight may take together, and one address an eighth of; beyond it 503."
     ) { $1.bufferBytes = try integer($0, 1_048_576...1 << 40) },
     entry(
       "ASSETS", "-",
