@@ -37,6 +37,8 @@ final class HTTPConnection: TransportHandler {
     var keepsAlive: Bool?
     /// What its answer may take of memory at most, until it has left.
     var answerBytes = 0
+    /// The piece of its body that its reader has in hand.
+    var pieceBytes = 0
 
     init(number: Int, head: RequestHead, record: RequestRecord) {
       self.number = number
@@ -160,7 +162,8 @@ final class HTTPConnection: TransportHandler {
   }
 
   private var bytesInHand: Int {
-    machine.bufferedBytes + max(transport.queuedBytes, exchange?.answerBytes ?? 0)
+    machine.bufferedBytes + (exchange?.pieceBytes ?? 0)
+      + max(transport.queuedBytes, exchange?.answerBytes ?? 0)
   }
 
   private func held() -> BufferLease {
@@ -175,7 +178,9 @@ final class HTTPConnection: TransportHandler {
     switch action {
     case .request(let head): serve(head)
     case .sendContinue: transport.write(Array("HTTP/1.1 100 Continue\r\n\r\n".utf8))
-    case .body(let piece): exchange?.pipe?.give(piece)
+    case .body(let piece):
+      exchange?.pieceBytes = piece.count
+      exchange?.pipe?.give(piece)
     case .bodyEnd: exchange?.pipe?.end(nil)
     case .bodyFailed(let error): exchange?.pipe?.end(error)
     case .refuse(let error, let givenID): refuse(error, requestID: RequestIDs.choose(givenID))
@@ -185,6 +190,7 @@ final class HTTPConnection: TransportHandler {
   }
 
   func wantBody() {
+    exchange?.pieceBytes = 0
     machine.wantBody(now: Monotonic.milliseconds)
     advance()
   }
