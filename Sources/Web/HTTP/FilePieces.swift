@@ -3,8 +3,9 @@ internal import EventLoop
 
 /// A part of a file on its way to a connection, piece by piece.
 ///
-/// A loop never waits for a disk: what the kernel does not have in memory is read on threads of their own first. Plain
-/// connections then have the kernel send it (sendfile(2)); for TLS it is read here, to be encrypted.
+/// A loop should not wait for a disk: what the kernel does not have in memory is read on threads of their own first. Plain
+/// connections then have the kernel send it (sendfile(2)), which waits for what samples did not show to be missing; for TLS it
+/// is read here, to be encrypted.
 struct FilePieces: Sendable {
   let slice: FileSlice
   let isSecure: Bool

@@ -64,8 +64,7 @@ package final class OpenFile: Sendable {
     return bytes.isEmpty ? nil : bytes
   }
 
-  /// Whether the kernel has a part in memory, as far as samples tell. It reads and forgets files in pieces that are larger
-  /// than the steps between them.
+  /// Whether the kernel has a part in memory, as far as samples tell: a byte of every 64 KiB, and the last.
   func isCached(_ part: Range<Int64>) -> Bool {
     withUnsafeTemporaryAllocation(byteCount: 1, alignment: 1) { byte in
       stride(from: part.lowerBound, to: part.upperBound, by: Self.sampleBytes).allSatisfy {
