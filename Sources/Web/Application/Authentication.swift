@@ -71,15 +71,14 @@ package struct Authentication: Sendable {
   /// A browser cannot set headers on a WebSocket, but it can offer subprotocols: ours, and the token.
   private func subprotocolToken(_ request: Request) -> String? {
     guard Self.chosenSubprotocol(request) != nil else { return nil }
-    for header in request.headers.all("sec-websocket-protocol") {
-      for offer in header.split(separator: ",") {
-        let offer = offer.trimmingBlanks()
-        if offer.hasPrefix(Self.subprotocolTokenPrefix) {
-          return String(offer.dropFirst(Self.subprotocolTokenPrefix.count))
-        }
-      }
+    let prefix = Self.subprotocolTokenPrefix.utf8
+    var token: String?
+    request.headers.visitList("sec-websocket-protocol") { offer in
+      guard offer.starts(with: prefix) else { return true }
+      token = String(decoding: offer.dropFirst(prefix.count), as: UTF8.self)
+      return false
     }
-    return nil
+    return token
   }
 
   /// The subprotocol to answer with: ours, where it was offered.

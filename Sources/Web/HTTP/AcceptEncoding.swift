@@ -4,33 +4,37 @@ internal import Basics
 struct AcceptEncoding: Sendable {
   private var gzip: Bool?
   private var brotli: Bool?
-  private var others = false
+  private var others: Bool?
 
   init(_ headers: Headers) {
-    guard headers.has("accept-encoding") else { return }
-    for value in headers.all("accept-encoding") {
-      for offer in value.split(separator: ",") {
-        let parts = offer.split(separator: ";").map { $0.trimmingBlanks().lowercased() }
-        guard let name = parts.first else { continue }
-        let isTaken = parts.dropFirst().allSatisfy(Self.isPositive)
-        switch name {
-        case "gzip", "x-gzip": gzip = isTaken
-        case "br": brotli = isTaken
-        case "*": others = isTaken
-        default: break
-        }
+    headers.visitList("accept-encoding") { offer in
+      let end = offer.firstIndex(of: UInt8(ascii: ";")) ?? offer.endIndex
+      let name = offer[..<end].trimmingBlanks()
+      // Of one that is named twice the first counts.
+      if isWord(name, "gzip") || isWord(name, "x-gzip") {
+        gzip = gzip ?? Self.isTaken(offer[end...])
+      } else if isWord(name, "br") {
+        brotli = brotli ?? Self.isTaken(offer[end...])
+      } else if isWord(name, "*") {
+        others = others ?? Self.isTaken(offer[end...])
       }
+      return true
     }
   }
 
-  var takesGzip: Bool { gzip ?? others }
-  var takesBrotli: Bool { brotli ?? others }
+  var takesGzip: Bool { gzip ?? others ?? false }
+  var takesBrotli: Bool { brotli ?? others ?? false }
 
-  /// Whether a weight is above 0; what is malformed is not.
-  private static func isPositive(_ parameter: String) -> Bool {
-    let parts = parameter.split(separator: "=", maxSplits: 1).map { $0.trimmingBlanks() }
-    guard parts.first == "q" else { return true }
-    guard parts.count == 2, let weight = Double(parts[1]) else { return false }
-    return weight > 0 && weight <= 1
+  /// Whether a coding with these parameters, each with `;` in front, has no weight, or one above 0; what is malformed is no
+  /// weight.
+  private static func isTaken(_ parameters: ArraySlice<UInt8>) -> Bool {
+    parameters.split(separator: UInt8(ascii: ";")).allSatisfy { parameter in
+      let parts = parameter.split(separator: UInt8(ascii: "="), maxSplits: 1)
+        .map { $0.trimmingBlanks() }
+      guard let name = parts.first, isWord(name, "q") else { return true }
+      guard parts.count == 2, let weight = Double(String(decoding: parts[1], as: UTF8.self))
+      else { return false }
+      return weight > 0 && weight <= 1
+    }
   }
 }

@@ -23,10 +23,7 @@ struct Conditions {
   /// In the order of RFC 9110, 13.2.2. `modified` counts in whole seconds.
   func verdict(tag: EntityTag, modified: Timestamp?) -> Verdict {
     if headers.has("if-match") {
-      guard let tags = EntityTag.list(headers.all("if-match")) else {
-        return afterMatch(tag, modified)
-      }
-      guard tags.contains(where: { $0.matchesStrongly(tag) }) else { return .failed }
+      guard tag.isListed(in: headers.all("if-match"), takesWeak: false) else { return .failed }
     } else if let limit = time("if-unmodified-since"), let modified,
       modified.milliseconds / 1000 > limit
     {
@@ -37,9 +34,9 @@ struct Conditions {
 
   private func afterMatch(_ tag: EntityTag, _ modified: Timestamp?) -> Verdict {
     if headers.has("if-none-match") {
-      let isKnown =
-        EntityTag.list(headers.all("if-none-match"))?.contains { $0.matchesWeakly(tag) } ?? true
-      if isKnown { return isReading ? .notModified : .failed }
+      if tag.isListed(in: headers.all("if-none-match"), takesWeak: true) {
+        return isReading ? .notModified : .failed
+      }
     } else if isReading, let limit = time("if-modified-since"), let modified,
       modified.milliseconds / 1000 <= limit
     {
@@ -101,7 +98,7 @@ struct Conditions {
     if let limit = HTTPDate.seconds(text) {
       return modified.map { $0.milliseconds / 1000 == limit } ?? false
     }
-    return EntityTag.list([text])?.contains { $0.matchesStrongly(tag) } ?? false
+    return text == tag.text
   }
 
   private func time(_ name: StaticString) -> Int64? {

@@ -1,50 +1,36 @@
 internal import Basics
 
-/// A validator of what an answer shows (RFC 9110, 8.8.3): `"abc"`, or `W/"abc"` where only the meaning is the same.
+/// A strong validator of what an answer shows (RFC 9110, 8.8.3): `"abc"`.
 package struct EntityTag: Sendable, Equatable {
   /// What stands between the quotes.
   package let value: String
-  package let isWeak: Bool
 
-  /// A strong tag. `value` must have neither quotes nor blanks.
-  package init(_ value: String) {
-    self.value = value
-    isWeak = false
-  }
-
-  private init(_ value: String, isWeak: Bool) {
-    self.value = value
-    self.isWeak = isWeak
-  }
+  /// `value` must have neither quotes nor blanks.
+  package init(_ value: String) { self.value = value }
 
   /// As it stands in a field.
-  package var text: String { isWeak ? "W/\"\(value)\"" : "\"\(value)\"" }
+  package var text: String { "\"\(value)\"" }
 
-  func matchesStrongly(_ other: EntityTag) -> Bool {
-    !isWeak && !other.isWeak && value == other.value
-  }
-
-  func matchesWeakly(_ other: EntityTag) -> Bool { value == other.value }
-
-  /// The tags of a list field; nil for `*`, which is every tag. What is malformed ends the list.
-  static func list(_ values: [String]) -> [EntityTag]? {
-    var tags: [EntityTag] = []
-    for value in values {
-      var rest = value.utf8[...]
+  /// Whether a list field names this tag; `*` names every tag. A weak one, `W/"abc"`, counts where `takesWeak` (RFC 9110,
+  /// 8.8.3.2). What is malformed ends the list. Nothing is copied: a list may be as long as a head.
+  func isListed(in values: [String], takesWeak: Bool) -> Bool {
+    values.contains { list in
+      var rest = list.utf8[...]
+      var isFirst = true
       while true {
         rest = rest.drop { $0 == 0x20 || $0 == 0x09 || $0 == UInt8(ascii: ",") }
-        if rest.isEmpty { break }
-        if rest.first == UInt8(ascii: "*"), tags.isEmpty { return nil }
+        if isFirst, rest.first == UInt8(ascii: "*") { return true }
+        isFirst = false
         let isWeak = rest.starts(with: "W/".utf8)
         if isWeak { rest = rest.dropFirst(2) }
-        guard rest.first == UInt8(ascii: "\"") else { break }
+        guard rest.first == UInt8(ascii: "\"") else { return false }
         let inner = rest.dropFirst()
-        guard let end = inner.firstIndex(of: UInt8(ascii: "\"")) else { break }
-        tags.append(
-          EntityTag(String(decoding: inner[..<end], as: UTF8.self), isWeak: isWeak))
+        guard let end = inner.firstIndex(of: UInt8(ascii: "\"")) else { return false }
+        if takesWeak || !isWeak, inner[..<end].elementsEqual(value.utf8) {
+          return true
+        }
         rest = inner[inner.index(after: end)...]
       }
     }
-    return tags
   }
 }

@@ -42,8 +42,25 @@ package struct Headers: Sendable {
 
   /// Whether a comma-separated list field holds this lower-case word, in any case.
   package func list(_ name: StaticString, contains word: String) -> Bool {
-    all(name).contains { value in
-      value.split(separator: ",").contains { isWord($0.trimmingBlanks(), word) }
+    var isFound = false
+    visitList(name) { element in
+      isFound = isWord(element, word)
+      return !isFound
+    }
+    return isFound
+  }
+
+  /// Visits the elements of a comma-separated list field, in order and without the blanks around them, until `visit` returns
+  /// false. Nothing is copied: a list may be as long as a head. Quotes mean nothing here.
+  func visitList(_ name: StaticString, _ visit: (ArraySlice<UInt8>) -> Bool) {
+    for field in fields where matches(field, name) {
+      let value = bytes[Int(field.value.lowerBound)..<Int(field.value.upperBound)]
+      var start = value.startIndex
+      while start < value.endIndex {
+        let end = value[start...].firstIndex(of: UInt8(ascii: ",")) ?? value.endIndex
+        if !visit(value[start..<end].trimmingBlanks()) { return }
+        start = end + 1
+      }
     }
   }
 
@@ -67,11 +84,22 @@ package struct Headers: Sendable {
   }
 }
 
+extension ArraySlice<UInt8> {
+  /// Without the spaces and tabs at both ends (RFC 9110, 5.6.3).
+  func trimmingBlanks() -> Self {
+    let isBlank: (UInt8) -> Bool = { $0 == 0x20 || $0 == 0x09 }
+    guard let first = firstIndex(where: { !isBlank($0) }),
+      let last = lastIndex(where: { !isBlank($0) })
+    else { return [] }
+    return self[first...last]
+  }
+}
+
 /// Whether this is a word that is given in lower case, in any case of ASCII. Unicode knows other letters that are the same in
 /// lower case (the Kelvin sign), and who reads a request before or behind us does not.
-func isWord(_ text: some StringProtocol, _ word: String) -> Bool {
-  text.utf8.count == word.utf8.count
-    && zip(text.utf8, word.utf8).allSatisfy { byte, wanted in
+func isWord(_ text: some Collection<UInt8>, _ word: String) -> Bool {
+  text.count == word.utf8.count
+    && zip(text, word.utf8).allSatisfy { byte, wanted in
       byte == wanted || ((65...90).contains(byte) && byte + 32 == wanted)
     }
 }

@@ -102,10 +102,13 @@ struct RequestHeadParser {
       throw bad("The request line is malformed.")
     }
     let isVersion10: Bool
-    if version.elementsEqual("HTTP/1.1".utf8) {
-      isVersion10 = false
-    } else if version.elementsEqual("HTTP/1.0".utf8) {
+    if version.elementsEqual("HTTP/1.0".utf8) {
       isVersion10 = true
+    } else if version.starts(with: "HTTP/1.".utf8),
+      (48...57).contains(version[version.endIndex - 1])
+    {
+      // A later one is spoken to as 1.1 (RFC 9112, 2.3).
+      isVersion10 = false
     } else {
       throw Failure(code: .httpVersion, message: ErrorCode.httpVersion.meaning)
     }
@@ -224,7 +227,7 @@ struct RequestHeadParser {
     if !encodings.isEmpty {
       // With a length beside it this is the classic smuggling request; HTTP/1.0 does not know it (RFC 9112, 6.1).
       guard lengths.isEmpty, !isVersion10, encodings.count == 1,
-        isWord(encodings[0], "chunked")
+        isWord(encodings[0].utf8, "chunked")
       else { throw bad("This Transfer-Encoding is not understood here.") }
       return .chunked
     }
