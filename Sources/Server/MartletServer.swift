@@ -18,7 +18,9 @@ package final class MartletServer: Sendable {
   private let health = Health()
   private let group: LoopGroup
   private let hashing: Lane
-  private let compressing = Lane(name: "gzip", threads: 1, maximumWaiting: 8)
+  /// What would hold up a loop: compressing, large JSON, tidying up.
+  private let computing = Lane(
+    name: "compute", threads: 1, maximumWaiting: 64, maximumWaitingForOne: 16)
   private let openFileLimit: Int
 
   package init(settings: Settings, log: Log) {
@@ -244,7 +246,7 @@ package final class MartletServer: Sendable {
       addressLimit: settings.rateLimits ? AddressLimit(settings.addressRequests) : nil,
       crossOrigin: CrossOrigin(origins),
       authentication: Authentication(authenticator, origins: origins, log: log),
-      compression: Compression(lane: compressing))
+      compression: Compression(lane: computing), lane: computing)
   }
 
   /// A loop that takes long turns is late for all its sockets.
@@ -324,11 +326,11 @@ package final class MartletServer: Sendable {
           await loop.sleep(milliseconds: 3_600_000)
         }
       },
-      loop.task { [compressing] in
+      loop.task { [computing] in
         while !Task.isCancelled {
           await loop.sleep(milliseconds: Self.forgetRoomsMilliseconds)
           // On a thread that may take its time. Where that is busy, it is the next time.
-          _ = compressing.submit { _ in directory.forgetUnused() }
+          _ = computing.submit { _ in directory.forgetUnused() }
         }
       },
       loop.task { [health, log] in

@@ -586,10 +586,32 @@ def test_what_is_made_of_bodies_shares_the_budget(fresh, element):
         thread.start()
     for thread in threads:
         thread.join()
-    # Wrong passwords, or more than the address's sixteen mebibytes.
-    assert len(answers) == 24 and set(answers) <= {401, 429, 503} and 503 in answers
+    # Wrong passwords; together, or each alone, more than the address's sixteen mebibytes.
+    assert len(answers) == 24 and set(answers) <= {401, 413, 429, 503} and {413, 503} & set(answers)
     # Those, and as much again that is on its way.
     assert server.resident_megabytes() - before < 60
+
+
+def test_large_json(fresh):
+    """It is parsed beside the loop, with the answers that small ones get."""
+    server = fresh(MARTLET_LOOPS="1")
+
+    def post(body):
+        with server.raw() as connection:
+            connection.sendall(POST + f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode() + body)
+            received = b""
+            while chunk := connection.recv(65536):
+                received += chunk
+        return status(received), json.loads(received.split(b"\r\n\r\n", 1)[1])
+
+    padding = b'"x":"' + b"a,:{[" * 200_000 + b'"'
+    assert post(b'{"email":"a@example.org","password":"correct horse",' + padding + b"}")[0] == 401
+    answer, problem = post(b"{" + padding + b",}")
+    assert answer == 400 and problem["error"]["code"] == "invalid_json" and "at byte 1000008" in problem["error"]["message"]
+    assert post(b"[" + padding + b"]")[0] == 400
+    assert post(b"[{" + padding + b"}]")[1]["error"]["code"] == "invalid_json"
+    answer, problem = post(b'{"x":[' + b"[]," * 340_000 + b"0]}")
+    assert answer == 413 and problem["error"]["code"] == "body_too_large" and "memory" in problem["error"]["message"]
 
 
 def test_bodies_share_a_budget(fresh):

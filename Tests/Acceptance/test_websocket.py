@@ -280,3 +280,35 @@ def test_broken_text_is_refused_at_once(server, frames):
     socket = Socket(server)
     socket.send(frames)
     socket.closes_with(1007)
+
+
+def test_unfinished_messages_share_the_budget(fresh):
+    """Those of one address hold an eighth of it. Who comes too late is told to come again; the others are served."""
+    server = fresh(MARTLET_BUFFER_BYTES=4 * 1024 * 1024, MARTLET_METRICS_LISTEN="127.0.0.1:0")
+    served = []
+
+    def begin():
+        """Sends most of a message; returns its socket where the server keeps that."""
+        socket = Socket(server)
+        socket.send(frame(0x01, UNKNOWN[:-2] + b"x" * 100_000), frame(0x89))
+        if socket.frame() == (0x8A, b""):
+            try:
+                socket.send(frame(0x89))
+            except OSError:
+                pass
+            if socket.frame() == (0x8A, b""):
+                served.append(socket)
+                return True
+        socket.raw.close()
+        return False
+
+    assert sum(begin() for _ in range(20)) in range(2, 7)
+    assert server.metric("martlet_buffer_bytes") > 150_000
+    for socket in served:
+        socket.send(frame(0x80, b'"}'))
+        assert socket.frame() == TOKEN_NEEDED
+    assert server.metric("martlet_buffer_bytes") == 0
+    assert begin()
+    assert server.metric("martlet_websockets_closed_total") >= 14
+    for socket in served:
+        socket.raw.close()

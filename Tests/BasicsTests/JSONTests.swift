@@ -46,6 +46,18 @@ import Testing
     #expect(parse("[" + deep + "]") == nil)
   }
 
+  @Test func `what values take is estimated by their number, not by their texts`() {
+    func estimate(_ text: String) -> Int { JSONParser.memoryEstimate(of: Array(text.utf8)) }
+    let text = #""a, b: [c], {d}, \" \\""#
+    #expect(estimate(text) == text.utf8.count + 32)
+    #expect(
+      estimate("[" + String(repeating: "0,", count: 1000) + "0]") > 1000 * MemoryLayout<JSON>.stride
+    )
+    #expect(estimate(String(repeating: "[", count: 1000)) > 1000 * 64)
+    // What breaks off in the middle, and what is no JSON.
+    for broken in ["\"", "\"\\", "\\", "]}", ""] { #expect(estimate(broken) == broken.utf8.count) }
+  }
+
   @Test func `many keys are compared too`() {
     let keys = (0..<200).map { "\"k\($0)\":\($0)" }
     #expect(parse("{" + keys.joined(separator: ",") + "}")?.object?.members.count == 200)

@@ -48,17 +48,30 @@ package struct JSONParser {
     }
   }
 
-  /// About how many bytes of memory the values of a text will take: small ones take far more than their text.
+  /// About how many bytes of memory the values of a text will take: small ones take far more than their text. What is no JSON
+  /// has some estimate too.
   package static func memoryEstimate(of bytes: [UInt8]) -> Int {
-    bytes.reduce(bytes.count) { sum, byte in
-      switch byte {
-      // An array or an object has memory of its own.
-      case UInt8(ascii: "["), UInt8(ascii: "{"): sum + 80
-      case UInt8(ascii: ","): sum + 32
-      case UInt8(ascii: ":"), UInt8(ascii: "\""): sum + 16
-      default: sum
+    var sum = bytes.count
+    var isInString = false
+    var position = 0
+    while position < bytes.count {
+      switch bytes[position] {
+      case UInt8(ascii: "\""):
+        // A text that is longer than 15 bytes has memory of its own.
+        if isInString { sum += 32 }
+        isInString.toggle()
+      case UInt8(ascii: "\\") where isInString: position += 1
+      case _ where isInString: break
+      // So have an array and an object.
+      case UInt8(ascii: "["), UInt8(ascii: "{"): sum += 96
+      // Arrays grow by doubling: at worst half of one is empty.
+      case UInt8(ascii: ","): sum += 2 * MemoryLayout<JSON>.stride
+      case UInt8(ascii: ":"): sum += 2 * MemoryLayout<String>.stride
+      default: break
       }
+      position += 1
     }
+    return sum
   }
 
   private func failure(_ reason: StaticString) -> Failure {

@@ -1,6 +1,6 @@
 internal import Access
 package import Basics
-internal import EventLoop
+package import EventLoop
 
 /// The routes and what stands around them: a request's head in, a decision out; then, where there is work to do, a request
 /// in and an answer out, whatever happens.
@@ -18,13 +18,14 @@ package final class Application: Sendable {
   private let compression: Compression?
   private let failures: Failures
   let log: RequestLog
-  private let limits: BodyLimits
+  private let jsonBodies: JSONBodies
 
-  /// What is nil is not done: a listener for operators has no rates, no callers and no browsers.
+  /// What is nil is not done: a listener for operators has no rates, no callers and no browsers. Large JSON bodies are parsed
+  /// on `lane`; without one, on the loop.
   package init(
     router: Router, settings: Settings, log: Log, metrics: Metrics,
     addressLimit: AddressLimit? = nil, crossOrigin: CrossOrigin? = nil,
-    authentication: Authentication? = nil, compression: Compression? = nil
+    authentication: Authentication? = nil, compression: Compression? = nil, lane: Lane? = nil
   ) {
     self.router = router
     self.addressLimit = addressLimit
@@ -36,7 +37,8 @@ package final class Application: Sendable {
     self.log = RequestLog(
       log: log, metrics: metrics, linesPerSecond: settings.accessLogPerSecond,
       routes: router.routes)
-    limits = BodyLimits(jsonBytes: settings.maxBodyBytes, jsonDepth: settings.maxJSONDepth)
+    jsonBodies = JSONBodies(
+      maximumBytes: settings.maxBodyBytes, maximumDepth: settings.maxJSONDepth, lane: lane)
   }
 
   // MARK: On the head
@@ -101,7 +103,7 @@ package final class Application: Sendable {
       let route = router.routes[index]
       record.route = index
       if route.kind == .prepared { throw AppError(.notFound) }
-      let plan = route.body.limits(limits)
+      let plan = route.body.limits(jsonBytes: jsonBodies.maximumBytes)
       if let length = head.bodyLength, length > plan.limit {
         throw HTTPMachine.tooLarge(limit: plan.limit)
       }
@@ -116,7 +118,7 @@ package final class Application: Sendable {
     Request(
       method: method, path: head.path, query: Query(head.queryText), headers: head.headers,
       body: body, address: record.origin.address, isSecure: record.origin.isSecure,
-      id: record.id, loop: loop, isVersion10: head.isVersion10, limits: limits,
+      id: record.id, loop: loop, isVersion10: head.isVersion10, jsonBodies: jsonBodies,
       credentialSource: nil, authenticated: nil)
   }
 

@@ -9,7 +9,7 @@ final class BufferBudget: Sendable {
   }
   private let state = Mutex(State())
   private let maximum: Int
-  private let maximumPerSite: Int
+  fileprivate let maximumPerSite: Int
 
   private static let siteShare = 8
 
@@ -58,6 +58,9 @@ final class BufferLease {
   }
 
   deinit { if held > 0 { budget.giveBack(held, for: site) } }
+
+  /// Whether one address may ever hold so many.
+  func isPossible(_ bytes: Int) -> Bool { bytes <= budget.maximumPerSite + Self.freeBytes }
 
   /// Holds `bytes` from here on, in place of what it held; false, and nothing changes, where there is no room for more.
   func resize(to bytes: Int) -> Bool {

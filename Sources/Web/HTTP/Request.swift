@@ -19,7 +19,7 @@ package struct Request: Sendable {
   /// The loop that the connection lives on.
   package let loop: Loop
   let isVersion10: Bool
-  let limits: BodyLimits
+  let jsonBodies: JSONBodies
   /// How this request's credential was carried, where the route asks for one.
   package internal(set) var credentialSource: CredentialSource?
   /// Set by `Authentication` on every route whose policy asks for a caller. Handlers get it by
@@ -49,7 +49,8 @@ package struct Request: Sendable {
   }
 
   /// The body as a JSON object, whose memory is held of the budget until the request is answered. Throws `AppError`: 415 for
-  /// another type, before anything of it is read; 400 where it is none; what `RequestBody` throws.
+  /// another type, before anything of it is read; 400 where it is none; 413 where it takes too much memory; what `RequestBody`
+  /// throws.
   package func json() async throws -> JSONObject {
     if let type = headers["content-type"] {
       let media = type.prefix { $0 != ";" }.trimmingBlanks().lowercased()
@@ -57,23 +58,8 @@ package struct Request: Sendable {
         throw AppError(.unsupportedMediaType)
       }
     }
-    let bytes = try await body.collect(upTo: limits.jsonBytes)
-    try body.hold(bytes.count + JSONParser.memoryEstimate(of: bytes))
-    do {
-      guard let object = try JSONParser.parse(bytes, maximumDepth: limits.jsonDepth).object else {
-        throw AppError(.invalidJSON)
-      }
-      return object
-    } catch let failure as JSONParser.Failure {
-      throw AppError(.invalidJSON, "The body is not JSON: \(failure).")
-    }
+    return try await jsonBodies.object(of: body, from: address.site)
   }
-}
-
-/// The bounds of bodies that are read whole.
-struct BodyLimits: Sendable {
-  let jsonBytes: Int
-  let jsonDepth: Int
 }
 
 /// A request with who asks: what handlers of routes get whose policy lets only callers in.

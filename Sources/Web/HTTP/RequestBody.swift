@@ -59,7 +59,7 @@ package struct RequestBody: AsyncSequence, Sendable {
   }
 
   /// Holds so many bytes of the budget, in place of what was held, until the request is answered: what is made of a body.
-  /// Throws `unavailable`.
+  /// Throws `unavailable`, or `body_too_large` where there never will be so much for one address.
   func hold(_ bytes: Int) throws(AppError) {
     if case .pipe(let pipe) = source { try pipe.hold(bytes) }
   }
@@ -105,8 +105,12 @@ final class BodyPipe: @unchecked Sendable {
     connection.wantBody()
   }
 
-  /// Holds so many bytes of the budget for as long as this lives. Throws `unavailable`.
+  /// Holds so many bytes of the budget for as long as this lives. Throws as `RequestBody.hold`.
   func hold(_ bytes: Int) throws(AppError) {
+    guard lease.isPossible(bytes) else {
+      throw AppError(
+        .bodyTooLarge, "What this body holds takes more memory than one client may have.")
+    }
     guard lease.resize(to: bytes) else {
       throw AppError(
         .unavailable, "Too many large requests are under way; try again.",

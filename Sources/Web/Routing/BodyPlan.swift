@@ -11,10 +11,10 @@ package enum BodyPlan: Sendable, Equatable {
   private static let streamAheadBytes = 256 * 1024
 
   /// How many bytes the body may have, and how many are read before the handler asks.
-  func limits(_ limits: BodyLimits) -> (limit: Int, ahead: Int) {
+  func limits(jsonBytes: Int) -> (limit: Int, ahead: Int) {
     switch self {
     case .empty: (HTTPMachine.discardedBytes, HTTPMachine.readAheadBytes)
-    case .json: (limits.jsonBytes, HTTPMachine.readAheadBytes)
+    case .json: (jsonBytes, HTTPMachine.readAheadBytes)
     case .stream(let bytes): (bytes, Self.streamAheadBytes)
     }
   }

@@ -11,6 +11,8 @@ final class WebSocketConnection: TransportHandler {
   /// Given back when this goes.
   private let place: ConnectionCounter.Place?
   private var decoder: WebSocketDecoder
+  /// What `decoder` keeps, of the budget; nil while that is little.
+  private var lease: BufferLease?
   private var socket: WebSocket?
   private var handler: (any WebSocketHandler)?
   private var state = State.open
@@ -110,6 +112,30 @@ final class WebSocketConnection: TransportHandler {
       return !isEnded
     }
     answerPing()
+    if !holdInput() {
+      let code = CloseCode.unavailable
+      ending = .server(code.number)
+      owner.webSocketDropped(code)
+      finish(WebSocketFrames.close(code: code.number, reason: code.reason))
+    }
+    if isEnded {
+      // Nothing is read any more.
+      decoder = WebSocketDecoder(maximumMessageBytes: 0)
+      lease = nil
+    }
+  }
+
+  /// Holds what is kept of an unfinished message, of the budget; false where there is no room for it.
+  private func holdInput() -> Bool {
+    let bytes = isEnded ? 0 : decoder.heldBytes
+    guard bytes > BufferLease.freeBytes else {
+      lease = nil
+      return true
+    }
+    let address = socket?.address ?? transport.peer
+    let lease = lease ?? BufferLease(owner.budget, site: address.site)
+    self.lease = lease
+    return lease.resize(to: bytes)
   }
 
   /// Only the last of those that came right behind each other, as RFC 6455, 5.5.3 allows; and whoever pings without reading gets no more

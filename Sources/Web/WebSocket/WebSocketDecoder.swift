@@ -47,6 +47,9 @@ struct WebSocketDecoder {
   private var checkedBytes = 0
   private var hasEnded = false
 
+  /// What is kept of a message that has not arrived whole.
+  var heldBytes: Int { pending.capacity + (fragments?.capacity ?? 0) }
+
   init(maximumMessageBytes: Int) { self.maximumMessageBytes = maximumMessageBytes }
 
   /// Takes what arrived and calls `emit` for each event; `emit` returns false to stop. Bytes are

@@ -1,0 +1,47 @@
+internal import Basics
+internal import EventLoop
+
+/// Reads bodies that are one JSON object each, for all requests of an application.
+struct JSONBodies: Sendable {
+  /// Bytes of one body.
+  let maximumBytes: Int
+  /// Containers inside each other.
+  let maximumDepth: Int
+  /// Where large ones are parsed; nil: on the loop.
+  let lane: Lane?
+
+  /// Larger ones would hold up the loop for more than a millisecond.
+  private static let largestOnLoopBytes = 16 * 1024
+
+  /// The object that `body` is, whose memory is held of the budget until the request is answered. Throws `AppError`: 400
+  /// where it is none, 413 where its values take more memory than one client may have, 503 where there is no room for it
+  /// now, and what `RequestBody` throws.
+  func object(of body: RequestBody, from site: IPAddress.Site) async throws -> JSONObject {
+    let bytes = try await body.collect(upTo: maximumBytes)
+    guard let lane, bytes.count > Self.largestOnLoopBytes else {
+      try body.hold(Self.memory(for: bytes))
+      return try parse(bytes)
+    }
+    do {
+      try body.hold(try await lane.run(for: site) { _ in Self.memory(for: bytes) })
+      return try await lane.run(for: site) { _ in try parse(bytes) }
+    } catch let full as Lane.Full {
+      throw AppError(
+        .unavailable, "Too many large requests are under way; try again.", underlying: full)
+    }
+  }
+
+  /// What a text and its values take.
+  private static func memory(for bytes: [UInt8]) -> Int {
+    bytes.count + JSONParser.memoryEstimate(of: bytes)
+  }
+
+  private func parse(_ bytes: [UInt8]) throws(AppError) -> JSONObject {
+    let value: JSON
+    do { value = try JSONParser.parse(bytes, maximumDepth: maximumDepth) } catch {
+      throw AppError(.invalidJSON, "The body is not JSON: \(error).")
+    }
+    guard let object = value.object else { throw AppError(.invalidJSON) }
+    return object
+  }
+}
