@@ -23,6 +23,9 @@ package final class MartletServer: Sendable {
     name: "compute", threads: 1, maximumWaiting: 64, maximumWaitingForOne: 16)
   private let openFileLimit: Int
 
+  /// How long tickets of TLS sessions are sealed with the same keys.
+  private static let ticketKeyMilliseconds = 12 * 3_600_000
+
   package init(settings: Settings, log: Log) {
     self.settings = settings
     self.log = log
@@ -133,7 +136,10 @@ package final class MartletServer: Sendable {
     }
     let metricsWeb = try await startMetrics()
     var tasks = startUpkeep(database, reconciler, ended, activity, directory, clientKeys)
-    if settings.usesTLS, settings.tlsWatchSeconds > 0 { tasks.append(watchCertificates(web)) }
+    if settings.usesTLS {
+      if settings.tlsWatchSeconds > 0 { tasks.append(watchCertificates(web)) }
+      tasks.append(renewTicketKeys(web))
+    }
     metrics.reading(
       "martlet_database_writable", "1 while the database takes writes, as last found out."
     ) { [health] in
@@ -303,6 +309,16 @@ package final class MartletServer: Sendable {
       while !Task.isCancelled {
         await loop.sleep(milliseconds: settings.tlsWatchSeconds * 1000)
         web.reloadChangedCertificates()
+      }
+    }
+  }
+
+  private func renewTicketKeys(_ web: WebServer) -> Task<Void, Never> {
+    let loop = group.loops[0]
+    return loop.task {
+      while !Task.isCancelled {
+        await loop.sleep(milliseconds: Self.ticketKeyMilliseconds)
+        web.renewTicketKeys()
       }
     }
   }

@@ -5,7 +5,7 @@ internal import COpenSSL
 ///
 /// TLS 1.2 with forward secrecy and TLS 1.3, `http/1.1` inside (RFC 7301), no renegotiation. Of several certificates a
 /// client gets the first that bears the name it asks for (RFC 6066, 3), and where none does the first of all. Sessions go on
-/// by tickets, on whichever thread issued them.
+/// by tickets, on whichever thread issued them; the keys that tickets are sealed with live as long as this.
 // Unchecked: OpenSSL's contexts may be shared by threads once they are set up (SSL_CTX_new(3), "Notes").
 package final class TLSServer: @unchecked Sendable {
   /// One certificate chain with its private key, both PEM files.
@@ -36,16 +36,35 @@ package final class TLSServer: @unchecked Sendable {
     + "ECDHE-RSA-AES256-GCM-SHA384:ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305"
 
   /// Reads the files, of which there must be some. Throws `TLSError`, which names the file at fault.
-  package init(_ files: [Files]) throws(TLSError) {
+  package convenience init(_ files: [Files]) throws(TLSError) {
+    guard !files.isEmpty else { throw TLSError("there is no certificate") }
+    try self.init(count: files.count) { index, context throws(TLSError) in
+      try Self.load(files[index], into: context)
+    }
+  }
+
+  /// With the certificates of another, as they were read then, and new keys for tickets. Throws `TLSError`: out of memory.
+  package convenience init(renewing old: TLSServer) throws(TLSError) {
+    try self.init(count: old.contexts.count) { index, context throws(TLSError) in
+      guard martlet_ssl_copy_certificate(context, old.contexts[index]) == 1 else {
+        throw TLSError.last("a certificate cannot be used again")
+      }
+      return old.certificates[index]
+    }
+  }
+
+  /// `fill` gives each context its certificate.
+  private init(
+    count: Int, fill: (_ index: Int, _ context: OpaquePointer) throws(TLSError) -> Certificate
+  ) throws(TLSError) {
     var contexts: [OpaquePointer] = []
     var certificates: [Certificate] = []
     do throws(TLSError) {
-      for files in files {
+      for index in 0..<count {
         let context = try Self.makeContext()
         contexts.append(context)
-        certificates.append(try Self.load(files, into: context))
+        certificates.append(try fill(index, context))
       }
-      guard !contexts.isEmpty else { throw TLSError("there is no certificate") }
     } catch {
       for context in contexts { SSL_CTX_free(context) }
       throw error

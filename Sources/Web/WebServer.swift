@@ -110,6 +110,9 @@ package final class WebServer: Sendable {
   /// As above, where a file has changed since it was read.
   package func reloadChangedCertificates() { certificates?.reloadIfChanged() }
 
+  /// Has new keys seal the tickets of TLS sessions.
+  package func renewTicketKeys() { certificates?.renewTicketKeys() }
+
   package func stopAccepting() { onEveryLoop { $0.stopAccepting() } }
 
   /// Lets requests finish and closes WebSockets with 1001.

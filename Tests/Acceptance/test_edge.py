@@ -4,13 +4,15 @@ import gzip
 import os
 import re
 import signal
+import socket
+import ssl
 import subprocess
 import time
 
 import httpx
 import pytest
 
-from martlet import ROOT, Server
+from martlet import ROOT, Server, make_certificate
 
 EDGE = os.environ.get("MARTLET_EDGE", str(ROOT / ".build/release/EdgeServer"))
 
@@ -477,3 +479,39 @@ def test_assets(edge):
         ):
             raw_path = edge.exchange(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())[0]
             assert raw_path.startswith(b"HTTP/1.1 404"), path
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_ticket_keys_are_renewed(tmp_path, version):
+    """Sessions of before begin anew, with the certificates of before; those of after go on."""
+    leaf, key = make_certificate(tmp_path, "leaf")
+    authority, _ = make_certificate(tmp_path, "authority")
+    chain = tmp_path / "chain.pem"
+    chain.write_text(leaf.read_text() + authority.read_text())
+    context = ssl.create_default_context(cafile=leaf)
+    context.minimum_version = context.maximum_version = version
+
+    def open_session(server, session=None):
+        """Whether it went on, and the session to go on with."""
+        raw = socket.create_connection(("127.0.0.1", server.port), timeout=10)
+        with context.wrap_socket(raw, server_hostname="127.0.0.1", session=session) as tls:
+            tls.sendall(b"GET /prepared/100 HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert tls.recv(65536).startswith(b"HTTP/1.1 200")
+            return tls.session_reused, tls.session
+
+    def shown(server):
+        command = ["openssl", "s_client", "-connect", f"127.0.0.1:{server.port}", "-showcerts"]
+        answer = subprocess.run(command, input="", capture_output=True, text=True, timeout=20).stdout
+        return re.findall("-----BEGIN CERTIFICATE-----[^-]+", answer)
+
+    with Edge(tmp_path, (chain, key)) as server:
+        certificates = shown(server)
+        assert len(certificates) >= 2
+        for _ in range(3):
+            _, session = open_session(server)
+            assert open_session(server, session)[0]
+            server.process.send_signal(signal.SIGUSR1)
+            end = time.monotonic() + 10
+            while open_session(server, session)[0]:
+                assert time.monotonic() < end
+            assert shown(server) == certificates

@@ -12,7 +12,7 @@ import Web
 /// The server's edge with routes that carry what no feature carries yet: uploads to disk, forms, files, streams, prepared
 /// answers. Acceptance tests and the benchmark talk to it. Settings come from the environment, as the server's.
 ///
-/// Usage: EdgeServer FOLDER, where uploads are written and files are read.
+/// Usage: EdgeServer FOLDER, where uploads are written and files are read. SIGUSR1 renews the keys of TLS tickets.
 let arguments = CommandLine.arguments
 guard arguments.count == 2 else {
   print("usage: EdgeServer FOLDER")
@@ -43,7 +43,11 @@ do {
   }
   print("listening on \(routes.isSecure ? "https" : "http")://\(address)")
   fflush(nil)
-  while true { pause() }
+  signal(SIGUSR1) { _ in }
+  while true {
+    pause()
+    server.renewTicketKeys()
+  }
 } catch {
   print("EdgeServer: \(error)")
   exit(1)

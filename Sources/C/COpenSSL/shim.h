@@ -28,6 +28,14 @@ static inline void martlet_ssl_no_renegotiation(SSL_CTX *context) {
   SSL_CTX_set_options(context, SSL_OP_NO_RENEGOTIATION);
 }
 
+/* Gives a context the certificate of another, with its chain and its key; 0 where that fails. */
+static inline int martlet_ssl_copy_certificate(SSL_CTX *to, SSL_CTX *from) {
+  STACK_OF(X509) *chain = NULL;
+  SSL_CTX_get0_chain_certs(from, &chain);
+  return SSL_CTX_use_cert_and_key(
+      to, SSL_CTX_get0_certificate(from), SSL_CTX_get0_privatekey(from), chain, 1);
+}
+
 /* Called with each message of a session's protocol (SSL_set_msg_callback(3)); `argument` is the callback's last. */
 static inline void martlet_ssl_on_message(
     SSL *session, void (*callback)(int, int, int, const void *, size_t, SSL *, void *), void *argument) {

@@ -80,6 +80,19 @@ final class CertificateStore: Sendable {
     if state.withLock({ $0.versions != versions }) { reload() }
   }
 
+  /// Has new keys seal the tickets of new sessions. In TLS 1.2 a ticket holds the secret of its whole session, so who gets hold
+  /// of a key reads all that was sealed with it. Sessions of before begin anew; connections that are open keep what they have.
+  func renewTicketKeys() {
+    guard let server else { return }
+    do {
+      let renewed = try TLSServer(renewing: server)
+      // Unless the files were read meanwhile, which makes new keys too.
+      state.withLock { if $0.server === server { $0.server = renewed } }
+    } catch {
+      log.error("ticket_keys_not_renewed", ["cause": .string("\(error)")])
+    }
+  }
+
   private func fileVersions() -> [FileSystem.FileVersion?] {
     files.flatMap { [FileSystem.version($0.chain), FileSystem.version($0.key)] }
   }
