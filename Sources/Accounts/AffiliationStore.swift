@@ -150,11 +150,16 @@ enum AffiliationStore {
 
   /// Whether one of these ids names, or ever named, an account, an organization or a team. Their rows
   /// stay when they are deleted.
-  static func namesSomething(
-    _ ids: [UUID], in transaction: Transaction
-  ) async throws -> Bool {
-    let results = try await transaction.pipeline(ids.map { Statement(namesSQL, [.uuid($0)]) })
-    return results.contains { !$0.rows.isEmpty }
+  static func nameSomething(
+    _ questions: [[UUID]], in transaction: Transaction
+  ) async throws -> [Bool] {
+    let results = try await transaction.pipeline(
+      questions.joined().map { Statement(namesSQL, [.uuid($0)]) })
+    var next = 0
+    return questions.map { ids in
+      defer { next += ids.count }
+      return results[next..<next + ids.count].contains { !$0.rows.isEmpty }
+    }
   }
 
   private static let namesSQL: SQL = """

@@ -11,6 +11,7 @@ internal import Synchronization
 /// whether it has expired and whether its session has ended is asked every time.
 package final class Credentials: Authenticator {
   private let database: any SQLDatabase
+  private let names: NameCheck
   private let local: LocalTokens
   private let foreign: ForeignTokens?
   private let ended: EndedSessions
@@ -29,6 +30,9 @@ package final class Credentials: Authenticator {
     seen: SessionActivity, memberships: any Memberships, freshness: Freshness
   ) {
     self.database = database
+    names = NameCheck { questions in
+      try await database.read { try await AffiliationStore.nameSomething(questions, in: $0) }
+    }
     self.local = local
     self.foreign = foreign
     self.ended = ended
@@ -150,11 +154,9 @@ package final class Credentials: Authenticator {
   /// nor call an entity what is someone's id here.
   private func refuseOurNames(_ principal: Principal) async throws {
     guard case .foreignToken(let entities, _) = principal.origin else { return }
-    let ids = [principal.userID.uuid] + entities
-    let isOurs = try await database.read {
-      try await AffiliationStore.namesSomething(ids, in: $0)
+    if try await names.namesSomething([principal.userID.uuid] + entities) {
+      throw TokenRefusal.namesOurs
     }
-    if isOurs { throw TokenRefusal.namesOurs }
   }
 
   private func readCookie(_ cookie: String) async throws -> Principal {

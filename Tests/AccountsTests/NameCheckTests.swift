@@ -1,0 +1,104 @@
+import Basics
+import Synchronization
+import Testing
+
+@testable import Accounts
+
+/// Questions that come while others are answered are answered together, whoever of those who ask gives up.
+@Suite struct NameCheckTests {
+  /// A database that answers when it is told to: an id whose lower half is odd is ours.
+  private final class Reads: Sendable {
+    struct Failure: Error {}
+    private struct State {
+      var sizes: [Int] = []
+      var waiting: [CheckedContinuation<Void, Never>] = []
+      var isOpen = false
+      var fails = false
+    }
+    private let state = Mutex(State())
+
+    var sizes: [Int] { state.withLock(\.sizes) }
+
+    func answer(_ questions: [[UUID]]) async throws -> [Bool] {
+      await withCheckedContinuation { continuation in
+        let goesOn = state.withLock { state in
+          state.sizes.append(questions.count)
+          if !state.isOpen { state.waiting.append(continuation) }
+          return state.isOpen
+        }
+        if goesOn { continuation.resume() }
+      }
+      try Task.checkCancellation()
+      if state.withLock(\.fails) { throw Failure() }
+      return questions.map { $0.contains { $0.low & 1 == 1 } }
+    }
+
+    /// Answers what waits, and all that comes.
+    func open(failing: Bool = false) {
+      let waiting = state.withLock { state in
+        defer { state.waiting = [] }
+        state.isOpen = true
+        state.fails = failing
+        return state.waiting
+      }
+      for continuation in waiting { continuation.resume() }
+    }
+  }
+
+  private func question(_ number: UInt64) -> [UUID] {
+    [UUID(high: 1, low: 2), UUID(high: 1, low: number)]
+  }
+
+  private func until(_ condition: () -> Bool) async {
+    while !condition() { await Task.yield() }
+  }
+
+  /// Asks, while the first read is held, and returns when all have asked.
+  private func ask(
+    _ check: NameCheck, _ reads: Reads, count: Int
+  ) async -> [Task<Bool, any Error>] {
+    var tasks: [Task<Bool, any Error>] = []
+    for number in 0..<count {
+      tasks.append(Task { try await check.namesSomething(question(UInt64(number))) })
+      if number == 0 { await until { reads.sizes.count == 1 } }
+    }
+    await until { check.waitingCount == count - 1 }
+    return tasks
+  }
+
+  @Test func `each gets its own answer, of few reads`() async throws {
+    let reads = Reads()
+    let check = NameCheck { try await reads.answer($0) }
+    let tasks = await ask(check, reads, count: 250)
+    reads.open()
+    for (number, task) in tasks.enumerated() {
+      #expect(try await task.value == (number % 2 == 1))
+    }
+    #expect(reads.sizes == [1, 100, 100, 49])
+    #expect(try await check.namesSomething(question(7)))
+    #expect(reads.sizes.count == 5)
+  }
+
+  @Test func `whoever gives up while reading fails nobody else`() async throws {
+    let reads = Reads()
+    let check = NameCheck { try await reads.answer($0) }
+    let tasks = await ask(check, reads, count: 3)
+    tasks[0].cancel()
+    reads.open()
+    await #expect(throws: CancellationError.self) { try await tasks[0].value }
+    #expect(try await tasks[1].value)
+    #expect(try await !tasks[2].value)
+  }
+
+  @Test func `a read that fails fails for all who asked it, and not for who comes next`()
+    async throws
+  {
+    let reads = Reads()
+    let check = NameCheck { try await reads.answer($0) }
+    let tasks = await ask(check, reads, count: 3)
+    reads.open(failing: true)
+    for task in tasks { await #expect(throws: Reads.Failure.self) { try await task.value } }
+    reads.open()
+    #expect(try await check.namesSomething(question(1)))
+  }
+}
