@@ -22,6 +22,8 @@ package final class Lane: @unchecked Sendable {
   private let maximumWaitingForOne: Int
   private var waiting = FairQueue<Int, @Sendable (Int) -> Void>()
   private var isStopping = false
+  /// Threads that wait for work.
+  private var idleThreads = 0
   private var threads: [Thread] = []
 
   /// Starts `threads` threads. At most `maximumWaiting` pieces of work wait for one of them, and at most
@@ -77,14 +79,16 @@ package final class Lane: @unchecked Sendable {
   ) -> Bool {
     // Two owners of the same hash take turns as one.
     let key = owner.hashValue
-    return monitor.locked {
+    let (isAccepted, wakesThread) = monitor.locked { () -> (Bool, Bool) in
       guard !isStopping, waiting.count < maximumWaiting,
         waiting.count(of: key) < maximumWaitingForOne
-      else { return false }
+      else { return (false, false) }
       waiting.append(work, of: key)
-      monitor.signal()
-      return true
+      return (true, idleThreads > 0)
     }
+    // Not inside: the thread would wake only to wait for the lock.
+    if wakesThread { monitor.signal() }
+    return isAccepted
   }
 
   private func work(as number: Int) {
@@ -96,7 +100,9 @@ package final class Lane: @unchecked Sendable {
       while true {
         if let work = waiting.popFirst() { return work }
         if isStopping { return nil }
+        idleThreads += 1
         monitor.wait()
+        idleThreads -= 1
       }
     }
   }
