@@ -23,11 +23,16 @@ package enum Base64URL {
   /// Nil for other characters, for padding, and where bits are left over that are not zero: one text
   /// per value.
   package static func decode(_ text: some StringProtocol) -> [UInt8]? {
+    decode(Array(text.utf8)[...])
+  }
+
+  /// As above, for a text as bytes.
+  static func decode(_ text: ArraySlice<UInt8>) -> [UInt8]? {
     var output: [UInt8] = []
-    output.reserveCapacity(text.utf8.count * 3 / 4)
+    output.reserveCapacity(text.count * 3 / 4)
     var bits: UInt32 = 0
     var count: UInt32 = 0
-    for character in text.utf8 {
+    for character in text {
       let value: UInt8
       switch character {
       case 65...90: value = character - 65

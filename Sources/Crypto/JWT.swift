@@ -24,18 +24,19 @@ package enum JWT {
   /// Takes a token apart. Throws `malformed` for anything that is not a compact JWS of a JSON object.
   package static func parse(_ token: String) throws(Failure) -> Parts {
     guard token.utf8.count <= maximumBytes else { throw .malformed }
-    let pieces = token.split(separator: ".", omittingEmptySubsequences: false)
+    let bytes = Array(token.utf8)
+    let pieces = bytes.split(separator: UInt8(ascii: "."), omittingEmptySubsequences: false)
     guard pieces.count == 3, let header = object(pieces[0]), let claims = object(pieces[1]),
       let signature = Base64URL.decode(pieces[2]), let algorithm = header["alg"]?.string,
       header["crit"] == nil
     else { throw .malformed }
     return Parts(
       algorithm: algorithm, keyID: header["kid"]?.string, claims: claims,
-      signed: Array(token.utf8.prefix(pieces[0].utf8.count + 1 + pieces[1].utf8.count)),
+      signed: Array(bytes[..<pieces[1].endIndex]),
       signature: signature)
   }
 
-  private static func object(_ piece: Substring) -> JSONObject? {
+  private static func object(_ piece: ArraySlice<UInt8>) -> JSONObject? {
     guard let bytes = Base64URL.decode(piece) else { return nil }
     // Whatever is wrong with the JSON, the token is malformed.
     return (try? JSONParser.parse(bytes))?.object
