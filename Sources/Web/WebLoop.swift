@@ -35,6 +35,8 @@ final class WebLoop {
   private var connections: [ObjectIdentifier: Transport] = [:]
   /// How many of them are WebSockets.
   private var webSocketCount = 0
+  /// Those that hold back bytes until the turn ends.
+  private var holding: [Transport] = []
   private var ticker: Timer?
   private var wheel = TimerWheel<ObjectIdentifier>(now: Monotonic.milliseconds)
   private var date: (second: Int64, text: [UInt8]) = (-1, [])
@@ -59,6 +61,18 @@ final class WebLoop {
     ticker = loop.schedule(every: Int(TimerWheel<ObjectIdentifier>.slotMilliseconds)) {
       [unowned self] in tick()
     }
+    // Behind the hooks of protocols, which were there before.
+    loop.onTurnEnd { [weak self] in self?.endTurn() }
+  }
+
+  /// The transport has bytes that leave at the end of the turn.
+  func holds(_ transport: Transport) { holding.append(transport) }
+
+  private func endTurn() {
+    guard !holding.isEmpty else { return }
+    let transports = holding
+    holding = []
+    for transport in transports { transport.letGoOfHeld() }
   }
 
   /// Takes over a bound descriptor and accepts on it.

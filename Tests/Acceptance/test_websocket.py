@@ -252,6 +252,16 @@ def test_handshakes_that_are_wrong(server, change, status):
         assert b"sec-websocket-version: 13" in answer
 
 
+def test_the_first_words_come_with_the_handshake(server):
+    """In one piece: a storm of clients costs half as many packets."""
+    raw = server.raw()
+    raw.settimeout(5)
+    raw.sendall(HANDSHAKE)
+    received = raw.recv(65536)
+    assert received.startswith(b"HTTP/1.1 101 ") and received.endswith(b'{"type":"query","data":"START?"}')
+    raw.close()
+
+
 def test_frames_right_behind_the_handshake(server):
     raw = server.raw()
     raw.settimeout(5)

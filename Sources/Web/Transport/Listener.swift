@@ -110,6 +110,10 @@ final class Listener {
     self.loop = loop
     self.descriptor = descriptor
     self.accepted = accepted
+    var on: Int32 = 1
+    // Connections have this from their listener. Only latency is at stake.
+    _ = setsockopt(
+      descriptor, Int32(IPPROTO_TCP), TCP_NODELAY, &on, socklen_t(MemoryLayout<Int32>.size))
     guard listen(descriptor, 4096) == 0 else { throw SystemError("listen", errno: errno) }
     // Unowned: the watch is closed with the listener, which owns it.
     let watch = try DescriptorWatch(loop: loop, descriptor: descriptor) { [unowned self] _ in
@@ -127,11 +131,6 @@ final class Listener {
         if [EMFILE, ENFILE, ENOBUFS, ENOMEM].contains(errno) { waitForDescriptor() }
         return
       }
-      var on: Int32 = 1
-      // Only latency is at stake.
-      _ = setsockopt(
-        connection, Int32(IPPROTO_TCP), TCP_NODELAY, &on,
-        socklen_t(MemoryLayout<Int32>.size))
       guard let peer else {
         close(connection)
         continue

@@ -50,6 +50,8 @@ final class Transport {
   private let tls: TLSSession?
   private var queue = OutputQueue()
   private var state = State.open
+  /// Whether the queue is the bytes that `hold` was given, and nothing else.
+  private var isHolding = false
   private var isInCallback = false
   private var isReading = true
   /// What is read in one turn: little, until its protocol says more.
@@ -123,9 +125,46 @@ final class Transport {
       let sent = sendNow(bytes)
       guard sent < bytes.count else { return }
       enqueue([UInt8](UnsafeRawBufferPointer(rebasing: bytes[sent...])), hasBegun: sent > 0)
+    } else if isHolding, let held = takeHeld() {
+      write(held + bytes)
     } else {
       enqueue([UInt8](bytes), hasBegun: false)
     }
+  }
+
+  // MARK: Holding
+
+  /// Writes bytes with what is written behind them in this turn, by one call; at its end in any case. They are not discarded.
+  func hold(_ bytes: [UInt8]) {
+    guard queue.isEmpty, state == .open, !bytes.isEmpty else {
+      write(bytes)
+      return
+    }
+    isHolding = true
+    outlet.blockers.insert(.queued)
+    changeQueue { queue in
+      queue.append(
+        OutputQueue.Chunk(
+          content: .bytes(SharedBytes(bytes)), range: 0..<bytes.count, hasBegun: true))
+    }
+    owner.holds(self)
+  }
+
+  /// The turn ends.
+  func letGoOfHeld() {
+    if let held = takeHeld() { write(held) }
+  }
+
+  /// What was held and has not left; nothing is held any more.
+  private func takeHeld() -> [UInt8]? {
+    guard isHolding else { return nil }
+    isHolding = false
+    guard state == .open, let chunk = queue.first, case .bytes(let held) = chunk.content else {
+      return nil
+    }
+    changeQueue { $0.removeFirst(chunk.range.count) }
+    if queue.isEmpty { outlet.blockers.remove(.queued) }
+    return Array(held.bytes[chunk.range])
   }
 
   /// As `write`, but where the bytes must wait they are kept by reference, not copied. `hasBegun` where the frame
@@ -196,6 +235,7 @@ final class Transport {
 
   private func enqueue(_ chunk: OutputQueue.Chunk) {
     guard state == .open || state == .flushing else { return }
+    isHolding = false
     outlet.blockers.insert(.queued)
     changeQueue { $0.append(chunk) }
     updateWatch()
@@ -321,7 +361,9 @@ final class Transport {
     guard isOpen, state != .dead else { return }
     var wanted: DescriptorWatch.Readiness = []
     if !hasInputEnded, isReading || state != .open, !isClogged { wanted.insert(.readable) }
-    if !queue.isEmpty, state != .open || handler?.mayWrite != false { wanted.insert(.writable) }
+    if !queue.isEmpty, !isHolding, state != .open || handler?.mayWrite != false {
+      wanted.insert(.writable)
+    }
     if isWritingResumed { wanted.insert(.writable) }
     guard wanted != watched else { return }
     watched = wanted
@@ -333,6 +375,8 @@ final class Transport {
   /// Closes once everything written has left; what arrives meanwhile is read and forgotten. Cuts a peer that takes
   /// nothing for `patience` milliseconds.
   func close(patience: Int64) {
+    guard state == .open else { return }
+    letGoOfHeld()
     guard state == .open else { return }
     state = .flushing
     outlet.blockers.insert(.closed)

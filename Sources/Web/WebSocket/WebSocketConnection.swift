@@ -65,7 +65,8 @@ final class WebSocketConnection: TransportHandler {
       answer += "sec-websocket-protocol: \(subprotocol)\r\n"
     }
     for (name, value) in headers { answer += "\(name): \(value)\r\n" }
-    transport.write(Array((answer + "\r\n").utf8))
+    // With the protocol's first words, where it has some.
+    transport.hold(Array((answer + "\r\n").utf8))
     owner.webSocketOpened()
     let socket = WebSocket(connection: self, transport: transport, address: upgrade.address)
     self.socket = socket
