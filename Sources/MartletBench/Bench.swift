@@ -25,6 +25,7 @@ enum Bench {
     let connections = number("--connections", 1000)
     let rooms = number("--rooms", 100)
     let inFlight = number("--in-flight", 1)
+    let hearsRooms = options["--hears"] != nil
     let rate = options["--rate"].flatMap { Double($0) }
     let hold = number("--hold", 0)
     let entries = number("--entries", 900)
@@ -57,7 +58,11 @@ enum Bench {
           report)
       case "ingest":
         scenario.rooms(rooms, members: 1, inFlight: inFlight, ratePerSecond: rate, report)
-      case "idle", "connect": scenario.idle(connections, report)
+      case "idle":
+        scenario.open(
+          connections, atOnce: Scenario.openedAtOnce, hearsRooms: true, report)
+      case "connect":
+        scenario.open(connections, atOnce: inFlight, hearsRooms: hearsRooms, report)
       case "subscriptions":
         scenario.subscriptions(rooms: rooms, connections: connections, report)
       case "resume":

@@ -39,7 +39,12 @@ final class BenchClient {
   private nonisolated(unsafe) static let buffer = UnsafeMutableRawBufferPointer.allocate(
     byteCount: bufferBytes, alignment: 16)  // One loop runs all clients.
 
-  init?(loop: Loop, port: UInt16, mode: Mode) {
+  /// Connections from one address. The kernel picks even ports first, 14,000 of them, and looks through all of these for each
+  /// connection beyond.
+  private static let connectionsPerAddress = 10_000
+
+  /// `number` counts the connections to a server; nil where there is none to be had.
+  init?(loop: Loop, port: UInt16, number: Int, mode: Mode) {
     loop.preconditionOnLoop()
     self.loop = loop
     self.mode = mode
@@ -49,15 +54,9 @@ final class BenchClient {
     var on: Int32 = 1
     setsockopt(
       descriptor, Int32(IPPROTO_TCP), TCP_NODELAY, &on, socklen_t(MemoryLayout<Int32>.size))
-    var name = sockaddr_in()
-    name.sin_family = sa_family_t(AF_INET)
-    name.sin_port = port.bigEndian
-    name.sin_addr.s_addr = UInt32(0x7F00_0001).bigEndian
-    let status = withUnsafePointer(to: &name) {
-      $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-        connect(descriptor, $0, socklen_t(MemoryLayout<sockaddr_in>.size))
-      }
-    }
+    let place = number / Self.connectionsPerAddress
+    if place > 0 { Self.bindLoopback(descriptor, place) }
+    let status = Self.withLoopback(0, port) { connect(descriptor, $0, $1) }
     guard status == 0 || errno == EINPROGRESS else {
       Glibc.close(descriptor)
       return nil
@@ -73,6 +72,33 @@ final class BenchClient {
     }
     watch.watch([.readable, .writable])
     self.watch = watch
+  }
+
+  /// Has a socket connect from one of the other loopback addresses. Where that fails it connects from the first.
+  private static func bindLoopback(_ descriptor: Int32, _ place: Int) {
+    #if canImport(Glibc)
+      // The port is chosen when it is known whom to connect to (ip(7)).
+      var on: Int32 = 1
+      setsockopt(
+        descriptor, Int32(IPPROTO_IP), IP_BIND_ADDRESS_NO_PORT, &on,
+        socklen_t(MemoryLayout<Int32>.size))
+      _ = withLoopback(place, 0) { bind(descriptor, $0, $1) }
+    #endif
+  }
+
+  /// 127.0.0.1 and what follows it, for the time of the call.
+  private static func withLoopback<Result>(
+    _ place: Int, _ port: UInt16, _ body: (UnsafePointer<sockaddr>, socklen_t) -> Result
+  ) -> Result {
+    var name = sockaddr_in()
+    name.sin_family = sa_family_t(AF_INET)
+    name.sin_port = port.bigEndian
+    name.sin_addr.s_addr = (UInt32(0x7F00_0001) + UInt32(place)).bigEndian
+    return withUnsafePointer(to: &name) {
+      $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+        body($0, socklen_t(MemoryLayout<sockaddr_in>.size))
+      }
+    }
   }
 
   func close() {

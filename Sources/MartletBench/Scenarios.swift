@@ -137,12 +137,16 @@ final class Scenario {
 
   /// To another node where one is named.
   func connect(_ mode: BenchClient.Mode, to node: Target? = nil) -> BenchClient {
-    guard let client = BenchClient(loop: loop, port: (node ?? target).port, mode: mode) else {
-      fail("no connection")
-    }
+    guard
+      let client = BenchClient(
+        loop: loop, port: (node ?? target).port, number: clients.count, mode: mode)
+    else { fail("no connection") }
     clients.append(client)
     return client
   }
+
+  /// Connections that are being opened at the same time.
+  static let openedAtOnce = 64
 
   /// Opens members of rooms, some at a time, on another node where one is named; calls back when all hear
   /// their room.
@@ -177,7 +181,7 @@ final class Scenario {
         client.onOpen = ready
       }
     }
-    for _ in 0..<min(64, total) { openNext() }
+    for _ in 0..<min(Self.openedAtOnce, total) { openNext() }
   }
 
   /// One connection in a room.
@@ -431,11 +435,39 @@ final class Scenario {
 
   // MARK: idle, connect
 
-  /// Opens so many connections, a few at a time, and leaves them; reports the time that took.
-  func idle(_ count: Int, _ done: @escaping (Outcome) -> Void) {
+  /// Opens so many connections, so many of them at a time, and leaves them; reports the time that took, until each is told
+  /// that it is ready: where it `hearsRooms`, with the rooms that it may read.
+  func open(
+    _ count: Int, atOnce: Int, hearsRooms: Bool, _ done: @escaping (Outcome) -> Void
+  ) {
     makeRooms(1) { [self] rooms in
+      // Made before the clock runs: tokens are signed by somebody else.
+      let handshakes = (0..<count).map {
+        target.handshake(
+          user: $0, room: rooms[0], followsAllRooms: hearsRooms)
+      }
       let start = Monotonic.nanoseconds
-      openMembers(rooms, perRoom: count) { [self] _ in
+      var opened = 0
+      var ready = 0
+      func openNext() {
+        guard opened < count else { return }
+        let number = opened
+        opened += 1
+        let client = connect(.webSocket(handshake: handshakes[number]))
+        client.onClose = { fail("connection \(number) was closed") }
+        func isReady() {
+          ready += 1
+          if ready < count { openNext() } else { finish() }
+        }
+        if target.kind == .martlet {
+          client.onMessage = { text in
+            if contains(text, "\"ready\"") { isReady() }
+          }
+        } else {
+          client.onOpen = isReady
+        }
+      }
+      func finish() {
         let elapsed = Double(Monotonic.nanoseconds - start) / 1e9
         var outcome = Outcome()
         outcome.set("connections", Double(count))
@@ -443,6 +475,7 @@ final class Scenario {
         if !usage.processes.isEmpty { outcome.set("server_mb", usage.residentMegabytes) }
         done(outcome)
       }
+      for _ in 0..<min(atOnce, count) { openNext() }
     }
   }
 
