@@ -14,6 +14,16 @@ package final class DescriptorWatch {
     package static let writable = Readiness(rawValue: 2)
     /// The descriptor is broken; comes unasked.
     package static let failed = Readiness(rawValue: 4)
+
+    // For other targets' hot paths: there the compiler takes a set's own operations by their generic forms.
+
+    package init(isReadable: Bool, isWritable: Bool) {
+      rawValue = (isReadable ? 1 : 0) | (isWritable ? 2 : 0)
+    }
+
+    package var isReadable: Bool { rawValue & 1 != 0 }
+    package var isWritable: Bool { rawValue & 2 != 0 }
+    package var hasFailed: Bool { rawValue & 4 != 0 }
   }
 
   private let loop: Loop

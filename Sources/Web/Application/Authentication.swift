@@ -62,10 +62,10 @@ package struct Authentication: Sendable {
   }
 
   private func bearerToken(_ request: Request) -> String? {
-    guard let value = request.headers["authorization"] else { return nil }
-    let parts = value.split(separator: " ", maxSplits: 1)
-    guard parts.count == 2, parts[0].lowercased() == "bearer" else { return nil }
-    return String(parts[1].trimmingBlanks())
+    guard let value = request.headers.bytes(of: "authorization"),
+      let end = value.firstIndex(of: UInt8(ascii: " ")), isWord(value[..<end], "bearer")
+    else { return nil }
+    return String(decoding: value[end...].trimmingBlanks(), as: UTF8.self)
   }
 
   /// A browser cannot set headers on a WebSocket, but it can offer subprotocols: ours, and the token.

@@ -35,6 +35,12 @@ package struct Headers: Sendable {
     return text(field.value)
   }
 
+  /// As above, as bytes, which may be anything but control characters.
+  func bytes(of name: StaticString) -> ArraySlice<UInt8>? {
+    guard let field = fields.first(where: { matches($0, name) }) else { return nil }
+    return slice(field.value)
+  }
+
   /// Every value of this lower-case name, in order.
   package func all(_ name: StaticString) -> [String] {
     fields.filter { matches($0, name) }.map { text($0.value) }
@@ -54,7 +60,7 @@ package struct Headers: Sendable {
   /// false. Nothing is copied: a list may be as long as a head. Quotes mean nothing here.
   func visitList(_ name: StaticString, _ visit: (ArraySlice<UInt8>) -> Bool) {
     for field in fields where matches(field, name) {
-      let value = bytes[Int(field.value.lowerBound)..<Int(field.value.upperBound)]
+      let value = slice(field.value)
       var start = value.startIndex
       while start < value.endIndex {
         let end = value[start...].firstIndex(of: UInt8(ascii: ",")) ?? value.endIndex
@@ -71,7 +77,11 @@ package struct Headers: Sendable {
   func has(_ name: StaticString) -> Bool { fields.contains { matches($0, name) } }
 
   private func text(_ range: Range<Int32>) -> String {
-    String(decoding: bytes[Int(range.lowerBound)..<Int(range.upperBound)], as: UTF8.self)
+    String(decoding: slice(range), as: UTF8.self)
+  }
+
+  private func slice(_ range: Range<Int32>) -> ArraySlice<UInt8> {
+    bytes[Int(range.lowerBound)..<Int(range.upperBound)]
   }
 
   private func matches(_ field: Field, _ name: StaticString) -> Bool {

@@ -64,6 +64,11 @@ package struct Response: Sendable {
     if header(name) == nil { add(name, value) }
   }
 
+  /// Adds those whose names it does not have. Their values are good for a header as they stand.
+  mutating func addMissing(_ known: [(name: String, value: String)]) {
+    for field in known where header(field.name) == nil { headers.append(field) }
+  }
+
   package func header(_ name: String) -> String? { headers.first { $0.name == name }?.value }
 
   // MARK: Envelopes

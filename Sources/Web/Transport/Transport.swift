@@ -359,13 +359,12 @@ final class Transport {
 
   private func updateWatch() {
     guard isOpen, state != .dead else { return }
-    var wanted: DescriptorWatch.Readiness = []
-    if !hasInputEnded, isReading || state != .open, !isClogged { wanted.insert(.readable) }
-    if !queue.isEmpty, !isHolding, state != .open || handler?.mayWrite != false {
-      wanted.insert(.writable)
-    }
-    if isWritingResumed { wanted.insert(.writable) }
-    guard wanted != watched else { return }
+    let reads = !hasInputEnded && (isReading || state != .open) && !isClogged
+    let mustWrite = !queue.isEmpty && !isHolding
+    let writes =
+      isWritingResumed || (mustWrite && (state != .open || handler?.mayWrite != false))
+    let wanted = DescriptorWatch.Readiness(isReadable: reads, isWritable: writes)
+    guard wanted.rawValue != watched.rawValue else { return }
     watched = wanted
     watch?.watch(wanted)
   }
@@ -461,11 +460,11 @@ final class Transport {
     // The protocol lets go of this when it closes.
     withExtendedLifetime(self) {
       isInCallback = true
-      if readiness.contains(.failed) {
+      if readiness.hasFailed {
         state = .dead
       } else {
-        if readiness.contains(.readable) { read() }
-        if readiness.contains(.writable), state != .dead { becameWritable() }
+        if readiness.isReadable { read() }
+        if readiness.isWritable, state != .dead { becameWritable() }
       }
       isInCallback = false
       if state == .dead { closeNow() } else { updateWatch() }
