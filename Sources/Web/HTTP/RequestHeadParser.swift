@@ -102,13 +102,10 @@ struct RequestHeadParser {
       throw bad("The request line is malformed.")
     }
     let isVersion10: Bool
-    if version.elementsEqual("HTTP/1.0".utf8) {
-      isVersion10 = true
-    } else if version.starts(with: "HTTP/1.".utf8),
-      (48...57).contains(version[version.endIndex - 1])
-    {
-      // A later one is spoken to as 1.1 (RFC 9112, 2.3).
+    if version.elementsEqual("HTTP/1.1".utf8) {
       isVersion10 = false
+    } else if version.elementsEqual("HTTP/1.0".utf8) {
+      isVersion10 = true
     } else {
       throw Failure(code: .httpVersion, message: ErrorCode.httpVersion.meaning)
     }
