@@ -160,6 +160,8 @@ final class Transport {
     guard isHolding else { return nil }
     isHolding = false
     guard state == .open, let chunk = queue.first, case .bytes(let held) = chunk.content else {
+      // TLS has said something that must go first.
+      updateWatch()
       return nil
     }
     changeQueue { $0.removeFirst(chunk.range.count) }
