@@ -14,7 +14,7 @@ final class NameCheck: Sendable {
   /// What somebody who asks is told.
   private enum Turn {
     case answer(Bool)
-    /// To read for all who wait, this one included, which has waited longest.
+    /// Nobody reads: do it yourself, and for all who wait.
     case reads
   }
 
@@ -26,8 +26,9 @@ final class NameCheck: Sendable {
   private let read: @Sendable ([[UUID]]) async throws -> [Bool]
   private let state = Mutex(State())
 
-  /// Questions that one read answers.
+  /// Questions that one read answers, and that wait.
   private static let maximumAtOnce = 100
+  private static let maximumWaiting = 10_000
 
   /// `read` answers several questions, each some ids, in their order.
   init(read: @escaping @Sendable (_ questions: [[UUID]]) async throws -> [Bool]) {
@@ -37,18 +38,22 @@ final class NameCheck: Sendable {
   /// How many wait for the next read, for tests.
   var waitingCount: Int { state.withLock(\.waiting.count) }
 
-  /// Whether any of these ids is that of a user, an organization or a team here. Throws what `read` throws.
+  /// Whether any of these ids is that of a user, an organization or a team here. Throws what `read` throws, and
+  /// `unavailable` where too many wait.
   func namesSomething(_ ids: [UUID]) async throws -> Bool {
     let turn = try await withCheckedThrowingContinuation { continuation in
-      let isFirst = state.withLock { state in
+      let atOnce = state.withLock { state -> Result<Turn, any Error>? in
         guard state.isReading else {
           state.isReading = true
-          return true
+          return .success(.reads)
+        }
+        guard state.waiting.count < Self.maximumWaiting else {
+          return .failure(AppError(.unavailable))
         }
         state.waiting.append(Question(ids: ids, asker: continuation))
-        return false
+        return nil
       }
-      if isFirst { continuation.resume(returning: Turn.reads) }
+      if let atOnce { continuation.resume(with: atOnce) }
     }
     switch turn {
     case .answer(let isOurs): return isOurs

@@ -243,7 +243,10 @@ extension Settings {
     entry("MAX_HEADER_BYTES", "16384", "Largest request line with headers; beyond it 431.") {
       $1.maxHeaderBytes = try integer($0, 1024...1_048_576)
     },
-    entry("MAX_BODY_BYTES", "1048576", "Largest JSON body; beyond it 413.") {
+    entry(
+      "MAX_BODY_BYTES", "1048576",
+      "Largest JSON body; beyond it 413, and where its values would take more memory than one address may have: 64 bytes and more each."
+    ) {
       $1.maxBodyBytes = try integer($0, 1024...67_108_864)
     },
     entry("MAX_JSON_DEPTH", "16", "Deepest nesting of a JSON text.") {

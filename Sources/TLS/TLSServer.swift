@@ -43,9 +43,10 @@ package final class TLSServer: @unchecked Sendable {
     }
   }
 
-  /// With the certificates of another, as they were read then, and new keys for tickets. Throws `TLSError`: out of memory.
+  /// With the certificates of another, as they were read then, and new keys for tickets. Throws `TLSError`.
   package convenience init(renewing old: TLSServer) throws(TLSError) {
     try self.init(count: old.contexts.count) { index, context throws(TLSError) in
+      ERR_clear_error()
       guard martlet_ssl_copy_certificate(context, old.contexts[index]) == 1 else {
         throw TLSError.last("a certificate cannot be used again")
       }

@@ -5,7 +5,7 @@ import Testing
 @testable import Accounts
 
 /// Questions that come while others are answered are answered together, whoever of those who ask gives up.
-@Suite struct NameCheckTests {
+@Suite(.timeLimit(.minutes(1))) struct NameCheckTests {
   /// A database that answers when it is told to: an id whose lower half is odd is ours.
   private final class Reads: Sendable {
     struct Failure: Error {}

@@ -19,6 +19,11 @@ guard arguments.count == 2 else {
   exit(2)
 }
 signal(SIGPIPE, SIG_IGN)
+// Blocked before there are other threads, so that it waits for `sigwait`.
+var renewal = sigset_t()
+sigemptyset(&renewal)
+sigaddset(&renewal, SIGUSR1)
+pthread_sigmask(SIG_BLOCK, &renewal, nil)
 let openFiles = ProcessLimits.raiseOpenFiles()
 do {
   let settings = try Settings(environment: ProcessEnvironment.all, file: nil, cores: 1)
@@ -43,11 +48,8 @@ do {
   }
   print("listening on \(routes.isSecure ? "https" : "http")://\(address)")
   fflush(nil)
-  signal(SIGUSR1) { _ in }
-  while true {
-    pause()
-    server.renewTicketKeys()
-  }
+  var number: Int32 = 0
+  while sigwait(&renewal, &number) == 0 { server.renewTicketKeys() }
 } catch {
   print("EdgeServer: \(error)")
   exit(1)

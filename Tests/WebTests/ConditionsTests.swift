@@ -48,7 +48,8 @@ import Testing
     }
     #expect(listed(Array(values.prefix(2)), takesWeak: true) == "a b c,d e")
     #expect(listed(Array(values.prefix(2)), takesWeak: false) == "a c,d e")
-    #expect(listed(values, takesWeak: false) == "a b c c,d e f g ")
+    #expect(listed(values, takesWeak: false) == "a c,d e")
+    #expect(listed(["*"], takesWeak: false) == "a b c c,d e f g ")
     #expect(listed([#""a", *"#], takesWeak: true) == "a")
     #expect(listed(["\"\""], takesWeak: true) == "")
     #expect(listed(["\"", "", "W/", "x"], takesWeak: true) == "none")

@@ -11,12 +11,12 @@ package struct EntityTag: Sendable, Equatable {
   /// As it stands in a field.
   package var text: String { "\"\(value)\"" }
 
-  /// Whether a list field names this tag; `*` names every tag. A weak one, `W/"abc"`, counts where `takesWeak` (RFC 9110,
-  /// 8.8.3.2). What is malformed ends the list. Nothing is copied: a list may be as long as a head.
+  /// Whether a list field names this tag; `*`, which stands alone, names every tag. A weak one, `W/"abc"`, counts where `takesWeak` (RFC 9110,
+  /// 8.8.3.2). What is malformed ends the list. No tag is copied: there may be thousands.
   func isListed(in values: [String], takesWeak: Bool) -> Bool {
-    values.contains { list in
+    values.enumerated().contains { index, list in
       var rest = list.utf8[...]
-      var isFirst = true
+      var isFirst = index == 0
       while true {
         rest = rest.drop { $0 == 0x20 || $0 == 0x09 || $0 == UInt8(ascii: ",") }
         if isFirst, rest.first == UInt8(ascii: "*") { return true }

@@ -25,9 +25,10 @@ struct JSONBodies: Sendable {
     do {
       try body.hold(try await lane.run(for: site) { _ in Self.memory(for: bytes) })
       return try await lane.run(for: site) { _ in try parse(bytes) }
-    } catch let full as Lane.Full {
+    } catch is Lane.Full {
       throw AppError(
-        .unavailable, "Too many large requests are under way; try again.", underlying: full)
+        .unavailable, "Too many large requests are under way; try again.",
+        underlying: BufferBudget.Exhausted())
     }
   }
 

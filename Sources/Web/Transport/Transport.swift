@@ -134,7 +134,7 @@ final class Transport {
 
   // MARK: Holding
 
-  /// Writes bytes with what is written behind them in this turn, by one call; at its end in any case. They are not discarded.
+  /// Writes bytes with what is written behind them in this turn, by one call where that is bytes too; at its end in any case.
   func hold(_ bytes: [UInt8]) {
     guard queue.isEmpty, state == .open, !bytes.isEmpty else {
       write(bytes)
@@ -237,7 +237,7 @@ final class Transport {
 
   private func enqueue(_ chunk: OutputQueue.Chunk) {
     guard state == .open || state == .flushing else { return }
-    isHolding = false
+    letGoOfHeld()
     outlet.blockers.insert(.queued)
     changeQueue { $0.append(chunk) }
     updateWatch()
@@ -538,6 +538,7 @@ final class Transport {
   private func becameWritable() {
     isWritingResumed = false
     if state == .open, handler?.mayWrite == false { return }
+    isHolding = false
     while let chunk = queue.first {
       guard sendFirst(chunk), state != .dead else { return }
     }

@@ -16,6 +16,7 @@ package struct CloseCode: Sendable, Equatable {
   /// The server cannot serve the socket now: as when it drains, the client comes back.
   package static let unavailable = CloseCode(1001, "unavailable")
   package static let unsupportedData = CloseCode(1003, "not supported")
+  package static let tooBig = CloseCode(1009, "message too big")
   package static let notJSON = CloseCode(4400, "not a JSON object")
   package static let unauthenticated = CloseCode(4401, "token missing, bad or expired")
   package static let revoked = CloseCode(4403, "access was revoked")

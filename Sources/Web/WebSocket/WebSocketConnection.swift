@@ -113,12 +113,7 @@ final class WebSocketConnection: TransportHandler {
       return !isEnded
     }
     answerPing()
-    if !holdInput() {
-      let code = CloseCode.unavailable
-      ending = .server(code.number)
-      owner.webSocketDropped(code)
-      finish(WebSocketFrames.close(code: code.number, reason: code.reason))
-    }
+    if let code = holdInput() { refuse(code) }
     if isEnded {
       // Nothing is read any more.
       decoder = WebSocketDecoder(maximumMessageBytes: 0)
@@ -126,17 +121,29 @@ final class WebSocketConnection: TransportHandler {
     }
   }
 
-  /// Holds what is kept of an unfinished message, of the budget; false where there is no room for it.
-  private func holdInput() -> Bool {
+  /// Ends it at once; with this code, unless it is closing already.
+  private func refuse(_ code: CloseCode) {
+    guard case .open = state else {
+      finish()
+      return
+    }
+    ending = .server(code.number)
+    owner.webSocketDropped(code)
+    finish(WebSocketFrames.close(code: code.number, reason: code.reason))
+  }
+
+  /// Holds what is kept of an unfinished message, of the budget; why it cannot be kept, where there is no room for it.
+  private func holdInput() -> CloseCode? {
     let bytes = isEnded ? 0 : decoder.heldBytes
     guard bytes > BufferLease.freeBytes else {
       lease = nil
-      return true
+      return nil
     }
     let address = socket?.address ?? transport.peer
     let lease = lease ?? BufferLease(owner.budget, site: address.site)
     self.lease = lease
-    return lease.resize(to: bytes)
+    if lease.resize(to: bytes) { return nil }
+    return lease.isPossible(bytes) ? .unavailable : .tooBig
   }
 
   /// Only the last of those that came right behind each other, as RFC 6455, 5.5.3 allows; and whoever pings without reading gets no more
