@@ -61,7 +61,7 @@ final class WebLoop {
     ticker = loop.schedule(every: Int(TimerWheel<ObjectIdentifier>.slotMilliseconds)) {
       [unowned self] in tick()
     }
-    // Behind the hooks of protocols, which were there before.
+    // Behind the hooks of protocols, which were there before: what they write leaves with what is held.
     loop.onTurnEnd { [weak self] in self?.endTurn() }
   }
 

@@ -50,7 +50,8 @@ final class Transport {
   private let tls: TLSSession?
   private var queue = OutputQueue()
   private var state = State.open
-  /// Whether the queue is the bytes that `hold` was given, and nothing else.
+  /// Whether the queue is the bytes that `hold` was given, and nothing else. They are kept there, so that `write` has one thing
+  /// to look at.
   private var isHolding = false
   private var isInCallback = false
   private var isReading = true
@@ -150,7 +151,7 @@ final class Transport {
     owner.holds(self)
   }
 
-  /// The turn ends.
+  /// Writes what is held, where something is: at the end of the turn, and before anything that cannot leave with it.
   func letGoOfHeld() {
     if let held = takeHeld() { write(held) }
   }
