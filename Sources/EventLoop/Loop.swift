@@ -56,6 +56,8 @@ package final class Loop: SerialExecutor, TaskExecutor, @unchecked Sendable {
   private let check = UnsafeMutablePointer<uv_check_t>.allocate(capacity: 1)
   private let prepare = UnsafeMutablePointer<uv_prepare_t>.allocate(capacity: 1)
   private let idle = UnsafeMutablePointer<uv_idle_t>.allocate(capacity: 1)
+  /// What `DescriptorWatch`es watch.
+  let descriptors: DescriptorSet
   private var thread: Thread?
 
   /// Makes a loop and starts its thread, which stays on `processor` where one is named; and so do the threads
@@ -65,6 +67,7 @@ package final class Loop: SerialExecutor, TaskExecutor, @unchecked Sendable {
     uv = .allocate(capacity: 1)
     // Only out of memory or descriptors: there is no server without its loops.
     guard uv_loop_init(uv) == 0 else { fatalError("uv_loop_init failed") }
+    descriptors = DescriptorSet(uv)
     uv_async_init(uv, async) { Loop.of($0?.pointee.data).takeInbox() }
     uv_check_init(uv, check)
     uv_prepare_init(uv, prepare)
@@ -110,6 +113,7 @@ package final class Loop: SerialExecutor, TaskExecutor, @unchecked Sendable {
 
   private func closeHandles() {
     inbox.withLock { $0.isClosed = true }
+    descriptors.close()
     for handle in [UnsafeMutableRawPointer(async), .init(check), .init(prepare), .init(idle)] {
       uv_close(handle.assumingMemoryBound(to: uv_handle_t.self), nil)
     }

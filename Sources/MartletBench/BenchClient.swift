@@ -65,12 +65,12 @@ final class BenchClient {
     // the benchmark ends.
     guard
       let watch = try? DescriptorWatch(
-        loop: loop, descriptor: descriptor, { [unowned self] in ready($0) })
+        loop: loop, descriptor: descriptor, watching: [.readable, .writable],
+        { [unowned self] in ready($0) })
     else {
       Glibc.close(descriptor)
       return nil
     }
-    watch.watch([.readable, .writable])
     self.watch = watch
   }
 

@@ -503,8 +503,19 @@ final class Scenario {
   }
 }
 
-func contains(_ text: UnsafeRawBufferPointer, _ part: String) -> Bool {
-  String(decoding: text, as: UTF8.self).contains(part)
+func contains(_ text: UnsafeRawBufferPointer, _ part: StaticString) -> Bool {
+  let part = UnsafeRawBufferPointer(start: part.utf8Start, count: part.utf8CodeUnitCount)
+  var start = 0
+  // Bytes, without a `String`: what this takes the server cannot have.
+  while start + part.count <= text.count {
+    if text[start] == part[0],
+      UnsafeRawBufferPointer(rebasing: text[start..<(start + part.count)]).elementsEqual(part)
+    {
+      return true
+    }
+    start += 1
+  }
+  return false
 }
 
 func fail(_ message: String) -> Never {

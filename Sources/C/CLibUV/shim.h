@@ -1,6 +1,9 @@
 #include <uv.h>
 
 #ifdef __linux__
+/* epoll(7), whose header Swift does not see. */
+#include <sys/epoll.h>
+
 /* sendfile(2), whose header Swift does not see. */
 long martlet_sendfile(int out, int in, long *offset, unsigned long count) __asm__("sendfile");
 

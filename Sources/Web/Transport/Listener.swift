@@ -116,11 +116,9 @@ final class Listener {
       descriptor, Int32(IPPROTO_TCP), TCP_NODELAY, &on, socklen_t(MemoryLayout<Int32>.size))
     guard listen(descriptor, 4096) == 0 else { throw SystemError("listen", errno: errno) }
     // Unowned: the watch is closed with the listener, which owns it.
-    let watch = try DescriptorWatch(loop: loop, descriptor: descriptor) { [unowned self] _ in
-      acceptSome()
+    watch = try DescriptorWatch(loop: loop, descriptor: descriptor, watching: .readable) {
+      [unowned self] _ in acceptSome()
     }
-    watch.watch(.readable)
-    self.watch = watch
   }
 
   private func acceptSome() {

@@ -46,7 +46,7 @@ final class Transport {
   private unowned let owner: WebLoop
   private let socket: ConnectedSocket
   private var watch: DescriptorWatch?
-  private var watched: DescriptorWatch.Readiness = []
+  private var watched = DescriptorWatch.Readiness.readable
   private let tls: TLSSession?
   private var queue = OutputQueue()
   private var state = State.open
@@ -97,14 +97,13 @@ final class Transport {
     outlet = Outlet(descriptor: descriptor, isSecure: tls != nil)
     do {
       // Unowned: the watch is closed with the transport, which owns it.
-      watch = try DescriptorWatch(loop: loop, descriptor: descriptor) { [unowned self] in
-        becameReady($0)
+      watch = try DescriptorWatch(loop: loop, descriptor: descriptor, watching: watched) {
+        [unowned self] in becameReady($0)
       }
     } catch {
       socket.close()
       throw error
     }
-    updateWatch()
   }
 
   var isSecure: Bool { tls != nil }

@@ -1,0 +1,184 @@
+internal import Basics
+internal import CLibUV
+
+#if canImport(Glibc)
+  internal import Glibc
+
+  /// The descriptors that one loop watches: an epoll set (epoll(7)), which libuv watches in turn. On the loop only.
+  ///
+  /// A `uv_poll_t` for each descriptor would do as well, but costs five more calls of the kernel for each: it tries whether the
+  /// descriptor can be watched, and forgets it twice before it watches (`uv_poll_init` and `uv_poll_start` of libuv 1.44). Of
+  /// a connection that comes and goes that was a tenth.
+  final class DescriptorSet {
+    /// Where a watch is found. An event that comes late names one that is gone.
+    struct Place {
+      fileprivate let index: UInt32
+      fileprivate let generation: UInt32
+
+      fileprivate var number: UInt64 { UInt64(generation) << 32 | UInt64(index) }
+    }
+
+    private struct Slot {
+      var generation: UInt32 = 0
+      var watch: DescriptorWatch?
+    }
+
+    private let epoll: Int32
+    private let handle = UnsafeMutablePointer<uv_poll_t>.allocate(capacity: 1)
+    private var slots: [Slot] = []
+    private var free: [UInt32] = []
+    private let events = UnsafeMutablePointer<epoll_event>.allocate(capacity: eventsAtOnce)
+
+    /// Descriptors that are told of in one turn; others come in the next.
+    private static let eventsAtOnce = 256
+
+    init(_ uv: UnsafeMutablePointer<uv_loop_t>) {
+      epoll = epoll_create1(Int32(EPOLL_CLOEXEC))
+      // Only out of memory or descriptors, as with the loop itself.
+      guard epoll >= 0, uv_poll_init(uv, handle, epoll) == 0 else {
+        fatalError("a loop could not have its epoll set")
+      }
+      // Unretained: the loop closes this before it ends.
+      handle.pointee.data = Unmanaged.passUnretained(self).toOpaque()
+      uv_poll_start(handle, Int32(UV_READABLE.rawValue)) { handle, _, _ in
+        guard let data = handle?.pointee.data else { return }
+        Unmanaged<DescriptorSet>.fromOpaque(data).takeUnretainedValue().tell()
+      }
+    }
+
+    deinit {
+      handle.deallocate()
+      events.deallocate()
+    }
+
+    /// Closes it; the loop turns once more.
+    func close() {
+      uv_poll_stop(handle)
+      handle.withMemoryRebound(to: uv_handle_t.self, capacity: 1) { uv_close($0, nil) }
+      Glibc.close(epoll)
+    }
+
+    /// Holds the watch until `remove`. Throws `SystemError` where the kernel does not watch the descriptor.
+    func add(
+      _ descriptor: Int32, _ interest: DescriptorWatch.Readiness, _ watch: DescriptorWatch
+    ) throws -> Place {
+      let index = free.popLast() ?? UInt32(slots.count)
+      if index == slots.count { slots.append(Slot()) }
+      let place = Place(index: index, generation: slots[Int(index)].generation)
+      guard control(EPOLL_CTL_ADD, descriptor, interest, place) else {
+        let reason = errno
+        free.append(index)
+        throw SystemError("epoll_ctl", errno: reason)
+      }
+      slots[Int(index)].watch = watch
+      return place
+    }
+
+    func change(_ descriptor: Int32, _ interest: DescriptorWatch.Readiness, _ place: Place) {
+      // What is watched already needs no memory: only a descriptor that its owner has closed fails, which is our bug.
+      let isWatched = control(EPOLL_CTL_MOD, descriptor, interest, place)
+      precondition(isWatched, "a watched descriptor was closed")
+    }
+
+    func remove(_ descriptor: Int32, _ place: Place) {
+      _ = control(EPOLL_CTL_DEL, descriptor, [], place)
+      let index = Int(place.index)
+      slots[index].generation &+= 1
+      slots[index].watch = nil
+      free.append(place.index)
+    }
+
+    private func control(
+      _ operation: Int32, _ descriptor: Int32, _ interest: DescriptorWatch.Readiness, _ place: Place
+    ) -> Bool {
+      var flags: UInt32 = 0
+      if interest.isReadable { flags |= EPOLLIN.rawValue }
+      if interest.isWritable { flags |= EPOLLOUT.rawValue }
+      // Errors come unasked (epoll_ctl(2)): while nothing is watched they are told once, and not heard.
+      if flags == 0 { flags = EPOLLET.rawValue }
+      var event = epoll_event(events: flags, data: epoll_data_t(u64: place.number))
+      return epoll_ctl(epoll, operation, descriptor, &event) == 0
+    }
+
+    /// Tells the watches whose descriptors are ready. They may close and add others.
+    private func tell() {
+      let count = Int(epoll_wait(epoll, events, Int32(Self.eventsAtOnce), 0))
+      for position in 0..<max(0, count) {
+        let (flags, number) = (events[position].events, events[position].data.u64)
+        let index = Int(UInt32(truncatingIfNeeded: number))
+        guard slots[index].generation == UInt32(truncatingIfNeeded: number >> 32),
+          let watch = slots[index].watch
+        else { continue }
+        watch.became(Self.readiness(flags))
+      }
+    }
+
+    private static func readiness(_ flags: UInt32) -> DescriptorWatch.Readiness {
+      if flags & EPOLLERR.rawValue != 0 { return .failed }
+      // Who has hung up is found out by reading or writing, whatever is watched.
+      if flags & (EPOLLIN.rawValue | EPOLLOUT.rawValue) == 0 { return [.readable, .writable] }
+      return DescriptorWatch.Readiness(
+        isReadable: flags & (EPOLLIN.rawValue | EPOLLHUP.rawValue) != 0,
+        isWritable: flags & EPOLLOUT.rawValue != 0)
+    }
+  }
+#else
+  /// The descriptors that one loop watches: a libuv handle for each (http://docs.libuv.org/en/v1.x/poll.html). On the loop only.
+  final class DescriptorSet {
+    typealias Place = UnsafeMutablePointer<uv_poll_t>
+
+    private let uv: UnsafeMutablePointer<uv_loop_t>
+
+    init(_ uv: UnsafeMutablePointer<uv_loop_t>) { self.uv = uv }
+
+    func close() {}
+
+    /// Holds the watch until `remove`. Throws `SystemError` where the kernel does not watch the descriptor.
+    func add(
+      _ descriptor: Int32, _ interest: DescriptorWatch.Readiness, _ watch: DescriptorWatch
+    ) throws -> Place {
+      let handle = Place.allocate(capacity: 1)
+      let status = uv_poll_init(uv, handle, descriptor)
+      guard status == 0 else {
+        handle.deallocate()
+        throw SystemError("uv_poll_init", errno: -status)
+      }
+      // Retained until the handle is closed; released in the close callback below.
+      handle.pointee.data = Unmanaged.passRetained(watch).toOpaque()
+      change(descriptor, interest, handle)
+      return handle
+    }
+
+    func change(_: Int32, _ interest: DescriptorWatch.Readiness, _ handle: Place) {
+      guard interest.rawValue != 0 else {
+        uv_poll_stop(handle)
+        return
+      }
+      var events: Int32 = 0
+      if interest.isReadable { events |= Int32(UV_READABLE.rawValue) }
+      if interest.isWritable { events |= Int32(UV_WRITABLE.rawValue) }
+      uv_poll_start(handle, events) { handle, status, events in
+        guard let data = handle?.pointee.data else { return }
+        let watch = Unmanaged<DescriptorWatch>.fromOpaque(data).takeUnretainedValue()
+        watch.became(
+          status < 0
+            ? .failed
+            : DescriptorWatch.Readiness(
+              isReadable: events & Int32(UV_READABLE.rawValue) != 0,
+              isWritable: events & Int32(UV_WRITABLE.rawValue) != 0))
+      }
+    }
+
+    func remove(_: Int32, _ handle: Place) {
+      uv_poll_stop(handle)
+      handle.withMemoryRebound(to: uv_handle_t.self, capacity: 1) {
+        uv_close($0) { handle in
+          guard let handle, let data = handle.pointee.data else { return }
+          handle.withMemoryRebound(to: uv_poll_t.self, capacity: 1) { $0.deallocate() }
+          // The other half of passRetained in `add`.
+          Unmanaged<DescriptorWatch>.fromOpaque(data).release()
+        }
+      }
+    }
+  }
+#endif
