@@ -148,19 +148,39 @@ enum AffiliationStore {
 
   // MARK: Names of this server
 
-  /// Whether one of these ids names, or ever named, an account, an organization or a team. Their rows
+  /// For each question whether one of its ids names, or ever named, an account, an organization or a team. Their rows
   /// stay when they are deleted.
   static func nameSomething(
     _ questions: [[UUID]], in transaction: Transaction
-  ) async throws -> [Bool] {
+  ) async throws -> NameCheck.Reading {
     let results = try await transaction.pipeline(
-      questions.joined().map { Statement(namesSQL, [.uuid($0)]) })
-    var next = 0
-    return questions.map { ids in
+      [Statement(unusualSQL)] + questions.joined().map { Statement(namesSQL, [.uuid($0)]) })
+    var next = 1
+    let answers = questions.map { ids in
       defer { next += ids.count }
       return results[next..<next + ids.count].contains { !$0.rows.isEmpty }
     }
+    return NameCheck.Reading(answers: answers, areAllVersion7: results[0].rows.isEmpty)
   }
+
+  /// By indexes that hold nothing else: SQLite uses one only where it is asked in the index's own words.
+  private static let unusualSQL = SQL(
+    sqlite: """
+      SELECT 1 WHERE EXISTS (SELECT 1 FROM users INDEXED BY users_unusual
+          WHERE substr(id, 7, 1) NOT BETWEEN x'70' AND x'7f')
+        OR EXISTS (SELECT 1 FROM organizations INDEXED BY organizations_unusual
+          WHERE substr(id, 7, 1) NOT BETWEEN x'70' AND x'7f')
+        OR EXISTS (SELECT 1 FROM teams INDEXED BY teams_unusual
+          WHERE substr(id, 7, 1) NOT BETWEEN x'70' AND x'7f')
+      """,
+    postgres: """
+      SELECT 1 WHERE EXISTS (
+          SELECT 1 FROM users WHERE substr(id, 7, 1) NOT BETWEEN '\\x70' AND '\\x7f')
+        OR EXISTS (
+          SELECT 1 FROM organizations WHERE substr(id, 7, 1) NOT BETWEEN '\\x70' AND '\\x7f')
+        OR EXISTS (
+          SELECT 1 FROM teams WHERE substr(id, 7, 1) NOT BETWEEN '\\x70' AND '\\x7f')
+      """)
 
   private static let namesSQL: SQL = """
     SELECT 1 WHERE EXISTS (SELECT 1 FROM users WHERE id = $1)

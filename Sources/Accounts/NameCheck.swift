@@ -5,6 +5,9 @@ internal import Synchronization
 ///
 /// One read of the database answers all who have asked since the last one began: when everybody connects at once, as after
 /// a restart, that is one read for dozens of tokens.
+///
+/// Ours are version 7 (`Identifier.make`), those of most other systems are not. While it is known that there are no others
+/// here, such a question needs no read. It is known for a second, since somebody may put one in by hand.
 final class NameCheck: Sendable {
   private struct Question {
     let ids: [UUID]
@@ -21,18 +24,34 @@ final class NameCheck: Sendable {
   private struct State {
     var waiting: [Question] = []
     var isReading = false
+    /// Until when all ids here count as version 7, by `now`.
+    var allVersion7Until = Int64.min
   }
 
-  private let read: @Sendable ([[UUID]]) async throws -> [Bool]
+  /// What the database says.
+  struct Reading {
+    /// For each question, in their order.
+    let answers: [Bool]
+    /// Whether all ids of accounts, organizations and teams are version 7.
+    let areAllVersion7: Bool
+  }
+
+  private let read: @Sendable ([[UUID]]) async throws -> Reading
+  private let now: @Sendable () -> Int64
   private let state = Mutex(State())
 
   /// Questions that one read answers, and that wait.
   private static let maximumAtOnce = 100
   private static let maximumWaiting = 10_000
+  private static let knownMilliseconds: Int64 = 1000
 
-  /// `read` answers several questions, each some ids, in their order.
-  init(read: @escaping @Sendable (_ questions: [[UUID]]) async throws -> [Bool]) {
+  /// `read` answers several questions, each some ids. `now` is a clock in milliseconds.
+  init(
+    now: @escaping @Sendable () -> Int64 = { Monotonic.milliseconds },
+    read: @escaping @Sendable (_ questions: [[UUID]]) async throws -> Reading
+  ) {
     self.read = read
+    self.now = now
   }
 
   /// How many wait for the next read, for tests.
@@ -41,6 +60,10 @@ final class NameCheck: Sendable {
   /// Whether any of these ids is that of a user, an organization or a team here. Throws what `read` throws, and
   /// `unavailable` where too many wait.
   func namesSomething(_ ids: [UUID]) async throws -> Bool {
+    if !ids.contains(where: \.isVersion7) {
+      let now = now()
+      if state.withLock({ now < $0.allVersion7Until }) { return false }
+    }
     let turn = try await withCheckedThrowingContinuation { continuation in
       let atOnce = state.withLock { state -> Result<Turn, any Error>? in
         guard state.isReading else {
@@ -70,7 +93,12 @@ final class NameCheck: Sendable {
     }
     defer { passOn() }
     do {
-      let answers = try await read([ids] + others.map(\.ids))
+      let begun = now()
+      let reading = try await read([ids] + others.map(\.ids))
+      let answers = reading.answers
+      state.withLock {
+        $0.allVersion7Until = reading.areAllVersion7 ? begun + Self.knownMilliseconds : .min
+      }
       for (other, isOurs) in zip(others, answers.dropFirst()) {
         other.asker.resume(returning: .answer(isOurs))
       }

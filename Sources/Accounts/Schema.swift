@@ -116,5 +116,25 @@ package enum AccountSchema {
           CREATE TRIGGER affiliations_changed BEFORE INSERT OR UPDATE OF version
             ON affiliation_versions FOR EACH ROW EXECUTE FUNCTION martlet_changed();
           """)),
+    // Ids of another version than 7, which this server does not make: hardly ever any (`NameCheck`).
+    Migration(
+      feature: "accounts", number: 3,
+      SQL(
+        sqlite: """
+          CREATE INDEX users_unusual ON users (id)
+            WHERE substr(id, 7, 1) NOT BETWEEN x'70' AND x'7f';
+          CREATE INDEX organizations_unusual ON organizations (id)
+            WHERE substr(id, 7, 1) NOT BETWEEN x'70' AND x'7f';
+          CREATE INDEX teams_unusual ON teams (id)
+            WHERE substr(id, 7, 1) NOT BETWEEN x'70' AND x'7f';
+          """,
+        postgres: """
+          CREATE INDEX users_unusual ON users (id)
+            WHERE substr(id, 7, 1) NOT BETWEEN '\\x70' AND '\\x7f';
+          CREATE INDEX organizations_unusual ON organizations (id)
+            WHERE substr(id, 7, 1) NOT BETWEEN '\\x70' AND '\\x7f';
+          CREATE INDEX teams_unusual ON teams (id)
+            WHERE substr(id, 7, 1) NOT BETWEEN '\\x70' AND '\\x7f';
+          """)),
   ]
 }

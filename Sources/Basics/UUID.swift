@@ -28,25 +28,30 @@ package struct UUID: Hashable, Comparable, Sendable {
 
   /// Parses the canonical 8-4-4-4-12 form in either case; nil for anything else.
   package init?(_ text: some StringProtocol) {
+    // Read as bytes in one place: a generic walk over them costs ten times as much.
+    var text = String(text)
+    guard let parsed = text.withUTF8({ Self.parse($0) }) else { return nil }
+    self = parsed
+  }
+
+  private static func parse(_ text: UnsafeBufferPointer<UInt8>) -> UUID? {
+    guard text.count == 36 else { return nil }
     var high: UInt64 = 0
     var low: UInt64 = 0
-    var position = 0
-    for byte in text.utf8 {
+    for position in 0..<36 {
+      let byte = text[position]
       if position == 8 || position == 13 || position == 18 || position == 23 {
         guard byte == UInt8(ascii: "-") else { return nil }
       } else {
-        guard position < 36, let digit = hexDigit(byte) else { return nil }
+        guard let digit = hexDigit(byte) else { return nil }
         if position < 18 {
           high = high << 4 | UInt64(digit)
         } else {
           low = low << 4 | UInt64(digit)
         }
       }
-      position += 1
     }
-    guard position == 36 else { return nil }
-    self.high = high
-    self.low = low
+    return UUID(high: high, low: low)
   }
 
   /// The 16 bytes, most significant first; nil unless there are exactly 16.
@@ -108,6 +113,9 @@ extension UUID {
     let low = (random.next() & 0x3FFF_FFFF_FFFF_FFFF) | 0x8000_0000_0000_0000
     return UUID(high: high, low: low)
   }
+
+  /// Whether it says that it is version 7 (RFC 9562, 4.2).
+  package var isVersion7: Bool { high & 0xF000 == 0x7000 }
 
   /// A version 7 UUID of this moment from the system's random source.
   package static func version7() -> UUID {

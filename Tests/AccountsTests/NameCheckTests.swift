@@ -14,12 +14,13 @@ import Testing
       var waiting: [CheckedContinuation<Void, Never>] = []
       var isOpen = false
       var fails = false
+      var areAllVersion7 = false
     }
     private let state = Mutex(State())
 
     var sizes: [Int] { state.withLock(\.sizes) }
 
-    func answer(_ questions: [[UUID]]) async throws -> [Bool] {
+    func answer(_ questions: [[UUID]]) async throws -> NameCheck.Reading {
       await withCheckedContinuation { continuation in
         let goesOn = state.withLock { state in
           state.sizes.append(questions.count)
@@ -30,8 +31,12 @@ import Testing
       }
       try Task.checkCancellation()
       if state.withLock(\.fails) { throw Failure() }
-      return questions.map { $0.contains { $0.low & 1 == 1 } }
+      return NameCheck.Reading(
+        answers: questions.map { $0.contains { $0.low & 1 == 1 } },
+        areAllVersion7: state.withLock(\.areAllVersion7))
     }
+
+    func setAreAllVersion7(_ value: Bool) { state.withLock { $0.areAllVersion7 = value } }
 
     /// Answers what waits, and all that comes.
     func open(failing: Bool = false) {
@@ -100,5 +105,36 @@ import Testing
     for task in tasks { await #expect(throws: Reads.Failure.self) { try await task.value } }
     reads.open()
     #expect(try await check.namesSomething(question(1)))
+  }
+
+  @Test func `who cannot be one of ours is not looked for while nothing unusual is here`()
+    async throws
+  {
+    let reads = Reads()
+    let clock = Atomic<Int64>(0)
+    let check = NameCheck(
+      now: { clock.load(ordering: .relaxed) }, read: { try await reads.answer($0) })
+    reads.open()
+    // Something unusual is here: each is looked for.
+    for _ in 0..<2 { #expect(try await !check.namesSomething(question(2))) }
+    #expect(reads.sizes.count == 2)
+    // Nothing is: the next need no read for a second, whatever the lower half says.
+    reads.setAreAllVersion7(true)
+    #expect(try await !check.namesSomething(question(2)))
+    clock.store(999, ordering: .relaxed)
+    #expect(try await !check.namesSomething(question(3)))
+    #expect(reads.sizes.count == 3)
+    // Version 7 is looked for all the same, also beside another.
+    let ours = UUID(high: 0x7000, low: 3)
+    #expect(try await check.namesSomething([ours]))
+    #expect(try await check.namesSomething([UUID(high: 1, low: 2), ours]))
+    #expect(reads.sizes.count == 5)
+    // The last look was at 999. A thousand later others are looked for again, and what came meanwhile is found.
+    reads.setAreAllVersion7(false)
+    clock.store(1998, ordering: .relaxed)
+    #expect(try await !check.namesSomething(question(3)))
+    clock.store(1999, ordering: .relaxed)
+    #expect(try await check.namesSomething(question(3)))
+    #expect(reads.sizes.count == 6)
   }
 }
