@@ -18,6 +18,7 @@ package final class Credentials: Authenticator {
   private let seen: SessionActivity
   private let memberships: any Memberships
   private let freshness: Freshness
+  private let fingerprints = Fingerprints()
   private let remembered = Mutex(BoundedCache<Digest, Principal>(capacity: rememberedCount))
 
   private static let rememberedCount = 16_384
@@ -124,7 +125,7 @@ package final class Credentials: Authenticator {
   private func remember(
     _ kind: Unicode.Scalar, _ secret: Secret<String>, _ read: () async throws -> Principal
   ) async throws -> Principal {
-    let key = Hash.blake2b128([UInt8(ascii: kind)] + secret.reveal().utf8)
+    let key = fingerprints.fingerprint([UInt8(ascii: kind)] + secret.reveal().utf8)
     if let known = remembered.withLock({ $0.value(for: key) }) { return known }
     let principal = try await read()
     remembered.withLock { remembered in

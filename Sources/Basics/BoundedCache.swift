@@ -1,22 +1,25 @@
 /// What was used lately, at most about `capacity` entries, without a list of who came when: two
 /// generations, of which the older is dropped when the younger is full. An entry that is used moves to
 /// the younger one, so whatever was used among the last `capacity / 2` others is still there.
-package struct BoundedCache<Key: Hashable, Value> {
-  private var young: [Key: Value] = [:]
-  private var old: [Key: Value] = [:]
-  private let generation: Int
+///
+/// Public and inlinable, as nothing else here: requests look into three of these, and what is neither is generic code in other
+/// targets.
+public struct BoundedCache<Key: Hashable, Value> {
+  @usableFromInline var young: [Key: Value] = [:]
+  @usableFromInline var old: [Key: Value] = [:]
+  @usableFromInline let generation: Int
 
-  package init(capacity: Int) { generation = max(1, capacity / 2) }
+  @inlinable public init(capacity: Int) { generation = max(1, capacity / 2) }
 
   /// The value, which is among the youngest from here on.
-  package mutating func value(for key: Key) -> Value? {
+  @inlinable public mutating func value(for key: Key) -> Value? {
     if let value = young[key] { return value }
     guard let value = old.removeValue(forKey: key) else { return nil }
     insert(value, for: key)
     return value
   }
 
-  package mutating func insert(_ value: Value, for key: Key) {
+  @inlinable public mutating func insert(_ value: Value, for key: Key) {
     old[key] = nil
     if young.count >= generation, young[key] == nil {
       old = young
@@ -27,7 +30,7 @@ package struct BoundedCache<Key: Hashable, Value> {
 
   /// Makes the younger generation the older one, and hands over what was not used since the last time that
   /// happened: called now and then, it bounds how long something unused is kept. Its memory goes with the result.
-  package mutating func age() -> [Key: Value] {
+  @inlinable public mutating func age() -> [Key: Value] {
     defer {
       old = young
       young = [:]
@@ -36,11 +39,11 @@ package struct BoundedCache<Key: Hashable, Value> {
   }
 
   @discardableResult
-  package mutating func remove(_ key: Key) -> Value? {
+  @inlinable public mutating func remove(_ key: Key) -> Value? {
     young.removeValue(forKey: key) ?? old.removeValue(forKey: key)
   }
 
-  package mutating func removeAll(where isUnwanted: (Value) -> Bool) {
+  @inlinable public mutating func removeAll(where isUnwanted: (Value) -> Bool) {
     young = young.filter { !isUnwanted($0.value) }
     old = old.filter { !isUnwanted($0.value) }
   }

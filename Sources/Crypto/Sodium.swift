@@ -54,6 +54,25 @@ package enum Hash {
   }
 }
 
+/// SipHash-2-4 of 16 bytes with a key of its own (Aumasson and Bernstein, 2012): tells short secrets from each other, within this
+/// process, at a third of what BLAKE2b costs. Who does not know the key finds no two with the same.
+package struct Fingerprints: Sendable {
+  private let key = SecretBytes.random(Int(crypto_shorthash_siphashx24_KEYBYTES))
+
+  package init() {}
+
+  package func fingerprint(_ bytes: [UInt8]) -> UUID {
+    var digest: (UInt64, UInt64) = (0, 0)
+    withUnsafeMutablePointer(to: &digest) { pointer in
+      pointer.withMemoryRebound(to: UInt8.self, capacity: 16) {
+        // Never fails (libsodium manual: short-input hashing).
+        _ = crypto_shorthash_siphashx24($0, bytes, UInt64(bytes.count), key)
+      }
+    }
+    return UUID(high: digest.0, low: digest.1)
+  }
+}
+
 /// Hashes of passwords: argon2id, 19 MiB, two passes (OWASP's first recommendation). Slow on purpose:
 /// call it in a lane of its own.
 package enum PasswordHash {
