@@ -29,6 +29,6 @@ extension Loop {
   /// Starts a task whose every step runs on this loop, from synchronous code on it.
   @discardableResult
   package func task(_ body: @escaping @Sendable () async -> Void) -> Task<Void, Never> {
-    Task(executorPreference: self) { await body() }
+    Task.immediate(executorPreference: self) { await body() }
   }
 }

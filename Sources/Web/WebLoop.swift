@@ -17,6 +17,19 @@ struct ConnectionLimits: Sendable {
   }
 }
 
+/// Those that hold back bytes until the turn ends. An object of its own, since the loop never forgets who waits for the ends of
+/// its turns, and one that is held weakly costs more whenever it is used.
+private final class HoldingTransports {
+  var transports: [Transport] = []
+
+  func letGo() {
+    guard !transports.isEmpty else { return }
+    let transports = transports
+    self.transports = []
+    for transport in transports { transport.letGoOfHeld() }
+  }
+}
+
 /// The connections of one event loop.
 final class WebLoop {
   let loop: Loop
@@ -35,8 +48,7 @@ final class WebLoop {
   private var connections: [ObjectIdentifier: Transport] = [:]
   /// How many of them are WebSockets.
   private var webSocketCount = 0
-  /// Those that hold back bytes until the turn ends.
-  private var holding: [Transport] = []
+  private let holding = HoldingTransports()
   private var ticker: Timer?
   private var wheel = TimerWheel<ObjectIdentifier>(now: Monotonic.milliseconds)
   private var date: (second: Int64, text: [UInt8]) = (-1, [])
@@ -62,18 +74,11 @@ final class WebLoop {
       [unowned self] in tick()
     }
     // Behind the hooks of protocols, which were there before: what they write leaves with what is held.
-    loop.onTurnEnd { [weak self] in self?.endTurn() }
+    loop.onTurnEnd { [holding] in holding.letGo() }
   }
 
   /// The transport has bytes that leave at the end of the turn.
-  func holds(_ transport: Transport) { holding.append(transport) }
-
-  private func endTurn() {
-    guard !holding.isEmpty else { return }
-    let transports = holding
-    holding = []
-    for transport in transports { transport.letGoOfHeld() }
-  }
+  func holds(_ transport: Transport) { holding.transports.append(transport) }
 
   /// Takes over a bound descriptor and accepts on it.
   func listen(on descriptor: Int32) throws {

@@ -116,10 +116,9 @@ package final class Application: Sendable {
     _ head: RequestHead, _ method: Method, _ record: RequestRecord, body: RequestBody, loop: Loop
   ) -> Request {
     Request(
-      method: method, path: head.path, query: Query(head.queryText), headers: head.headers,
-      body: body, address: record.origin.address, isSecure: record.origin.isSecure,
-      id: record.id, loop: loop, isVersion10: head.isVersion10, jsonBodies: jsonBodies,
-      credentialSource: nil, authenticated: nil)
+      method: method, head: head, query: Query(head.queryText), body: body,
+      address: record.origin.address, isSecure: record.origin.isSecure, id: record.id, loop: loop,
+      jsonBodies: jsonBodies, credentialSource: nil, authenticated: nil)
   }
 
   // MARK: The work
@@ -171,9 +170,11 @@ struct RequestRecord: Sendable {
   let origin: RequestOrigin
   /// By `Monotonic.nanoseconds`.
   let begun: UInt64
-  /// Nil for a method that no route uses.
-  let method: Method?
-  let path: String
+  let head: RequestHead
   /// Its place in the table of routes; nil where none answers.
   var route: Int?
+
+  /// Nil for a method that no route uses.
+  var method: Method? { head.method }
+  var path: String { head.path }
 }

@@ -15,10 +15,14 @@ enum RequestIDs {
 
 /// Logs every request with its outcome, and counts it. Above a rate per second it logs only
 /// how many lines it left out.
-package struct RequestLog: Sendable {
+///
+/// A class, as `Application`.
+package final class RequestLog: Sendable {
   private let log: Log
   private let linesPerSecond: Int
-  private let window = Window()
+  /// The second in which lines are counted, and how many it has.
+  private let second = Atomic<Int64>(0)
+  private let lineCount = Atomic<Int>(0)
   private let durations: Histogram
   private let abandoned: Counter
   /// By the place of the route in its table; behind these, by method, what no route answers.
@@ -88,22 +92,17 @@ package struct RequestLog: Sendable {
 
   // MARK: Sampling
 
-  private final class Window: Sendable {
-    let second = Atomic<Int64>(0)
-    let count = Atomic<Int>(0)
-  }
-
   private func mayWrite() -> Bool {
     guard log.level <= .info, linesPerSecond > 0 else { return false }
-    let second = Monotonic.milliseconds / 1000
-    let known = window.second.load(ordering: .relaxed)
-    if known != second,
-      window.second.compareExchange(expected: known, desired: second, ordering: .relaxed).exchanged
+    let now = Monotonic.milliseconds / 1000
+    let known = second.load(ordering: .relaxed)
+    if known != now,
+      second.compareExchange(expected: known, desired: now, ordering: .relaxed).exchanged
     {
-      let leftOut = window.count.exchange(0, ordering: .relaxed) - linesPerSecond
+      let leftOut = lineCount.exchange(0, ordering: .relaxed) - linesPerSecond
       if leftOut > 0 { log.info("requests_not_logged", ["count": .init(leftOut)]) }
     }
-    return window.count.wrappingAdd(1, ordering: .relaxed).oldValue < linesPerSecond
+    return lineCount.wrappingAdd(1, ordering: .relaxed).oldValue < linesPerSecond
   }
 }
 

@@ -27,7 +27,6 @@ final class HTTPConnection: TransportHandler {
   private final class Exchange {
     /// Counts requests, so that an answer that comes too late is known as such.
     let number: Int
-    let head: RequestHead
     let record: RequestRecord
     /// Where its body goes; nil without one.
     var pipe: BodyPipe?
@@ -40,11 +39,12 @@ final class HTTPConnection: TransportHandler {
     /// The piece of its body that its reader has in hand.
     var pieceBytes = 0
 
-    init(number: Int, head: RequestHead, record: RequestRecord) {
+    init(number: Int, record: RequestRecord) {
       self.number = number
-      self.head = head
       self.record = record
     }
+
+    var head: RequestHead { record.head }
   }
 
   /// Bytes of answers that may wait for the client before its next request is looked at.
@@ -203,9 +203,9 @@ final class HTTPConnection: TransportHandler {
     var record = RequestRecord(
       id: RequestIDs.choose(head.givenID),
       origin: application.origin(of: head, peer: transport.peer, isSecure: transport.isSecure),
-      begun: Monotonic.nanoseconds, method: head.method, path: head.path, route: nil)
+      begun: Monotonic.nanoseconds, head: head, route: nil)
     let decision = application.decide(head, &record)
-    exchange = Exchange(number: number, head: head, record: record)
+    exchange = Exchange(number: number, record: record)
     switch decision {
     case .answer(let response):
       // What a method means that nobody knows, nobody knows of its body either.
@@ -224,11 +224,13 @@ final class HTTPConnection: TransportHandler {
       }
       let request = application.request(head, method, record, body: body, loop: owner.loop)
       let connection = LoopBound(self, on: owner.loop)
-      // Started now, but its first step runs when this function is done: `exchange` is complete by then.
-      exchange?.task = owner.loop.task { [record] in
-        let response = await application.respond(to: request, match, record)
+      let known = record
+      // It runs at once until it first waits: where it never does, the answer is sent when this returns.
+      let task = owner.loop.task {
+        let response = await application.respond(to: request, match, known)
         await connection.value.answer(number, with: response)
       }
+      if let exchange, exchange.number == number { exchange.task = task }
     }
   }
 

@@ -2,13 +2,21 @@ internal import Basics
 internal import EventLoop
 
 /// Reads bodies that are one JSON object each, for all requests of an application.
-struct JSONBodies: Sendable {
+///
+/// A class: every request holds it.
+final class JSONBodies: Sendable {
   /// Bytes of one body.
   let maximumBytes: Int
   /// Containers inside each other.
   let maximumDepth: Int
   /// Where large ones are parsed; nil: on the loop.
   let lane: Lane?
+
+  init(maximumBytes: Int, maximumDepth: Int, lane: Lane?) {
+    self.maximumBytes = maximumBytes
+    self.maximumDepth = maximumDepth
+    self.lane = lane
+  }
 
   /// Larger ones would hold up the loop for more than a millisecond.
   private static let largestOnLoopBytes = 16 * 1024
@@ -24,7 +32,7 @@ struct JSONBodies: Sendable {
     }
     do {
       try body.hold(try await lane.run(for: site) { _ in Self.memory(for: bytes) })
-      return try await lane.run(for: site) { _ in try parse(bytes) }
+      return try await lane.run(for: site) { _ in try self.parse(bytes) }
     } catch is Lane.Full {
       throw AppError(
         .unavailable, "Too many large requests are under way; try again.",

@@ -24,6 +24,10 @@ package struct Query: Sendable {
 
 /// Decodes percent-encoding; nil where it is malformed or the result is not UTF-8 or holds U+0000.
 func percentDecoded(_ text: Substring, plusIsSpace: Bool = false) -> String? {
+  let isPlain = text.utf8.allSatisfy {
+    $0 != UInt8(ascii: "%") && (!plusIsSpace || $0 != UInt8(ascii: "+"))
+  }
+  if isPlain { return String(text) }
   var bytes: [UInt8] = []
   bytes.reserveCapacity(text.utf8.count)
   var iterator = text.utf8.makeIterator()

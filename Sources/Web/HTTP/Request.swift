@@ -5,10 +5,8 @@ package import EventLoop
 /// One HTTP request, as its route's handler gets it: the head is here, the body comes when it is asked for.
 package struct Request: Sendable {
   package let method: Method
-  /// Percent-encoded, without the query.
-  package let path: String
+  let head: RequestHead
   package let query: Query
-  package let headers: Headers
   package let body: RequestBody
   /// The client's address: the peer's, or what a trusted proxy said.
   package let address: IPAddress
@@ -18,7 +16,6 @@ package struct Request: Sendable {
   package let id: String
   /// The loop that the connection lives on.
   package let loop: Loop
-  let isVersion10: Bool
   let jsonBodies: JSONBodies
   /// How this request's credential was carried, where the route asks for one.
   package internal(set) var credentialSource: CredentialSource?
@@ -28,12 +25,16 @@ package struct Request: Sendable {
 
   package enum CredentialSource: Sendable { case bearer, subprotocol, cookie }
 
+  /// Percent-encoded, without the query.
+  package var path: String { head.path }
+  package var headers: Headers { head.headers }
+
   /// Lets sockets and other requests of this loop have a turn, in the middle of a long answer.
   package func letOthersRun() async { await loop.nextTurn() }
 
   /// Whether this asks for a WebSocket (RFC 6455, 4.2.1). HTTP/1.0 has no upgrades (RFC 9110, 7.8).
   package var isWebSocketUpgrade: Bool {
-    !isVersion10 && headers.list("upgrade", contains: "websocket")
+    !head.isVersion10 && headers.list("upgrade", contains: "websocket")
       && headers.list("connection", contains: "upgrade")
   }
 

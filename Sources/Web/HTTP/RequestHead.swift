@@ -10,6 +10,20 @@ package enum Method: String, Sendable, CaseIterable {
   case delete = "DELETE"
   case options = "OPTIONS"
 
+  /// Nil for one that no route uses, and for what is none.
+  init?(_ name: ArraySlice<UInt8>) {
+    switch name.count {
+    case 3 where isText(name, "GET"): self = .get
+    case 3 where isText(name, "PUT"): self = .put
+    case 4 where isText(name, "POST"): self = .post
+    case 4 where isText(name, "HEAD"): self = .head
+    case 5 where isText(name, "PATCH"): self = .patch
+    case 6 where isText(name, "DELETE"): self = .delete
+    case 7 where isText(name, "OPTIONS"): self = .options
+    default: return nil
+    }
+  }
+
   /// Whether RFC 9110 (9.2.1) calls it safe: it asks, and changes nothing.
   package var isSafe: Bool { self == .get || self == .head || self == .options }
 }
@@ -85,12 +99,7 @@ package struct Headers: Sendable {
   }
 
   private func matches(_ field: Field, _ name: StaticString) -> Bool {
-    guard field.name.count == name.utf8CodeUnitCount else { return false }
-    for index in 0..<name.utf8CodeUnitCount
-    where bytes[Int(field.name.lowerBound) + index] != name.utf8Start[index] {
-      return false
-    }
-    return true
+    field.name.count == name.utf8CodeUnitCount && isText(slice(field.name), name)
   }
 }
 
@@ -103,6 +112,16 @@ extension ArraySlice<UInt8> {
     else { return [] }
     return self[first...last]
   }
+}
+
+/// Whether these are the bytes of a text.
+func isText(_ bytes: ArraySlice<UInt8>, _ text: StaticString) -> Bool {
+  guard bytes.count == text.utf8CodeUnitCount else { return false }
+  for index in 0..<text.utf8CodeUnitCount
+  where bytes[bytes.startIndex + index] != text.utf8Start[index] {
+    return false
+  }
+  return true
 }
 
 /// Whether this is a word that is given in lower case, in any case of ASCII. Unicode knows other letters that are the same in
@@ -124,7 +143,9 @@ package enum BodyFraming: Sendable, Equatable {
 }
 
 /// A request line and its header fields, checked (RFC 9112).
-package struct RequestHead: Sendable {
+///
+/// A class: whatever deals with a request holds it.
+package final class RequestHead: Sendable {
   /// Nil for a method that no route uses.
   package let method: Method?
   /// The path as it came, still percent-encoded: starts with `/`, or is `*`, which asks for the options of the server.
@@ -135,6 +156,18 @@ package struct RequestHead: Sendable {
   let isVersion10: Bool
   package let headers: Headers
   package let framing: BodyFraming
+
+  init(
+    method: Method?, path: String, queryText: String, isVersion10: Bool, headers: Headers,
+    framing: BodyFraming
+  ) {
+    self.method = method
+    self.path = path
+    self.queryText = queryText
+    self.isVersion10 = isVersion10
+    self.headers = headers
+    self.framing = framing
+  }
 
   /// The body's length where it is told; 0 without a body, nil where it comes in chunks.
   package var bodyLength: Int? {

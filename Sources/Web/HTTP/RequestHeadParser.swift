@@ -93,24 +93,20 @@ struct RequestHeadParser {
   }
 
   private func requestLine(_ line: ArraySlice<UInt8>) throws(Failure) -> RequestLine {
-    let parts = line.split(separator: 0x20, omittingEmptySubsequences: false)
-    guard parts.count == 3, !parts[0].isEmpty, parts[0].allSatisfy(isTokenByte) else {
+    guard let first = line.firstIndex(of: 0x20), let last = line.lastIndex(of: 0x20),
+      line.startIndex < first, first < last, line[..<first].allSatisfy(isTokenByte),
+      !line[(first + 1)..<last].contains(0x20)
+    else { throw bad("The request line is malformed.") }
+    let version = line[(last + 1)...]
+    guard version.count == 8, isText(version.prefix(5), "HTTP/") else {
       throw bad("The request line is malformed.")
     }
-    let version = parts[2]
-    guard version.count == 8, version.starts(with: "HTTP/".utf8) else {
-      throw bad("The request line is malformed.")
-    }
-    let isVersion10: Bool
-    if version.elementsEqual("HTTP/1.1".utf8) {
-      isVersion10 = false
-    } else if version.elementsEqual("HTTP/1.0".utf8) {
-      isVersion10 = true
-    } else {
+    let isVersion10 = isText(version, "HTTP/1.0")
+    guard isVersion10 || isText(version, "HTTP/1.1") else {
       throw Failure(code: .httpVersion, message: ErrorCode.httpVersion.meaning)
     }
-    let method = Method(rawValue: String(decoding: parts[0], as: UTF8.self))
-    let (authority, target) = try target(parts[1], of: method)
+    let method = Method(line[..<first])
+    let (authority, target) = try target(line[(first + 1)..<last], of: method)
     let mark = target.firstIndex(of: UInt8(ascii: "?")) ?? target.endIndex
     let path = target[..<mark]
     let query = mark == target.endIndex ? target[mark...] : target[(mark + 1)...]
@@ -198,7 +194,7 @@ struct RequestHeadParser {
     guard count == 1 || (count == 0 && line.isVersion10) else {
       throw bad(count == 0 ? "The Host header is missing." : "The Host header is given twice.")
     }
-    if let host = headers["host"], !HostName.isValid(Array(host.utf8)[...]) {
+    if let host = headers.bytes(of: "host"), !HostName.isValid(host) {
       throw bad("The Host header is malformed.")
     }
     if let authority = line.authority, !HostName.isValid(authority) {
@@ -219,6 +215,7 @@ struct RequestHeadParser {
   }
 
   private func framing(_ headers: Headers, isVersion10: Bool) throws(Failure) -> BodyFraming {
+    guard headers.has("content-length") || headers.has("transfer-encoding") else { return .none }
     let lengths = headers.all("content-length")
     let encodings = headers.all("transfer-encoding")
     if !encodings.isEmpty {

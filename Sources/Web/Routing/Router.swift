@@ -25,7 +25,9 @@ extension Identifier: PathParameter {
 }
 
 /// One route: what it answers to, who may use it, and what it does.
-package struct Route: Sendable {
+///
+/// A class: every request holds its route.
+package final class Route: Sendable {
   package enum Kind: Sendable {
     case http
     case webSocket
@@ -45,6 +47,21 @@ package struct Route: Sendable {
   let respond: @Sendable (Request, [String]) async throws -> Response
   /// Nil but for routes of this kind.
   let prepared: (@Sendable ([String]) -> PreparedAnswer?)?
+
+  fileprivate init(
+    _ method: Method, _ pattern: String, _ policy: UntypedPolicy, _ kind: Kind, _ body: BodyPlan?,
+    segments: [Segment], prepared: (@Sendable ([String]) -> PreparedAnswer?)?,
+    _ respond: @escaping @Sendable (Request, [String]) async throws -> Response
+  ) {
+    self.method = method
+    self.pattern = pattern
+    self.policy = policy
+    self.kind = kind
+    self.body = body ?? .standard(method)
+    self.segments = segments
+    self.prepared = prepared
+    self.respond = respond
+  }
 
   enum Segment: Sendable, Equatable {
     case literal(String)
@@ -163,9 +180,7 @@ package struct Router: Sendable {
     let index = routes.count
     routes.append(
       Route(
-        method: method, pattern: pattern, policy: policy, kind: kind,
-        body: body ?? .standard(method), segments: segments, respond: respond,
-        prepared: prepared))
+        method, pattern, policy, kind, body, segments: segments, prepared: prepared, respond))
     if segments.last == .rest {
       open.append(index)
     } else if segments.contains(.parameter) {
