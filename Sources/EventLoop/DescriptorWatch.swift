@@ -61,6 +61,7 @@ package final class DescriptorWatch {
 
   /// Something has come of what is watched.
   func became(_ readiness: Readiness) {
+    guard interest.rawValue != 0 else { return }
     if readiness.hasFailed {
       watch([])
       ready?(readiness)

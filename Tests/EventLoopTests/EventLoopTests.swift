@@ -50,6 +50,26 @@ import Testing
     loop.stop()
   }
 
+  @Test func `a task runs at once until it waits, and then on its loop`() throws {
+    let loop = Loop()
+    let steps = Mutex<[String]>([])
+    @Sendable func note(_ step: String) { steps.withLock { $0.append(step) } }
+    try loop.runBlocking {
+      await withCheckedContinuation { done in
+        loop.task {
+          note("begins")
+          await loop.nextTurn()
+          loop.preconditionOnLoop()
+          note("goes on")
+          done.resume()
+        }
+        note("returned")
+      }
+    }
+    #expect(steps.withLock { $0 } == ["begins", "returned", "goes on"])
+    loop.stop()
+  }
+
   @Test func `a flood of jobs leaves room for timers`() throws {
     let loop = Loop()
     let fired = Mutex(false)

@@ -29,6 +29,27 @@ import Testing
     #expect(try parse("GET / HTTP/1.1\r\nHost: x\r\n") == nil)
   }
 
+  @Test(arguments: Method.allCases)
+  func `methods are known by their names, in capitals`(method: Web.Method) throws {
+    let rest = " / HTTP/1.1\r\nHost: x\r\n\r\n"
+    #expect(try parse(method.rawValue + rest)?.method == method)
+    for other in [method.rawValue.lowercased(), method.rawValue + "S"] {
+      let head = try #require(try parse(other + rest))
+      #expect(head.method == nil)
+    }
+  }
+
+  @Test(arguments: [
+    "", " ", "  ", "GET", "GET /", "GET / ", " / HTTP/1.1", "GET  HTTP/1.1", "GET  / HTTP/1.1",
+    "GET /  HTTP/1.1", "GET / HTTP/1.1 ", "GET / / HTTP/1.1", "GET /a b HTTP/1.1", "G(T / HTTP/1.1",
+    "GET\t/ HTTP/1.1", "GET /\tHTTP/1.1", "GET /#a HTTP/1.1", "GET x HTTP/1.1",
+    "GET /\u{e9} HTTP/1.1",
+    "GET / HTTP/1.1\tx",
+  ])
+  func `request lines that are none`(line: String) {
+    #expect(isRefused("\(line)\r\nHost: x\r\n\r\n"))
+  }
+
   @Test(arguments: [
     ("http://x/y?z", "/y", "z"), ("HTTP://x/y", "/y", ""), ("https://x:443?/z", "/", "/z"),
     ("http://x", "/", ""), ("http://[::1]:80/a", "/a", ""),
