@@ -27,10 +27,13 @@ internal import CLibUV
     private let handle = UnsafeMutablePointer<uv_poll_t>.allocate(capacity: 1)
     private var slots: [Slot] = []
     private var free: [UInt32] = []
+    /// By descriptor, whose it is: one that was closed too early may be another's by now.
+    private var owners: [UInt32] = []
     private let events = UnsafeMutablePointer<epoll_event>.allocate(capacity: eventsAtOnce)
 
     /// Descriptors that are told of in one turn; others come in the next.
     private static let eventsAtOnce = 256
+    private static let nobody = UInt32.max
 
     init(_ uv: UnsafeMutablePointer<uv_loop_t>) {
       epoll = epoll_create1(Int32(EPOLL_CLOEXEC))
@@ -71,17 +74,25 @@ internal import CLibUV
         throw SystemError("epoll_ctl", errno: reason)
       }
       slots[Int(index)].watch = watch
+      while owners.count <= descriptor { owners.append(Self.nobody) }
+      owners[Int(descriptor)] = index
       return place
     }
 
-    func change(_ descriptor: Int32, _ interest: DescriptorWatch.Readiness, _ place: Place) {
-      // What is watched already needs no memory: only a descriptor that its owner has closed fails, which is our bug.
-      let isWatched = control(EPOLL_CTL_MOD, descriptor, interest, place)
-      precondition(isWatched, "a watched descriptor was closed")
+    /// False where the descriptor was closed meanwhile.
+    func change(
+      _ descriptor: Int32, _ interest: DescriptorWatch.Readiness, _ place: Place
+    ) -> Bool {
+      owners[Int(descriptor)] == place.index
+        && control(EPOLL_CTL_MOD, descriptor, interest, place)
     }
 
     func remove(_ descriptor: Int32, _ place: Place) {
-      _ = control(EPOLL_CTL_DEL, descriptor, [], place)
+      if owners[Int(descriptor)] == place.index {
+        owners[Int(descriptor)] = Self.nobody
+        // Fails where the descriptor was closed before: then the kernel has forgotten it.
+        _ = control(EPOLL_CTL_DEL, descriptor, [], place)
+      }
       let index = Int(place.index)
       slots[index].generation &+= 1
       slots[index].watch = nil
@@ -145,14 +156,14 @@ internal import CLibUV
       }
       // Retained until the handle is closed; released in the close callback below.
       handle.pointee.data = Unmanaged.passRetained(watch).toOpaque()
-      change(descriptor, interest, handle)
+      _ = change(descriptor, interest, handle)
       return handle
     }
 
-    func change(_: Int32, _ interest: DescriptorWatch.Readiness, _ handle: Place) {
+    func change(_: Int32, _ interest: DescriptorWatch.Readiness, _ handle: Place) -> Bool {
       guard interest.rawValue != 0 else {
         uv_poll_stop(handle)
-        return
+        return true
       }
       var events: Int32 = 0
       if interest.isReadable { events |= Int32(UV_READABLE.rawValue) }
@@ -167,6 +178,7 @@ internal import CLibUV
               isReadable: events & Int32(UV_READABLE.rawValue) != 0,
               isWritable: events & Int32(UV_WRITABLE.rawValue) != 0))
       }
+      return true
     }
 
     func remove(_: Int32, _ handle: Place) {

@@ -47,7 +47,10 @@ package final class DescriptorWatch {
   package func watch(_ interest: Readiness) {
     guard let place, interest.rawValue != self.interest.rawValue else { return }
     self.interest = interest
-    loop.descriptors.change(descriptor, interest, place)
+    guard !loop.descriptors.change(descriptor, interest, place) else { return }
+    // A library that owns it has closed it (libpq does, when its server is gone).
+    self.interest = []
+    loop.onNextTurn { self.ready?(.failed) }
   }
 
   /// Ends it; harmless a second time.

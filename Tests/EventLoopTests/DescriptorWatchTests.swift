@@ -147,6 +147,37 @@ import Testing
     loop.stop()
   }
 
+  @Test func `who has the number of a descriptor that was closed too early loses nothing`() throws {
+    let loop = Loop()
+    try loop.runBlocking {
+      let early = try Pair(loop, watching: .readable)
+      let watch = try #require(early.watch)
+      // Closes the one and gives its number to the other, without a moment in which somebody else can have it.
+      let next = try Pair(loop, watching: [])
+      next.watch?.close()
+      #expect(dup2(next.near, early.near) == early.near)
+      watch.watch(.writable)
+      #expect(early.told.isEmpty)
+      await turns(loop)
+      #expect(early.told == [.failed])
+      var count = 0
+      let late = try DescriptorWatch(loop: loop, descriptor: early.near, watching: .readable) {
+        #expect($0 == .readable)
+        count += 1
+        early.hear()
+      }
+      watch.watch(.readable)
+      watch.close()
+      next.say()
+      await turns(loop)
+      #expect(count == 1)
+      late.close()
+      early.end()
+      next.end()
+    }
+    loop.stop()
+  }
+
   @Test func `more than a turn tells of are all told of`() throws {
     let loop = Loop()
     try loop.runBlocking {
