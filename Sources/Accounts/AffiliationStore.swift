@@ -163,23 +163,27 @@ enum AffiliationStore {
     return NameCheck.Reading(answers: answers, areAllVersion7: results[0].rows.isEmpty)
   }
 
-  /// By indexes that hold nothing else: SQLite uses one only where it is asked in the index's own words.
+  /// By indexes that hold nothing else. SQLite uses one where it is named. Postgres believes that half of the rows are such,
+  /// and would look for one through the table: asked for the first in order, it takes the index.
   private static let unusualSQL = SQL(
     sqlite: """
-      SELECT 1 WHERE EXISTS (SELECT 1 FROM users INDEXED BY users_unusual
+      SELECT 1 WHERE EXISTS (SELECT 1 FROM users INDEXED BY users_not_version_7
           WHERE substr(id, 7, 1) NOT BETWEEN x'70' AND x'7f')
-        OR EXISTS (SELECT 1 FROM organizations INDEXED BY organizations_unusual
+        OR EXISTS (SELECT 1 FROM organizations INDEXED BY organizations_not_version_7
           WHERE substr(id, 7, 1) NOT BETWEEN x'70' AND x'7f')
-        OR EXISTS (SELECT 1 FROM teams INDEXED BY teams_unusual
+        OR EXISTS (SELECT 1 FROM teams INDEXED BY teams_not_version_7
           WHERE substr(id, 7, 1) NOT BETWEEN x'70' AND x'7f')
       """,
     postgres: """
-      SELECT 1 WHERE EXISTS (
-          SELECT 1 FROM users WHERE substr(id, 7, 1) NOT BETWEEN '\\x70' AND '\\x7f')
-        OR EXISTS (
-          SELECT 1 FROM organizations WHERE substr(id, 7, 1) NOT BETWEEN '\\x70' AND '\\x7f')
-        OR EXISTS (
-          SELECT 1 FROM teams WHERE substr(id, 7, 1) NOT BETWEEN '\\x70' AND '\\x7f')
+      SELECT 1 WHERE (
+          SELECT id FROM users WHERE substr(id, 7, 1) NOT BETWEEN '\\x70' AND '\\x7f'
+          ORDER BY id LIMIT 1) IS NOT NULL
+        OR (
+          SELECT id FROM organizations WHERE substr(id, 7, 1) NOT BETWEEN '\\x70' AND '\\x7f'
+          ORDER BY id LIMIT 1) IS NOT NULL
+        OR (
+          SELECT id FROM teams WHERE substr(id, 7, 1) NOT BETWEEN '\\x70' AND '\\x7f'
+          ORDER BY id LIMIT 1) IS NOT NULL
       """)
 
   private static let namesSQL: SQL = """

@@ -101,6 +101,7 @@ package final class Credentials: Authenticator {
 
   /// The database is another one, or has gone back: nothing that was read from it counts.
   package func forgetAll() {
+    names.forget()
     remembered.withLock { $0 = BoundedCache(capacity: Self.rememberedCount) }
   }
 

@@ -7,7 +7,8 @@ internal import Synchronization
 /// a restart, that is one read for dozens of tokens.
 ///
 /// Ours are version 7 (`Identifier.make`), those of most other systems are not. While it is known that there are no others
-/// here, such a question needs no read. It is known for a second, since somebody may put one in by hand.
+/// here, such a question needs no read. It is known for a second, since somebody may put one in by hand: a token that comes in
+/// that second counts as one that came before.
 final class NameCheck: Sendable {
   private struct Question {
     let ids: [UUID]
@@ -26,6 +27,8 @@ final class NameCheck: Sendable {
     var isReading = false
     /// Until when all ids here count as version 7, by `now`.
     var allVersion7Until = Int64.min
+    /// Counts calls of `forget`: what was read before one says nothing.
+    var generation = 0
   }
 
   /// What the database says.
@@ -84,6 +87,14 @@ final class NameCheck: Sendable {
     }
   }
 
+  /// The database is another one, or has gone back.
+  func forget() {
+    state.withLock { state in
+      state.generation += 1
+      state.allVersion7Until = .min
+    }
+  }
+
   /// Reads for who asks, and for others who wait; then one of those who came meanwhile reads.
   private func readForAll(_ ids: [UUID]) async throws -> Bool {
     let others = state.withLock { state in
@@ -94,10 +105,12 @@ final class NameCheck: Sendable {
     defer { passOn() }
     do {
       let begun = now()
+      let generation = state.withLock(\.generation)
       let reading = try await read([ids] + others.map(\.ids))
       let answers = reading.answers
-      state.withLock {
-        $0.allVersion7Until = reading.areAllVersion7 ? begun + Self.knownMilliseconds : .min
+      state.withLock { state in
+        guard state.generation == generation else { return }
+        state.allVersion7Until = reading.areAllVersion7 ? begun + Self.knownMilliseconds : .min
       }
       for (other, isOurs) in zip(others, answers.dropFirst()) {
         other.asker.resume(returning: .answer(isOurs))

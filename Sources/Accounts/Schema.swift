@@ -121,19 +121,19 @@ package enum AccountSchema {
       feature: "accounts", number: 3,
       SQL(
         sqlite: """
-          CREATE INDEX users_unusual ON users (id)
+          CREATE INDEX users_not_version_7 ON users (id)
             WHERE substr(id, 7, 1) NOT BETWEEN x'70' AND x'7f';
-          CREATE INDEX organizations_unusual ON organizations (id)
+          CREATE INDEX organizations_not_version_7 ON organizations (id)
             WHERE substr(id, 7, 1) NOT BETWEEN x'70' AND x'7f';
-          CREATE INDEX teams_unusual ON teams (id)
+          CREATE INDEX teams_not_version_7 ON teams (id)
             WHERE substr(id, 7, 1) NOT BETWEEN x'70' AND x'7f';
           """,
         postgres: """
-          CREATE INDEX users_unusual ON users (id)
+          CREATE INDEX users_not_version_7 ON users (id)
             WHERE substr(id, 7, 1) NOT BETWEEN '\\x70' AND '\\x7f';
-          CREATE INDEX organizations_unusual ON organizations (id)
+          CREATE INDEX organizations_not_version_7 ON organizations (id)
             WHERE substr(id, 7, 1) NOT BETWEEN '\\x70' AND '\\x7f';
-          CREATE INDEX teams_unusual ON teams (id)
+          CREATE INDEX teams_not_version_7 ON teams (id)
             WHERE substr(id, 7, 1) NOT BETWEEN '\\x70' AND '\\x7f';
           """)),
   ]

@@ -41,7 +41,7 @@ internal import CLibUV
       guard epoll >= 0, uv_poll_init(uv, handle, epoll) == 0 else {
         fatalError("a loop could not have its epoll set")
       }
-      // Unretained: the loop closes this before it ends.
+      // Unretained: the loop holds this, and closes it before it ends.
       handle.pointee.data = Unmanaged.passUnretained(self).toOpaque()
       uv_poll_start(handle, Int32(UV_READABLE.rawValue)) { handle, _, _ in
         guard let data = handle?.pointee.data else { return }
@@ -50,15 +50,15 @@ internal import CLibUV
     }
 
     deinit {
+      Glibc.close(epoll)
       handle.deallocate()
       events.deallocate()
     }
 
-    /// Closes it; the loop turns once more.
+    /// Tells nothing more, so that the loop can end.
     func close() {
       uv_poll_stop(handle)
       handle.withMemoryRebound(to: uv_handle_t.self, capacity: 1) { uv_close($0, nil) }
-      Glibc.close(epoll)
     }
 
     /// Holds the watch until `remove`. Throws `SystemError` where the kernel does not watch the descriptor.

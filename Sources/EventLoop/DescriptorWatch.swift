@@ -49,16 +49,19 @@ package final class DescriptorWatch {
     self.interest = interest
     guard !loop.descriptors.change(descriptor, interest, place) else { return }
     // A library that owns it has closed it (libpq does, when its server is gone).
-    self.interest = []
+    end(place)
     loop.onNextTurn { self.ready?(.failed) }
   }
 
   /// Ends it; harmless a second time.
   package func close() {
     loop.preconditionOnLoop()
-    guard let place else { return }
-    self.place = nil
     ready = nil
+    if let place { end(place) }
+  }
+
+  private func end(_ place: DescriptorSet.Place) {
+    self.place = nil
     loop.descriptors.remove(descriptor, place)
   }
 

@@ -72,7 +72,7 @@ package final class Loop: SerialExecutor, TaskExecutor, @unchecked Sendable {
     uv_check_init(uv, check)
     uv_prepare_init(uv, prepare)
     uv_idle_init(uv, idle)
-    // Unretained: the thread below holds the loop until it has closed all four handles.
+    // Unretained: the thread below holds the loop until it has closed all its handles.
     let context = Unmanaged.passUnretained(self).toOpaque()
     async.pointee.data = context
     check.pointee.data = context

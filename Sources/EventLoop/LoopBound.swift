@@ -26,9 +26,18 @@ extension Loop {
     execute { body(bound.value) }
   }
 
-  /// Starts a task whose every step runs on this loop, from synchronous code on it.
+  /// Starts a task whose every step runs on this loop, the first not before this has returned.
   @discardableResult
   package func task(_ body: @escaping @Sendable () async -> Void) -> Task<Void, Never> {
-    Task.immediate(executorPreference: self) { await body() }
+    Task(executorPreference: self) { await body() }
+  }
+
+  /// As `task`, on the loop only, but what the task does before it first waits is done when this returns: for who answers
+  /// many short requests, and is ready to be called back at once.
+  @discardableResult
+  package func immediateTask(_ body: @escaping @Sendable () async -> Void) -> Task<Void, Never> {
+    preconditionOnLoop()
+    guard #available(macOS 26, *) else { return task(body) }
+    return Task.immediate(executorPreference: self) { await body() }
   }
 }

@@ -17,12 +17,15 @@ struct ConnectionLimits: Sendable {
   }
 }
 
-/// Those that hold back bytes until the turn ends. An object of its own, since the loop never forgets who waits for the ends of
-/// its turns, and one that is held weakly costs more whenever it is used.
-private final class HoldingTransports {
+/// What is of one turn of the loop: the transports that hold back bytes until its end. An object of its own, since the loop
+/// never forgets who waits for the ends of its turns, and one that is held weakly costs more whenever it is used.
+private final class TurnState {
   var transports: [Transport] = []
+  /// Requests that were answered at once.
+  var answeredCount = 0
 
-  func letGo() {
+  func end() {
+    answeredCount = 0
     guard !transports.isEmpty else { return }
     let transports = transports
     self.transports = []
@@ -48,7 +51,7 @@ final class WebLoop {
   private var connections: [ObjectIdentifier: Transport] = [:]
   /// How many of them are WebSockets.
   private var webSocketCount = 0
-  private let holding = HoldingTransports()
+  private let turn = TurnState()
   private var ticker: Timer?
   private var wheel = TimerWheel<ObjectIdentifier>(now: Monotonic.milliseconds)
   private var date: (second: Int64, text: [UInt8]) = (-1, [])
@@ -56,6 +59,7 @@ final class WebLoop {
   /// When connections without a request are looked for again, after there were too few.
   private var lookAgainAt: Int64 = 0
 
+  private static let answeredAtOnce = 512
   private static let evictedAtOnce = 64
   /// The newest of a loop stay: their requests may be on their way.
   private static let sparedCount = 16
@@ -74,11 +78,18 @@ final class WebLoop {
       [unowned self] in tick()
     }
     // Behind the hooks of protocols, which were there before: what they write leaves with what is held.
-    loop.onTurnEnd { [holding] in holding.letGo() }
+    loop.onTurnEnd { [turn] in turn.end() }
   }
 
   /// The transport has bytes that leave at the end of the turn.
-  func holds(_ transport: Transport) { holding.transports.append(transport) }
+  func holds(_ transport: Transport) { turn.transports.append(transport) }
+
+  /// Whether one more request may be worked on at once, and not as a job of the loop, which are bounded themselves: a crowd
+  /// that sends many at once holds up nobody for long.
+  func mayAnswerAtOnce() -> Bool {
+    turn.answeredCount += 1
+    return turn.answeredCount <= Self.answeredAtOnce
+  }
 
   /// Takes over a bound descriptor and accepts on it.
   func listen(on descriptor: Int32) throws {

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import socket
 import struct
 import threading
@@ -82,6 +83,30 @@ def test_pipelining_keeps_order(server):
     answer, closed = server.exchange((HEAD + b"\r\n") + b"GET /nothing HTTP/1.1\r\nHost: x\r\n\r\n" + HEAD + b"Connection: close\r\n\r\n")
     assert [part[:3] for part in answer.split(b"HTTP/1.1 ")[1:]] == [b"200", b"404", b"200"]
     assert closed
+
+
+def test_many_who_pipeline_are_all_answered_in_order(server):
+    """More than is answered in one turn: by one connection, and by all of them."""
+    account = server.sign_up()
+    connections = [server.raw() for _ in range(24)]
+    try:
+        for name, connection in enumerate(connections):
+            connection.sendall(
+                b"".join(
+                    f"GET /v1/me HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {account['access_token']}\r\n"
+                    f"X-Request-Id: {name}-{number}\r\n{'Connection: close' if number == 99 else 'X: y'}\r\n\r\n".encode()
+                    for number in range(100)
+                )
+            )
+        for name, connection in enumerate(connections):
+            answer = b""
+            while piece := connection.recv(65536):
+                answer += piece
+            assert re.findall(rb"x-request-id: (\S+)", answer) == [f"{name}-{number}".encode() for number in range(100)]
+            assert answer.count(b"HTTP/1.1 200 OK") == 100 and answer.count(account["user"]["id"].encode()) == 100
+    finally:
+        for connection in connections:
+            connection.close()
 
 
 def test_keep_alive_and_close(server):

@@ -104,4 +104,88 @@ import Testing
       }
     }
   }
+
+  @Test(arguments: DatabaseKind.allCases)
+  func `ids are found whose they are, and whether all are version 7`(
+    kind: DatabaseKind
+  ) async throws {
+    try await TestDatabase.with(kind, AccountSchema.migrations) { database in
+      let ada = user("a@b")
+      let (organization, team) = (UUID.version7(), UUID.version7())
+      try await database.write { transaction in
+        _ = try await AccountStore.insert(ada, passwordHash: "h", at: now, in: transaction)
+        try await transaction.execute(
+          "INSERT INTO organizations (id, name, created_at) VALUES ($1, 'n', 1)",
+          [.uuid(organization)])
+        try await transaction.execute(
+          "INSERT INTO teams (id, created_at, deleted_at) VALUES ($1, 1, 2)", [.uuid(team)])
+      }
+      func read(_ questions: [[UUID]]) async throws -> NameCheck.Reading {
+        try await database.read { try await AffiliationStore.nameSomething(questions, in: $0) }
+      }
+      let stranger = UUID.version7()
+      let reading = try await read([
+        [stranger], [ada.id.uuid], [stranger, organization], [], [team, stranger], [.zero],
+      ])
+      #expect(reading.answers == [false, true, true, false, true, false])
+      #expect(reading.areAllVersion7)
+      // The versions beside it, one at a time, in each of the tables.
+      let inserts: [SQL] = [
+        "INSERT INTO organizations (id, name, created_at) VALUES ($1, 'n', 1)",
+        "INSERT INTO teams (id, created_at, deleted_at) VALUES ($1, 1, 2)",
+        """
+        INSERT INTO users (
+          id, email, email_key, name, password_hash, is_platform_admin, settings, created_at)
+        VALUES ($1, 'x', 'x', 'n', 'h', 0, '{}', 1)
+        """,
+      ]
+      let deletes: [SQL] = [
+        "DELETE FROM organizations WHERE id = $1", "DELETE FROM teams WHERE id = $1",
+        "DELETE FROM users WHERE id = $1",
+      ]
+      for (insert, delete) in zip(inserts, deletes) {
+        for version: UInt64 in [0x6FFF, 0x8000] {
+          let odd = UUID(high: version, low: stranger.low)
+          _ = try await database.write { try await $0.execute(insert, [.uuid(odd)]) }
+          let reading = try await read([[odd]])
+          #expect(reading.answers == [true] && !reading.areAllVersion7 && !odd.isVersion7)
+          _ = try await database.write { try await $0.execute(delete, [.uuid(odd)]) }
+        }
+      }
+      let last = try await read([])
+      #expect(last.areAllVersion7)
+    }
+  }
+
+  @Test func `whether all are version 7 costs Postgres no look through the accounts`() async throws
+  {
+    try await TestDatabase.with(.postgres, AccountSchema.migrations) { database in
+      let plan = try await database.write { transaction in
+        try await transaction.execute(
+          """
+          INSERT INTO users (
+            id, email, email_key, name, password_hash, is_platform_admin, settings, created_at)
+          SELECT substr(sha256(n::text::bytea), 1, 6) || '\\x70'::bytea
+            || substr(sha256(n::text::bytea), 8, 9), n, n, 'n', 'h', 0, '{}', 1
+          FROM generate_series(1, 50000) AS n
+          """)
+        try await transaction.execute("ANALYZE users")
+        let reading = try await AffiliationStore.nameSomething([], in: transaction)
+        #expect(reading.areAllVersion7)
+        // What was just asked, in the words in which it was.
+        try await transaction.execute(
+          """
+          CREATE FUNCTION pg_temp.plan() RETURNS SETOF text LANGUAGE plpgsql AS $$
+            BEGIN
+              RETURN QUERY EXECUTE (SELECT 'EXPLAIN ' || statement FROM pg_prepared_statements
+                WHERE statement LIKE 'SELECT 1 WHERE (%FROM users%');
+            END $$
+          """)
+        let rows = try await transaction.pipeline([Statement("SELECT * FROM pg_temp.plan()")])
+        return try rows[0].rows.map { try $0.text(0) }
+      }
+      #expect(plan.contains { $0.contains("users_not_version_7") })
+      #expect(!plan.contains { $0.contains("Seq Scan on users") })
+    }
+  }
 }

@@ -137,4 +137,23 @@ import Testing
     #expect(try await check.namesSomething(question(3)))
     #expect(reads.sizes.count == 6)
   }
+
+  @Test func `what was read before the database was another one is forgotten`() async throws {
+    let reads = Reads()
+    let check = NameCheck(now: { 0 }, read: { try await reads.answer($0) })
+    reads.setAreAllVersion7(true)
+    // Once while it is read, and once after.
+    let task = Task { try await check.namesSomething(question(2)) }
+    await until { reads.sizes.count == 1 }
+    check.forget()
+    reads.open()
+    #expect(try await !task.value)
+    #expect(try await !check.namesSomething(question(2)))
+    #expect(reads.sizes.count == 2)
+    #expect(try await !check.namesSomething(question(2)))
+    #expect(reads.sizes.count == 2)
+    check.forget()
+    #expect(try await !check.namesSomething(question(2)))
+    #expect(reads.sizes.count == 3)
+  }
 }

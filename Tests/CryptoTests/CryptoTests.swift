@@ -15,6 +15,14 @@ import Testing
         == "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843")
   }
 
+  @Test func `a fingerprint is the same for the same, and another under another key`() {
+    let (one, other) = (Fingerprints(), Fingerprints())
+    let texts = [[], [0], [1], [0, 0], [UInt8](repeating: 7, count: 400)] as [[UInt8]]
+    let prints = texts.map { one.fingerprint($0) }
+    #expect(prints == texts.map { one.fingerprint($0) } && Set(prints).count == texts.count)
+    #expect(Set(texts.map { other.fingerprint($0) }).isDisjoint(with: prints))
+  }
+
   @Test func `base64url has one text per value`() {
     for text in ["", "f", "fo", "foo", "foob", "fooba", "foobar"] {
       #expect(Base64URL.decode(Base64URL.encode(Array(text.utf8))) == Array(text.utf8))

@@ -50,23 +50,26 @@ import Testing
     loop.stop()
   }
 
-  @Test func `a task runs at once until it waits, and then on its loop`() throws {
+  @Test(arguments: [true, false])
+  func `a task begins later, or at once, and goes on on its loop`(isImmediate: Bool) throws {
     let loop = Loop()
     let steps = Mutex<[String]>([])
     @Sendable func note(_ step: String) { steps.withLock { $0.append(step) } }
     try loop.runBlocking {
       await withCheckedContinuation { done in
-        loop.task {
+        let body: @Sendable () async -> Void = {
           note("begins")
           await loop.nextTurn()
           loop.preconditionOnLoop()
           note("goes on")
           done.resume()
         }
+        if isImmediate { loop.immediateTask(body) } else { loop.task(body) }
         note("returned")
       }
     }
-    #expect(steps.withLock { $0 } == ["begins", "returned", "goes on"])
+    let order = isImmediate ? ["begins", "returned"] : ["returned", "begins"]
+    #expect(steps.withLock { $0 } == order + ["goes on"])
     loop.stop()
   }
 

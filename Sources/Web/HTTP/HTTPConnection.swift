@@ -225,11 +225,13 @@ final class HTTPConnection: TransportHandler {
       let request = application.request(head, method, record, body: body, loop: owner.loop)
       let connection = LoopBound(self, on: owner.loop)
       let known = record
-      // It runs at once until it first waits: where it never does, the answer is sent when this returns.
-      let task = owner.loop.task {
+      let work: @Sendable () async -> Void = {
         let response = await application.respond(to: request, match, known)
         await connection.value.answer(number, with: response)
       }
+      // Where it never waits, the answer has been sent when this returns.
+      let task =
+        owner.mayAnswerAtOnce() ? owner.loop.immediateTask(work) : owner.loop.task(work)
       if let exchange, exchange.number == number { exchange.task = task }
     }
   }
