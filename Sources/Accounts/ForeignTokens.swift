@@ -5,7 +5,7 @@ internal import Crypto
 /// Reads tokens of another system (RFC 7519): HS256 with a shared secret, claims that are
 /// the truth for as long as the token is good.
 package struct ForeignTokens: Sendable {
-  private let secret: Secret<[UInt8]>
+  private let key: Secret<HMACKey>
   private let audience: String
   private let issuer: String
 
@@ -16,14 +16,14 @@ package struct ForeignTokens: Sendable {
     guard let secret = settings.tokenSecret, let audience = settings.tokenAudience,
       let issuer = settings.tokenIssuer
     else { return nil }
-    self.secret = Secret(Array(secret.reveal().utf8))
+    key = Secret(HMACKey(Array(secret.reveal().utf8)))
     self.audience = audience
     self.issuer = issuer
   }
 
   /// Who such a token names. Throws `JWT.Failure` or `TokenRefusal`.
   func principal(of parts: JWT.Parts, now: Timestamp) throws -> Principal {
-    try JWT.verify(parts, hmacKey: secret.reveal())
+    try JWT.verify(parts, hmacKey: key.reveal())
     let claims = parts.claims
     let seconds = now.milliseconds / 1000
     guard claims["iss"]?.string == issuer else { throw TokenRefusal.wrongIssuer }

@@ -28,28 +28,34 @@ package enum Base64URL {
 
   /// As above, for a text as bytes.
   static func decode(_ text: ArraySlice<UInt8>) -> [UInt8]? {
-    var output: [UInt8] = []
-    output.reserveCapacity(text.count * 3 / 4)
     var bits: UInt32 = 0
-    var count: UInt32 = 0
-    for character in text {
-      let value: UInt8
-      switch character {
-      case 65...90: value = character - 65
-      case 97...122: value = character - 71
-      case 48...57: value = character + 4
-      case UInt8(ascii: "-"): value = 62
-      case UInt8(ascii: "_"): value = 63
-      default: return nil
-      }
-      bits = (bits << 6 | UInt32(value)) & 0xFFFF
-      count += 6
-      if count >= 8 {
-        count -= 8
-        output.append(UInt8(truncatingIfNeeded: bits >> count))
+    var bitCount: UInt32 = 0
+    var isValid = true
+    let bytes = [UInt8](unsafeUninitializedCapacity: text.count * 3 / 4) { output, count in
+      for character in text {
+        let value = values[Int(character)]
+        guard value != noValue else {
+          isValid = false
+          return
+        }
+        bits = (bits << 6 | UInt32(value)) & 0xFFFF
+        bitCount += 6
+        if bitCount >= 8 {
+          bitCount -= 8
+          output[count] = UInt8(truncatingIfNeeded: bits >> bitCount)
+          count += 1
+        }
       }
     }
-    guard count < 6, bits & (1 << count - 1) == 0 else { return nil }
-    return output
+    guard isValid, bitCount < 6, bits & (1 << bitCount - 1) == 0 else { return nil }
+    return bytes
   }
+
+  private static let noValue = UInt8.max
+  /// What each byte stands for.
+  private static let values: [UInt8] = {
+    var values = [UInt8](repeating: noValue, count: 256)
+    for (value, character) in alphabet.enumerated() { values[Int(character)] = UInt8(value) }
+    return values
+  }()
 }

@@ -43,10 +43,11 @@ package enum JWT {
   }
 
   /// Checks an HS256 signature (RFC 7518, 3.2).
-  package static func verify(_ parts: Parts, hmacKey: [UInt8]) throws(Failure) {
+  package static func verify(_ parts: Parts, hmacKey: HMACKey) throws(Failure) {
     guard parts.algorithm == "HS256" else { throw .wrongAlgorithm }
-    let code = Hash.hmacSHA256(parts.signed, key: hmacKey)
-    guard SecretBytes.areEqual(code, parts.signature) else { throw .badSignature }
+    guard SecretBytes.areEqual(hmacKey.code(of: parts.signed), parts.signature) else {
+      throw .badSignature
+    }
   }
 
   /// Checks an EdDSA signature (RFC 8037, 3.1) by the key that the token names.

@@ -44,9 +44,25 @@ package enum Hash {
 
   /// HMAC-SHA-256 (RFC 2104), 32 bytes, with a key of any length.
   package static func hmacSHA256(_ message: [UInt8], key: [UInt8]) -> [UInt8] {
+    HMACKey(key).code(of: message)
+  }
+}
+
+/// A key of HMAC-SHA-256 (RFC 2104) that is used often: its own two blocks are hashed once.
+package struct HMACKey: Sendable {
+  private let begun: crypto_auth_hmacsha256_state
+
+  /// Of any length.
+  package init(_ key: [UInt8]) {
     Sodium.ready
     var state = crypto_auth_hmacsha256_state()
     crypto_auth_hmacsha256_init(&state, key, key.count)
+    begun = state
+  }
+
+  /// 32 bytes.
+  package func code(of message: [UInt8]) -> [UInt8] {
+    var state = begun
     crypto_auth_hmacsha256_update(&state, message, UInt64(message.count))
     var code = [UInt8](repeating: 0, count: 32)
     crypto_auth_hmacsha256_final(&state, &code)

@@ -2,10 +2,15 @@ internal import COpenSSL
 
 /// SHA-1 (FIPS 180-4), for the handshake of WebSockets and for tags of what we make ourselves: it secures nothing there.
 package enum SHA1 {
+  /// Looked up once: that takes longer than a short text (EVP_MD_fetch(3)).
+  nonisolated(unsafe) private static let algorithm = EVP_MD_fetch(nil, "SHA1", nil)
+
   /// The digest in base64 (RFC 4648, 4): 28 characters.
   package static func base64(of bytes: [UInt8]) -> String {
     var digest = [UInt8](repeating: 0, count: 20)
-    COpenSSL.SHA1(bytes, bytes.count, &digest)
+    // Fails only without memory.
+    let isDone = EVP_Digest(bytes, bytes.count, &digest, nil, algorithm, nil) == 1
+    precondition(isDone, "there was no memory for SHA-1")
     // With a zero behind.
     var text = [UInt8](repeating: 0, count: 29)
     let count = EVP_EncodeBlock(&text, digest, Int32(digest.count))

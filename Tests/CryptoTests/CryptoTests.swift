@@ -49,7 +49,9 @@ import Testing
     try JWT.verify(parts, keys: [key])
     #expect(throws: JWT.Failure.badSignature) { try JWT.verify(parts, keys: [other]) }
     #expect(throws: JWT.Failure.unknownKey) { try JWT.verify(parts, keys: []) }
-    #expect(throws: JWT.Failure.wrongAlgorithm) { try JWT.verify(parts, hmacKey: key.seed) }
+    #expect(throws: JWT.Failure.wrongAlgorithm) {
+      try JWT.verify(parts, hmacKey: HMACKey(key.seed))
+    }
   }
 
   @Test func `the example of RFC 7515 verifies`() throws {
@@ -59,6 +61,6 @@ import Testing
     let key = try #require(
       Base64URL.decode(
         "AyM1SysPpbyDfgZld3umj1qzKObwVMkoqQ-EstJQLr_T-1qS0gZH75aKtMN3Yj0iPS4hcgUuTwjAzZr1Z9CAow"))
-    try JWT.verify(JWT.parse(token), hmacKey: key)
+    try JWT.verify(JWT.parse(token), hmacKey: HMACKey(key))
   }
 }

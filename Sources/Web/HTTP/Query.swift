@@ -9,13 +9,15 @@ package struct Query: Sendable {
       items = []
       return
     }
-    items = text.split(separator: "&").map { pair in
-      let parts = pair.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
-      return (
-        percentDecoded(parts[0], plusIsSpace: true) ?? String(parts[0]),
-        parts.count < 2 ? "" : percentDecoded(parts[1], plusIsSpace: true) ?? String(parts[1])
-      )
+    items = Array(text.utf8).split(separator: UInt8(ascii: "&")).map { pair in
+      let mark = pair.firstIndex(of: UInt8(ascii: "=")) ?? pair.endIndex
+      return (Self.decoded(pair[..<mark]), Self.decoded(pair[mark...].dropFirst()))
     }
+  }
+
+  /// What is no percent-encoding stands for itself.
+  private static func decoded(_ text: ArraySlice<UInt8>) -> String {
+    percentDecoded(text, plusIsSpace: true) ?? String(decoding: text, as: UTF8.self)
   }
 
   /// The first value of this name, or nil.
@@ -23,14 +25,13 @@ package struct Query: Sendable {
 }
 
 /// Decodes percent-encoding; nil where it is malformed or the result is not UTF-8 or holds U+0000.
-func percentDecoded(_ text: Substring, plusIsSpace: Bool = false) -> String? {
-  let isPlain = text.utf8.allSatisfy {
-    $0 != UInt8(ascii: "%") && (!plusIsSpace || $0 != UInt8(ascii: "+"))
-  }
-  if isPlain { return String(text) }
+func percentDecoded(_ text: Substring) -> String? { percentDecoded(Array(text.utf8)[...]) }
+
+/// As above, for a text as bytes.
+func percentDecoded(_ text: ArraySlice<UInt8>, plusIsSpace: Bool = false) -> String? {
   var bytes: [UInt8] = []
-  bytes.reserveCapacity(text.utf8.count)
-  var iterator = text.utf8.makeIterator()
+  bytes.reserveCapacity(text.count)
+  var iterator = text.makeIterator()
   while let byte = iterator.next() {
     switch byte {
     case UInt8(ascii: "%"):

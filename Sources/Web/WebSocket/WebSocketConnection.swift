@@ -59,14 +59,8 @@ final class WebSocketConnection: TransportHandler {
     _ upgrade: WebSocketUpgrade, key: String, headers: [(name: String, value: String)],
     early: [UInt8]
   ) {
-    var answer = "HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: Upgrade\r\n"
-    answer += "sec-websocket-accept: \(SHA1.base64(of: Array((key + Self.constant).utf8)))\r\n"
-    if let subprotocol = upgrade.subprotocol {
-      answer += "sec-websocket-protocol: \(subprotocol)\r\n"
-    }
-    for (name, value) in headers { answer += "\(name): \(value)\r\n" }
     // With the protocol's first words, where it has some.
-    transport.hold(Array((answer + "\r\n").utf8))
+    transport.hold(Self.answer(to: key, subprotocol: upgrade.subprotocol, headers))
     owner.webSocketOpened()
     let socket = WebSocket(connection: self, transport: transport, address: upgrade.address)
     self.socket = socket
@@ -78,6 +72,28 @@ final class WebSocketConnection: TransportHandler {
       var bytes = early
       bytes.withUnsafeMutableBytes { received($0) }
     }
+  }
+
+  /// The head that opens it (RFC 6455, 4.2.2).
+  private static func answer(
+    to key: String, subprotocol: String?, _ headers: [(name: String, value: String)]
+  ) -> [UInt8] {
+    var bytes: [UInt8] = []
+    bytes.reserveCapacity(512)
+    func add(_ name: String, _ value: String) {
+      bytes.append(contentsOf: name.utf8)
+      bytes.append(contentsOf: ": ".utf8)
+      bytes.append(contentsOf: value.utf8)
+      bytes.append(contentsOf: "\r\n".utf8)
+    }
+    bytes.append(contentsOf: "HTTP/1.1 101 Switching Protocols\r\n".utf8)
+    add("upgrade", "websocket")
+    add("connection", "Upgrade")
+    add("sec-websocket-accept", SHA1.base64(of: Array(key.utf8) + constant.utf8))
+    if let subprotocol { add("sec-websocket-protocol", subprotocol) }
+    for (name, value) in headers { add(name, value) }
+    bytes.append(contentsOf: "\r\n".utf8)
+    return bytes
   }
 
   // MARK: Closing
