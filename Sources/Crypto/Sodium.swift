@@ -71,7 +71,7 @@ package struct HMACKey: Sendable {
 }
 
 /// SipHash-2-4 of 16 bytes with a key of its own (Aumasson and Bernstein, 2012): tells short secrets from each other, within this
-/// process, at a third of what BLAKE2b costs. Who does not know the key finds no two with the same.
+/// process, for less than BLAKE2b costs. Who does not know the key finds no two with the same.
 package struct Fingerprints: Sendable {
   private let key = SecretBytes.random(Int(crypto_shorthash_siphashx24_KEYBYTES))
 

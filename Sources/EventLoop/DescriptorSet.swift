@@ -6,9 +6,8 @@ internal import CLibUV
 
   /// The descriptors that one loop watches: an epoll set (epoll(7)), which libuv watches in turn. On the loop only.
   ///
-  /// A `uv_poll_t` for each descriptor would do as well, but costs five more calls of the kernel for each: it tries whether the
-  /// descriptor can be watched, and forgets it twice before it watches (`uv_poll_init` and `uv_poll_start` of libuv 1.44). Of
-  /// a connection that comes and goes that was a tenth.
+  /// A `uv_poll_t` for each descriptor would do as well, but costs four more calls of the kernel for each: it tries whether the
+  /// descriptor can be watched, and forgets it twice before it watches (`uv_poll_init` and `uv_poll_start` of libuv 1.44).
   final class DescriptorSet {
     /// Where a watch is found. An event that comes late names one that is gone.
     struct Place {

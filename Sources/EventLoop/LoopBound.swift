@@ -26,7 +26,7 @@ extension Loop {
     execute { body(bound.value) }
   }
 
-  /// Starts a task whose every step runs on this loop, the first not before this has returned.
+  /// Starts a task whose every step runs on this loop. Called there, the first runs after this has returned.
   @discardableResult
   package func task(_ body: @escaping @Sendable () async -> Void) -> Task<Void, Never> {
     Task(executorPreference: self) { await body() }
