@@ -2,8 +2,8 @@
 /// generations, of which the older is dropped when the younger is full. An entry that is used moves to
 /// the younger one, so whatever was used among the last `capacity / 2` others is still there.
 ///
-/// Public and inlinable, as nothing else here: what is neither is not specialized in other targets, and each request looks
-/// into three of these.
+/// Public and inlinable, as nothing else here: what is neither is not specialized in other targets, and a request looks
+/// into up to three of these.
 public struct BoundedCache<Key: Hashable, Value> {
   @usableFromInline var young: [Key: Value] = [:]
   @usableFromInline var old: [Key: Value] = [:]

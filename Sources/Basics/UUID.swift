@@ -28,7 +28,7 @@ package struct UUID: Hashable, Comparable, Sendable {
 
   /// Parses the canonical 8-4-4-4-12 form in either case; nil for anything else.
   package init?(_ text: some StringProtocol) {
-    // Read as bytes in one place: a generic walk over them costs ten times as much.
+    // As bytes: a generic walk over the text would call a function for each.
     var text = String(text)
     guard let parsed = text.withUTF8({ Self.parse($0) }) else { return nil }
     self = parsed

@@ -28,6 +28,8 @@ internal import CLibUV
     private var free: [UInt32] = []
     /// By descriptor, whose it is: one that was closed too early may be another's by now.
     private var owners: [UInt32] = []
+    /// Events that the kernel has told of so far, for tests.
+    private(set) var eventCount = 0
     private let events = UnsafeMutablePointer<epoll_event>.allocate(capacity: eventsAtOnce)
 
     /// Descriptors that are told of in one turn; others come in the next.
@@ -36,8 +38,8 @@ internal import CLibUV
 
     init(_ uv: UnsafeMutablePointer<uv_loop_t>) {
       epoll = epoll_create1(Int32(EPOLL_CLOEXEC))
-      // Only out of memory or descriptors, as with the loop itself.
       guard epoll >= 0, uv_poll_init(uv, handle, epoll) == 0 else {
+        // Only out of memory or descriptors: there is no server without its loops.
         fatalError("a loop could not have its epoll set")
       }
       // Unretained: the loop holds this, and closes it before it ends.
@@ -112,8 +114,9 @@ internal import CLibUV
 
     /// Tells the watches whose descriptors are ready. They may close and add others.
     private func tell() {
-      let count = Int(epoll_wait(epoll, events, Int32(Self.eventsAtOnce), 0))
-      for position in 0..<max(0, count) {
+      let count = max(0, Int(epoll_wait(epoll, events, Int32(Self.eventsAtOnce), 0)))
+      eventCount += count
+      for position in 0..<count {
         let (flags, number) = (events[position].events, events[position].data.u64)
         let index = Int(UInt32(truncatingIfNeeded: number))
         guard slots[index].generation == UInt32(truncatingIfNeeded: number >> 32),

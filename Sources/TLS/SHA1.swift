@@ -3,6 +3,7 @@ internal import COpenSSL
 /// SHA-1 (FIPS 180-4), for the handshake of WebSockets and for tags of what we make ourselves: it secures nothing there.
 package enum SHA1 {
   /// Looked up once: that takes longer than a short text (EVP_MD_fetch(3)).
+  // Unsafe by its type only: never changed, and threads may share it.
   nonisolated(unsafe) private static let algorithm = EVP_MD_fetch(nil, "SHA1", nil)
 
   /// The digest in base64 (RFC 4648, 4): 28 characters.

@@ -11,8 +11,8 @@ package struct EntityTag: Sendable, Equatable {
   /// As it stands in a field.
   package var text: String { "\"\(value)\"" }
 
-  /// Whether a list field names this tag; `*`, which stands alone, names every tag. A weak one, `W/"abc"`, counts where `takesWeak` (RFC 9110,
-  /// 8.8.3.2). What is malformed ends the list. No tag is copied: there may be thousands.
+  /// Whether a list field names this tag; `*`, which stands alone, names every tag. A weak one, `W/"abc"`, counts where
+  /// `takesWeak` (RFC 9110, 8.8.3.2). What is malformed ends the list. No tag is copied: there may be thousands.
   func isListed(in values: [String], takesWeak: Bool) -> Bool {
     values.enumerated().contains { index, list in
       var rest = list.utf8[...]

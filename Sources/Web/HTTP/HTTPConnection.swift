@@ -224,9 +224,9 @@ final class HTTPConnection: TransportHandler {
       }
       let request = application.request(head, method, record, body: body, loop: owner.loop)
       let connection = LoopBound(self, on: owner.loop)
-      let known = record
+      let finalRecord = record
       let work: @Sendable () async -> Void = {
-        let response = await application.respond(to: request, match, known)
+        let response = await application.respond(to: request, match, finalRecord)
         await connection.value.answer(number, with: response)
       }
       // Where it never waits, the answer has been sent when this returns.
@@ -466,7 +466,7 @@ final class HTTPConnection: TransportHandler {
     transport.setReading(true)
     connection.open(
       upgrade, key: exchange.head.headers["sec-websocket-key"] ?? "",
-      headers: headers + [("x-request-id", exchange.record.id)], early: early)
+      headers: headers, early: early)
     // Asked for before the drain began, and too late for it.
     if owner.isDraining { connection.drain() }
     if transport.hasInputEnded { connection.inputEnded() }

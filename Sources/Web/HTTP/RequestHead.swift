@@ -12,16 +12,10 @@ package enum Method: String, Sendable, CaseIterable {
 
   /// Nil for one that no route uses, and for what is none.
   init?(_ name: ArraySlice<UInt8>) {
-    switch name.count {
-    case 3 where isText(name, "GET"): self = .get
-    case 3 where isText(name, "PUT"): self = .put
-    case 4 where isText(name, "POST"): self = .post
-    case 4 where isText(name, "HEAD"): self = .head
-    case 5 where isText(name, "PATCH"): self = .patch
-    case 6 where isText(name, "DELETE"): self = .delete
-    case 7 where isText(name, "OPTIONS"): self = .options
-    default: return nil
+    guard let method = Self.allCases.first(where: { name.elementsEqual($0.rawValue.utf8) }) else {
+      return nil
     }
+    self = method
   }
 
   /// Whether RFC 9110 (9.2.1) calls it safe: it asks, and changes nothing.

@@ -215,7 +215,6 @@ struct RequestHeadParser {
   }
 
   private func framing(_ headers: Headers, isVersion10: Bool) throws(Failure) -> BodyFraming {
-    guard headers.has("content-length") || headers.has("transfer-encoding") else { return .none }
     let lengths = headers.all("content-length")
     let encodings = headers.all("transfer-encoding")
     if !encodings.isEmpty {

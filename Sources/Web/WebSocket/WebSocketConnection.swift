@@ -60,7 +60,7 @@ final class WebSocketConnection: TransportHandler {
     early: [UInt8]
   ) {
     // With the protocol's first words, where it has some.
-    transport.hold(Self.answer(to: key, subprotocol: upgrade.subprotocol, headers))
+    transport.hold(answer(to: key, subprotocol: upgrade.subprotocol, headers))
     owner.webSocketOpened()
     let socket = WebSocket(connection: self, transport: transport, address: upgrade.address)
     self.socket = socket
@@ -75,25 +75,17 @@ final class WebSocketConnection: TransportHandler {
   }
 
   /// The head that opens it (RFC 6455, 4.2.2).
-  private static func answer(
+  private func answer(
     to key: String, subprotocol: String?, _ headers: [(name: String, value: String)]
   ) -> [UInt8] {
-    var bytes: [UInt8] = []
-    bytes.reserveCapacity(512)
-    func add(_ name: String, _ value: String) {
-      bytes.append(contentsOf: name.utf8)
-      bytes.append(contentsOf: ": ".utf8)
-      bytes.append(contentsOf: value.utf8)
-      bytes.append(contentsOf: "\r\n".utf8)
-    }
-    bytes.append(contentsOf: "HTTP/1.1 101 Switching Protocols\r\n".utf8)
-    add("upgrade", "websocket")
-    add("connection", "Upgrade")
-    add("sec-websocket-accept", SHA1.base64(of: Array(key.utf8) + constant.utf8))
-    if let subprotocol { add("sec-websocket-protocol", subprotocol) }
-    for (name, value) in headers { add(name, value) }
-    bytes.append(contentsOf: "\r\n".utf8)
-    return bytes
+    var fields: [(name: String, value: String)] = [
+      ("upgrade", "websocket"), ("connection", "Upgrade"),
+      ("sec-websocket-accept", SHA1.base64(of: Array(key.utf8) + Self.constant.utf8)),
+    ]
+    if let subprotocol { fields.append(("sec-websocket-protocol", subprotocol)) }
+    let head = ResponseHead(
+      status: 101, contentLength: nil, isChunked: false, keepsAlive: true, isVersion10: false)
+    return head.encode(fields + headers, requestID: requestID, date: owner.httpDate())
   }
 
   // MARK: Closing
