@@ -45,6 +45,7 @@ let package = Package(
     systemLibrary("CBrotli", pkgConfig: "libbrotlienc", apt: "libbrotli-dev", brew: "brotli"),
     systemLibrary("CZlib", pkgConfig: "zlib", apt: "zlib1g-dev", brew: "zlib"),
 
+    .target(name: "Documents"),
     target("Basics"),
     target("EventLoop", ["Basics", "CLibUV"]),
     target("Crypto", ["Basics", "CSodium"]),
@@ -64,8 +65,8 @@ let package = Package(
     target(
       "Server",
       [
-        "Access", "Accounts", "Basics", "Chat", "Crypto", "Database", "EventLoop", "Events", "Live",
-        "RedisFanout", "Relay", "TLS", "Web",
+        "Access", "Accounts", "Basics", "Chat", "Crypto", "Database", "Documents", "EventLoop",
+        "Events", "Live", "RedisFanout", "Relay", "TLS", "Web",
       ]),
     .executableTarget(
       name: "martlet", dependencies: ["Basics", "Server"], swiftSettings: settings,

@@ -64,6 +64,10 @@ package final class MartletServer: Sendable {
   /// Opens the database, binds the listeners and serves. Throws a sentence for the operator.
   package func start() async throws -> Running {
     try Storage.lock(settings)
+    // Meanwhile, on a thread that may take its time.
+    async let documentation = computing.run { [settings] _ in
+      DocumentationRoutes(isSecure: settings.isPublicURLSecure)
+    }
     let database = try Storage.open(
       settings, metrics: DatabaseMetrics(metrics), log: log, loops: group.loops)
     let tokens = try await AccountUpkeep.tokens(from: database)
@@ -129,7 +133,8 @@ package final class MartletServer: Sendable {
     let router = Self.router(
       settings: settings, health: health, database: database, accounts: accounts, rooms: rooms,
       history: history, relayLoops: relayLoops, audit: Audit(log),
-      admission: SocketAdmission(capacity: web.maximumWebSockets), assets: try assets())
+      admission: SocketAdmission(capacity: web.maximumWebSockets), assets: try assets(),
+      documentation: try await documentation)
 
     let address = try await web.start { [self] address in
       application(router, credentials, address)
@@ -186,10 +191,11 @@ package final class MartletServer: Sendable {
   private static func router(
     settings: Settings, health: Health, database: any SQLDatabase, accounts: AccountService,
     rooms: Rooms, history: MessageHistory, relayLoops: [LoopBound<RelayLoop>], audit: Audit,
-    admission: SocketAdmission, assets: StaticFiles
+    admission: SocketAdmission, assets: StaticFiles, documentation: DocumentationRoutes
   ) -> Router {
     var router = Router()
     assets.add(to: &router)
+    documentation.add(to: &router)
     OperationsRoutes(health: health, database: database).add(to: &router)
     AccountRoutes(
       accounts: accounts, isPublicURLSecure: settings.isPublicURLSecure,
@@ -239,7 +245,8 @@ package final class MartletServer: Sendable {
       history: MessageHistory(
         database: database, unknown: UnknownEntries(log: .none, metrics: Metrics())),
       relayLoops: [], audit: Audit(.none),
-      admission: SocketAdmission(capacity: 1), assets: .none
+      admission: SocketAdmission(capacity: 1), assets: .none,
+      documentation: .described
     ).routes
   }
 

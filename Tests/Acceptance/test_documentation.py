@@ -1,7 +1,10 @@
 """What is written down is what the server does."""
 
+import importlib.machinery
+import importlib.util
 import re
 import subprocess
+import sys
 
 from martlet import BINARY, ROOT
 
@@ -55,60 +58,31 @@ def test_readme_walk_works_as_written(tmp_path):
     assert '"data":"confirmed"' in result.stdout
 
 
-def operations():
-    """What openapi.yaml lists: (method, path) to its set of statuses."""
-    import yaml
-
-    document = yaml.safe_load((ROOT / "openapi.yaml").read_text())
-    found = {}
-    for path, item in document["paths"].items():
-        for method, operation in item.items():
-            if method != "parameters":
-                found[(method.upper(), path)] = set(operation["responses"])
-    return found
+def test_pages_are_made_from_the_documents():
+    """`scripts/pages` after a change of openapi.yaml or of a document."""
+    loader = importlib.machinery.SourceFileLoader("pages", str(ROOT / "scripts/pages"))
+    pages = importlib.util.module_from_spec(importlib.util.spec_from_loader("pages", loader))
+    sys.dont_write_bytecode, before = True, sys.dont_write_bytecode
+    loader.exec_module(pages)
+    sys.dont_write_bytecode = before
+    for file, text in pages.make().items():
+        assert (pages.PAGES / file).read_text() == text, f"run scripts/pages: {file}"
 
 
-def test_openapi_lists_the_routes_and_no_others():
-    routes = set()
-    for line in martlet("routes").splitlines():
-        method, path = line.split()[:2]
-        if method != "FRAME":
-            routes.add(("GET" if method == "WS" else method, path))
-    assert routes == set(operations())
-
-
-def test_openapi_lists_the_statuses_that_policies_bring():
-    listed = operations()
-    for line in martlet("routes").splitlines():
-        method, path, policy = re.match(r"(\S+) +(\S+) +(.*)", line).groups()
-        if method == "FRAME":
-            continue
-        statuses = listed[("GET" if method == "WS" else method, path)]
-        if policy.startswith(("caller", "localUser")):
-            assert "401" in statuses, line
-        if policy.startswith("localUser"):
-            assert "403" in statuses, line
-        if "{id}" in path:
-            assert "404" in statuses, line
-        if method == "WS":
-            assert {"101", "426", "503"} <= statuses, line
-
-
-def test_schemathesis_finds_no_undocumented_answer(fresh, tmp_path):
-    """Requests made from openapi.yaml: no server error, no status that it does not list."""
-    server = fresh(MARTLET_LOOPS=2)
-    account = server.sign_up()
-    # A cookie of another session, so that log-outs among the requests do not end the run's credential.
-    person = server.person()
-    for name, bearer in (("local", account["access_token"]), ("foreign", person.token)):
-        result = subprocess.run(
-            [
-                str(ROOT / ".build/venv/bin/schemathesis"), "run", str(ROOT / "openapi.yaml"), "--url", server.url,
-                "--header", f"Authorization: Bearer {bearer}", "--checks", "not_a_server_error,status_code_conformance",
-                "--phases", "fuzzing", "--max-examples", "40", "--exclude-path-regex", "logout|relay|chat",
-                "--suppress-health-check", "all", "--seed", "1",
-            ],
-            cwd=tmp_path, capture_output=True, text=True, timeout=300,
-        )
-        assert result.returncode == 0, f"{name}: {result.stdout[-4000:]}"
-    assert server.process.poll() is None
+def test_pages_link_to_each_other_and_need_nothing_from_outside(server):
+    with server.http() as http:
+        seen, left = set(), {"/docs"}
+        while left:
+            address = left.pop()
+            seen.add(address)
+            answer = http.get(address)
+            assert answer.status_code == 200, address
+            assert "<script" not in answer.text and "style=" not in answer.text
+            links = set(re.findall(r'(?:href|src)="([^"]*)"', answer.text))
+            for link in links:
+                path, _, anchor = link.partition("#")
+                assert path == "" or path.startswith("/"), f"{address} links to {link}"
+                if anchor:
+                    assert f'id="{anchor}"' in (http.get(path).text if path else answer.text), f"{address} links to {link}"
+            left |= {link.partition("#")[0] for link in links} - seen - {"", "/openapi.yaml", "/docs/style.css"}
+        assert len(seen) == 7

@@ -36,7 +36,8 @@ package final class PreparedAnswer: Sendable {
   private static let gzipLevel: Int32 = 6
   private static let brotliQuality: Int32 = 5
   private static let textTypes = [
-    "text/", "application/json", "application/javascript", "application/xml", "application/rss+xml",
+    "text/", "application/json", "application/javascript", "application/xml", "application/yaml",
+    "application/rss+xml",
     "application/atom+xml", "application/manifest+json", "image/svg+xml",
   ]
 
