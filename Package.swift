@@ -89,6 +89,7 @@ let package = Package(
     testTarget(
       "RedisFanoutTests",
       ["Access", "Basics", "Crypto", "EventLoop", "Events", "RedisFanout", "TestSupport", "TLS"]),
+    testTarget("ServerTests", ["Server"]),
     testTarget("EventLoopTests", ["Basics", "EventLoop"]),
     testTarget("CryptoTests", ["Basics", "Crypto"]),
     testTarget("TLSTests", ["Basics", "TestSupport", "TLS"]),

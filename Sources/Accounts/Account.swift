@@ -7,6 +7,18 @@ package struct User: Sendable {
   package let email: String
   package let name: String
   package let isPlatformAdmin: Bool
+  /// Nobody logs in to it.
+  package let isSuspended: Bool
+
+  package init(
+    id: UserID, email: String, name: String, isPlatformAdmin: Bool, isSuspended: Bool = false
+  ) {
+    self.id = id
+    self.email = email
+    self.name = name
+    self.isPlatformAdmin = isPlatformAdmin
+    self.isSuspended = isSuspended
+  }
 }
 
 /// One log-in of a user, from log-in to its end.

@@ -37,8 +37,6 @@ package struct AccountRoutes: Sendable {
     router.on(.post, "/v1/me/password", policy: .localUser) { try await changePassword($0) }
   }
 
-  private static let nameLength = 1...120
-  private static let passwordLength = 8...256
   private static let maximumSettingsBytes = 16 * 1024
   private static let maximumDataBytes = 4 * 1024
 
@@ -47,8 +45,8 @@ package struct AccountRoutes: Sendable {
   private func signUp(_ request: Request) async throws -> Response {
     var fields = Fields(try await request.json())
     let email = email(&fields)
-    let password = fields.secret("password", Self.passwordLength)
-    let name = fields.string("name", Self.nameLength)
+    let password = fields.secret("password", AccountRules.passwordLength)
+    let name = fields.string("name", AccountRules.nameLength)
     let client = client(request, &fields)
     try fields.finish()
     let grant = try await accounts.signUp(
@@ -95,16 +93,9 @@ package struct AccountRoutes: Sendable {
     }
   }
 
-  /// One @ with something on both sides, at most 254 bytes, no blanks or control characters: the rest
-  /// is the mail server's to know.
   private func email(_ fields: inout Fields) -> String {
-    let text = fields.string("email", 3...254)
-    let parts = text.split(separator: "@", omittingEmptySubsequences: false)
-    if parts.count != 2 || parts.contains(where: \.isEmpty) || text.contains(where: \.isWhitespace)
-      || text.utf8.count > 254
-    {
-      fields.fault("email", "must be an e-mail address")
-    }
+    let text = fields.string("email", AccountRules.emailLength)
+    if !AccountRules.isEmailAddress(text) { fields.fault("email", "must be an e-mail address") }
     return text
   }
 
@@ -179,7 +170,7 @@ package struct AccountRoutes: Sendable {
 
   private func rename(_ request: AuthenticatedRequest) async throws -> Response {
     var fields = Fields(try await request.json())
-    let name = fields.optionalString("name", Self.nameLength)
+    let name = fields.optionalString("name", AccountRules.nameLength)
     for fixed in ["id", "email", "platform_admin"] where fields.value(fixed) != nil {
       fields.fault(fixed, "cannot be changed here")
     }
@@ -252,7 +243,7 @@ package struct AccountRoutes: Sendable {
   private func changePassword(_ request: AuthenticatedRequest) async throws -> Response {
     var fields = Fields(try await request.json())
     let old = fields.secret("current_password", 1...256)
-    let new = fields.secret("new_password", Self.passwordLength)
+    let new = fields.secret("new_password", AccountRules.passwordLength)
     try fields.finish()
     let caller = request.caller
     try await accounts.changePassword(

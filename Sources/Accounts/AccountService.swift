@@ -12,25 +12,29 @@ package final class AccountService: Sendable {
   private let tokens: LocalTokens
   private let memberships: MembershipDirectory
   private let hashing: Lane
-  private let failedLogIns: Counter
+  private let metrics: AccountMetrics
+  private let log: Log
   private let delays = LoginDelays()
   private let recent = RecentUsers()
   private let signUp: Settings.SignUp
   private let signUpsByAddress: HourlyLimit<IPAddress.Site>?
+  /// So that the operator hears of an address once an hour.
+  private let limitedAddresses = HourlyLimit<IPAddress.Site>(1)
   /// Verified against where there is no account, so that both failures take the same time.
   private let decoyHash: String
 
   package init(
     database: any SQLDatabase, events: EventStream, tokens: LocalTokens,
-    memberships: MembershipDirectory, hashing: Lane, settings: Settings,
-    failedLogIns: Counter = Counter()
+    memberships: MembershipDirectory, hashing: Lane, settings: Settings, metrics: AccountMetrics,
+    log: Log
   ) {
     self.database = database
     self.events = events
     self.tokens = tokens
     self.memberships = memberships
     self.hashing = hashing
-    self.failedLogIns = failedLogIns
+    self.metrics = metrics
+    self.log = log
     signUp = settings.signUp
     signUpsByAddress =
       settings.rateLimits ? HourlyLimit(settings.signUpsPerHour) : nil
@@ -71,6 +75,13 @@ package final class AccountService: Sendable {
     case .closed: throw AppError(.signupClosed)
     }
     if let seconds = signUpsByAddress?.take(address.site) {
+      metrics.limitedSignUps.add()
+      if limitedAddresses.take(address.site) == nil {
+        // An office behind one address, or somebody who makes accounts by the dozen.
+        log.notice(
+          "sign_ups_limited",
+          ["address": .init(address), "setting": "MARTLET_SIGNUPS_PER_HOUR"])
+      }
       throw AppError(.rateLimited, retryAfter: seconds)
     }
     let passwordHash = try await hash(password, for: address)
@@ -98,15 +109,17 @@ package final class AccountService: Sendable {
       return matches && found != nil
     }
     guard let found, isRight else {
-      failedLogIns.add()
+      metrics.failedLogIns.add()
       throw AppError(.invalidCredentials)
     }
     let session = SessionID.make()
     let user = try await database.write { transaction in
       // The password may have been changed while this one was checked, and all sessions ended.
-      guard let now = try await AccountStore.user(email: email, in: transaction),
+      guard let now = try await AccountStore.userForChange(email: email, in: transaction),
         now.user.id == found.user.id, now.passwordHash == found.passwordHash
       else { throw AppError(.invalidCredentials) }
+      // Said only to who knows the password.
+      guard !now.user.isSuspended else { throw AppError(.accountSuspended) }
       try await AccountStore.insert(session, of: now.user.id, client, at: .now, in: transaction)
       return now.user
     }
@@ -159,14 +172,8 @@ package final class AccountService: Sendable {
     guard try await AccountStore.end(session, of: user, at: .now, in: transaction) else {
       return false
     }
-    announceEnd([session], in: transaction)
+    events.announceEnd(of: [session], in: transaction)
     return true
-  }
-
-  private func announceEnd(_ sessions: [SessionID], in transaction: Transaction) {
-    transaction.afterCommit { [events] in
-      events.publish(sessions.map { .access(.sessionEnded($0)) })
-    }
   }
 
   /// Throws `session_not_found` where the user has no such session.
@@ -180,8 +187,17 @@ package final class AccountService: Sendable {
   package func endAllSessions(of user: UserID, but kept: SessionID? = nil) async throws {
     try await database.write(.essential) { transaction in
       let ended = try await AccountStore.endAll(of: user, but: kept, at: .now, in: transaction)
-      self.announceEnd(ended, in: transaction)
+      self.events.announceEnd(of: ended, in: transaction)
     }
+  }
+
+  /// Says to the operator how to go on, where nobody can sign up and nobody has an account.
+  package func noteIfNobodyCanStart() async throws {
+    guard signUp != .open, try await database.read({ try await !AccountStore.hasUsers(in: $0) })
+    else { return }
+    log.notice(
+      "no_account_yet",
+      ["sign_up": .string(signUp.rawValue), "next": "martlet admin create EMAIL"])
   }
 
   /// The id of the account with this address, or nil; for the audit of failed log-ins.
@@ -247,41 +263,8 @@ package final class AccountService: Sendable {
     try await database.write(.essential) { transaction in
       try await AccountStore.setPasswordHash(newHash, of: id, in: transaction)
       let ended = try await AccountStore.endAll(of: id, but: session, at: .now, in: transaction)
-      self.announceEnd(ended, in: transaction)
+      self.events.announceEnd(of: ended, in: transaction)
     }
-  }
-
-  // MARK: The command line's
-
-  /// False where there is no such account. Counts within a second, also for sessions that are open.
-  package func grantPlatformAdmin(email: String) async throws -> Bool {
-    try await database.write(.essential) { transaction in
-      guard
-        try await AccountStore.setPlatformAdmin(true, email: email, in: transaction),
-        let found = try await AccountStore.user(email: email, in: transaction)
-      else { return false }
-      try await self.memberships.changed(found.user.id, in: transaction)
-      transaction.afterCommit { self.recent.forget(found.user.id) }
-      return true
-    }
-  }
-
-  /// Sets a new password and ends all sessions; returns the password, or nil where there is no such
-  /// account.
-  package func resetPassword(email: String) async throws -> Secret<String>? {
-    let password = Base64URL.encode(SecretBytes.random(15))
-    let newHash = try await hash(password, for: nil)
-    let isDone = try await database.write(.essential) { transaction in
-      guard let found = try await AccountStore.user(email: email, in: transaction) else {
-        return false
-      }
-      try await AccountStore.setPasswordHash(newHash, of: found.user.id, in: transaction)
-      let ended = try await AccountStore.endAll(
-        of: found.user.id, but: nil, at: .now, in: transaction)
-      self.announceEnd(ended, in: transaction)
-      return true
-    }
-    return isDone ? Secret(password) : nil
   }
 }
 

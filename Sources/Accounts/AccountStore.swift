@@ -44,21 +44,57 @@ enum AccountStore {
   ) async throws -> (user: User, passwordHash: String)? {
     try await transaction.first(
       """
-      SELECT id, email, name, is_platform_admin, password_hash FROM users WHERE email_key = $1
+      SELECT id, email, name, is_platform_admin, suspended_at, password_hash FROM users
+      WHERE email_key = $1
       """, [.text(key(email))]
-    ).map { (try user($0), try $0.text(4)) }
+    ).map { (try user($0), try $0.text(5)) }
+  }
+
+  /// As `user`. Who changes the account waits until this transaction ends, and this one until such a change is done.
+  static func userForChange(
+    email: String, in transaction: Transaction
+  ) async throws -> (user: User, passwordHash: String)? {
+    try await transaction.first(
+      SQL(
+        sqlite: """
+          SELECT id, email, name, is_platform_admin, suspended_at, password_hash FROM users
+          WHERE email_key = $1
+          """,
+        postgres: """
+          SELECT id, email, name, is_platform_admin, suspended_at, password_hash FROM users
+          WHERE email_key = $1 FOR NO KEY UPDATE
+          """), [.text(key(email))]
+    ).map { (try user($0), try $0.text(5)) }
+  }
+
+  static func hasUsers(in transaction: Transaction) async throws -> Bool {
+    try await transaction.first("SELECT 1 FROM users LIMIT 1") != nil
   }
 
   static func user(_ id: UserID, in transaction: Transaction) async throws -> User? {
     try await transaction.first(
-      "SELECT id, email, name, is_platform_admin FROM users WHERE id = $1", [.id(id)]
+      "SELECT id, email, name, is_platform_admin, suspended_at FROM users WHERE id = $1", [.id(id)]
     ).map(user)
+  }
+
+  /// Accounts behind `after`, in the order of their ids: to the millisecond that in which they were made. `onlySpecial`: platform
+  /// admins and suspended ones.
+  static func users(
+    after: UserID, onlySpecial: Bool, limit: Int64, in transaction: Transaction
+  ) async throws -> [(user: User, createdAt: Timestamp)] {
+    try await transaction.query(
+      """
+      SELECT id, email, name, is_platform_admin, suspended_at, created_at FROM users
+      WHERE id > $1 AND (CAST($2 AS BIGINT) = 0 OR is_platform_admin = 1 OR suspended_at IS NOT NULL)
+      ORDER BY id LIMIT $3
+      """, [.id(after), .bool(onlySpecial), .integer(limit)]
+    ).map { (try user($0), try $0.time(5)) }
   }
 
   private static func user(_ row: Row) throws -> User {
     User(
       id: try row.id(0), email: try row.text(1), name: try row.text(2),
-      isPlatformAdmin: try row.bool(3))
+      isPlatformAdmin: try row.bool(3), isSuspended: !row.isNull(4))
   }
 
   static func passwordHash(_ id: UserID, in transaction: Transaction) async throws -> String? {
@@ -89,13 +125,20 @@ enum AccountStore {
       "UPDATE users SET settings = $2 WHERE id = $1", [.id(id), .text(settings)])
   }
 
-  /// False where there is no such user.
   static func setPlatformAdmin(
-    _ isAdmin: Bool, email: String, in transaction: Transaction
-  ) async throws -> Bool {
+    _ isAdmin: Bool, of id: UserID, in transaction: Transaction
+  ) async throws {
     try await transaction.execute(
-      "UPDATE users SET is_platform_admin = $2 WHERE email_key = $1",
-      [.text(key(email)), .bool(isAdmin)]) == 1
+      "UPDATE users SET is_platform_admin = $2 WHERE id = $1", [.id(id), .bool(isAdmin)])
+  }
+
+  /// Nil: not suspended.
+  static func setSuspended(
+    at time: Timestamp?, _ id: UserID, in transaction: Transaction
+  ) async throws {
+    try await transaction.execute(
+      "UPDATE users SET suspended_at = $2 WHERE id = $1",
+      [.id(id), time.map { .time($0) } ?? .null])
   }
 
   // MARK: Sessions

@@ -136,5 +136,11 @@ package enum AccountSchema {
           CREATE INDEX teams_not_version_7 ON teams (id)
             WHERE substr(id, 7, 1) NOT BETWEEN '\\x70' AND '\\x7f';
           """)),
+    // Accounts that nobody logs in to.
+    Migration(
+      feature: "accounts", number: 4,
+      SQL(
+        sqlite: "ALTER TABLE users ADD COLUMN suspended_at INTEGER",
+        postgres: "ALTER TABLE users ADD COLUMN suspended_at BIGINT")),
   ]
 }

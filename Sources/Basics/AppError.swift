@@ -87,6 +87,8 @@ extension ErrorCode {
   package static let forbidden = ErrorCode("forbidden", 403, "You lack the right to do this.")
   package static let originNotAllowed = ErrorCode(
     "origin_not_allowed", 403, "Requests from this origin are not allowed.")
+  package static let accountSuspended = ErrorCode(
+    "account_suspended", 403, "This account is suspended.")
   package static let signupClosed = ErrorCode("signup_closed", 403, "Sign-up is closed.")
   package static let signupInvited = ErrorCode(
     "signup_by_invitation", 403, "Sign-up is by invitation only.")
@@ -146,7 +148,8 @@ extension ErrorCode {
     preconditionFailed, bodyTooLarge, unsupportedMediaType, rangeNotSatisfiable, validationFailed,
     upgradeRequired, headersTooLarge,
     httpVersion, unauthenticated, invalidToken, invalidCredentials, invalidRefreshToken,
-    wrongPassword, forbidden, originNotAllowed, signupClosed, signupInvited, emailTaken,
+    wrongPassword, forbidden, originNotAllowed, accountSuspended, signupClosed, signupInvited,
+    emailTaken,
     roomNotFound, ruleNotFound, invitationNotFound, sessionNotFound, tooManyRules,
     tooManyRooms, notAMember, roomFull,
     rateLimited, internalError, unavailable, timedOut, tooManyConnections, invalidFrame,

@@ -431,12 +431,13 @@ extension Settings {
   private static func values(ofFile path: String) throws(SettingsError) -> [String: String] {
     let contents: [UInt8]
     do { contents = try FileSystem.read(path) } catch {
-      throw SettingsError("The file of settings cannot be read: \(error).")
+      throw SettingsError("--config: the file of settings cannot be read: \(error).")
     }
     guard let text = String(validating: contents, as: UTF8.self) else {
-      throw SettingsError("The file of settings \(path) is not UTF-8.")
+      throw SettingsError("--config: the file of settings \(path) is not UTF-8.")
     }
     var values: [String: String] = [:]
+    var lines: [String: Int] = [:]
     for (index, line) in text.split(separator: "\n", omittingEmptySubsequences: false).enumerated()
     {
       let trimmed = line.trimmingBlanks()
@@ -446,7 +447,11 @@ extension Settings {
       }
       let name = String(trimmed[..<equals].trimmingBlanks())
       let value = trimmed[trimmed.index(after: equals)...].trimmingBlanks()
+      if let first = lines[name] {
+        throw SettingsError("\(path), line \(index + 1): \(name) stands in line \(first) already.")
+      }
       values[name] = String(value)
+      lines[name] = index + 1
     }
     return values
   }

@@ -16,9 +16,26 @@ package struct Migration: Sendable {
   }
 }
 
+/// What to do with a database whose schema is not this binary's.
+package enum SchemaPolicy: Sendable {
+  /// Apply the steps that are missing, all of them where there are no tables yet.
+  case bringUpToDate
+  /// Throw `MigrationError`: for commands that must change nothing by the way.
+  case mustBeUpToDate
+}
+
 /// Why the schema does not allow a start; a sentence for the operator.
 package struct MigrationError: Error, CustomStringConvertible {
   package let description: String
+
+  /// For `SchemaPolicy.mustBeUpToDate`.
+  static let noTables = MigrationError(
+    description:
+      "The database has no tables of Martlet yet. `martlet serve` and `martlet migrate` make them.")
+  static let olderSchema = MigrationError(
+    description:
+      "The schema is that of an older Martlet. `martlet serve` and `martlet migrate` bring it up to date."
+  )
 }
 
 /// What is applied, and what must be.

@@ -10,6 +10,9 @@ final class Health: Sendable {
     var knownUntil: Int64 = .min
   }
   private let state = Mutex(State())
+  private let log: Log
+
+  init(log: Log) { self.log = log }
 
   /// How long a condition that was found out counts: asking often costs nothing.
   private static let keptMilliseconds: Int64 = 1000
@@ -27,9 +30,18 @@ final class Health: Sendable {
     }
     if let known { return known }
     let condition = await database.condition()
-    state.withLock { state in
-      state.condition = condition
-      state.knownUntil = Monotonic.milliseconds + Self.keptMilliseconds
+    let before = state.withLock { state in
+      defer {
+        state.condition = condition
+        state.knownUntil = Monotonic.milliseconds + Self.keptMilliseconds
+      }
+      return state.condition
+    }
+    if condition != before, !isDraining {
+      // Once, not for each probe.
+      log.record(
+        condition == .writable ? .notice : .warning, "database_condition",
+        ["is": .string(condition.rawValue), "was": .string(before.rawValue)])
     }
     return condition
   }

@@ -15,7 +15,7 @@ package final class MartletServer: Sendable {
   private let settings: Settings
   private let log: Log
   private let metrics = Metrics()
-  private let health = Health()
+  private let health: Health
   private let group: LoopGroup
   private let hashing: Lane
   /// What would hold up a loop: compressing, large JSON, tidying up.
@@ -29,6 +29,7 @@ package final class MartletServer: Sendable {
   package init(settings: Settings, log: Log) {
     self.settings = settings
     self.log = log
+    health = Health(log: log)
     openFileLimit = ProcessLimits.raiseOpenFiles()
     group = LoopGroup(count: settings.loops, keepsProcessors: settings.keepsProcessors)
     hashing = Lane(
@@ -110,9 +111,8 @@ package final class MartletServer: Sendable {
       maximumRooms: settings.roomsPerPerson, levelToCreate: settings.roomCreateLevel)
     let accounts = AccountService(
       database: database, events: events, tokens: tokens, memberships: memberships,
-      hashing: hashing, settings: settings,
-      failedLogIns: metrics.counter(
-        "martlet_logins_failed_total", "Log-ins with a wrong address or password."))
+      hashing: hashing, settings: settings, metrics: AccountMetrics(metrics), log: log)
+    try await accounts.noteIfNobodyCanStart()
     let relay = RelayServices(
       ingest: messageLog, authenticator: credentials, memberships: memberships,
       settings: settings, node: node, epoch: epoch, events: events, log: log,
@@ -233,11 +233,11 @@ package final class MartletServer: Sendable {
     else { throw SettingsError("no key could be made") }
     let lane = Lane(name: "none", threads: 0, maximumWaiting: 0)
     return router(
-      settings: settings, health: Health(), database: database,
+      settings: settings, health: Health(log: .none), database: database,
       accounts: AccountService(
         database: database, events: events, tokens: tokens,
         memberships: MembershipDirectory(database: database, events: events), hashing: lane,
-        settings: settings),
+        settings: settings, metrics: AccountMetrics(Metrics()), log: .none),
       rooms: Rooms(
         database: database, events: events, directory: RoomDirectory(database: database),
         maximumRules: settings.roomRules, maximumRooms: settings.roomsPerPerson,
@@ -397,7 +397,13 @@ package final class MartletServer: Sendable {
 
   // MARK: Running
 
-  package func reloadCertificates(_ running: Running) { running.web.reloadCertificates() }
+  package func reloadCertificates(_ running: Running) {
+    guard settings.usesTLS else {
+      log.notice("nothing_to_reload", ["reason": "TLS is off; settings are read at the start only"])
+      return
+    }
+    running.web.reloadCertificates()
+  }
 
   /// `/readyz` fails first, then accepting stops, requests finish, sockets close with 1001.
   package func drain(_ running: Running) async {

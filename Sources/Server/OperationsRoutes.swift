@@ -13,14 +13,16 @@ struct OperationsRoutes: Sendable {
     router.on(.get, "/healthz", policy: .anyone) { _ in
       .data { $0.object { $0.member("status", "ok") } }
     }
-    router.on(.get, "/readyz", policy: .anyone) { _ in
-      guard !health.isDraining else {
-        throw AppError(.unavailable, "The server is shutting down.")
+    router.on(.get, "/readyz", policy: .anyone) { request in
+      // Returned, not thrown: a probe that fails is an answer, and nobody's error to look into.
+      func notReady(_ message: String) -> Response {
+        .failure(AppError(.unavailable, message), requestID: request.id)
       }
+      guard !health.isDraining else { return notReady("The server is shutting down.") }
       let condition = await health.condition(of: database)
       switch condition {
-      case .unavailable: throw AppError(.unavailable, "The database does not answer.")
-      case .readOnly: throw AppError(.unavailable, "The database allows reading only.")
+      case .unavailable: return notReady("The database does not answer.")
+      case .readOnly: return notReady("The database allows reading only.")
       // The only server of its data goes on serving what it can.
       case .writable, .diskLow, .locked: break
       }

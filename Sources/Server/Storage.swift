@@ -14,28 +14,44 @@ enum Storage {
 
   static func databasePath(_ settings: Settings) -> String { "\(settings.data)/\(fileName)" }
 
+  /// The path of the embedded database, for commands that make none. Throws a sentence for the operator where there is none.
+  static func existingDatabase(_ settings: Settings) throws -> String {
+    let path = databasePath(settings)
+    guard FileSystem.exists(path) else {
+      throw SettingsError(
+        "There is no database at \(path). MARTLET_DATA names the directory of the server's data.")
+    }
+    return path
+  }
+
   /// Takes the data directory for the life of this process. Throws a sentence for the operator where
   /// another server holds it.
   static func lock(_ settings: Settings) throws {
-    try FileSystem.makeDirectory(settings.data)
-    guard try FileSystem.lockForLifetime("\(settings.data)/\(lockName)") else {
-      throw SettingsError("Another Martlet is using the data directory \(settings.data).")
+    do {
+      try FileSystem.makeDirectory(settings.data)
+      guard try FileSystem.lockForLifetime("\(settings.data)/\(lockName)") else {
+        throw SettingsError("Another Martlet is using the data directory \(settings.data).")
+      }
+    } catch let error as SystemError {
+      throw SettingsError(
+        "MARTLET_DATA: the data directory \(settings.data) cannot be used: \(error).")
     }
   }
 
-  /// Opens the database and brings its schema up to date. Without `lock` only beside a server that
-  /// runs: its writer and this one take turns.
+  /// Opens the database. Without `lock` only for a command, beside a server that may run: its writer and this one take turns.
   static func open(
-    _ settings: Settings, metrics: DatabaseMetrics, log: Log, loops: [Loop]
+    _ settings: Settings, _ schema: SchemaPolicy = .bringUpToDate, metrics: DatabaseMetrics,
+    log: Log, loops: [Loop]
   ) throws -> any SQLDatabase {
-    try FileSystem.makeDirectory(settings.data)
     if !settings.database.reveal().isEmpty {
       return try PostgresDatabase(
-        url: settings.database, migrations: migrations, connections: settings.postgresConnections,
+        url: settings.database, migrations: migrations, schema: schema,
+        connections: settings.postgresConnections,
         loops: loops, metrics: metrics, log: log)
     }
     return try SQLiteDatabase(
-      path: databasePath(settings), migrations: migrations, readers: settings.readers,
+      path: databasePath(settings), migrations: migrations, schema: schema,
+      readers: settings.readers,
       disk: DiskReserve(path: settings.data, reserve: Int64(settings.diskReserveBytes)),
       metrics: metrics, log: log)
   }

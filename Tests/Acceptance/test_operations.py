@@ -438,13 +438,6 @@ def test_a_short_token_secret_stops_the_start(tmp_path):
         assert result.returncode != 0 and "MARTLET_TOKEN_SECRET" in result.stderr and "ssss" not in result.stderr
 
 
-def test_commands_make_no_database(tmp_path):
-    for arguments in (["admin", "grant", "a@b"], ["admin", "reset-password", "a@b"], ["renew-epoch"], ["backup", str(tmp_path / "x")]):
-        result = run(*arguments, MARTLET_DATA=str(tmp_path / "nowhere"))
-        assert result.returncode == 1 and f"{tmp_path}/nowhere/martlet.db" in result.stderr
-        assert not (tmp_path / "nowhere").exists()
-
-
 def test_a_file_that_is_no_database_is_named(tmp_path):
     (tmp_path / "d").mkdir()
     (tmp_path / "d" / "martlet.db").write_bytes(b"not a database at all, and long enough to look at " * 100)

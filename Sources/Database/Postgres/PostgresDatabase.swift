@@ -12,13 +12,13 @@ package final class PostgresDatabase: SQLDatabase {
   private let admission = WriteAdmission()
   private let metrics: DatabaseMetrics
 
-  /// Brings the schema up to date and opens the pool. Blocks while it does. Throws `DatabaseError` or
+  /// Brings the schema up to date, or looks whether it is, and opens the pool. Blocks while it does. Throws `DatabaseError` or
   /// `MigrationError`.
   package init(
-    url: Secret<String>, migrations: [Migration], connections: Int, loops: [Loop],
-    metrics: DatabaseMetrics, log: Log
+    url: Secret<String>, migrations: [Migration], schema: SchemaPolicy = .bringUpToDate,
+    connections: Int, loops: [Loop], metrics: DatabaseMetrics, log: Log
   ) throws {
-    try PostgresMigrator.migrate(url, migrations)
+    try PostgresMigrator.prepare(url, migrations, schema)
     pool = PostgresPool(url: url, size: max(1, connections - 2), loops: loops)
     urgentPool = PostgresPool(url: url, size: 1, loops: [loops[0]])
     groupCommit = PostgresGroupCommit(

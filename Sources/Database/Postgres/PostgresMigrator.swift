@@ -1,13 +1,15 @@
 internal import Basics
 internal import CPostgres
 
-/// Brings a Postgres schema up to date, before the server serves: blocking, on a connection of its
+/// Looks after a Postgres schema before the server serves: blocking, on a connection of its
 /// own, under a lock that makes nodes that start together wait for each other.
 enum PostgresMigrator {
   /// Any number, the same on all nodes.
   private static let lockSQL: StaticString = "SELECT pg_advisory_xact_lock(7237955317801)"
 
-  static func migrate(_ url: Secret<String>, _ migrations: [Migration]) throws {
+  static func prepare(
+    _ url: Secret<String>, _ migrations: [Migration], _ schema: SchemaPolicy
+  ) throws {
     let handle = try connect(url)
     defer { PQfinish(handle) }
     guard PQstatus(handle) == CONNECTION_OK else {
@@ -16,6 +18,16 @@ enum PostgresMigrator {
         message: "Postgres cannot be reached: \(String(cString: PQerrorMessage(handle)))")
     }
     try run(handle, "SET client_min_messages = warning")
+    switch schema {
+    case .bringUpToDate: try migrateInTurn(handle, migrations)
+    case .mustBeUpToDate:
+      let tables = try rows(handle, "SELECT 1 WHERE to_regclass('schema_migrations') IS NOT NULL")
+      guard !tables.isEmpty else { throw MigrationError.noTables }
+      guard try pending(handle, migrations).isEmpty else { throw MigrationError.olderSchema }
+    }
+  }
+
+  private static func migrateInTurn(_ handle: OpaquePointer, _ migrations: [Migration]) throws {
     let start = Monotonic.milliseconds
     while true {
       do {
@@ -55,20 +67,25 @@ enum PostgresMigrator {
         feature TEXT NOT NULL, number BIGINT NOT NULL, checksum BIGINT NOT NULL,
         applied_at BIGINT NOT NULL, PRIMARY KEY (feature, number))
       """)
+    for step in try pending(handle, migrations) {
+      try run(handle, step.sql.postgres)
+      try insert(handle, step)
+    }
+    try run(handle, "COMMIT")
+  }
+
+  private static func pending(
+    _ handle: OpaquePointer, _ migrations: [Migration]
+  ) throws -> [Migration] {
     let applied = try rows(handle, "SELECT feature, number, checksum FROM schema_migrations").map {
       guard $0.count == 3, let number = Int($0[1]), let checksum = Int64($0[2]) else {
         throw DatabaseError(kind: .other, message: "schema_migrations is not ours")
       }
       return MigrationPlan.Applied(feature: $0[0], number: number, checksum: checksum)
     }
-    let pending = try MigrationPlan.pending(migrations, applied: applied) {
+    return try MigrationPlan.pending(migrations, applied: applied) {
       MigrationPlan.checksum($0.sql.postgres)
     }
-    for step in pending {
-      try run(handle, step.sql.postgres)
-      try insert(handle, step)
-    }
-    try run(handle, "COMMIT")
   }
 
   /// How long a server may take to answer, where the URL says nothing else.

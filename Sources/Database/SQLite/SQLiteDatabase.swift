@@ -31,11 +31,11 @@ package final class SQLiteDatabase: SQLDatabase {
   /// Opens the file, brings its schema up to date and starts the threads. Throws `DatabaseError` or
   /// `MigrationError`, both of which name the file.
   package init(
-    path: String, migrations: [Migration], readers readerCount: Int, disk: DiskReserve,
-    metrics: DatabaseMetrics, log: Log
+    path: String, migrations: [Migration], schema: SchemaPolicy = .bringUpToDate,
+    readers readerCount: Int, disk: DiskReserve, metrics: DatabaseMetrics, log: Log
   ) throws {
     do {
-      let connection = try Self.open(path, migrations)
+      let connection = try Self.open(path, migrations, schema)
       WriteAheadLogFile.install(on: connection, syncSeconds: metrics.syncSeconds)
       readConnections = try ReadConnections(path: path, count: readerCount)
       checkpointer = try SQLiteCheckpointer(path: path, metrics: metrics, log: log)
@@ -51,7 +51,9 @@ package final class SQLiteDatabase: SQLDatabase {
     readers = Lane(name: "reader", threads: readerCount, maximumWaiting: Self.maximumWaitingReads)
   }
 
-  private static func open(_ path: String, _ migrations: [Migration]) throws -> SQLiteConnection {
+  private static func open(
+    _ path: String, _ migrations: [Migration], _ schema: SchemaPolicy
+  ) throws -> SQLiteConnection {
     if !FileSystem.exists(path) { try FileSystem.createPrivate(path) }
     let connection = try SQLiteConnection(path: path, isReadOnly: false)
     try connection.script("PRAGMA journal_mode = WAL")
@@ -60,7 +62,10 @@ package final class SQLiteDatabase: SQLDatabase {
     try connection.script("PRAGMA foreign_keys = ON")
     try connection.script("PRAGMA cache_size = -16384")
     try connection.script("PRAGMA temp_store = MEMORY")
-    try migrate(connection, migrations)
+    switch schema {
+    case .bringUpToDate: try migrate(connection, migrations)
+    case .mustBeUpToDate: try requireUpToDate(connection, migrations)
+    }
     return connection
   }
 
@@ -73,17 +78,7 @@ package final class SQLiteDatabase: SQLDatabase {
           feature TEXT NOT NULL, number INTEGER NOT NULL, checksum INTEGER NOT NULL,
           applied_at INTEGER NOT NULL, PRIMARY KEY (feature, number)) STRICT
         """)
-      let rows = try connection.runNow(
-        Statement("SELECT feature, number, checksum FROM schema_migrations")
-      ).rows
-      let applied = try rows.map {
-        MigrationPlan.Applied(
-          feature: try $0.text(0), number: Int(try $0.integer(1)), checksum: try $0.integer(2))
-      }
-      let pending = try MigrationPlan.pending(migrations, applied: applied) {
-        MigrationPlan.checksum($0.sql.sqlite)
-      }
-      for step in pending {
+      for step in try pending(connection, migrations) {
         try connection.script(step.sql.sqlite)
         _ = try connection.runNow(
           Statement(
@@ -98,6 +93,30 @@ package final class SQLiteDatabase: SQLDatabase {
       // The error that matters is the one being thrown.
       if !connection.isOutsideTransaction { try? connection.script("ROLLBACK") }
       throw error
+    }
+  }
+
+  private static func requireUpToDate(
+    _ connection: SQLiteConnection, _ migrations: [Migration]
+  ) throws {
+    let tables = try connection.runNow(
+      Statement("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'schema_migrations'"))
+    guard !tables.rows.isEmpty else { throw MigrationError.noTables }
+    guard try pending(connection, migrations).isEmpty else { throw MigrationError.olderSchema }
+  }
+
+  private static func pending(
+    _ connection: SQLiteConnection, _ migrations: [Migration]
+  ) throws -> [Migration] {
+    let rows = try connection.runNow(
+      Statement("SELECT feature, number, checksum FROM schema_migrations")
+    ).rows
+    let applied = try rows.map {
+      MigrationPlan.Applied(
+        feature: try $0.text(0), number: Int(try $0.integer(1)), checksum: try $0.integer(2))
+    }
+    return try MigrationPlan.pending(migrations, applied: applied) {
+      MigrationPlan.checksum($0.sql.sqlite)
     }
   }
 

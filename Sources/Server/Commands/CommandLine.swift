@@ -1,0 +1,71 @@
+internal import Basics
+
+#if canImport(Glibc)
+  internal import Glibc
+#else
+  internal import Darwin
+#endif
+
+/// The command line: what `martlet` understands.
+package enum MartletCommand {
+  package static let version = "0.1.0"
+
+  /// A command that was called in a way that it does not allow.
+  private static let usageStatus: Int32 = 2
+  private static let failureStatus: Int32 = 1
+
+  /// Runs a command; returns the exit status: 0, 1 where it failed, 2 where it was called wrongly.
+  package static func run(_ arguments: [String], environment: [String: String]) -> Int32 {
+    do {
+      switch try CommandLineParser(commands: Commands.all).parse(arguments) {
+      case .helpOnAll: say(CommandHelp.all(Commands.all))
+      case .help(let commands): say(CommandHelp.text(on: commands))
+      case .version: say("martlet \(version)")
+      case .run(let command, let arguments, let options, let file):
+        return try command.run(
+          Command.Call(
+            arguments: arguments, options: options, configurationFile: file,
+            environment: environment))
+      }
+      return 0
+    } catch let error as UsageError {
+      let help = error.command.map { "martlet \($0) --help" } ?? "martlet --help"
+      complain("\(error.message) See `\(help)`.")
+      return usageStatus
+    } catch {
+      return fail(error)
+    }
+  }
+
+  /// A line for the person who called, on standard output.
+  static func say(_ text: String) { write(text + "\n", to: 1) }
+
+  /// Says why a command failed, on standard error; returns its exit status.
+  static func fail(_ error: any Error) -> Int32 {
+    if let failure = error as? AppError {
+      complain(failure.underlying.map { "\(failure.message) (\($0))" } ?? failure.message)
+    } else {
+      complain("\(error)")
+    }
+    return failureStatus
+  }
+
+  private static func complain(_ text: String) { write("martlet: \(text)\n", to: 2) }
+
+  /// Writes all of it, unless nobody reads any more.
+  private static func write(_ text: String, to descriptor: Int32) {
+    var bytes = Array(text.utf8)[...]
+    while !bytes.isEmpty {
+      #if canImport(Glibc)
+        let count = bytes.withUnsafeBytes { Glibc.write(descriptor, $0.baseAddress, $0.count) }
+      #else
+        let count = bytes.withUnsafeBytes { Darwin.write(descriptor, $0.baseAddress, $0.count) }
+      #endif
+      if count < 0 {
+        if errno == EINTR { continue }
+        return
+      }
+      bytes = bytes.dropFirst(count)
+    }
+  }
+}

@@ -1,0 +1,68 @@
+internal import Basics
+internal import Chat
+internal import Crypto
+internal import Database
+internal import EventLoop
+
+/// What an operator does with the database from the command line. Only `backup` and `renewEpoch` are for a server that runs.
+struct DatabaseCommands {
+  private let settings: Settings
+
+  init(_ settings: Settings) { self.settings = settings }
+
+  /// Brings the schema up to date. Throws where there is no database.
+  func migrate() throws -> String {
+    try CommandDatabase(settings).use(.bringUpToDate) { _ in }
+    return "The schema is up to date."
+  }
+
+  /// Gives the log another name, after an older state of the database was restored.
+  func renewEpoch() throws -> String {
+    try CommandDatabase(settings).use { database in
+      try await database.write(.essential) {
+        try await Epoch.renew(to: Base64URL.encode(SecretBytes.random(9)), in: $0)
+      }
+    }
+    return "The log has a new epoch. Clients that resume are told to reload."
+  }
+
+  /// A consistent copy of the embedded database, while the server runs.
+  func backup(to file: String) throws -> String {
+    guard settings.database.reveal().isEmpty else {
+      throw SettingsError("`backup` is for the embedded database; use pg_dump for Postgres.")
+    }
+    guard !FileSystem.exists(file) else {
+      throw SettingsError("\(file) exists; a backup never overwrites.")
+    }
+    let source = try Storage.existingDatabase(settings)
+    // A server that starts on the copy is another history: its clients must reload.
+    try SQLiteDatabase.backup(from: source, to: file, changes: [Epoch.forget])
+    return "Saved to \(file). To restore, put it at \(source) while no server runs."
+  }
+}
+
+/// The database for a command: opened beside a server that may run, used once and closed.
+struct CommandDatabase {
+  private let settings: Settings
+  private let loop = Loop(name: "command")
+
+  init(_ settings: Settings) { self.settings = settings }
+
+  /// Throws a sentence for the operator where there is no database, and, unless told to bring it up to date, where its schema is
+  /// another release's: none of the commands makes one by the way.
+  func use<Result: Sendable>(
+    _ schema: SchemaPolicy = .mustBeUpToDate,
+    _ body: @escaping @Sendable (any SQLDatabase) async throws -> Result
+  ) throws -> Result {
+    if settings.database.reveal().isEmpty { _ = try Storage.existingDatabase(settings) }
+    let database = try Storage.open(
+      settings, schema, metrics: DatabaseMetrics(Metrics()),
+      log: Log(level: .warning, format: .text), loops: [loop])
+    return try loop.runBlocking {
+      let outcome: Swift.Result<Result, any Error>
+      do { outcome = .success(try await body(database)) } catch { outcome = .failure(error) }
+      await database.close()
+      return try outcome.get()
+    }
+  }
+}

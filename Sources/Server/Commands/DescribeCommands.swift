@@ -1,0 +1,42 @@
+internal import Access
+internal import Basics
+internal import Relay
+internal import Web
+
+/// What the server says of itself without running.
+enum DescribeCommands {
+  /// Every route and every frame with its policy, one a line.
+  static func routes(_ settings: Settings) throws -> String {
+    var lines = try MartletServer.describeRoutes(settings).map { route in
+      let method = route.kind == .webSocket ? "WS" : route.method.rawValue
+      return "\(pad(method, 7)) \(pad(route.pattern, 44)) \(route.policy.description)"
+    }
+    lines += RelayRoutes.frames.map { frame in
+      "\(pad("FRAME", 7)) \(pad("\(frame.socket) \(frame.type)", 44)) \(frame.policy)"
+    }
+    return lines.joined(separator: "\n")
+  }
+
+  private static func pad(_ text: String, _ width: Int) -> String {
+    text + String(repeating: " ", count: max(0, width - text.count))
+  }
+
+  /// docs/CONFIGURATION.md, from the table of settings.
+  static func settingsPage() -> String {
+    var page = """
+      # Configuration
+
+      Settings come from the environment, or from a file of `NAME=value` lines named by `--config`; the
+      environment wins. An unknown `MARTLET_` name stops the start. This page is what `martlet settings`
+      prints; a test compares them.
+
+      | Setting | Default | Meaning |
+      |---|---|---|
+      """
+    for entry in Settings.table {
+      let standard = entry.defaultText == "-" ? "unset" : "`\(entry.defaultText)`"
+      page += "\n| `\(entry.name)` | \(standard) | \(entry.meaning) |"
+    }
+    return page
+  }
+}
