@@ -1,7 +1,7 @@
 # The commands of a working day. `make run` and `make test` are the README's.
 
 SHELL := /bin/bash
-.PHONY: run test fuzz build debug bench bench-peers bench-against bench-crowds bench-edge test-rolling test-tls lint format clean deps test-deps
+.PHONY: run test fuzz build install deb test-deb debug bench bench-peers bench-against bench-crowds bench-edge test-rolling test-tls lint format clean deps test-deps
 
 BINARY := .build/release/martlet
 
@@ -57,6 +57,25 @@ test-tls: test-deps
 	scripts/install-deps --browser
 	swift build --sanitize=address --scratch-path .build/asan --product martlet
 	.build/venv/bin/python Tests/Acceptance/tls_mix.py .build/asan/debug/martlet
+
+# The binary, the unit and the example configuration, for a system without packages: make install PREFIX=/usr DESTDIR=...
+PREFIX ?= /usr/local
+install: build
+	install -D $(BINARY) $(DESTDIR)$(PREFIX)/bin/martlet
+	install -D -m 644 deploy/martlet.conf $(DESTDIR)$(PREFIX)/share/martlet/martlet.conf
+	install -D -m 644 deploy/nginx.conf $(DESTDIR)$(PREFIX)/share/martlet/nginx.conf
+	install -D -m 644 deploy/grafana.json $(DESTDIR)$(PREFIX)/share/martlet/grafana.json
+	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system
+	sed 's#/usr/bin/martlet#$(PREFIX)/bin/martlet#' deploy/martlet.service > $(DESTDIR)$(PREFIX)/lib/systemd/system/martlet.service
+
+# A package for Debian 12: .build/deb/martlet_*.deb
+deb: build
+	scripts/install-deps --deb
+	scripts/deb
+
+# The package in a clean Debian without Swift, under the unit's restrictions; needs root.
+test-deb: deb
+	.build/venv/bin/python Tests/Acceptance/package.py
 
 lint: deps
 	scripts/check

@@ -2,9 +2,12 @@
 
 import importlib.machinery
 import importlib.util
+import os
 import re
 import subprocess
 import sys
+
+import pytest
 
 from martlet import BINARY, ROOT
 
@@ -30,26 +33,26 @@ def test_the_binary_needs_no_swift():
     assert "libsqlite3" in libraries and "swift" not in libraries
 
 
-def test_readme_walk_works_as_written(tmp_path):
-    """Pastes the README's blocks into a shell beside a server on the README's port."""
-    import os
-    import socket
-
-    from martlet import Server
-
+@pytest.mark.parametrize("python", ["python3 of the path", "/usr/bin/python3"])
+def test_readme_walk_works_as_written(fresh, tmp_path, python):
+    """Pastes the README's blocks into a shell, on a port of its own: `make run` may have the README's."""
     text = (ROOT / "README.md").read_text()
     script = re.findall(r"```sh\n(.*?)```", text, re.S)[1]
-    with socket.socket() as probe:
-        if probe.connect_ex(("127.0.0.1", 8080)) == 0:
-            raise AssertionError("port 8080 is taken; the walk needs it")
-    with Server(tmp_path / "data", port=8080, MARTLET_RATE_LIMITS="on"):
-        path = f"{ROOT / '.build/venv/bin'}:{os.environ['PATH']}"
-        result = subprocess.run(
-            ["bash", "-e", "-c", script], cwd=tmp_path, env={**os.environ, "PATH": path}, capture_output=True, text=True, timeout=60
-        )
-    assert result.returncode == 0, result.stderr
+    assert script.count("127.0.0.1:8080") == 1
+    server = fresh(MARTLET_RATE_LIMITS="on")
+    tools, folder = tmp_path / "tools", tmp_path / "empty"
+    folder.mkdir()
+    tools.mkdir()
+    if python.startswith("/"):
+        (tools / "python3").symlink_to(python)
+    result = subprocess.run(
+        ["bash", "-e", "-u", "-o", "pipefail", "-c", script.replace("127.0.0.1:8080", f"127.0.0.1:{server.port}")],
+        cwd=folder, env={"PATH": f"{tools}:{os.environ['PATH']}", "HOME": str(folder)}, capture_output=True, text=True, timeout=60,
+    )
+    assert result.returncode == 0 and result.stderr == "", result.stderr
     assert '"type":"ack"' in result.stdout and result.stdout.count("db is back") >= 3
     assert '"data":"confirmed"' in result.stdout
+    assert list(folder.iterdir()) == [], "it leaves nothing behind"
 
 
 def test_pages_are_made_from_the_documents():
