@@ -1,7 +1,7 @@
 # The commands of a working day. `make run` and `make test` are the README's.
 
 SHELL := /bin/bash
-.PHONY: run test fuzz build install deb test-deb debug bench bench-peers bench-against bench-crowds bench-edge test-rolling test-tls lint format clean deps test-deps
+.PHONY: run test fuzz fuzz-coverage sanitize build install deb test-deb debug bench bench-peers bench-against bench-crowds bench-edge test-rolling test-tls lint format clean deps test-deps
 
 BINARY := .build/release/martlet
 
@@ -21,6 +21,15 @@ test: test-deps
 fuzz: deps
 	MARTLET_TEST_FUZZ_INPUTS=10000000 swift test -c release -Xswiftc -enable-testing \
 	  --scratch-path .build/fuzz --filter FuzzTests
+
+# ThreadSanitizer and AddressSanitizer over Swift's tests and a part of the acceptance tests.
+sanitize: test-deps
+	scripts/sanitize
+
+# Those parsers, with a fuzzer that is guided by what an input reaches: make fuzz-coverage SECONDS=600
+SECONDS ?= 60
+fuzz-coverage: deps
+	scripts/fuzz $(SECONDS)
 
 bench: test-deps
 	swift build -c release

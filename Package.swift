@@ -32,6 +32,20 @@ func systemLibrary(
 let staticRuntime = LinkerSetting.unsafeFlags(
   ["-static-stdlib"], .when(platforms: [.linux], configuration: .release))
 
+/// The parsers' fuzzers: as tests, or, where the environment asks for it, linked with libFuzzer (`scripts/fuzz`), which brings
+/// a `main` of its own.
+let fuzzDependencies: [Target.Dependency] = [
+  "Access", "Accounts", "Basics", "Crypto", "Events", "RedisFanout", "Relay", "Web",
+]
+let fuzzTarget: Target =
+  Context.environment["MARTLET_LIBFUZZER"] == nil
+  ? .testTarget(
+    name: "FuzzTests", dependencies: fuzzDependencies + ["TestSupport"], exclude: ["Coverage"],
+    swiftSettings: settings)
+  : .executableTarget(
+    name: "CoverageFuzzer", dependencies: fuzzDependencies, path: "Tests/FuzzTests",
+    exclude: ["FuzzTests.swift"], swiftSettings: settings)
+
 let package = Package(
   name: "martlet",
   platforms: [.macOS(.v15)],
@@ -90,7 +104,7 @@ let package = Package(
       "RedisFanoutTests",
       ["Access", "Basics", "Crypto", "EventLoop", "Events", "RedisFanout", "TestSupport", "TLS"]),
     testTarget("ServerTests", ["Server"]),
-    testTarget("EventLoopTests", ["Basics", "EventLoop"]),
+    testTarget("EventLoopTests", ["Basics", "EventLoop", "TestSupport"]),
     testTarget("CryptoTests", ["Basics", "Crypto"]),
     testTarget("TLSTests", ["Basics", "TestSupport", "TLS"]),
     testTarget("WebTests", ["Access", "Basics", "TestSupport", "Web"]),
@@ -101,12 +115,7 @@ let package = Package(
     testTarget(
       "RelayTests",
       ["Access", "Basics", "Chat", "EventLoop", "Events", "Live", "Relay", "TestSupport", "Web"]),
-    testTarget(
-      "FuzzTests",
-      [
-        "Access", "Accounts", "Basics", "Crypto", "Events", "RedisFanout", "Relay", "TestSupport",
-        "Web",
-      ]),
+    fuzzTarget,
   ],
   swiftLanguageModes: [.v6]
 )

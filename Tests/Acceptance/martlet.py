@@ -112,6 +112,8 @@ class Server:
             "MARTLET_RATE_LIMITS": "off",
             "MARTLET_LOOPS": os.environ.get("MARTLET_TEST_LOOPS", "2"),
         }
+        # How a sanitized binary reports (scripts/sanitize).
+        self.environment |= {name: os.environ[name] for name in ("TSAN_OPTIONS", "ASAN_OPTIONS") if name in os.environ}
         for name, value in settings.items():
             if value is None:
                 self.environment.pop(name, None)

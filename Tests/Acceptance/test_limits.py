@@ -45,7 +45,9 @@ def test_a_connection_gets_its_burst_and_then_fifty_a_second(fresh):
         except TimeoutError:
             pass
         assert acks + refused == sent
-        assert 490 <= acks - 200 <= 510, acks - 200
+        # A slow machine may have sent less than is allowed.
+        allowed = min(sent - 200, 50 * elapsed)
+        assert allowed - 10 <= acks - 200 <= 50 * elapsed + 10, (acks - 200, elapsed)
         assert begin - start < 2
 
 

@@ -1,5 +1,6 @@
 import Basics
 import Synchronization
+import TestSupport
 import Testing
 
 @testable import Accounts
@@ -54,27 +55,27 @@ import Testing
     [UUID(high: 1, low: 2), UUID(high: 1, low: number)]
   }
 
-  private func until(_ condition: () -> Bool) async {
-    while !condition() { await Task.yield() }
+  private func until(_ condition: () -> Bool) async throws {
+    try await eventually("they have asked", condition)
   }
 
   /// Asks, while the first read is held, and returns when all have asked.
   private func ask(
     _ check: NameCheck, _ reads: Reads, count: Int
-  ) async -> [Task<Bool, any Error>] {
+  ) async throws -> [Task<Bool, any Error>] {
     var tasks: [Task<Bool, any Error>] = []
     for number in 0..<count {
       tasks.append(Task { try await check.namesSomething(question(UInt64(number))) })
-      if number == 0 { await until { reads.sizes.count == 1 } }
+      if number == 0 { try await until { reads.sizes.count == 1 } }
     }
-    await until { check.waitingCount == count - 1 }
+    try await until { check.waitingCount == count - 1 }
     return tasks
   }
 
   @Test func `each gets its own answer, of few reads`() async throws {
     let reads = Reads()
     let check = NameCheck { try await reads.answer($0) }
-    let tasks = await ask(check, reads, count: 250)
+    let tasks = try await ask(check, reads, count: 250)
     reads.open()
     for (number, task) in tasks.enumerated() {
       #expect(try await task.value == (number % 2 == 1))
@@ -87,7 +88,7 @@ import Testing
   @Test func `whoever gives up while reading fails nobody else`() async throws {
     let reads = Reads()
     let check = NameCheck { try await reads.answer($0) }
-    let tasks = await ask(check, reads, count: 3)
+    let tasks = try await ask(check, reads, count: 3)
     tasks[0].cancel()
     reads.open()
     await #expect(throws: CancellationError.self) { try await tasks[0].value }
@@ -100,7 +101,7 @@ import Testing
   {
     let reads = Reads()
     let check = NameCheck { try await reads.answer($0) }
-    let tasks = await ask(check, reads, count: 3)
+    let tasks = try await ask(check, reads, count: 3)
     reads.open(failing: true)
     for task in tasks { await #expect(throws: Reads.Failure.self) { try await task.value } }
     reads.open()
@@ -144,7 +145,7 @@ import Testing
     reads.setAreAllVersion7(true)
     // Once while it is read, and once after.
     let task = Task { try await check.namesSomething(question(2)) }
-    await until { reads.sizes.count == 1 }
+    try await until { reads.sizes.count == 1 }
     check.forget()
     reads.open()
     #expect(try await !task.value)

@@ -1,4 +1,5 @@
 import Synchronization
+import TestSupport
 import Testing
 
 @testable import Basics
@@ -48,7 +49,7 @@ import Testing
         await withCheckedContinuation { continuation in gate.withLock { $0 = continuation } }
       }
     }
-    while gate.withLock({ $0 == nil }) { await Task.yield() }
+    try await eventually("the first runs") { gate.withLock { $0 != nil } }
     let second = Task { try await semaphore.withPermit { hasRun.withLock { $0 = true } } }
     second.cancel()
     gate.withLock { $0 }?.resume()

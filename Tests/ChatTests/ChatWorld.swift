@@ -82,10 +82,12 @@ final class ChatWorld: Sendable {
   }
 
   /// Submits, and waits for the outcome of every draft; in the order of the drafts.
-  func submit(_ drafts: [Draft]) async -> [Event] {
+  func submit(_ drafts: [Draft]) async throws -> [Event] {
     let before = events.count
     log.submit(drafts)
-    while events.count < before + drafts.count { await Task.yield() }
+    try await eventually("every draft has an outcome") {
+      events.count >= before + drafts.count
+    }
     let outcomes = events[before...]
     // Two drafts may have one id; each takes the next outcome that is about it.
     var byID: [MessageID: [Event]] = [:]

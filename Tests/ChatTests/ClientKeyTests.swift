@@ -64,7 +64,7 @@ import Testing
             }
           }
         default:
-          let outcomes = await world.submit(names.map { draft($0, rooms, world) })
+          let outcomes = try await world.submit(names.map { draft($0, rooms, world) })
           #expect(outcomes.count == names.count)
           for (name, outcome) in zip(names, outcomes) {
             let (found, isNew) = try #require(seq(outcome))
@@ -95,29 +95,31 @@ import Testing
       let world = ChatWorld(database)
       let keys = try #require(world.clientKeys)
       let room = try await world.room()
-      func send(_ numbers: Range<Int>, by world: ChatWorld = world) async -> [Int64] {
-        let outcomes = await world.submit(
+      func send(_ numbers: Range<Int>, by world: ChatWorld = world) async throws -> [Int64] {
+        let outcomes = try await world.submit(
           numbers.map { world.draft(room, "m", clientID: "\($0)") })
         return outcomes.compactMap { seq($0)?.seq }
       }
       // As the keys, from 0 on.
-      #expect(await send(0..<2500) == Array(1...2500))
+      #expect(try await send(0..<2500) == Array(1...2500))
       #expect(keys.isMergeDue)
       var pauses = 0
       try await keys.merge {
-        // Both that the table has and that it has not, and a new one.
-        #expect(await send(0..<1) == [1])
-        #expect(await send(2499..<2500) == [2500])
-        #expect(await send((2500 + pauses)..<(2501 + pauses)) == [2501 + Int64(pauses)])
-        // As after a crash at this moment.
-        let another = ChatWorld(database)
-        do { try await another.clientKeys?.load() } catch { Issue.record(error) }
-        #expect(await send(0..<2500, by: another) == Array(1...2500))
+        do {
+          // Both that the table has and that it has not, and a new one.
+          #expect(try await send(0..<1) == [1])
+          #expect(try await send(2499..<2500) == [2500])
+          #expect(try await send((2500 + pauses)..<(2501 + pauses)) == [2501 + Int64(pauses)])
+          // As after a crash at this moment.
+          let another = ChatWorld(database)
+          try await another.clientKeys?.load()
+          #expect(try await send(0..<2500, by: another) == Array(1...2500))
+        } catch { Issue.record(error) }
         pauses += 1
       }
       #expect(pauses == 2)
       #expect(!keys.isMergeDue)
-      #expect(await send(0..<2502) == Array(1...2502))
+      #expect(try await send(0..<2502) == Array(1...2502))
     }
   }
 
@@ -127,8 +129,8 @@ import Testing
       let keys = try #require(world.clientKeys)
       var rooms: [Room] = []
       for _ in 0..<3 { rooms.append(try await world.room()) }
-      func sendAll() async -> [Int64] {
-        let outcomes = await world.submit(
+      func sendAll() async throws -> [Int64] {
+        let outcomes = try await world.submit(
           (0..<1500).map { world.draft(rooms[$0 % 3], "m", clientID: "\($0 / 3)") })
         return outcomes.compactMap { seq($0)?.seq }
       }
@@ -138,7 +140,7 @@ import Testing
         }
       }
       let seqs = (0..<1500).map { Int64($0 / 3 + 1) }
-      #expect(await sendAll() == seqs)
+      #expect(try await sendAll() == seqs)
       try await database.write {
         _ = try await $0.execute(
           """
@@ -151,12 +153,12 @@ import Testing
       #expect(keys.isMergeDue)
       // The first transaction has a thousand entries; the second is refused.
       #expect(try await kept() == 1000)
-      #expect(await sendAll() == seqs)
+      #expect(try await sendAll() == seqs)
       try await database.write { _ = try await $0.execute("DROP TRIGGER refuse") }
       try await keys.merge {}
       #expect(try await kept() == 1500)
       #expect(!keys.isMergeDue)
-      #expect(await sendAll() == seqs)
+      #expect(try await sendAll() == seqs)
     }
   }
 
@@ -166,17 +168,17 @@ import Testing
     try await TestDatabase.with(kind, ChatWorld.migrations) { database in
       let world = ChatWorld(database)
       let room = try await world.room()
-      func send(_ ids: [String]) async -> [Int64] {
-        let outcomes = await world.submit(ids.map { world.draft(room, "m", clientID: $0) })
+      func send(_ ids: [String]) async throws -> [Int64] {
+        let outcomes = try await world.submit(ids.map { world.draft(room, "m", clientID: $0) })
         return outcomes.compactMap { seq($0)?.seq }
       }
-      #expect(await send(["a", "b", "c"]) == [1, 2, 3])
+      #expect(try await send(["a", "b", "c"]) == [1, 2, 3])
       try await world.clientKeys?.merge {}
       try await database.write { _ = try await $0.execute("DELETE FROM entries WHERE seq = 2") }
-      #expect(await send(["a", "b", "c", "d"]) == [1, 4, 3, 5])
-      #expect(await send(["b"]) == [4])
+      #expect(try await send(["a", "b", "c", "d"]) == [1, 4, 3, 5])
+      #expect(try await send(["b"]) == [4])
       try await world.clientKeys?.merge {}
-      #expect(await send(["b"]) == [4])
+      #expect(try await send(["b"]) == [4])
     }
   }
 
@@ -200,7 +202,7 @@ import Testing
     try await TestDatabase.with(.sqlite, ChatWorld.migrations) { database in
       let world = ChatWorld(database)
       let room = try await world.room()
-      _ = await world.submit((0..<150).map { _ in world.draft(room, "m") })
+      _ = try await world.submit((0..<150).map { _ in world.draft(room, "m") })
       #expect(world.clientKeys?.isMergeDue == true)
       try await world.clientKeys?.merge {}
       let left = ClientKeyIndex(database, entriesPerMerge: 1)

@@ -294,7 +294,7 @@ import Testing
         }
       }
     }
-    while held.current < 4 { await Task.yield() }
+    try await eventually("all connections are taken") { held.current >= 4 }
     let waiting = (0..<50).map { _ in Task { try await database.read { _ in } } }
     for task in waiting { task.cancel() }
     for task in waiting { _ = await task.result }

@@ -90,7 +90,9 @@ import Testing
       }
     }
     for work in works {
-      while work.state.withLock({ $0.kept.count + $0.lost.count }) < 1000 { await Task.yield() }
+      try await eventually("all 1,000 have an outcome") {
+        work.state.withLock { $0.kept.count + $0.lost.count } >= 1000
+      }
       let state = work.state.withLock { $0 }
       #expect(state.lost.sorted() == stride(from: -37, through: -1, by: 4).map { $0 })
       #expect(state.kept.count == 990)
@@ -120,6 +122,8 @@ import Testing
     work.state.withLock { $0.waiting = Array(0..<5000) }
     signal.raise()
     await database.close()
-    while work.state.withLock({ $0.kept.count + $0.lost.count }) < 5000 { await Task.yield() }
+    try await eventually("all 5,000 have an outcome") {
+      work.state.withLock { $0.kept.count + $0.lost.count } >= 5000
+    }
   }
 }

@@ -1,4 +1,5 @@
 import Synchronization
+import TestSupport
 import Testing
 
 @testable import EventLoop
@@ -24,8 +25,8 @@ import Testing
     let gate = Mutex(false)
     let before = loop.wakeUpsSent
     // The loop is busy, so nothing of the burst is taken before all of it is there.
-    loop.execute { while !gate.withLock({ $0 }) {} }
-    while loop.wakeUpsSent == before {}
+    loop.execute { try? spin("the gate opens") { gate.withLock(\.self) } }
+    try spin("the loop is woken") { loop.wakeUpsSent > before }
     let busy = loop.wakeUpsSent
     // The busy call may or may not have been taken before the burst; either way one more is enough.
     for _ in 0..<1000 { loop.execute {} }
@@ -81,7 +82,7 @@ import Testing
       loop.schedule(after: 5) { fired.withLock { $0 = true } }
       for _ in 0..<2000 { flood() }
     }
-    try loop.runBlocking { while !fired.withLock({ $0 }) { await Task.yield() } }
+    try loop.runBlocking { try await eventually("the timer fires") { fired.withLock(\.self) } }
     #expect(fired.withLock { $0 })
     loop.stop()
   }
@@ -89,8 +90,8 @@ import Testing
   @Test func `a lane refuses beyond its bound and finishes what it took`() async throws {
     let lane = Lane(name: "test", threads: 1, maximumWaiting: 2)
     let gate = Mutex(false)
-    #expect(lane.submit { _ in while !gate.withLock({ $0 }) {} })
-    while lane.waitingCount > 0 {}
+    #expect(lane.submit { _ in try? spin("the gate opens") { gate.withLock(\.self) } })
+    try spin("it is taken") { lane.waitingCount == 0 }
     let done = Mutex(0)
     #expect(lane.submit { _ in done.withLock { $0 += 1 } })
     #expect(lane.submit { _ in done.withLock { $0 += 1 } })

@@ -1,6 +1,7 @@
 import Basics
 import EventLoop
 import Synchronization
+import TestSupport
 import Testing
 
 @testable import Relay
@@ -33,13 +34,11 @@ import Testing
 
     /// The next that begins.
     func next(on loop: Loop) async throws -> Reading {
-      for _ in 0..<10_000 {
-        if let reading = waiting.withLock({ $0.isEmpty ? nil : $0.removeFirst() }) {
-          return reading
-        }
-        await loop.sleep(milliseconds: 1)
+      try await eventually("a reading begins") { !isEmpty }
+      return try waiting.withLock {
+        guard !$0.isEmpty else { throw Unreadable() }
+        return $0.removeFirst()
       }
-      throw Unreadable()
     }
 
     var isEmpty: Bool { waiting.withLock { $0.isEmpty } }
@@ -79,8 +78,8 @@ import Testing
   }
 
   /// Until what a reading found was handed over.
-  private static func settle(_ loop: Loop, until isSettled: () -> Bool) async {
-    for _ in 0..<10_000 where !isSettled() { await loop.sleep(milliseconds: 1) }
+  private static func settle(_ loop: Loop, until isSettled: () -> Bool) async throws {
+    try await eventually("what was found is handed over", isSettled)
   }
 
   @Test func `what comes while one is read is read together afterwards`() throws {
@@ -93,7 +92,7 @@ import Testing
       #expect(second.wanted == [1: 1, 2: 1])
       // 2 is gone from the database: that is an answer as well.
       second.end([1: 1])
-      await Self.settle(loop) { reloads.isEmpty }
+      try await Self.settle(loop) { reloads.isEmpty }
       #expect(seen.done.sorted() == [0, 1, 2])
       #expect(seen.found.contains([2, nil]))
     }
@@ -112,7 +111,7 @@ import Testing
       #expect(second.wanted == [0: 6])
       // The database was at 6 and went back: nothing named it since this reading began.
       second.end([0: 4])
-      await Self.settle(loop) { reloads.isEmpty }
+      try await Self.settle(loop) { reloads.isEmpty }
       #expect(seen.done == [0])
       #expect(readings.isEmpty)
     }
@@ -131,7 +130,7 @@ import Testing
       #expect(second.wanted == [0: 2])
       #expect(seen.done.isEmpty)
       second.end([0: 2])
-      await Self.settle(loop) { reloads.isEmpty }
+      try await Self.settle(loop) { reloads.isEmpty }
       #expect(seen.found.last == [0, 2])
       #expect(seen.done == [0])
     }
@@ -156,7 +155,7 @@ import Testing
           reading.end(reading.wanted)
         }
       }
-      await Self.settle(loop) { seen.done.contains(2) }
+      try await Self.settle(loop) { seen.done.contains(2) }
       #expect(seen.done.sorted() == [0, 2])
       #expect(reloads.contains(1))
       if alone.count < 3 { try await readings.next(on: loop).end([1: 1]) }
@@ -171,7 +170,7 @@ import Testing
       let again = try await readings.next(on: loop)
       #expect(again.wanted == [1: 1, 2: 1])
       again.end([1: 1, 2: 1])
-      await Self.settle(loop) { reloads.isEmpty }
+      try await Self.settle(loop) { reloads.isEmpty }
       #expect(seen.done.sorted() == [0, 1, 2])
     }
   }
@@ -185,7 +184,7 @@ import Testing
       reading.end([0: 1])
       // This one begins when that one is over.
       try await readings.next(on: loop).end([1: 1])
-      await Self.settle(loop) { reloads.isEmpty }
+      try await Self.settle(loop) { reloads.isEmpty }
       #expect(seen.found == [[1, 1]])
       #expect(seen.done == [1])
     }

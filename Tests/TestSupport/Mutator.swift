@@ -5,14 +5,14 @@ package struct Mutator {
   private var random: SeededRandom
 
   /// `seeds` are inputs worth changing; `words` are pieces that mean something to the parser.
-  package init(seeds: [String], words: [String], random: SeededRandom) {
-    self.seeds = seeds.map { Array($0.utf8) }
-    self.words = words.map { Array($0.utf8) }
+  package init(seeds: [[UInt8]], words: [[UInt8]], random: SeededRandom) {
+    self.seeds = seeds
+    self.words = words
     self.random = random
   }
 
   /// A number below `count`.
-  package mutating func pick(_ count: Int) -> Int { Int(random.next() % UInt64(count)) }
+  private mutating func pick(_ count: Int) -> Int { Int(random.next() % UInt64(count)) }
 
   /// The next input, at most a few hundred bytes.
   package mutating func next() -> [UInt8] {
