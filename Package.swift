@@ -90,7 +90,7 @@ let package = Package(
       swiftSettings: settings),
 
     .executableTarget(
-      name: "EdgeServer", dependencies: ["Access", "Basics", "EventLoop", "Web"],
+      name: "EdgeServer", dependencies: ["Access", "Basics", "EventLoop", "Server", "Web"],
       path: "Tests/EdgeServer", swiftSettings: settings, linkerSettings: [staticRuntime]),
     .target(
       name: "TestSupport",
@@ -103,7 +103,7 @@ let package = Package(
     testTarget(
       "RedisFanoutTests",
       ["Access", "Basics", "Crypto", "EventLoop", "Events", "RedisFanout", "TestSupport", "TLS"]),
-    testTarget("ServerTests", ["Server"]),
+    testTarget("ServerTests", ["Accounts", "Basics", "Relay", "Server", "Web"]),
     testTarget("EventLoopTests", ["Basics", "EventLoop", "TestSupport"]),
     testTarget("CryptoTests", ["Basics", "Crypto"]),
     testTarget("TLSTests", ["Basics", "TestSupport", "TLS"]),

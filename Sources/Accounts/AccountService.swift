@@ -16,7 +16,7 @@ package final class AccountService: Sendable {
   private let log: Log
   private let delays = LoginDelays()
   private let recent = RecentUsers()
-  private let signUp: Settings.SignUp
+  private let signUp: AccountConfiguration.SignUp
   private let signUpsByAddress: HourlyLimit<IPAddress.Site>?
   /// So that the operator hears of an address once an hour.
   private let limitedAddresses = HourlyLimit<IPAddress.Site>(1)
@@ -25,7 +25,8 @@ package final class AccountService: Sendable {
 
   package init(
     database: any SQLDatabase, events: EventStream, tokens: LocalTokens,
-    memberships: MembershipDirectory, hashing: Lane, settings: Settings, metrics: AccountMetrics,
+    memberships: MembershipDirectory, hashing: Lane, configuration: AccountConfiguration,
+    metrics: AccountMetrics,
     log: Log
   ) {
     self.database = database
@@ -35,9 +36,8 @@ package final class AccountService: Sendable {
     self.hashing = hashing
     self.metrics = metrics
     self.log = log
-    signUp = settings.signUp
-    signUpsByAddress =
-      settings.rateLimits ? HourlyLimit(settings.signUpsPerHour) : nil
+    signUp = configuration.signUp
+    signUpsByAddress = configuration.signUpsPerHour.map { HourlyLimit($0) }
     // Only its cost matters; without memory for it log-ins fail anyway.
     decoyHash = PasswordHash.make("decoy") ?? ""
   }

@@ -11,14 +11,25 @@ package struct ForeignTokens: Sendable {
 
   private static let leewaySeconds: Int64 = 5
 
-  /// Nil unless secret, audience and issuer are all set: such tokens are then refused.
-  package init?(_ settings: Settings) {
-    guard let secret = settings.tokenSecret, let audience = settings.tokenAudience,
-      let issuer = settings.tokenIssuer
-    else { return nil }
-    key = Secret(HMACKey(Array(secret.reveal().utf8)))
-    self.audience = audience
-    self.issuer = issuer
+  /// What both systems know.
+  package struct Configuration: Sendable {
+    let secret: Secret<String>
+    /// What `aud` must be, or contain.
+    let audience: String
+    /// What `iss` must be.
+    let issuer: String
+
+    package init(secret: Secret<String>, audience: String, issuer: String) {
+      self.secret = secret
+      self.audience = audience
+      self.issuer = issuer
+    }
+  }
+
+  package init(_ configuration: Configuration) {
+    key = Secret(HMACKey(Array(configuration.secret.reveal().utf8)))
+    audience = configuration.audience
+    issuer = configuration.issuer
   }
 
   /// Who such a token names. Throws `JWT.Failure` or `TokenRefusal`.

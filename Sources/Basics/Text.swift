@@ -31,3 +31,14 @@ extension String {
     }
   }
 }
+
+extension StringProtocol {
+  /// Without the spaces, tabs and carriage returns at both ends.
+  package func trimmingBlanks() -> Substring {
+    let isBlank: (Character) -> Bool = { $0 == " " || $0 == "\t" || $0 == "\r" || $0 == "\r\n" }
+    var text = Substring(self)
+    while let first = text.first, isBlank(first) { text.removeFirst() }
+    while let last = text.last, isBlank(last) { text.removeLast() }
+    return text
+  }
+}

@@ -68,17 +68,16 @@ extension RelayServices {
   /// Relay v1 on a socket that is opened now.
   func relayDialect(followsAllRooms: Bool) -> RelayDialect {
     RelayDialect(
-      followsAllRooms: followsAllRooms, maximumContentBytes: settings.maxContentBytes,
-      maximumHeldBytes: settings.sendQueueBytes, openingMilliseconds: handshakeMilliseconds,
+      followsAllRooms: followsAllRooms, maximumContentBytes: configuration.contentBytes,
+      maximumHeldBytes: configuration.heldBytes,
+      openingMilliseconds: configuration.openingMilliseconds,
       now: Monotonic.milliseconds)
   }
 
   /// The nano protocol on a socket that is opened now.
   func nanoDialect() -> NanoDialect {
     NanoDialect(
-      maximumContentBytes: settings.maxContentBytes,
-      readyDue: Monotonic.milliseconds + handshakeMilliseconds)
+      maximumContentBytes: configuration.contentBytes,
+      readyDue: Monotonic.milliseconds + configuration.openingMilliseconds)
   }
-
-  private var handshakeMilliseconds: Int64 { Int64(settings.handshakeSeconds) * 1000 }
 }

@@ -10,7 +10,7 @@ package final class RelayServices: Sendable {
   let ingest: any Ingest
   let authenticator: any Authenticator
   let memberships: any Memberships
-  let settings: Settings
+  let configuration: RelayConfiguration
   /// This node, for the origins of drafts.
   let node: NodeID
   /// Names this log: a restored backup gets another one, and no cursor of the old one counts.
@@ -25,19 +25,19 @@ package final class RelayServices: Sendable {
 
   package init(
     ingest: any Ingest, authenticator: any Authenticator, memberships: any Memberships,
-    settings: Settings, node: NodeID, epoch: String, events: EventStream, log: Log,
+    configuration: RelayConfiguration, node: NodeID, epoch: String, events: EventStream, log: Log,
     metrics: RelayMetrics
   ) {
     self.ingest = ingest
     self.authenticator = authenticator
     self.memberships = memberships
-    self.settings = settings
+    self.configuration = configuration
     self.node = node
     currentEpoch = Mutex(epoch)
     self.events = events
     self.log = log
     self.metrics = metrics
-    userFrames = settings.rateLimits ? KeyedRateLimiter(settings.userFrames) : nil
+    userFrames = configuration.userFrames.map { KeyedRateLimiter($0) }
   }
 
   /// Tells of all events from now on, on the thread that committed. Before the first publication.
@@ -69,7 +69,7 @@ package final class RelayServices: Sendable {
   func openConnection(of user: UserID) -> Bool {
     connectionsByUser.withLock { counts in
       let count = counts[user] ?? 0
-      if settings.rateLimits, count >= settings.connectionsPerUser { return false }
+      if let most = configuration.connectionsPerUser, count >= most { return false }
       counts[user] = count + 1
       return true
     }

@@ -31,7 +31,8 @@ package final class MartletServer: Sendable {
     self.log = log
     health = Health(log: log)
     openFileLimit = ProcessLimits.raiseOpenFiles()
-    group = LoopGroup(count: settings.loops, keepsProcessors: settings.keepsProcessors)
+    group = LoopGroup(
+      count: settings.loops ?? ProcessLimits.cores, keepsProcessors: settings.keepsProcessors)
     hashing = Lane(
       name: "password", threads: settings.passwordHashers, maximumWaiting: 256,
       maximumWaitingForOne: 64)
@@ -88,7 +89,8 @@ package final class MartletServer: Sendable {
     let activity = SessionActivity()
     let memberships = MembershipDirectory(database: database, events: events)
     let credentials = Credentials(
-      database: database, local: tokens, foreign: ForeignTokens(settings), ended: ended,
+      database: database, local: tokens, foreign: settings.foreignTokens.map { ForeignTokens($0) },
+      ended: ended,
       seen: activity, memberships: memberships, freshness: freshness)
     let directory = RoomDirectory(database: database)
     // First of the listeners: whoever hears of a change after this finds it here.
@@ -108,14 +110,15 @@ package final class MartletServer: Sendable {
     let history = MessageHistory(database: database, unknown: unknown)
     let rooms = Rooms(
       database: database, events: events, directory: directory, maximumRules: settings.roomRules,
-      maximumRooms: settings.roomsPerPerson, levelToCreate: settings.roomCreateLevel)
+      maximumRooms: settings.roomsPerPerson, levelToCreate: Int64(settings.roomCreateLevel))
     let accounts = AccountService(
       database: database, events: events, tokens: tokens, memberships: memberships,
-      hashing: hashing, settings: settings, metrics: AccountMetrics(metrics), log: log)
+      hashing: hashing, configuration: settings.accounts, metrics: AccountMetrics(metrics), log: log
+    )
     try await accounts.noteIfNobodyCanStart()
     let relay = RelayServices(
       ingest: messageLog, authenticator: credentials, memberships: memberships,
-      settings: settings, node: node, epoch: epoch, events: events, log: log,
+      configuration: settings.relay, node: node, epoch: epoch, events: events, log: log,
       metrics: RelayMetrics(metrics))
     events.listen { events in
       for case .epochChanged(let epoch) in events {
@@ -129,7 +132,8 @@ package final class MartletServer: Sendable {
     let relayLoops = await makeRelayLoops(liveLoops, relay, rooms, reader, fanout)
 
     let web = WebServer(
-      settings: settings, group: group, openFileLimit: openFileLimit, log: log, metrics: metrics)
+      configuration: settings.web, group: group, openFileLimit: openFileLimit, log: log,
+      metrics: metrics)
     let router = Self.router(
       settings: settings, health: health, database: database, accounts: accounts, rooms: rooms,
       history: history, relayLoops: relayLoops, audit: Audit(log),
@@ -152,7 +156,7 @@ package final class MartletServer: Sendable {
     }
     ProcessMetrics.add(
       to: metrics, version: MartletCommand.version,
-      data: settings.database.reveal().isEmpty ? settings.data : nil)
+      data: settings.database == nil ? settings.data : nil)
     metrics.reading("martlet_password_queue", "Passwords that wait to be hashed.") { [hashing] in
       Double(hashing.waitingCount)
     }
@@ -237,11 +241,11 @@ package final class MartletServer: Sendable {
       accounts: AccountService(
         database: database, events: events, tokens: tokens,
         memberships: MembershipDirectory(database: database, events: events), hashing: lane,
-        settings: settings, metrics: AccountMetrics(Metrics()), log: .none),
+        configuration: settings.accounts, metrics: AccountMetrics(Metrics()), log: .none),
       rooms: Rooms(
         database: database, events: events, directory: RoomDirectory(database: database),
         maximumRules: settings.roomRules, maximumRooms: settings.roomsPerPerson,
-        levelToCreate: settings.roomCreateLevel),
+        levelToCreate: Int64(settings.roomCreateLevel)),
       history: MessageHistory(
         database: database, unknown: UnknownEntries(log: .none, metrics: Metrics())),
       relayLoops: [], audit: Audit(.none),
@@ -251,11 +255,11 @@ package final class MartletServer: Sendable {
   }
 
   private func application(
-    _ router: Router, _ authenticator: any Authenticator, _ address: Settings.ListenAddress
+    _ router: Router, _ authenticator: any Authenticator, _ address: ListenAddress
   ) -> Application {
     let origins = Origins(own: settings.ownOrigins(address), allowed: settings.allowedOrigins)
     return Application(
-      router: router, settings: settings, log: log, metrics: metrics,
+      router: router, configuration: settings.web, log: log, metrics: metrics,
       addressLimit: settings.rateLimits ? AddressLimit(settings.addressRequests) : nil,
       crossOrigin: CrossOrigin(origins),
       authentication: Authentication(authenticator, origins: origins, log: log),
@@ -293,18 +297,14 @@ package final class MartletServer: Sendable {
   }
 
   private func startMetrics() async throws -> WebServer? {
-    guard let address = settings.metricsListen else { return nil }
-    var inner = settings
-    inner.listen = address
-    inner.tlsCertificates = []
-    inner.tlsKeys = []
+    guard let configuration = settings.metricsWeb else { return nil }
     let web = WebServer(
-      settings: inner, group: LoopGroup(loops: [group.loops[0]]), openFileLimit: openFileLimit,
-      log: log, metrics: Metrics())
+      configuration: configuration, group: LoopGroup(loops: [group.loops[0]]),
+      openFileLimit: openFileLimit, log: log, metrics: Metrics())
     var router = Router()
     MetricsRoutes(metrics: metrics).add(to: &router)
     let application = Application(
-      router: router, settings: inner, log: log, metrics: Metrics())
+      router: router, configuration: configuration, log: log, metrics: Metrics())
     let bound = try await web.start { _ in application }
     log.notice("metrics_listening", ["address": .init("http://\(bound)/metrics")])
     return web
@@ -436,23 +436,6 @@ extension Log {
   /// For tasks that go on until the server stops: then the database closes under them, which is no news.
   func warnUnlessStopping(_ event: StaticString, _ error: any Error) {
     if !Task.isCancelled { warning(event, ["cause": .init("\(error)")]) }
-  }
-}
-
-extension Settings {
-  var usesTLS: Bool { !tlsCertificates.isEmpty }
-
-  var isPublicURLSecure: Bool { publicURL?.hasPrefix("https://") == true || usesTLS }
-
-  /// Our own origins: the public URL, or what the listener is called.
-  func ownOrigins(_ address: ListenAddress) -> [String] {
-    if let publicURL {
-      return [publicURL.hasSuffix("/") ? String(publicURL.dropLast()) : publicURL]
-    }
-    let scheme = usesTLS ? "https" : "http"
-    var origins = ["\(scheme)://\(address)"]
-    if address.isLoopback { origins.append("\(scheme)://localhost:\(address.port)") }
-    return origins
   }
 }
 

@@ -13,9 +13,8 @@ enum Nodes {
     _ settings: Settings, node: NodeID, epoch: String, database: any SQLDatabase, loop: Loop,
     log: Log, metrics: Metrics
   ) async throws -> any Fanout {
-    let text = settings.fanout.reveal()
-    if text.isEmpty { return InProcessFanout() }
-    guard let url = RedisURL(text) else {
+    guard let text = settings.fanout else { return InProcessFanout() }
+    guard let url = RedisURL(text.reveal()) else {
       throw SettingsError(
         "MARTLET_FANOUT is not of the form redis://[[user:]password@]host[:port].")
     }

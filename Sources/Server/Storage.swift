@@ -43,9 +43,9 @@ enum Storage {
     _ settings: Settings, _ schema: SchemaPolicy = .bringUpToDate, metrics: DatabaseMetrics,
     log: Log, loops: [Loop]
   ) throws -> any SQLDatabase {
-    if !settings.database.reveal().isEmpty {
+    if let url = settings.database {
       return try PostgresDatabase(
-        url: settings.database, migrations: migrations, schema: schema,
+        url: url, migrations: migrations, schema: schema,
         connections: settings.postgresConnections,
         loops: loops, metrics: metrics, log: log)
     }

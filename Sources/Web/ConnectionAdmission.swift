@@ -18,13 +18,11 @@ final class ConnectionAdmission: Sendable {
   /// Descriptors kept back for the database, files and what else the process opens.
   private static let reservedDescriptors = 512
 
-  init(settings: Settings, openFileLimit: Int, metrics: Metrics) {
+  init(configuration: WebConfiguration, openFileLimit: Int, metrics: Metrics) {
     places = max(16, openFileLimit - Self.reservedDescriptors)
     hardLimit = max(32, openFileLimit - Self.reservedDescriptors / 2)
-    proxies = TrustedProxies(settings.trustedProxies)
-    counter =
-      settings.rateLimits
-      ? ConnectionCounter(maximumPerAddress: settings.connectionsPerAddress) : nil
+    proxies = TrustedProxies(configuration.trustedProxies)
+    counter = configuration.connectionsPerAddress.map { ConnectionCounter(maximumPerAddress: $0) }
     open = metrics.gauge("martlet_connections", "Open TCP connections.")
     refused = metrics.counter(
       "martlet_connections_refused_total", "Connections that were closed as soon as they came.")

@@ -7,13 +7,12 @@ struct ConnectionLimits: Sendable {
   let http: HTTPMachine.Limits
   let frameBytes: Int
 
-  init(_ settings: Settings) {
+  init(_ configuration: WebConfiguration) {
     http = HTTPMachine.Limits(
-      headBytes: settings.maxHeaderBytes,
-      headMilliseconds: Int64(settings.handshakeSeconds) * 1000,
-      bodyMilliseconds: Int64(settings.requestSeconds) * 1000,
-      workMilliseconds: Int64(settings.requestSeconds) * 1000)
-    frameBytes = settings.maxFrameBytes
+      headBytes: configuration.headBytes, headMilliseconds: configuration.handshakeMilliseconds,
+      bodyMilliseconds: configuration.requestMilliseconds,
+      workMilliseconds: configuration.requestMilliseconds)
+    frameBytes = configuration.frameBytes
   }
 }
 

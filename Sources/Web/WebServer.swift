@@ -6,7 +6,7 @@ internal import TLS
 /// The HTTP and WebSocket server on all event loops.
 package final class WebServer: Sendable {
   private let group: LoopGroup
-  private let settings: Settings
+  private let configuration: WebConfiguration
   private let log: Log
   let admission: ConnectionAdmission
   private let webSockets: Gauge
@@ -24,14 +24,15 @@ package final class WebServer: Sendable {
   private static let fileThreads = 2
 
   package init(
-    settings: Settings, group: LoopGroup, openFileLimit: Int, log: Log, metrics: Metrics
+    configuration: WebConfiguration, group: LoopGroup, openFileLimit: Int, log: Log,
+    metrics: Metrics
   ) {
-    self.settings = settings
+    self.configuration = configuration
     self.group = group
     self.log = log
     admission = ConnectionAdmission(
-      settings: settings, openFileLimit: openFileLimit, metrics: metrics)
-    certificates = CertificateStore(settings, log: log, metrics: metrics)
+      configuration: configuration, openFileLimit: openFileLimit, metrics: metrics)
+    certificates = CertificateStore(configuration.certificates, log: log, metrics: metrics)
     fileLane = Lane(name: "file", threads: Self.fileThreads, maximumWaiting: 65_536)
     webSockets = metrics.gauge("martlet_websockets", "Open WebSockets.")
     queuedBytes = metrics.gauge(
@@ -39,7 +40,7 @@ package final class WebServer: Sendable {
     self.metrics = metrics
     refusals = metrics.counter(
       "martlet_http_refused_total", "Requests that were refused before they reached a route.")
-    let budget = BufferBudget(bytes: settings.bufferBytes)
+    let budget = BufferBudget(bytes: configuration.bufferBytes)
     self.budget = budget
     metrics.reading(
       "martlet_buffer_bytes",
@@ -52,9 +53,9 @@ package final class WebServer: Sendable {
   /// Binds and accepts on every loop; returns when all listen, with the address, its port filled in.
   /// `makeApplication` gets that address. Throws `SystemError` or `SettingsError`.
   package func start(
-    _ makeApplication: (Settings.ListenAddress) -> Application
-  ) async throws -> Settings.ListenAddress {
-    var address = settings.listen
+    _ makeApplication: (ListenAddress) -> Application
+  ) async throws -> ListenAddress {
+    var address = configuration.listen
     var descriptors: [Int32] = []
     for _ in group.loops {
       let (descriptor, port) = try Listener.makeSocket(
@@ -81,7 +82,8 @@ package final class WebServer: Sendable {
     try await onLoop(loop) { [self] in
       LoopBound(
         WebLoop(
-          server: self, loop: loop, application: application, limits: ConnectionLimits(settings)),
+          server: self, loop: loop, application: application,
+          limits: ConnectionLimits(configuration)),
         on: loop)
     }
   }

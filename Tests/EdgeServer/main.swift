@@ -1,6 +1,7 @@
 import Access
 import Basics
 import EventLoop
+import Server
 import Web
 
 #if canImport(Glibc)
@@ -26,22 +27,22 @@ sigaddset(&renewal, SIGUSR1)
 pthread_sigmask(SIG_BLOCK, &renewal, nil)
 let openFiles = ProcessLimits.raiseOpenFiles()
 do {
-  let settings = try Settings(environment: ProcessEnvironment.all, file: nil, cores: 1)
+  let settings = try Settings(environment: ProcessEnvironment.all, file: nil)
   let metrics = Metrics()
-  let log = Log(level: settings.logLevel, format: settings.logFormat)
-  let group = LoopGroup(count: settings.loops)
+  let log = Log(level: .info, format: .json)
+  let group = LoopGroup(count: 1)
   let server = WebServer(
-    settings: settings, group: group, openFileLimit: openFiles, log: log, metrics: metrics)
+    configuration: settings.web, group: group, openFileLimit: openFiles, log: log, metrics: metrics)
   let routes = EdgeRoutes(
     folder: arguments[1], lane: Lane(name: "disk", threads: 2, maximumWaiting: 1000),
-    isSecure: !settings.tlsCertificates.isEmpty)
+    isSecure: settings.usesTLS)
   let address = try group.loops[0].runBlocking {
     var router = Router()
     try routes.add(to: &router)
     let table = router
     return try await server.start { _ in
       Application(
-        router: table, settings: settings, log: log, metrics: metrics,
+        router: table, configuration: settings.web, log: log, metrics: metrics,
         crossOrigin: CrossOrigin(Origins(own: [], allowed: [])),
         compression: Compression(lane: Lane(name: "gzip", threads: 1, maximumWaiting: 8)))
     }

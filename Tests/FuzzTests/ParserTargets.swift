@@ -49,16 +49,11 @@ extension ParserTarget {
 
   private static let tokens: ParserTarget = {
     let secret = "a secret of some length for tests"
-    guard
-      let settings = try? Settings(
-        environment: [
-          "MARTLET_TOKEN_SECRET": secret, "MARTLET_TOKEN_AUDIENCE": "chat",
-          "MARTLET_TOKEN_ISSUER": "api",
-        ], file: nil, cores: 1),
-      let foreign = ForeignTokens(settings),
-      let key = SigningKey(id: "k", seed: Array(repeating: 7, count: 32)),
+    let foreign = ForeignTokens(
+      ForeignTokens.Configuration(secret: Secret(secret), audience: "chat", issuer: "api"))
+    guard let key = SigningKey(id: "k", seed: Array(repeating: 7, count: 32)),
       let local = LocalTokens(keys: [key])
-    else { preconditionFailure("these settings are right") }
+    else { preconditionFailure("this key is right") }
     let ours = local.makeAccessToken(
       user: .make(), session: .make(), now: .now)
     let claims = [

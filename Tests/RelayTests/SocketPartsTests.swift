@@ -15,7 +15,7 @@ import Testing
   // MARK: FrameIntake
 
   private func intake(burst: Int = 1000) -> FrameIntake {
-    FrameIntake(FrameAllowance(Rate(burst: burst, perSecond: 10), isLimited: true, now: 0))
+    FrameIntake(FrameAllowance(Rate(burst: burst, perSecond: 10), now: 0))
   }
 
   private func wait(_ text: String, _ intake: inout FrameIntake, now: Int64 = 0) {

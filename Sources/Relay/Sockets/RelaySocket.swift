@@ -39,10 +39,9 @@ final class RelaySocket<Dialect: SocketDialect>: WebSocketHandler {
     self.place = place
     self.dialect = dialect
     connection = relay.hub.makeConnection(socket)
-    let settings = relay.services.settings
     intake = FrameIntake(
       FrameAllowance(
-        settings.connectionFrames, isLimited: settings.rateLimits, now: relay.backend.nanoseconds))
+        relay.services.configuration.connectionFrames, now: relay.backend.nanoseconds))
     credential = CredentialWatch(caller, now: relay.backend.now)
     sender = Sender(
       origin: Origin(
@@ -149,7 +148,7 @@ final class RelaySocket<Dialect: SocketDialect>: WebSocketHandler {
   }
 
   private func parse(_ text: UnsafeRawBufferPointer) -> JSONObject? {
-    parseObject(text, maximumDepth: services.settings.maxJSONDepth)
+    parseObject(text, maximumDepth: services.configuration.jsonDepth)
   }
 
   private func serve(_ object: JSONObject?) {

@@ -57,8 +57,7 @@ struct Command: Sendable {
 
     /// The settings of the file and the environment. Throws `SettingsError`.
     func settings() throws -> Settings {
-      try Settings(
-        environment: environment, file: configurationFile, cores: ProcessLimits.cores)
+      try Settings(environment: environment, file: configurationFile)
     }
   }
 }

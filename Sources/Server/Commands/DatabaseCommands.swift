@@ -28,7 +28,7 @@ struct DatabaseCommands {
 
   /// A consistent copy of the embedded database, while the server runs.
   func backup(to file: String) throws -> String {
-    guard settings.database.reveal().isEmpty else {
+    guard settings.database == nil else {
       throw SettingsError("`backup` is for the embedded database; use pg_dump for Postgres.")
     }
     guard !FileSystem.exists(file) else {
@@ -54,7 +54,7 @@ struct CommandDatabase {
     _ schema: SchemaPolicy = .mustBeUpToDate,
     _ body: @escaping @Sendable (any SQLDatabase) async throws -> Result
   ) throws -> Result {
-    if settings.database.reveal().isEmpty { _ = try Storage.existingDatabase(settings) }
+    if settings.database == nil { _ = try Storage.existingDatabase(settings) }
     let database = try Storage.open(
       settings, schema, metrics: DatabaseMetrics(Metrics()),
       log: Log(level: .warning, format: .text), loops: [loop])

@@ -33,9 +33,9 @@ enum DescribeCommands {
       | Setting | Default | Meaning |
       |---|---|---|
       """
-    for entry in Settings.table {
-      let standard = entry.defaultText == "-" ? "unset" : "`\(entry.defaultText)`"
-      page += "\n| `\(entry.name)` | \(standard) | \(entry.meaning) |"
+    for row in Settings.table {
+      let standard = row.defaultText.map { "`\($0)`" } ?? "unset"
+      page += "\n| `\(row.name)` | \(standard) | \(row.meaning) |"
     }
     return page
   }

@@ -23,7 +23,7 @@ package final class Application: Sendable {
   /// What is nil is not done: a listener for operators has no rates, no callers and no browsers. Large JSON bodies are parsed
   /// on `lane`; without one, on the loop.
   package init(
-    router: Router, settings: Settings, log: Log, metrics: Metrics,
+    router: Router, configuration: WebConfiguration, log: Log, metrics: Metrics,
     addressLimit: AddressLimit? = nil, crossOrigin: CrossOrigin? = nil,
     authentication: Authentication? = nil, compression: Compression? = nil, lane: Lane? = nil
   ) {
@@ -32,13 +32,13 @@ package final class Application: Sendable {
     self.crossOrigin = crossOrigin
     self.authentication = authentication
     self.compression = compression
-    proxies = TrustedProxies(settings.trustedProxies)
+    proxies = TrustedProxies(configuration.trustedProxies)
     failures = Failures(log: log)
     self.log = RequestLog(
-      log: log, metrics: metrics, linesPerSecond: settings.accessLogPerSecond,
+      log: log, metrics: metrics, linesPerSecond: configuration.accessLogPerSecond,
       routes: router.routes)
     jsonBodies = JSONBodies(
-      maximumBytes: settings.maxBodyBytes, maximumDepth: settings.maxJSONDepth, lane: lane)
+      maximumBytes: configuration.jsonBodyBytes, maximumDepth: configuration.jsonDepth, lane: lane)
   }
 
   // MARK: On the head

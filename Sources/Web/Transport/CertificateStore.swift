@@ -19,11 +19,9 @@ final class CertificateStore: Sendable {
   private static let soonSeconds = 7 * 86_400
 
   /// Nil without TLS.
-  init?(_ settings: Settings, log: Log, metrics: Metrics) {
-    guard !settings.tlsCertificates.isEmpty else { return nil }
-    files = zip(settings.tlsCertificates, settings.tlsKeys).map {
-      TLSServer.Files(chain: $0, key: $1)
-    }
+  init?(_ certificates: [WebConfiguration.CertificateFiles], log: Log, metrics: Metrics) {
+    guard !certificates.isEmpty else { return nil }
+    files = certificates.map { TLSServer.Files(chain: $0.chain, key: $0.key) }
     self.log = log
     metrics.reading(
       "martlet_tls_certificate_expiry_seconds",

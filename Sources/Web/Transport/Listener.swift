@@ -28,7 +28,7 @@ final class Listener {
   /// `isFirst`: the address must be nobody else's. Sockets that share a port (SO_REUSEPORT) would
   /// share it with another server of the same user as well, and neither would notice.
   static func makeSocket(
-    boundTo address: Settings.ListenAddress, isFirst: Bool
+    boundTo address: ListenAddress, isFirst: Bool
   ) throws -> (descriptor: Int32, port: UInt16) {
     var address = address
     if isFirst {
@@ -40,7 +40,7 @@ final class Listener {
   }
 
   private static func makeSocket(
-    boundTo address: Settings.ListenAddress, sharesPort: Bool
+    boundTo address: ListenAddress, sharesPort: Bool
   ) throws -> (descriptor: Int32, port: UInt16) {
     let isIPv6 = address.host.contains(":")
     let descriptor = socket(
@@ -67,7 +67,7 @@ final class Listener {
   }
 
   private static func bindIPv4(
-    _ descriptor: Int32, _ address: Settings.ListenAddress
+    _ descriptor: Int32, _ address: ListenAddress
   ) throws -> UInt16 {
     var name = sockaddr_in()
     name.sin_family = sa_family_t(AF_INET)
@@ -78,7 +78,7 @@ final class Listener {
   }
 
   private static func bindIPv6(
-    _ descriptor: Int32, _ address: Settings.ListenAddress
+    _ descriptor: Int32, _ address: ListenAddress
   ) throws -> UInt16 {
     var name = sockaddr_in6()
     name.sin6_family = sa_family_t(AF_INET6)

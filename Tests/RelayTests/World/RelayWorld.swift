@@ -49,13 +49,15 @@ final class RelayWorld {
     backend = WorldBackend(database) { Int(dice.next() % UInt64($0)) }
     let gateClock = gateClock
     gate = DeliveryGate(maximumAgeMilliseconds: 900) { gateClock.milliseconds }
-    var settings = Settings(cores: 1)
-    settings.rateLimits = false
+    let configuration = RelayConfiguration(
+      connectionFrames: nil, userFrames: nil, connectionsPerUser: nil, contentBytes: 65_536,
+      jsonDepth: 16, heldBytes: 1 << 20, openingMilliseconds: 10_000)
     let hub = Hub(
       gate: gate, sendQueueBytes: .max, metrics: LiveMetrics(Metrics()), clock: { 1 },
       wake: { _ in })
     let services = RelayServices(
-      ingest: ingest, authenticator: authenticator, memberships: memberships, settings: settings,
+      ingest: ingest, authenticator: authenticator, memberships: memberships,
+      configuration: configuration,
       node: NodeID(1), epoch: "e", events: EventStream(fanout: InProcessFanout()), log: .none,
       metrics: RelayMetrics(Metrics()))
     relay = RelayLoop(

@@ -1,0 +1,62 @@
+internal import Accounts
+internal import Basics
+internal import EventLoop
+internal import Web
+
+/// Everything that varies between two installations. Immutable once read.
+///
+/// Each member's default stands here, and what it means in `Settings.table`, from which `martlet settings` and
+/// docs/CONFIGURATION.md are made. Targets know none of this: they get configurations of their own
+/// (`Settings+Configurations.swift`).
+package struct Settings: Sendable {
+  var listen = ListenAddress.loopback(port: 8080)
+  var data = "./data"
+  var database: Secret<String>?
+  var fanout: Secret<String>?
+  var fanoutAuthorities: String?
+  var metricsListen: ListenAddress?
+  var tokenSecret: Secret<String>?
+  var tokenAudience: String?
+  var tokenIssuer: String?
+  var rateLimits = true
+  /// Nil: one for each core.
+  var loops: Int?
+  var keepsProcessors = true
+  var signUp = AccountConfiguration.SignUp.open
+  var publicURL: String?
+  var trustedProxies: [IPAddress.Range] = []
+  var allowedOrigins: [String] = []
+  var roomRules = 10
+  var roomsPerPerson = 1000
+  var roomCreateLevel = 100
+  var tlsCertificates: [String] = []
+  var tlsKeys: [String] = []
+  /// 0: never.
+  var tlsWatchSeconds = 0
+  var logLevel = Log.Level.info
+  var logFormat = Log.Format.json
+  var accessLogPerSecond = 100
+  var maxFrameBytes = 128 << 10
+  var maxContentBytes = 64 << 10
+  var maxHeaderBytes = 16 << 10
+  var maxBodyBytes = 1 << 20
+  var maxJSONDepth = 16
+  var connectionFrames = Rate(burst: 200, perSecond: 50)
+  var userFrames = Rate(burst: 400, perSecond: 100)
+  var addressRequests = Rate(burst: 400, perSecond: 100)
+  var signUpsPerHour = 20
+  var connectionsPerUser = 20
+  var connectionsPerAddress = 1000
+  var sendQueueBytes = 1 << 20
+  var bufferBytes = 256 << 20
+  var assets: String?
+  var handshakeSeconds = 10
+  var requestSeconds = 10
+  var diskReserveBytes = 64 << 20
+  var readers = 2
+  var passwordHashers = 2
+  var postgresConnections = 10
+
+  /// The defaults.
+  package init() {}
+}
