@@ -157,16 +157,3 @@ extension ErrorCode {
     notSameUser, revoked, roomDeleted,
   ]
 }
-
-/// An operating system's error: the call that failed and its `errno`.
-package struct SystemError: Error, CustomStringConvertible, Sendable {
-  package let call: String
-  package let errno: Int32
-
-  package init(_ call: String, errno: Int32) {
-    self.call = call
-    self.errno = errno
-  }
-
-  package var description: String { "\(call): \(systemErrorText(errno))" }
-}

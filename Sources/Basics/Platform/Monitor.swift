@@ -1,0 +1,59 @@
+#if canImport(Glibc)
+  internal import Glibc
+#else
+  internal import Darwin
+#endif
+
+/// A mutual exclusion for threads that also wait: POSIX mutex and condition variable.
+///
+/// For plain critical sections use `Synchronization.Mutex`.
+package final class Monitor: @unchecked Sendable {
+  // Unchecked: both are made for use from many threads; they stay at one address until `deinit`.
+  private let mutex = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
+  private let condition = UnsafeMutablePointer<pthread_cond_t>.allocate(capacity: 1)
+
+  package init() {
+    pthread_mutex_init(mutex, nil)
+    #if canImport(Glibc)
+      // Waits are measured by a clock that nobody sets.
+      var attributes = pthread_condattr_t()
+      pthread_condattr_init(&attributes)
+      pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC)
+      pthread_cond_init(condition, &attributes)
+      pthread_condattr_destroy(&attributes)
+    #else
+      pthread_cond_init(condition, nil)
+    #endif
+  }
+
+  deinit {
+    pthread_cond_destroy(condition)
+    pthread_mutex_destroy(mutex)
+    condition.deallocate()
+    mutex.deallocate()
+  }
+
+  package func locked<Result>(_ body: () throws -> Result) rethrows -> Result {
+    pthread_mutex_lock(mutex)
+    defer { pthread_mutex_unlock(mutex) }
+    return try body()
+  }
+
+  /// Waits for a signal; call inside `locked`, in a loop over the condition.
+  package func wait() { pthread_cond_wait(condition, mutex) }
+
+  /// As `wait`, for so many milliseconds at most.
+  package func wait(milliseconds: Int64) {
+    #if canImport(Glibc)
+      let now = Monotonic.milliseconds
+    #else
+      let now = Timestamp.now.milliseconds
+    #endif
+    let until = now + max(0, milliseconds)
+    var time = timespec(tv_sec: Int(until / 1000), tv_nsec: Int(until % 1000) * 1_000_000)
+    pthread_cond_timedwait(condition, mutex, &time)
+  }
+
+  package func signal() { pthread_cond_signal(condition) }
+  package func broadcast() { pthread_cond_broadcast(condition) }
+}

@@ -1,0 +1,24 @@
+#if canImport(Glibc)
+  internal import Glibc
+#else
+  internal import Darwin
+#endif
+
+/// An operating system's error: the call that failed and its `errno`.
+package struct SystemError: Error, CustomStringConvertible, Sendable {
+  package let call: String
+  package let errno: Int32
+
+  package init(_ call: String, errno: Int32) {
+    self.call = call
+    self.errno = errno
+  }
+
+  package var description: String { "\(call): \(systemErrorText(errno))" }
+}
+
+/// What `strerror` says of an `errno`.
+package func systemErrorText(_ number: Int32) -> String {
+  // strerror gives a static text for every number, never NULL.
+  String(cString: strerror(number))
+}

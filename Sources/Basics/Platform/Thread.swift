@@ -1,0 +1,75 @@
+#if canImport(Glibc)
+  internal import Glibc
+#else
+  internal import Darwin
+#endif
+
+/// A thread of the operating system that runs one closure; signals are left to the main thread.
+package final class Thread: @unchecked Sendable {
+  // Unchecked: the handle is written once, before anyone else sees the object.
+  private let handle: pthread_t
+
+  /// Starts a thread. A machine that cannot start one cannot run the server: traps.
+  package init(name: String, _ body: @escaping @Sendable () -> Void) {
+    let box = Unmanaged.passRetained(Box(name: name, body: body))
+    #if canImport(Glibc)
+      var thread = pthread_t()
+    #else
+      var thread: pthread_t?
+    #endif
+    let status = pthread_create(
+      &thread, nil,
+      { argument in
+        #if canImport(Glibc)
+          guard let argument else { return nil }
+        #endif
+        let box = Unmanaged<Box>.fromOpaque(argument).takeRetainedValue()
+        box.start()
+        return nil
+      }, box.toOpaque())
+    guard status == 0 else { fatalError("pthread_create: \(systemErrorText(status))") }
+    #if canImport(Glibc)
+      handle = thread
+    #else
+      guard let thread else { fatalError("pthread_create gave no thread") }
+      handle = thread
+    #endif
+  }
+
+  package func join() { pthread_join(handle, nil) }
+
+  private final class Box {
+    let name: String
+    let body: @Sendable () -> Void
+
+    init(name: String, body: @escaping @Sendable () -> Void) {
+      self.name = name
+      self.body = body
+    }
+
+    func start() {
+      #if canImport(Glibc)
+        // The header hides pthread_setname_np from Swift; the kernel takes the name here as well.
+        // A thread without its name still does its work.
+        let descriptor = open("/proc/thread-self/comm", O_WRONLY | O_CLOEXEC)
+        if descriptor >= 0 {
+          let bytes = Array(name.utf8.prefix(15))
+          _ = write(descriptor, bytes, bytes.count)
+          close(descriptor)
+        }
+      #else
+        pthread_setname_np(name)
+      #endif
+      body()
+    }
+  }
+}
+
+/// A number that tells threads apart, equal for one thread throughout.
+package func currentThreadID() -> UInt {
+  #if canImport(Glibc)
+    UInt(pthread_self())
+  #else
+    UInt(bitPattern: pthread_self())
+  #endif
+}
