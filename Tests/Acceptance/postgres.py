@@ -44,7 +44,8 @@ class Postgres:
             [
                 binaries() / "postgres", "-D", self.directory / "data", "-p", str(self.port),
                 "-c", "listen_addresses=127.0.0.1", "-c", f"unix_socket_directories={self.directory}",
-                "-c", "max_connections=60",
+                # Swift's tests open dozens of databases at the same time, with six connections each.
+                "-c", "max_connections=500",
             ],
             user=self.user, cwd="/", stdout=self.log, stderr=self.log,
         )
