@@ -20,7 +20,7 @@ extension Settings {
   static let table: [Row] = [
     row(
       "LISTEN", \.listen, .address,
-      "Public listener, `address:port`; port 0 picks one."),
+      "Public listener, `address:port`; port 0 picks one, which standard output and the log say."),
     row(
       "DATA", \.data, .text,
       "Directory of the embedded database and of what the server stores; held by a lock while it runs."
@@ -70,7 +70,8 @@ extension Settings {
     ),
     row(
       "SIGNUP", \.signUp, .word,
-      "Who may sign up: `open`, `invited`, `closed`."),
+      "Who may sign up: `open`, `invited` (invitations come with organizations; until then as `closed`), `closed`. `martlet admin create` always makes an account."
+    ),
     row(
       "PUBLIC_URL", \.publicURL, .origin,
       "How browsers reach the server: for cookies, links and Origin. Unset: taken from the listener."
@@ -84,13 +85,13 @@ extension Settings {
     ),
     row(
       "ROOM_RULES", \.roomRules, .integer(2...10_000),
-      "Rules a room can hold."),
+      "Rules a room can hold, its creator's included."),
     row(
       "ROOMS_PER_PERSON", \.roomsPerPerson, .integer(1...1_000_000),
       "Rooms that one person may have made."),
     row(
       "ROOM_CREATE_LEVEL", \.roomCreateLevel, .integer(0...1 << 53),
-      "`levelOnEntity` that creating a room needs."),
+      "`levelOnEntity` that creating a room needs; people with an account here always may."),
     row(
       "TLS_CERTIFICATE", \.tlsCertificates, .texts,
       "PEM file with the certificate chain; read again on SIGHUP. Several, separated by commas: a client gets the first that bears the name it asks for, else the first."
