@@ -109,7 +109,7 @@ package struct AccountRoutes: Sendable {
       data = String(decoding: writer.bytes, as: UTF8.self)
       if data.utf8.count > Self.maximumDataBytes {
         fields.fault("data", "must be an object of at most \(Self.maximumDataBytes) bytes")
-      } else if JSON.object(object).holdsNull {
+      } else if JSON.object(object).containsNUL {
         fields.fault("data", "must not hold U+0000")
       }
     default: fields.fault("data", "must be an object")
@@ -195,7 +195,7 @@ package struct AccountRoutes: Sendable {
     guard writer.bytes.count <= Self.maximumSettingsBytes else {
       throw AppError(.bodyTooLarge, "Settings may have \(Self.maximumSettingsBytes) bytes.")
     }
-    let faults = object.members.filter { $0.key.holdsNull || $0.value.holdsNull }
+    let faults = object.members.filter { $0.key.containsNUL || $0.value.containsNUL }
     guard faults.isEmpty else {
       throw AppError(
         .validationFailed,

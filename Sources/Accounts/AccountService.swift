@@ -11,7 +11,7 @@ package final class AccountService: Sendable {
   private let events: EventStream
   private let tokens: LocalTokens
   private let memberships: MembershipDirectory
-  private let hashing: Lane
+  private let hashing: ThreadPool
   private let metrics: AccountMetrics
   private let log: Log
   private let delays = LoginDelays()
@@ -25,7 +25,7 @@ package final class AccountService: Sendable {
 
   package init(
     database: any SQLDatabase, events: EventStream, tokens: LocalTokens,
-    memberships: MembershipDirectory, hashing: Lane, configuration: AccountConfiguration,
+    memberships: MembershipDirectory, hashing: ThreadPool, configuration: AccountConfiguration,
     metrics: AccountMetrics,
     log: Log
   ) {
@@ -45,17 +45,17 @@ package final class AccountService: Sendable {
   // MARK: Passwords
 
   private func hash(_ password: String, for address: IPAddress?) async throws -> String {
-    let hash = try await inHashingLane(for: address) { PasswordHash.make(password) }
+    let hash = try await inHashingPool(for: address) { PasswordHash.make(password) }
     guard let hash else { throw AppError(.unavailable, "The server has no memory for this now.") }
     return hash
   }
 
   /// Addresses wait for each other in turn: a storm of log-ins from one is its own.
-  private func inHashingLane<Result: Sendable>(
+  private func inHashingPool<Result: Sendable>(
     for address: IPAddress?, _ body: @escaping @Sendable () -> Result
   ) async throws -> Result {
     do { return try await hashing.run(for: address?.site) { _ in body() } } catch let full
-      as Lane.Full
+      as ThreadPool.Full
     {
       throw AppError(
         full.isOwnersShare ? .rateLimited : .unavailable, "Too many log-ins at once; try again.",
@@ -103,7 +103,7 @@ package final class AccountService: Sendable {
     let isRight = try await delays.guarded(AccountStore.key(email), address) {
       found = try await database.read { try await AccountStore.user(email: email, in: $0) }
       let expected = found?.passwordHash ?? decoyHash
-      let matches = try await inHashingLane(for: address) {
+      let matches = try await inHashingPool(for: address) {
         PasswordHash.matches(password, hash: expected)
       }
       return matches && found != nil
@@ -254,7 +254,7 @@ package final class AccountService: Sendable {
     let isRight = try await delays.guarded(id.description, address) {
       let hash = try await database.read { try await AccountStore.passwordHash(id, in: $0) }
       guard let hash else { throw AppError(.invalidToken) }
-      return try await inHashingLane(for: address) {
+      return try await inHashingPool(for: address) {
         PasswordHash.matches(old, hash: hash)
       }
     }

@@ -14,7 +14,7 @@ package final class Credentials: Authenticator {
   private let names: NameCheck
   private let local: LocalTokens
   private let foreign: ForeignTokens?
-  private let ended: EndedSessions
+  private let ended: RevokedSessions
   private let seen: SessionActivity
   private let memberships: any Memberships
   private let freshness: Freshness
@@ -27,7 +27,7 @@ package final class Credentials: Authenticator {
   private static let lookMilliseconds: UInt64 = 20
 
   package init(
-    database: any SQLDatabase, local: LocalTokens, foreign: ForeignTokens?, ended: EndedSessions,
+    database: any SQLDatabase, local: LocalTokens, foreign: ForeignTokens?, ended: RevokedSessions,
     seen: SessionActivity, memberships: any Memberships, freshness: Freshness
   ) {
     self.database = database

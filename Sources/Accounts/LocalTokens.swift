@@ -59,7 +59,7 @@ package struct LocalTokens: Sendable {
     let expiresAt = Timestamp(milliseconds: expires * 1000)
     guard expiresAt > now else { throw TokenRefusal.expired }
     let latest = now.adding(
-      milliseconds: Self.lifetimeMilliseconds + EndedSessions.clockDifferenceMilliseconds)
+      milliseconds: Self.lifetimeMilliseconds + RevokedSessions.clockDifferenceMilliseconds)
     guard expiresAt <= latest else { throw TokenRefusal.livesTooLong }
     return Principal(userID: user, origin: .session(session), expiresAt: expiresAt)
   }

@@ -6,7 +6,7 @@ internal import Synchronization
 ///
 /// Kept for longer than any access token is accepted, counted from when this node heard of the end, by a
 /// clock that nobody sets: tokens made by a node whose clock is ahead live longer here.
-package final class EndedSessions: Sendable {
+package final class RevokedSessions: Sendable {
   private struct State {
     /// When each was heard of, in milliseconds of `UptimeClock`.
     var heardAt: [SessionID: Int64] = [:]

@@ -90,7 +90,7 @@ package struct Fingerprints: Sendable {
 }
 
 /// Hashes of passwords: argon2id, 19 MiB, two passes (OWASP's first recommendation). Slow on purpose:
-/// call it in a lane of its own.
+/// call it in a pool of its own.
 package enum PasswordHash {
   private static let memoryBytes = 19 * 1024 * 1024
   private static let passes: UInt64 = 2

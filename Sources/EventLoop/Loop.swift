@@ -9,7 +9,7 @@ internal import Synchronization
 /// in the next turn, which then does not wait.
 ///
 /// State that belongs to a loop is touched on its thread only; `preconditionOnLoop` says so. From
-/// elsewhere use `execute`. Do not block here: that is what `Lane` is for.
+/// elsewhere use `execute`. Do not block here: that is what `ThreadPool` is for.
 ///
 /// Libuv manual: http://docs.libuv.org/en/v1.x/design.html#the-i-o-loop
 package final class Loop: SerialExecutor, TaskExecutor, @unchecked Sendable {
@@ -58,7 +58,7 @@ package final class Loop: SerialExecutor, TaskExecutor, @unchecked Sendable {
   private let idle = UnsafeMutablePointer<uv_idle_t>.allocate(capacity: 1)
   /// What `DescriptorWatch`es watch.
   let descriptors: DescriptorSet
-  private var thread: Thread?
+  private var thread: PlatformThread?
 
   /// Makes a loop and starts its thread, which stays on `processor` where one is named; and so do the threads
   /// that it starts.
@@ -80,11 +80,11 @@ package final class Loop: SerialExecutor, TaskExecutor, @unchecked Sendable {
     idle.pointee.data = context
     uv_check_start(check) {
       let loop = Loop.of($0?.pointee.data)
-      loop.goOnWithWork()
+      loop.runContinuations()
       loop.runJobs()
     }
     uv_prepare_start(prepare) { Loop.of($0?.pointee.data).endTurn() }
-    thread = Thread(name: "\(name)-\(index)") {
+    thread = PlatformThread(name: "\(name)-\(index)") {
       if let processor { Processors.keepThisThread(on: processor) }
       self.run()
     }
@@ -142,7 +142,7 @@ package final class Loop: SerialExecutor, TaskExecutor, @unchecked Sendable {
   }
 
   /// After sockets had their turn.
-  private func goOnWithWork() {
+  private func runContinuations() {
     guard !continuing.isEmpty else { return }
     let bodies = continuing
     continuing = []

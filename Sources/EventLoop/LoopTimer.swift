@@ -3,7 +3,7 @@ internal import CLibUV
 /// Something that a loop does later, once or again and again. Ends with `cancel`, or with the loop.
 ///
 /// On its loop only. Callbacks come no earlier than asked; libuv counts whole milliseconds.
-package final class Timer {
+package final class LoopTimer {
   private let loop: Loop
   private let handle = UnsafeMutablePointer<uv_timer_t>.allocate(capacity: 1)
   private let action: () -> Void
@@ -24,11 +24,11 @@ package final class Timer {
     // The loop's notion of now may be a long turn old.
     uv_update_time(loop.uv)
     uv_timer_start(
-      handle, { Timer.of($0?.pointee.data)?.fire() }, interval, repeats ? max(1, interval) : 0)
+      handle, { LoopTimer.of($0?.pointee.data)?.fire() }, interval, repeats ? max(1, interval) : 0)
   }
 
-  private static func of(_ data: UnsafeMutableRawPointer?) -> Timer? {
-    data.map { Unmanaged<Timer>.fromOpaque($0).takeUnretainedValue() }
+  private static func of(_ data: UnsafeMutableRawPointer?) -> LoopTimer? {
+    data.map { Unmanaged<LoopTimer>.fromOpaque($0).takeUnretainedValue() }
   }
 
   private func fire() {
@@ -45,7 +45,7 @@ package final class Timer {
       uv_close($0) { handle in
         guard let handle, let data = handle.pointee.data else { return }
         // The other half of passRetained in init.
-        Unmanaged<Timer>.fromOpaque(data).release()
+        Unmanaged<LoopTimer>.fromOpaque(data).release()
         handle.withMemoryRebound(to: uv_timer_t.self, capacity: 1) { $0.deallocate() }
       }
     }
@@ -55,14 +55,14 @@ package final class Timer {
 extension Loop {
   /// Calls `action` once, after so many milliseconds. On the loop only.
   @discardableResult
-  package func schedule(after milliseconds: Int, _ action: @escaping () -> Void) -> Timer {
-    Timer(on: self, after: milliseconds, repeats: false, action)
+  package func schedule(after milliseconds: Int, _ action: @escaping () -> Void) -> LoopTimer {
+    LoopTimer(on: self, after: milliseconds, repeats: false, action)
   }
 
   /// Calls `action` every so many milliseconds until cancelled. On the loop only.
   @discardableResult
-  package func schedule(every milliseconds: Int, _ action: @escaping () -> Void) -> Timer {
-    Timer(on: self, after: milliseconds, repeats: true, action)
+  package func schedule(every milliseconds: Int, _ action: @escaping () -> Void) -> LoopTimer {
+    LoopTimer(on: self, after: milliseconds, repeats: true, action)
   }
 
   /// Suspends the calling task; it goes on where it runs, after so many milliseconds, or at once where
@@ -84,7 +84,7 @@ extension Loop {
 /// A task that sleeps on a loop. On that loop only.
 private final class Sleeper: @unchecked Sendable {
   // Unchecked: touched in closures that the loop runs, one after the other.
-  private var timer: Timer?
+  private var timer: LoopTimer?
   private var continuation: CheckedContinuation<Void, Never>?
 
   func begin(

@@ -24,7 +24,7 @@ package final class TCPConnection {
   private var lastFailure = "the host has no address"
   private var socket: UnsafeMutablePointer<uv_tcp_t>?
   /// Ends the attempt at an address that does not answer.
-  private var attempt: Timer?
+  private var attempt: LoopTimer?
   /// One read at a time: libuv fills it, and its bytes are copied.
   private let buffer: UnsafeMutableBufferPointer<CChar>
 

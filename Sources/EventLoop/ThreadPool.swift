@@ -3,15 +3,15 @@ internal import Synchronization
 
 /// Threads of their own for work that blocks: reading a database, hashing a password.
 ///
-/// Each kind of work has a lane with bounds of its own, so that a storm of one never stops another.
-/// Beyond `maximumWaiting` work is refused at once with `Lane.Full`. Work that names whose it is waits its turn beside that of
+/// Each kind of work has a pool with bounds of its own, so that a storm of one never stops another.
+/// Beyond `maximumWaiting` work is refused at once with `ThreadPool.Full`. Work that names whose it is waits its turn beside that of
 /// others: who sends a storm of it waits for itself.
-package final class Lane: @unchecked Sendable {
+package final class ThreadPool: @unchecked Sendable {
   // Unchecked: all mutable state is touched inside `monitor.locked` only.
 
   /// So much work is waiting already that more would only get old.
   package struct Full: Error {
-    package let lane: String
+    package let pool: String
     /// Whether it is the owner's share that is used up, while there is room for others.
     package let isOwnersShare: Bool
   }
@@ -24,7 +24,7 @@ package final class Lane: @unchecked Sendable {
   private var isStopping = false
   /// Threads that wait for work.
   private var idleThreads = 0
-  private var threads: [Thread] = []
+  private var threads: [PlatformThread] = []
 
   /// Starts `threads` threads. At most `maximumWaiting` pieces of work wait for one of them, and at most
   /// `maximumWaitingForOne` of the same owner.
@@ -35,14 +35,14 @@ package final class Lane: @unchecked Sendable {
     self.maximumWaiting = maximumWaiting
     self.maximumWaitingForOne = maximumWaitingForOne ?? maximumWaiting
     threads = (0..<count).map { number in
-      Thread(name: "\(name)-\(number)") { self.work(as: number) }
+      PlatformThread(name: "\(name)-\(number)") { self.work(as: number) }
     }
   }
 
   /// Pieces of work that wait at this moment.
   package var waitingCount: Int { monitor.locked { waiting.count } }
 
-  /// Runs `body` on one of the lane's threads, which it may block; `body` gets the thread's number,
+  /// Runs `body` on one of the pool's threads, which it may block; `body` gets the thread's number,
   /// from 0, for things of which each thread has one. `owner` is whose work it is, if that counts. Throws what `body`
   /// throws, `Full`, or `CancellationError` where the calling task was cancelled before its turn came.
   package func run<Result: Sendable>(
@@ -61,7 +61,7 @@ package final class Lane: @unchecked Sendable {
         }
         if !isAccepted {
           continuation.resume(
-            throwing: Full(lane: name, isOwnersShare: waitingCount < maximumWaiting))
+            throwing: Full(pool: name, isOwnersShare: waitingCount < maximumWaiting))
         }
       }
     } onCancel: {
@@ -73,7 +73,7 @@ package final class Lane: @unchecked Sendable {
     let hasCome = Atomic<Bool>(false)
   }
 
-  /// Adds work without waiting for its end; false where the lane is full or stopped.
+  /// Adds work without waiting for its end; false where the pool is full or stopped.
   package func submit(
     for owner: some Hashable = 0, _ work: @escaping @Sendable (_ thread: Int) -> Void
   ) -> Bool {

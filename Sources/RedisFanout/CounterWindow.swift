@@ -47,7 +47,7 @@ struct CounterWindow {
 
   /// Gives up what has been missing since `moment` or before; true where there was some, and where more was missing
   /// than is kept.
-  mutating func giveUp(missingSince moment: Int64) -> Bool {
+  mutating func expire(missingSince moment: Int64) -> Bool {
     let before = missing.count
     missing = missing.filter { $0.value > moment }
     defer { isBeyond = false }

@@ -158,7 +158,7 @@ struct Peers {
   mutating func lost(missingSince moment: Int64) -> Set<Channel> {
     var lost: Set<Channel> = []
     for place in incomplete {
-      let isLost = peers[place.node]?.windows[place.channel]?.giveUp(missingSince: moment)
+      let isLost = peers[place.node]?.windows[place.channel]?.expire(missingSince: moment)
       if isLost == true { lost.insert(place.channel) }
       note(place.node, place.channel)
     }

@@ -129,13 +129,13 @@ package final class RedisFanout: Fanout {
         return
       }
       loop.execute { [weak self, loop] in
-        loop.schedule(after: Self.followingMilliseconds) { self?.giveUp(number) }
+        loop.schedule(after: Self.followingMilliseconds) { self?.stopWaiting(number) }
       }
     }
   }
 
   /// Somebody has waited for long enough.
-  private func giveUp(_ number: Int) {
+  private func stopWaiting(_ number: Int) {
     let waiter = shared.withLock { shared in
       let waiter = shared.waiters.removeValue(forKey: number)
       if let waiter { shared.interest.mayMiss(waiter.shards) }

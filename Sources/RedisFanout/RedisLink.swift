@@ -30,7 +30,7 @@ final class RedisLink {
   private var counters: [Channel: UInt64] = [:]
   private var publisher: RedisConnector?
   private var subscriber: RedisConnector?
-  private var timer: Timer?
+  private var timer: LoopTimer?
   private var isLookingForGaps = false
   private var isBeaconDue = false
   private var forgedLoggedAt: Int64?
@@ -365,10 +365,10 @@ final class RedisLink {
   private func lookForGaps() {
     guard !isLookingForGaps, peers.hasGaps else { return }
     isLookingForGaps = true
-    loop.schedule(after: Self.gapMilliseconds) { [weak self] in self?.giveUpGaps() }
+    loop.schedule(after: Self.gapMilliseconds) { [weak self] in self?.expireGaps() }
   }
 
-  private func giveUpGaps() {
+  private func expireGaps() {
     isLookingForGaps = false
     let lost = peers.lost(missingSince: Monotonic.milliseconds - Int64(Self.gapMilliseconds))
     if !lost.isEmpty {

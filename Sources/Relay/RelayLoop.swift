@@ -24,7 +24,7 @@ package final class RelayLoop {
   /// What the stream brought and is not applied yet.
   let inbox = EventInbox()
   private var drafts: [Draft] = []
-  private var periodTimer: Timer?
+  private var periodTimer: LoopTimer?
 
   /// How often the head of each room is compared with the database: as often as clients hear of them.
   private static let compareHeadsMilliseconds = 25_000

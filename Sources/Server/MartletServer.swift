@@ -17,9 +17,9 @@ package final class MartletServer: Sendable {
   private let metrics = Metrics()
   private let health: Health
   private let group: LoopGroup
-  private let hashing: Lane
+  private let hashing: ThreadPool
   /// What would hold up a loop: compressing, large JSON, tidying up.
-  private let computing = Lane(
+  private let computing = ThreadPool(
     name: "compute", threads: 1, maximumWaiting: 64, maximumWaitingForOne: 16)
   private let openFileLimit: Int
 
@@ -33,7 +33,7 @@ package final class MartletServer: Sendable {
     openFileLimit = ProcessLimits.raiseOpenFiles()
     group = LoopGroup(
       count: settings.loops ?? ProcessLimits.cores, keepsProcessors: settings.keepsProcessors)
-    hashing = Lane(
+    hashing = ThreadPool(
       name: "password", threads: settings.passwordHashers, maximumWaiting: 256,
       maximumWaitingForOne: 64)
   }
@@ -76,7 +76,7 @@ package final class MartletServer: Sendable {
     let epoch = try await Epoch.read(from: database) { Base64URL.encode(SecretBytes.random(9)) }
     // From here on everything that changes is found by comparing from this position.
     let known = try await AccountUpkeep.ended(in: database)
-    let ended = EndedSessions()
+    let ended = RevokedSessions()
     for session in known.sessions { ended.add(session) }
 
     var random = SystemRandomNumberGenerator()
@@ -168,7 +168,7 @@ package final class MartletServer: Sendable {
 
   /// Takes what events say into what is asked for every frame and request.
   private static func note(
-    _ events: [Event], in ended: EndedSessions, _ credentials: Credentials,
+    _ events: [Event], in ended: RevokedSessions, _ credentials: Credentials,
     _ memberships: MembershipDirectory, _ directory: RoomDirectory
   ) {
     var sessions: Set<SessionID> = []
@@ -235,12 +235,12 @@ package final class MartletServer: Sendable {
     guard let key = SigningKey(id: "none", seed: SecretBytes.random(32)),
       let tokens = LocalTokens(keys: [key])
     else { throw SettingsError("no key could be made") }
-    let lane = Lane(name: "none", threads: 0, maximumWaiting: 0)
+    let pool = ThreadPool(name: "none", threads: 0, maximumWaiting: 0)
     return router(
       settings: settings, health: Health(log: .none), database: database,
       accounts: AccountService(
         database: database, events: events, tokens: tokens,
-        memberships: MembershipDirectory(database: database, events: events), hashing: lane,
+        memberships: MembershipDirectory(database: database, events: events), hashing: pool,
         configuration: settings.accounts, metrics: AccountMetrics(Metrics()), log: .none),
       rooms: Rooms(
         database: database, events: events, directory: RoomDirectory(database: database),
@@ -263,7 +263,7 @@ package final class MartletServer: Sendable {
       addressLimit: settings.rateLimits ? AddressLimit(settings.addressRequests) : nil,
       crossOrigin: CrossOrigin(origins),
       authentication: Authentication(authenticator, origins: origins, log: log),
-      compression: Compression(lane: computing), lane: computing)
+      compression: Compression(pool: computing), pool: computing)
   }
 
   /// A loop that takes long turns is late for all its sockets.
@@ -331,7 +331,7 @@ package final class MartletServer: Sendable {
   }
 
   private func startUpkeep(
-    _ database: any SQLDatabase, _ reconciler: Reconciler, _ ended: EndedSessions,
+    _ database: any SQLDatabase, _ reconciler: Reconciler, _ ended: RevokedSessions,
     _ activity: SessionActivity, _ directory: RoomDirectory, _ clientKeys: ClientKeyIndex?
   ) -> [Task<Void, Never>] {
     let loop = group.loops[0]
@@ -417,7 +417,7 @@ package final class MartletServer: Sendable {
     // With what follows, within ten seconds.
     for _ in 0..<80 where running.web.openConnections > 0 { await loop.sleep(milliseconds: 100) }
     if running.web.openConnections > 0 {
-      running.web.giveUp()
+      running.web.abandonRequests()
       await loop.sleep(milliseconds: 200)
     }
     for task in running.tasks { task.cancel() }

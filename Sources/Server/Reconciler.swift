@@ -19,7 +19,7 @@ internal import Synchronization
 final class Reconciler: Sendable {
   private let database: any SQLDatabase
   private let events: EventStream
-  private let ended: EndedSessions
+  private let ended: RevokedSessions
   private let memberships: MembershipDirectory
   private let rooms: RoomDirectory
   private let freshness: Freshness
@@ -40,7 +40,7 @@ final class Reconciler: Sendable {
 
   /// `position` and `epoch` as they were when this node began to know things.
   init(
-    database: any SQLDatabase, events: EventStream, ended: EndedSessions,
+    database: any SQLDatabase, events: EventStream, ended: RevokedSessions,
     memberships: MembershipDirectory, rooms: RoomDirectory, freshness: Freshness,
     position: ChangePosition, epoch: String, log: Log
   ) {

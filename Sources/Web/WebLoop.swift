@@ -51,7 +51,7 @@ final class WebLoop {
   /// How many of them are WebSockets.
   private var webSocketCount = 0
   private let turn = TurnState()
-  private var ticker: Timer?
+  private var ticker: LoopTimer?
   private var wheel = TimerWheel<ObjectIdentifier>(now: Monotonic.milliseconds)
   private var date: (second: Int64, text: [UInt8]) = (-1, [])
 
@@ -193,7 +193,7 @@ final class WebLoop {
 
   /// A part of a file, to be sent to a client.
   func pieces(of slice: FileSlice, isSecure: Bool, for site: IPAddress.Site) -> FilePieces {
-    FilePieces(slice: slice, isSecure: isSecure, lane: server.fileLane, site: site)
+    FilePieces(slice: slice, isSecure: isSecure, pool: server.filePool, site: site)
   }
 
   func queuedBytesChanged(by count: Int) { server.queuedBytesChanged(by: count) }
@@ -249,9 +249,9 @@ final class WebLoop {
   }
 
   /// Answers the requests that are not done at the end of draining.
-  func giveUp() {
+  func abandonRequests() {
     for transport in Array(connections.values) {
-      if let connection = transport.handler as? HTTPConnection { connection.giveUp() }
+      if let connection = transport.handler as? HTTPConnection { connection.abandonRequests() }
     }
   }
 

@@ -16,7 +16,7 @@ package final class WebServer: Sendable {
   private let handshakeFailures: Counter
   let budget: BufferBudget
   /// Where files are read that are not in memory.
-  let fileLane: Lane
+  let filePool: ThreadPool
   private let certificates: CertificateStore?
   private let loops = Mutex<[LoopBound<WebLoop>]>([])
 
@@ -33,7 +33,7 @@ package final class WebServer: Sendable {
     admission = ConnectionAdmission(
       configuration: configuration, openFileLimit: openFileLimit, metrics: metrics)
     certificates = CertificateStore(configuration.certificates, log: log, metrics: metrics)
-    fileLane = Lane(name: "file", threads: Self.fileThreads, maximumWaiting: 65_536)
+    filePool = ThreadPool(name: "file", threads: Self.fileThreads, maximumWaiting: 65_536)
     webSockets = metrics.gauge("martlet_websockets", "Open WebSockets.")
     queuedBytes = metrics.gauge(
       "martlet_queue_bytes", "Bytes that wait for their readers, over all connections.")
@@ -121,7 +121,7 @@ package final class WebServer: Sendable {
   package func drain() { onEveryLoop { $0.drain() } }
 
   /// Answers what is still under way with 503.
-  package func giveUp() { onEveryLoop { $0.giveUp() } }
+  package func abandonRequests() { onEveryLoop { $0.abandonRequests() } }
 
   package var openConnections: Int { admission.openCount }
 

@@ -11,7 +11,7 @@ import Web
 
 struct EdgeRoutes: Sendable {
   let folder: String
-  let lane: Lane
+  let pool: ThreadPool
   let isSecure: Bool
 
   private static let maximumUpload = 4 << 30
@@ -96,12 +96,12 @@ struct EdgeRoutes: Sendable {
       gatheredBytes += piece.count
       guard gatheredBytes >= Self.writtenAtOnceBytes else { continue }
       try await writing?.value
-      writing = Task { [gathered] in try await lane.run { _ in try file.append(gathered) } }
+      writing = Task { [gathered] in try await pool.run { _ in try file.append(gathered) } }
       gathered = []
       gatheredBytes = 0
     }
     try await writing?.value
-    try await lane.run { [gathered] _ in
+    try await pool.run { [gathered] _ in
       try file.append(gathered)
       try file.sync()
     }
@@ -111,7 +111,7 @@ struct EdgeRoutes: Sendable {
   private func download(_ request: Request, _ name: String) async throws -> Response {
     let path = try path(name)
     let file: OpenFile
-    do { file = try await lane.run { _ in try OpenFile(path) } } catch is SystemError {
+    do { file = try await pool.run { _ in try OpenFile(path) } } catch is SystemError {
       throw AppError(.notFound)
     }
     return .content(

@@ -34,7 +34,7 @@ do {
   let server = WebServer(
     configuration: settings.web, group: group, openFileLimit: openFiles, log: log, metrics: metrics)
   let routes = EdgeRoutes(
-    folder: arguments[1], lane: Lane(name: "disk", threads: 2, maximumWaiting: 1000),
+    folder: arguments[1], pool: ThreadPool(name: "disk", threads: 2, maximumWaiting: 1000),
     isSecure: settings.usesTLS)
   let address = try group.loops[0].runBlocking {
     var router = Router()
@@ -44,7 +44,7 @@ do {
       Application(
         router: table, configuration: settings.web, log: log, metrics: metrics,
         crossOrigin: CrossOrigin(Origins(own: [], allowed: [])),
-        compression: Compression(lane: Lane(name: "gzip", threads: 1, maximumWaiting: 8)))
+        compression: Compression(pool: ThreadPool(name: "gzip", threads: 1, maximumWaiting: 8)))
     }
   }
   print("listening on \(routes.isSecure ? "https" : "http")://\(address)")

@@ -87,18 +87,18 @@ import Testing
     loop.stop()
   }
 
-  @Test func `a lane refuses beyond its bound and finishes what it took`() async throws {
-    let lane = Lane(name: "test", threads: 1, maximumWaiting: 2)
+  @Test func `a pool refuses beyond its bound and finishes what it took`() async throws {
+    let pool = ThreadPool(name: "test", threads: 1, maximumWaiting: 2)
     let gate = Mutex(false)
-    #expect(lane.submit { _ in try? spin("the gate opens") { gate.withLock(\.self) } })
-    try spin("it is taken") { lane.waitingCount == 0 }
+    #expect(pool.submit { _ in try? spin("the gate opens") { gate.withLock(\.self) } })
+    try spin("it is taken") { pool.waitingCount == 0 }
     let done = Mutex(0)
-    #expect(lane.submit { _ in done.withLock { $0 += 1 } })
-    #expect(lane.submit { _ in done.withLock { $0 += 1 } })
-    #expect(!lane.submit { _ in })
-    await #expect(throws: Lane.Full.self) { try await lane.run { _ in } }
+    #expect(pool.submit { _ in done.withLock { $0 += 1 } })
+    #expect(pool.submit { _ in done.withLock { $0 += 1 } })
+    #expect(!pool.submit { _ in })
+    await #expect(throws: ThreadPool.Full.self) { try await pool.run { _ in } }
     gate.withLock { $0 = true }
-    lane.stop()
+    pool.stop()
     #expect(done.withLock { $0 } == 2)
   }
 

@@ -10,7 +10,7 @@ import Testing
     init(highest: UInt64) { value = CounterWindow(highest: highest) }
     func take(_ counter: UInt64, now: Int64) -> Bool { value.take(counter, now: now) }
     func reach(_ counter: UInt64, now: Int64) { value.reach(counter, now: now) }
-    func giveUp(missingSince moment: Int64) -> Bool { value.giveUp(missingSince: moment) }
+    func expire(missingSince moment: Int64) -> Bool { value.expire(missingSince: moment) }
     var isWhole: Bool { value.isWhole }
     var highest: UInt64 { value.highest }
   }
@@ -34,11 +34,11 @@ import Testing
         window.reach(counter, now: now)
       case 1:
         // All that is missing so far is given up.
-        #expect(window.giveUp(missingSince: now) == !open.isEmpty)
+        #expect(window.expire(missingSince: now) == !open.isEmpty)
         open = []
       case 2:
         // Nothing has been missing for longer than it is known.
-        #expect(!window.giveUp(missingSince: -1))
+        #expect(!window.expire(missingSince: -1))
       case 3:
         let counter = UInt64(pick(Int(highest) + 3))
         let isRight = counter > highest || open.contains(counter)
@@ -62,7 +62,7 @@ import Testing
     #expect(!window.isWhole)
     #expect(window.take(.max - 2, now: 0))
     #expect(!window.take(5, now: 0))
-    #expect(window.giveUp(missingSince: 0))
+    #expect(window.expire(missingSince: 0))
     #expect(window.isWhole)
     #expect(window.take(.max, now: 0))
     #expect(!window.take(.max, now: 0))

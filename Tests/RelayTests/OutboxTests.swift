@@ -10,7 +10,7 @@ import Testing
     var outbox = Outbox()
     func decide(_ draft: Draft) -> Outbox.Decision { outbox.decide(draft) }
     func settled(_ room: RoomID, stale: Draft?) -> Bool { outbox.settled(room, stale: stale) }
-    func takeBack(_ room: RoomID) -> [Draft] { outbox.takeBack(room).drafts }
+    func drainForRecheck(_ room: RoomID) -> [Draft] { outbox.drainForRecheck(room).drafts }
   }
 
   private func draft(_ data: String, version: Int64 = 1, affiliations: Int64? = nil) -> Draft {
@@ -37,7 +37,7 @@ import Testing
     #expect(outbox.settled(RoomID(1), stale: draft("b")))
     // While the room is read.
     #expect(outbox.decide(draft("e", version: 2)) == .hold)
-    #expect(outbox.takeBack(RoomID(1)).map(text) == ["a", "b", "c", "d", "e"])
+    #expect(outbox.drainForRecheck(RoomID(1)).map(text) == ["a", "b", "c", "d", "e"])
     #expect(outbox.decide(draft("a", version: 2)) == .send)
   }
 
@@ -46,7 +46,7 @@ import Testing
     #expect(outbox.decide(draft("a", version: 1)) == .send)
     #expect(outbox.decide(draft("b", version: 2)) == .hold)
     #expect(outbox.settled(RoomID(1), stale: nil))
-    #expect(outbox.takeBack(RoomID(1)).map(text) == ["b"])
+    #expect(outbox.drainForRecheck(RoomID(1)).map(text) == ["b"])
   }
 
   @Test func `what rests on another membership waits as well`() {
@@ -54,7 +54,7 @@ import Testing
     #expect(outbox.decide(draft("a", affiliations: 1)) == .send)
     #expect(outbox.decide(draft("b", affiliations: 2)) == .hold)
     #expect(outbox.settled(RoomID(1), stale: draft("a", affiliations: 1)))
-    #expect(outbox.takeBack(RoomID(1)).map(text) == ["a", "b"])
+    #expect(outbox.drainForRecheck(RoomID(1)).map(text) == ["a", "b"])
   }
 
   @Test func `what is stale again and again is given up`() {
@@ -62,13 +62,13 @@ import Testing
     for round in 1...40 {
       #expect(outbox.decide(draft("a")) == .send)
       #expect(outbox.settled(RoomID(1), stale: draft("a")))
-      #expect(outbox.outbox.takeBack(RoomID(1)).isHopeless == (round % 17 == 0))
+      #expect(outbox.outbox.drainForRecheck(RoomID(1)).isHopeless == (round % 17 == 0))
     }
     // One that went in begins the count again.
     for _ in 1...40 {
       #expect(outbox.decide(draft("a")) == .send)
       #expect(outbox.settled(RoomID(1), stale: draft("a")))
-      #expect(!outbox.outbox.takeBack(RoomID(1)).isHopeless)
+      #expect(!outbox.outbox.drainForRecheck(RoomID(1)).isHopeless)
       #expect(outbox.decide(draft("b")) == .send)
       #expect(!outbox.settled(RoomID(1), stale: nil))
     }
@@ -78,7 +78,7 @@ import Testing
     let outbox = Held()
     for _ in 0..<100 { #expect(outbox.decide(draft("x", version: 1)) == .send) }
     for _ in 0..<100 { #expect(!outbox.settled(RoomID(1), stale: nil)) }
-    #expect(outbox.takeBack(RoomID(1)).isEmpty)
+    #expect(outbox.drainForRecheck(RoomID(1)).isEmpty)
     #expect(outbox.decide(draft("y", version: 2)) == .send)
   }
 
@@ -88,7 +88,7 @@ import Testing
     let held = (0..<300).filter { _ in outbox.decide(draft("x", version: 2)) == .hold }
     #expect(held.count == 256)
     // Large ones sooner.
-    #expect(outbox.takeBack(RoomID(1)).count == 256)
+    #expect(outbox.drainForRecheck(RoomID(1)).count == 256)
     #expect(outbox.decide(draft("a", version: 1)) == .send)
     let large = String(repeating: "x", count: 64 * 1024)
     let heldLarge = (0..<100).filter { _ in outbox.decide(draft(large, version: 2)) == .hold }

@@ -23,7 +23,7 @@ final class LogOutput: @unchecked Sendable {
   private let isEmptying = Atomic<Bool>(false)
   private let isEnding = Atomic<Bool>(false)
   private var lostLines = 0
-  private var thread: Thread?
+  private var thread: PlatformThread?
   private let isFile: Bool
   /// Makes the line that tells how many were lost.
   private let lostLine: @Sendable (Int) -> ContiguousArray<UInt8>
@@ -87,7 +87,7 @@ final class LogOutput: @unchecked Sendable {
     for (offset, byte) in line.enumerated() { ring[(start + offset) % Self.capacity] = byte }
     head.store(start + line.count, ordering: .releasing)
     // Unowned: a log that has a thread lives as long as the process (`survive`).
-    if thread == nil { thread = Thread(name: "log") { [unowned self] in empty() } }
+    if thread == nil { thread = PlatformThread(name: "log") { [unowned self] in empty() } }
     monitor.signal()
   }
 

@@ -5,7 +5,7 @@
 #endif
 
 /// A thread of the operating system that runs one closure; signals are left to the main thread.
-package final class Thread: @unchecked Sendable {
+package final class PlatformThread: @unchecked Sendable {
   // Unchecked: the handle is written once, before anyone else sees the object.
   private let handle: pthread_t
 

@@ -23,7 +23,7 @@ extension String {
   }
 
   /// Whether it holds U+0000.
-  package var holdsNull: Bool {
+  package var containsNUL: Bool {
     var text = self
     return text.withUTF8 { bytes in
       guard let start = bytes.baseAddress else { return false }

@@ -42,7 +42,7 @@ final class SQLiteCheckpointer: @unchecked Sendable {
   private let log: Log
   private let monitor = Monitor()
   private var state = State()
-  private var thread: Thread?
+  private var thread: PlatformThread?
   /// Held while pages are copied: SQLite refuses a second checkpoint meanwhile.
   private let copying = Monitor()
   /// The writer's: the log's size at which it is to help.
@@ -71,7 +71,7 @@ final class SQLiteCheckpointer: @unchecked Sendable {
     try connection.script("PRAGMA synchronous = FULL")
     self.metrics = metrics
     self.log = log
-    thread = Thread(name: "checkpointer") { self.run() }
+    thread = PlatformThread(name: "checkpointer") { self.run() }
   }
 
   /// What is to be copied yet: at most so many bytes may the database file grow by it.

@@ -9,13 +9,13 @@ package final class SQLiteDatabase: SQLDatabase {
   private let writer: SQLiteWriter
   private let checkpointer: SQLiteCheckpointer
   private let admission = WriteAdmission()
-  private let readers: Lane
+  private let readers: ThreadPool
   private let readConnections: ReadConnections
   private let disk: DiskReserve
 
   /// A connection and an executor per reading thread; each is used by its own thread only.
   private final class ReadConnections: @unchecked Sendable {
-    // Unchecked: slot N is touched by thread N of the lane alone.
+    // Unchecked: slot N is touched by thread N of the pool alone.
     let slots: [(SQLiteConnection, BlockingExecutor)]
 
     init(path: String, count: Int) throws {
@@ -48,7 +48,8 @@ package final class SQLiteDatabase: SQLDatabase {
       throw MigrationError(description: "\(path): \(failure)")
     }
     self.disk = disk
-    readers = Lane(name: "reader", threads: readerCount, maximumWaiting: Self.maximumWaitingReads)
+    readers = ThreadPool(
+      name: "reader", threads: readerCount, maximumWaiting: Self.maximumWaitingReads)
   }
 
   private static func open(
@@ -135,7 +136,7 @@ package final class SQLiteDatabase: SQLDatabase {
         }
         return try executor.run(Transaction(connection), body).get()
       }
-    } catch let full as Lane.Full {
+    } catch let full as ThreadPool.Full {
       throw AppError(.unavailable, underlying: full)
     } catch {
       throw unavailable(error)

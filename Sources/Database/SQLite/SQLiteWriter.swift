@@ -37,7 +37,7 @@ final class SQLiteWriter: @unchecked Sendable {
   private var bulk = Queue<Pending>()
   private var participants: [Participant] = []
   private var isStopping = false
-  private var thread: Thread?
+  private var thread: PlatformThread?
   private var wasDiskLow = false
 
   /// Transactions of a class in one commit; those behind them wait for the next.
@@ -65,7 +65,7 @@ final class SQLiteWriter: @unchecked Sendable {
         writer.checkpointer.logGrew(toPages: Int(pages))
         return SQLITE_OK
       }, Unmanaged.passUnretained(self).toOpaque())
-    thread = Thread(name: "sqlite-writer") { self.run() }
+    thread = PlatformThread(name: "sqlite-writer") { self.run() }
   }
 
   // MARK: From any thread

@@ -104,7 +104,7 @@ struct RelayFrame {
   fileprivate static func text(
     _ object: JSONObject, _ name: String, _ clientID: String?, channelID: String? = nil
   ) throws(Failure) -> String {
-    guard case .string(let text)? = object[name], !text.holdsNull else {
+    guard case .string(let text)? = object[name], !text.containsNUL else {
       throw Failure(
         .invalidFrame, "\(name) must be a string without U+0000.", clientID: clientID,
         channelID: channelID)
@@ -122,7 +122,7 @@ struct RelayFrame {
     }
     var channels: [String] = []
     for value in values {
-      if case .string(let channel) = value, !channel.holdsNull {
+      if case .string(let channel) = value, !channel.containsNUL {
         channels.append(channel)
       } else {
         faults.append(
@@ -150,7 +150,7 @@ struct RelayFrame {
     }
     var channels: [(String, Int64)] = []
     for member in members.members {
-      if let last = member.value.wholeNumber, last >= 0, !member.key.holdsNull {
+      if let last = member.value.wholeNumber, last >= 0, !member.key.containsNUL {
         channels.append((member.key, last))
       } else {
         faults.append(
@@ -183,7 +183,7 @@ struct RelayMessage {
     switch object["client_id"] {
     case nil, .null: clientID = nil
     case .string(let id):
-      guard (1...RelayFrame.maximumClientIDBytes).contains(id.utf8.count), !id.holdsNull
+      guard (1...RelayFrame.maximumClientIDBytes).contains(id.utf8.count), !id.containsNUL
       else {
         throw failure(.invalidFrame, "client_id must have 1 to 64 bytes.")
       }
@@ -194,7 +194,7 @@ struct RelayMessage {
       throw failure(.invalidFrame, "data must be a text of at least one byte.")
     }
     guard data.utf8.count <= maximumContentBytes else { throw failure(.messageTooLarge) }
-    guard !data.holdsNull else {
+    guard !data.containsNUL else {
       throw failure(.invalidFrame, "data must not hold U+0000.")
     }
     guard recipient == "*" else { throw failure(.recipientNotInTeam) }

@@ -103,7 +103,7 @@ struct RoomFeed {
     case .headRead(let seq, let asOf): return headRead(seq, asOf: asOf)
     case .replayRead(let id, let number, let entries):
       return replayRead(id, number, entries)
-    case .replayTaken(let id, let number): return goOn(id, number)
+    case .replayTaken(let id, let number): return continueReplay(id, number)
     }
   }
 
@@ -257,7 +257,7 @@ struct RoomFeed {
   }
 
   /// The next piece, or the end: what was published meanwhile, and then the topic.
-  private mutating func goOn(
+  private mutating func continueReplay(
     _ id: SubscriberID, _ number: Int
   ) -> [Output] {
     guard replays.isCurrent(number, of: id), let lastSeq else { return [] }

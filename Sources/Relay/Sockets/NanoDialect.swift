@@ -125,7 +125,7 @@ struct NanoDialect {
     case .message:
       guard room != nil else { return [.reply(.roomNeeded)] }
       guard let content = object["content"]?.string, !content.isEmpty,
-        content.utf8.count <= maximumContentBytes, !content.holdsNull
+        content.utf8.count <= maximumContentBytes, !content.containsNUL
       else { return [.reply(.badMessage)] }
       return [.send(content: content)]
     case .token, .quit, nil: return [.reply(.unknownCommand)]

@@ -79,7 +79,7 @@ struct Outbox {
   }
 
   /// What waits for another check, in its order; `isHopeless` where it is to be refused instead.
-  mutating func takeBack(_ room: RoomID) -> (drafts: [Draft], isHopeless: Bool) {
+  mutating func drainForRecheck(_ room: RoomID) -> (drafts: [Draft], isHopeless: Bool) {
     guard let line = lines.removeValue(forKey: room) else { return ([], false) }
     let round = line.stale.isEmpty ? 0 : (rounds[room] ?? 0) + 1
     let isHopeless = round > Self.maximumRounds

@@ -201,7 +201,7 @@ final class RelaySocket<Dialect: SocketDialect>: WebSocketHandler {
     } else if input.mayTakeTurns, PendingActions.size(of: actions) > relay.stepSize {
       unfinished.append(actions)
       // Weak: it may be closed and gone before its turn comes.
-      relay.work.perform { [weak self] in self?.goOn() ?? false }
+      relay.work.perform { [weak self] in self?.carryOutNext() ?? false }
     } else {
       carryOut(actions)
       serveWaitingWhenFree()
@@ -209,7 +209,7 @@ final class RelaySocket<Dialect: SocketDialect>: WebSocketHandler {
   }
 
   /// Carries out the next of many actions; returns whether there are more.
-  private func goOn() -> Bool {
+  private func carryOutNext() -> Bool {
     // They count as unfinished meanwhile: no other frame is served between them.
     carryOut(unfinished.next(relay.stepSize))
     unfinished.carriedOut()

@@ -53,7 +53,7 @@ struct Sender {
   mutating func checkAgain(
     _ id: RoomID, _ found: Result<Room?, AppError>, as caller: Caller
   ) -> [Step] {
-    let (drafts, isHopeless) = outbox.takeBack(id)
+    let (drafts, isHopeless) = outbox.drainForRecheck(id)
     return drafts.compactMap { draft in
       if isHopeless { return .refuse(draft, .unavailable) }
       switch found {

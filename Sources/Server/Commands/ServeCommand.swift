@@ -49,7 +49,7 @@ enum ServeCommand {
 
   /// On a thread of its own, so that a start that waits for its database can be called off.
   private static func start(_ server: MartletServer, _ started: Started, _ log: Log) {
-    _ = Thread(name: "start") {
+    _ = PlatformThread(name: "start") {
       do {
         let running = try server.startBlocking()
         started.running.withLock { $0 = running }
@@ -65,7 +65,7 @@ enum ServeCommand {
 
   /// On a thread of its own, so that another signal is heard meanwhile. Ends the process.
   private static func drain(_ server: MartletServer, _ running: MartletServer.Running) {
-    _ = Thread(name: "drain") {
+    _ = PlatformThread(name: "drain") {
       do {
         try server.drainBlocking(running)
         ProcessEnvironment.exit(0)

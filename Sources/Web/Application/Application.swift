@@ -21,11 +21,11 @@ package final class Application: Sendable {
   private let jsonBodies: JSONBodies
 
   /// What is nil is not done: a listener for operators has no rates, no callers and no browsers. Large JSON bodies are parsed
-  /// on `lane`; without one, on the loop.
+  /// on `pool`; without one, on the loop.
   package init(
     router: Router, configuration: WebConfiguration, log: Log, metrics: Metrics,
     addressLimit: AddressLimit? = nil, crossOrigin: CrossOrigin? = nil,
-    authentication: Authentication? = nil, compression: Compression? = nil, lane: Lane? = nil
+    authentication: Authentication? = nil, compression: Compression? = nil, pool: ThreadPool? = nil
   ) {
     self.router = router
     self.addressLimit = addressLimit
@@ -38,7 +38,7 @@ package final class Application: Sendable {
       log: log, metrics: metrics, linesPerSecond: configuration.accessLogPerSecond,
       routes: router.routes)
     jsonBodies = JSONBodies(
-      maximumBytes: configuration.jsonBodyBytes, maximumDepth: configuration.jsonDepth, lane: lane)
+      maximumBytes: configuration.jsonBodyBytes, maximumDepth: configuration.jsonDepth, pool: pool)
   }
 
   // MARK: On the head

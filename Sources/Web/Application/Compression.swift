@@ -9,10 +9,10 @@ package struct Compression: Sendable {
   /// Of zlib's 1 to 9.
   private static let level: Int32 = 5
 
-  private let lane: Lane
+  private let pool: ThreadPool
 
-  /// Large bodies are compressed on `lane`.
-  package init(lane: Lane) { self.lane = lane }
+  /// Large bodies are compressed on `pool`.
+  package init(pool: ThreadPool) { self.pool = pool }
 
   /// Compresses an answer to a request with these fields. What a route has encoded already stays as it is.
   func compress(_ response: inout Response, for headers: Headers) async {
@@ -32,7 +32,7 @@ package struct Compression: Sendable {
   /// Nil where there is no room for it now: the body leaves as it is.
   private func compress(_ body: [UInt8]) async -> [UInt8]? {
     if body.count <= Self.largestOnLoopBytes { return Self.gzip(body, level: Self.level) }
-    do { return try await lane.run { _ in Self.gzip(body, level: Self.level) } } catch {
+    do { return try await pool.run { _ in Self.gzip(body, level: Self.level) } } catch {
       return nil
     }
   }

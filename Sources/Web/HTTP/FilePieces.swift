@@ -9,7 +9,7 @@ internal import EventLoop
 struct FilePieces: Sendable {
   let slice: FileSlice
   let isSecure: Bool
-  let lane: Lane
+  let pool: ThreadPool
   /// For whom: clients take turns.
   let site: IPAddress.Site
 
@@ -31,7 +31,7 @@ struct FilePieces: Sendable {
 
   private func send(_ piece: Range<Int64>, to writer: BodyWriter) async throws -> Int {
     if !slice.file.isCached(piece) {
-      try await lane.run(for: site) { _ in try slice.file.load(piece) }
+      try await pool.run(for: site) { _ in try slice.file.load(piece) }
     }
     try await writer.write(FileSlice(slice.file, piece))
     return piece.count
@@ -43,7 +43,7 @@ struct FilePieces: Sendable {
     if let cached = slice.file.readCached(piece) {
       bytes = cached
     } else {
-      bytes = try await lane.run(for: site) { _ in try slice.file.read(piece) }
+      bytes = try await pool.run(for: site) { _ in try slice.file.read(piece) }
     }
     try await writer.write(bytes)
     return bytes.count

@@ -485,7 +485,7 @@ final class HTTPConnection: TransportHandler {
   }
 
   /// Answers what is still under way at the end of draining.
-  func giveUp() {
+  func abandonRequests() {
     if exchange != nil { refuse(AppError(.unavailable, "The server is shutting down.")) }
   }
 }

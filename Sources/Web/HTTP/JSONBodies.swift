@@ -10,12 +10,12 @@ final class JSONBodies: Sendable {
   /// Containers inside each other.
   let maximumDepth: Int
   /// Where large ones are parsed; nil: on the loop.
-  let lane: Lane?
+  let pool: ThreadPool?
 
-  init(maximumBytes: Int, maximumDepth: Int, lane: Lane?) {
+  init(maximumBytes: Int, maximumDepth: Int, pool: ThreadPool?) {
     self.maximumBytes = maximumBytes
     self.maximumDepth = maximumDepth
-    self.lane = lane
+    self.pool = pool
   }
 
   /// Larger ones would hold up the loop for more than a millisecond.
@@ -26,14 +26,14 @@ final class JSONBodies: Sendable {
   /// now, and what `RequestBody` throws.
   func object(of body: RequestBody, from site: IPAddress.Site) async throws -> JSONObject {
     let bytes = try await body.collect(upTo: maximumBytes)
-    guard let lane, bytes.count > Self.largestOnLoopBytes else {
+    guard let pool, bytes.count > Self.largestOnLoopBytes else {
       try body.hold(Self.memory(for: bytes))
       return try parse(bytes)
     }
     do {
-      try body.hold(try await lane.run(for: site) { _ in Self.memory(for: bytes) })
-      return try await lane.run(for: site) { _ in try self.parse(bytes) }
-    } catch is Lane.Full {
+      try body.hold(try await pool.run(for: site) { _ in Self.memory(for: bytes) })
+      return try await pool.run(for: site) { _ in try self.parse(bytes) }
+    } catch is ThreadPool.Full {
       throw AppError(
         .unavailable, "Too many large requests are under way; try again.",
         underlying: BufferBudget.Exhausted())

@@ -16,7 +16,7 @@ final class Listener {
   private let accepted: (Int32, IPAddress) -> Void
   private var isOpen = true
   /// Set while accepting waits for a descriptor to become free.
-  private var retry: Timer?
+  private var retry: LoopTimer?
 
   /// How long accepting waits where the process has no descriptor left.
   private static let retryMilliseconds = 100

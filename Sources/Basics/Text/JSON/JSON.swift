@@ -32,12 +32,12 @@ package enum JSON: Sendable, Equatable {
   }
 
   /// Whether a text or a key anywhere in it holds U+0000, which no field may.
-  package var holdsNull: Bool {
+  package var containsNUL: Bool {
     switch self {
-    case .string(let text): text.holdsNull
-    case .array(let elements): elements.contains { $0.holdsNull }
+    case .string(let text): text.containsNUL
+    case .array(let elements): elements.contains { $0.containsNUL }
     case .object(let object):
-      object.members.contains { $0.key.holdsNull || $0.value.holdsNull }
+      object.members.contains { $0.key.containsNUL || $0.value.containsNUL }
     default: false
     }
   }

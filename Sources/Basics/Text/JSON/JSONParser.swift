@@ -201,8 +201,8 @@ package struct JSONParser {
       guard skipDigits() else { throw failure("expected a digit") }
     }
     // Minus nought is a number of its own; only its text keeps it.
-    let isMinusNought = position - start == 2 && bytes[start] == UInt8(ascii: "-")
-    if isWhole, let value = integer(start..<position), value != 0 || !isMinusNought {
+    let isNegativeZero = position - start == 2 && bytes[start] == UInt8(ascii: "-")
+    if isWhole, let value = integer(start..<position), value != 0 || !isNegativeZero {
       return .integer(value)
     }
     let text = String(decoding: bytes[start..<position], as: UTF8.self)
