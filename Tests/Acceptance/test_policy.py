@@ -89,7 +89,7 @@ def expected(policy, persona):
 
 
 def path_for(path, world):
-    return path.replace("{id}", str(world.room), 1).replace("{entity_UUID}", world.subject)
+    return path.replace("{id}", str(world.room), 1).replace("{entity_UUID}", world.subject).replace("{page}", "errors.html")
 
 
 def body_for(method, path):
