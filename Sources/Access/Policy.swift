@@ -6,7 +6,7 @@
 /// what that will be.
 ///
 /// `Who` decides what a handler gets: with `Policy<Anyone>` a request without a caller, so that it cannot
-/// ask for one; with `Policy<Known>` a request with its caller.
+/// ask for one; with `Policy<SignedIn>` a request with its caller.
 package struct Policy<Who: Audience>: Sendable {
   /// Without the type, for tables that hold policies of both kinds.
   package let untyped: UntypedPolicy
@@ -32,13 +32,13 @@ package protocol Audience: Sendable {}
 /// Whoever comes; a credential is not even read.
 package enum Anyone: Audience {}
 /// Whoever showed a valid credential.
-package enum Known: Audience {}
+package enum SignedIn: Audience {}
 
 extension Policy where Who == Anyone {
   package static var anyone: Policy { Policy(.anyone) }
 }
 
-extension Policy where Who == Known {
+extension Policy where Who == SignedIn {
   /// Any valid credential.
   package static var caller: Policy { Policy(.caller) }
   /// An account of this server; tokens of another system are 403.

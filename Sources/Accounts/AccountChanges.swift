@@ -18,7 +18,7 @@ package enum AccountChanges {
   }
 
   /// All sessions that ended and have a row still.
-  package static func allEnded(in transaction: Transaction) async throws -> [SessionID] {
+  package static func allEndedSessions(in transaction: Transaction) async throws -> [SessionID] {
     try await transaction.query("SELECT id FROM sessions WHERE ended_at IS NOT NULL").map {
       try $0.id(0)
     }

@@ -135,14 +135,14 @@ package final class AccountService: Sendable {
   }
 
   /// What became of a refresh token.
-  package enum Refreshed: Sendable {
+  package enum RefreshOutcome: Sendable {
     case granted(Grant)
     /// It was used before, so someone else has it: its session has ended now.
     case reused(SessionID)
   }
 
   /// Trades a refresh token for new credentials. Throws `invalid_refresh_token`.
-  package func refresh(_ token: String) async throws -> Refreshed {
+  package func refresh(_ token: String) async throws -> RefreshOutcome {
     guard let (session, count) = tokens.readRefreshToken(token) else {
       throw AppError(.invalidRefreshToken)
     }
@@ -192,7 +192,7 @@ package final class AccountService: Sendable {
   }
 
   /// Says to the operator how to go on, where nobody can sign up and nobody has an account.
-  package func noteIfNobodyCanStart() async throws {
+  package func noteIfNobodyCanLogIn() async throws {
     guard signUp != .open, try await database.read({ try await !AccountStore.hasUsers(in: $0) })
     else { return }
     log.notice(
@@ -297,7 +297,7 @@ package enum AccountUpkeep {
   ) async throws -> (sessions: [SessionID], position: ChangePosition) {
     try await database.read { transaction in
       (
-        try await AccountChanges.allEnded(in: transaction),
+        try await AccountChanges.allEndedSessions(in: transaction),
         try await ChangePosition.next(in: transaction)
       )
     }

@@ -150,7 +150,7 @@ enum AffiliationStore {
 
   /// For each question whether one of its ids names, or ever named, an account, an organization or a team. Their rows
   /// stay when they are deleted.
-  static func nameSomething(
+  static func readTaken(
     _ questions: [[UUID]], in transaction: Transaction
   ) async throws -> NameCheck.Reading {
     let results = try await transaction.pipeline(

@@ -32,7 +32,7 @@ package final class Credentials: Authenticator {
   ) {
     self.database = database
     names = NameCheck { questions in
-      try await database.read { try await AffiliationStore.nameSomething(questions, in: $0) }
+      try await database.read { try await AffiliationStore.readTaken(questions, in: $0) }
     }
     self.local = local
     self.foreign = foreign
@@ -156,7 +156,7 @@ package final class Credentials: Authenticator {
   /// nor call an entity what is someone's id here.
   private func refuseOurNames(_ principal: Principal) async throws {
     guard case .foreignToken(let entities, _) = principal.origin else { return }
-    if try await names.namesSomething([principal.userID.uuid] + entities) {
+    if try await names.isAnyTaken([principal.userID.uuid] + entities) {
       throw TokenRefusal.namesOurs
     }
   }

@@ -62,7 +62,7 @@ final class NameCheck: Sendable {
 
   /// Whether any of these ids is that of a user, an organization or a team here. Throws what `read` throws, and
   /// `unavailable` where too many wait.
-  func namesSomething(_ ids: [UUID]) async throws -> Bool {
+  func isAnyTaken(_ ids: [UUID]) async throws -> Bool {
     if !ids.contains(where: \.isVersion7) {
       let now = now()
       if state.withLock({ now < $0.allVersion7Until }) { return false }
@@ -102,7 +102,7 @@ final class NameCheck: Sendable {
       state.waiting.removeFirst(others.count)
       return others
     }
-    defer { passOn() }
+    defer { wakeNextReader() }
     do {
       let begun = now()
       let generation = state.withLock(\.generation)
@@ -127,7 +127,7 @@ final class NameCheck: Sendable {
     }
   }
 
-  private func passOn() {
+  private func wakeNextReader() {
     let next = state.withLock { state -> Question? in
       state.isReading = !state.waiting.isEmpty
       return state.isReading ? state.waiting.removeFirst() : nil

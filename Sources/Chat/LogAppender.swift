@@ -34,7 +34,7 @@ package struct LogAppender: Sendable {
   }
 
   /// Which drafts are looked up before they are written.
-  enum LookUp {
+  enum Lookup {
     /// All: for drafts of which some may be in the log already.
     case all
     /// Those that will not be written anyway, and those that claim something. Where any other draft is
@@ -50,18 +50,18 @@ package struct LogAppender: Sendable {
   package func append(
     _ drafts: [Draft], at now: Timestamp = .now, in transaction: Transaction
   ) async throws -> [Outcome] {
-    try await append(drafts, at: now, lookUp: .all, hasEnded: { _ in false }, in: transaction)
+    try await append(drafts, at: now, lookup: .all, hasEnded: { _ in false }, in: transaction)
   }
 
   /// As above. `hasEnded` tells whether a session that a draft was granted by has ended since.
   func append(
-    _ drafts: [Draft], at now: Timestamp, lookUp: LookUp, hasEnded: (SessionID) -> Bool,
+    _ drafts: [Draft], at now: Timestamp, lookup: Lookup, hasEnded: (SessionID) -> Bool,
     in transaction: Transaction
   ) async throws -> [Outcome] {
     if drafts.isEmpty { return [] }
-    var run = Run(now: now, lookUp: lookUp)
+    var run = Run(now: now, lookup: lookup)
     if clientKeys != nil {
-      run.addition = ClientKeyIndex.Addition(areLookedUp: lookUp == .all)
+      run.addition = ClientKeyIndex.Addition(areLookedUp: lookup == .all)
     }
     try await prepare(drafts, &run, hasEnded: hasEnded, in: transaction)
     try await find(drafts, &run, in: transaction)
@@ -128,7 +128,7 @@ package struct LogAppender: Sendable {
   }
 
   /// An entry that is in the log.
-  private struct Known {
+  private struct KnownEntry {
     let entry: Entry
     /// Nil where its id is the key: that names one entry only.
     let digest: UUID?
@@ -149,11 +149,11 @@ package struct LogAppender: Sendable {
   /// One call of `append`, as far as it has come.
   private struct Run {
     let now: Timestamp
-    let lookUp: LookUp
+    let lookup: Lookup
     var heads: [RoomID: Head] = [:]
     /// Why a draft will not be written unless it is in the log already; by its place.
     var refusals: [Int: Receipt.Outcome] = [:]
-    var known: [Key: Known] = [:]
+    var known: [Key: KnownEntry] = [:]
     /// Whether each draft that enters is kept in `known`, for one that comes with the same key. Where none
     /// was looked up, the indexes find that.
     var looksForRepeats = false
@@ -234,7 +234,7 @@ package struct LogAppender: Sendable {
   ) async throws {
     let asked = drafts.indices.filter {
       // A retry must not claim again what its message has.
-      run.lookUp == .all || run.refusals[$0] != nil || Self.claimed(by: drafts[$0]) != nil
+      run.lookup == .all || run.refusals[$0] != nil || Self.claimed(by: drafts[$0]) != nil
     }
     if asked.isEmpty { return }
     run.looksForRepeats = true
@@ -252,7 +252,7 @@ package struct LogAppender: Sendable {
         roomID: draft.roomID, seq: seq, id: try row.id(1), from: draft.from,
         channelID: draft.channelID, ts: try row.time(2), clientID: draft.clientID,
         ordinal: seq - (try row.integer(3)), body: draft.body)
-      run.known[key] = Known(entry: entry, digest: digest)
+      run.known[key] = KnownEntry(entry: entry, digest: digest)
     }
   }
 
@@ -309,13 +309,13 @@ package struct LogAppender: Sendable {
       run.addition?.entries += 1
       if let key = ClientKey(draft) {
         run.addition?.keys.append((key, entry.seq))
-        if run.lookUp == .refused {
+        if run.lookup == .refused {
           insert = Self.entryUnlessKnownSQL
           run.entryPlaces.append(run.statements.count)
         }
       }
     }
-    if run.looksForRepeats { run.known[Key(draft)] = Known(entry: entry, digest: digest) }
+    if run.looksForRepeats { run.known[Key(draft)] = KnownEntry(entry: entry, digest: digest) }
     run.statements.append(
       Statement(
         insert,

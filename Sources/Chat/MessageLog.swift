@@ -121,7 +121,7 @@ private final class WaitingDrafts: GroupCommitWork {
     transaction.afterCommit { [self] in settle(drafts) }
     let authenticator = authenticator
     _ = try await appender.append(
-      drafts, at: .now, lookUp: isCareful ? .all : .refused,
+      drafts, at: .now, lookup: isCareful ? .all : .refused,
       hasEnded: { authenticator.hasEnded($0) }, in: transaction)
   }
 

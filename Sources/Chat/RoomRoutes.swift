@@ -218,7 +218,7 @@ package struct RoomRoutes: Sendable {
   private func invitations(_ request: AuthenticatedRequest) async throws -> Response {
     var fields = request.query.fields
     let page = PageRequest(&fields)
-    let place = page.cursor.flatMap(invitationPlace)
+    let place = page.cursor.flatMap(invitationCursor)
     if page.cursor != nil, place == nil { fields.fault("cursor", "is not one of ours") }
     try fields.finish()
     let found = try await rooms.invitations(of: request.caller, after: place, limit: page.limit)
@@ -235,7 +235,7 @@ package struct RoomRoutes: Sendable {
     }
   }
 
-  private func invitationPlace(_ cursor: String) -> (room: RoomID, subject: UUID)? {
+  private func invitationCursor(_ cursor: String) -> (room: RoomID, subject: UUID)? {
     let parts = cursor.split(separator: ".", omittingEmptySubsequences: false)
     guard parts.count == 2, let room = RoomID(parts[0]), let subject = UUID(parts[1]) else {
       return nil
@@ -264,7 +264,7 @@ package struct RoomRoutes: Sendable {
       // Others have their turn between the parts of a large page.
       if page.count > nextTurnAt {
         nextTurnAt = page.count + Self.bytesPerTurn
-        await request.request.letOthersRun()
+        await request.request.yieldToLoop()
       }
     }
     let hasMore = found.hasMore || last != found.entries.last?.seq

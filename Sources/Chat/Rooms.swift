@@ -300,7 +300,7 @@ package final class Rooms: Sendable {
           subject: subject, permissions: [], level: old?.level ?? 0,
           isAccepted: old?.isAccepted ?? false)
       }
-      try await self.requirePlace(for: subject, permissions, old, room, transaction)
+      try await self.requireRoomForRule(for: subject, permissions, old, room, transaction)
       // A rule keeps its answer. Nobody is asked whether they want to be banned, and no ban that is
       // lifted answers for anyone.
       let isAccepted =
@@ -342,7 +342,7 @@ package final class Rooms: Sendable {
   /// Throws where the room has no place for this rule. A person's ban does not take the place of a rule
   /// that lets someone in. Changing a rule needs no other place, but in a room for two a ban that
   /// becomes a right needs one of the two.
-  private func requirePlace(
+  private func requireRoomForRule(
     for subject: UUID, _ permissions: Permissions, _ old: RoomRule?, _ room: Room,
     _ transaction: Transaction
   ) async throws {

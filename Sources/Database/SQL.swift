@@ -74,7 +74,7 @@ package struct Row: Sendable {
   init(_ values: [SQLValue]) { self.values = values }
 
   /// A column of another type than asked is a schema we did not write: throws `DatabaseError`.
-  private func wrong(_ column: Int) -> DatabaseError {
+  private func typeMismatch(_ column: Int) -> DatabaseError {
     DatabaseError(kind: .other, message: "column \(column) is not of the expected type")
   }
 
@@ -84,27 +84,31 @@ package struct Row: Sendable {
 
   package func integer(_ column: Int) throws -> Int64 {
     guard column < values.count, case .integer(let value) = values[column] else {
-      throw wrong(column)
+      throw typeMismatch(column)
     }
     return value
   }
 
   package func text(_ column: Int) throws -> String {
-    guard column < values.count, case .text(let value) = values[column] else { throw wrong(column) }
+    guard column < values.count, case .text(let value) = values[column] else {
+      throw typeMismatch(column)
+    }
     return value
   }
 
   package func blob(_ column: Int) throws -> [UInt8] {
-    guard column < values.count else { throw wrong(column) }
+    guard column < values.count else { throw typeMismatch(column) }
     switch values[column] {
     case .blob(let bytes): return bytes
     case .uuid(let uuid): return uuid.bytes
-    default: throw wrong(column)
+    default: throw typeMismatch(column)
     }
   }
 
   package func uuid(_ column: Int) throws -> UUID {
-    guard column < values.count, case .uuid(let value) = values[column] else { throw wrong(column) }
+    guard column < values.count, case .uuid(let value) = values[column] else {
+      throw typeMismatch(column)
+    }
     return value
   }
 

@@ -10,7 +10,7 @@ internal import CLibUV
   /// descriptor can be watched, and forgets it twice before it watches (`uv_poll_init` and `uv_poll_start` of libuv 1.44).
   final class DescriptorSet {
     /// Where a watch is found. An event that comes late names one that is gone.
-    struct Place {
+    struct Registration {
       fileprivate let index: UInt32
       fileprivate let generation: UInt32
 
@@ -46,7 +46,7 @@ internal import CLibUV
       handle.pointee.data = Unmanaged.passUnretained(self).toOpaque()
       uv_poll_start(handle, Int32(UV_READABLE.rawValue)) { handle, _, _ in
         guard let data = handle?.pointee.data else { return }
-        Unmanaged<DescriptorSet>.fromOpaque(data).takeUnretainedValue().tell()
+        Unmanaged<DescriptorSet>.fromOpaque(data).takeUnretainedValue().dispatch()
       }
     }
 
@@ -65,11 +65,11 @@ internal import CLibUV
     /// Holds the watch until `remove`. Throws `SystemError` where the kernel does not watch the descriptor.
     func add(
       _ descriptor: Int32, _ interest: DescriptorWatch.Readiness, _ watch: DescriptorWatch
-    ) throws -> Place {
+    ) throws -> Registration {
       let index = free.popLast() ?? UInt32(slots.count)
       if index == slots.count { slots.append(Slot()) }
-      let place = Place(index: index, generation: slots[Int(index)].generation)
-      guard control(EPOLL_CTL_ADD, descriptor, interest, place) else {
+      let registration = Registration(index: index, generation: slots[Int(index)].generation)
+      guard control(EPOLL_CTL_ADD, descriptor, interest, registration) else {
         let reason = errno
         free.append(index)
         throw SystemError("epoll_ctl", errno: reason)
@@ -77,43 +77,44 @@ internal import CLibUV
       slots[Int(index)].watch = watch
       while owners.count <= descriptor { owners.append(Self.nobody) }
       owners[Int(descriptor)] = index
-      return place
+      return registration
     }
 
     /// False where the descriptor was closed meanwhile.
     func change(
-      _ descriptor: Int32, _ interest: DescriptorWatch.Readiness, _ place: Place
+      _ descriptor: Int32, _ interest: DescriptorWatch.Readiness, _ registration: Registration
     ) -> Bool {
-      owners[Int(descriptor)] == place.index
-        && control(EPOLL_CTL_MOD, descriptor, interest, place)
+      owners[Int(descriptor)] == registration.index
+        && control(EPOLL_CTL_MOD, descriptor, interest, registration)
     }
 
-    func remove(_ descriptor: Int32, _ place: Place) {
-      if owners[Int(descriptor)] == place.index {
+    func remove(_ descriptor: Int32, _ registration: Registration) {
+      if owners[Int(descriptor)] == registration.index {
         owners[Int(descriptor)] = Self.nobody
         // Fails where the descriptor was closed before: then the kernel has forgotten it.
-        _ = control(EPOLL_CTL_DEL, descriptor, [], place)
+        _ = control(EPOLL_CTL_DEL, descriptor, [], registration)
       }
-      let index = Int(place.index)
+      let index = Int(registration.index)
       slots[index].generation &+= 1
       slots[index].watch = nil
-      free.append(place.index)
+      free.append(registration.index)
     }
 
     private func control(
-      _ operation: Int32, _ descriptor: Int32, _ interest: DescriptorWatch.Readiness, _ place: Place
+      _ operation: Int32, _ descriptor: Int32, _ interest: DescriptorWatch.Readiness,
+      _ registration: Registration
     ) -> Bool {
       var flags: UInt32 = 0
       if interest.isReadable { flags |= EPOLLIN.rawValue }
       if interest.isWritable { flags |= EPOLLOUT.rawValue }
       // Errors come unasked (epoll_ctl(2)): while nothing is watched they are told once, and not heard.
       if flags == 0 { flags = EPOLLET.rawValue }
-      var event = epoll_event(events: flags, data: epoll_data_t(u64: place.number))
+      var event = epoll_event(events: flags, data: epoll_data_t(u64: registration.number))
       return epoll_ctl(epoll, operation, descriptor, &event) == 0
     }
 
     /// Tells the watches whose descriptors are ready. They may close and add others.
-    private func tell() {
+    private func dispatch() {
       let count = max(0, Int(epoll_wait(epoll, events, Int32(Self.eventsAtOnce), 0)))
       eventCount += count
       for position in 0..<count {
@@ -138,7 +139,7 @@ internal import CLibUV
 #else
   /// The descriptors that one loop watches: a libuv handle for each (http://docs.libuv.org/en/v1.x/poll.html). On the loop only.
   final class DescriptorSet {
-    typealias Place = UnsafeMutablePointer<uv_poll_t>
+    typealias Registration = UnsafeMutablePointer<uv_poll_t>
 
     private let uv: UnsafeMutablePointer<uv_loop_t>
 
@@ -149,8 +150,8 @@ internal import CLibUV
     /// Holds the watch until `remove`. Throws `SystemError` where the kernel does not watch the descriptor.
     func add(
       _ descriptor: Int32, _ interest: DescriptorWatch.Readiness, _ watch: DescriptorWatch
-    ) throws -> Place {
-      let handle = Place.allocate(capacity: 1)
+    ) throws -> Registration {
+      let handle = Registration.allocate(capacity: 1)
       let status = uv_poll_init(uv, handle, descriptor)
       guard status == 0 else {
         handle.deallocate()
@@ -162,7 +163,7 @@ internal import CLibUV
       return handle
     }
 
-    func change(_: Int32, _ interest: DescriptorWatch.Readiness, _ handle: Place) -> Bool {
+    func change(_: Int32, _ interest: DescriptorWatch.Readiness, _ handle: Registration) -> Bool {
       guard interest.rawValue != 0 else {
         uv_poll_stop(handle)
         return true
@@ -183,7 +184,7 @@ internal import CLibUV
       return true
     }
 
-    func remove(_: Int32, _ handle: Place) {
+    func remove(_: Int32, _ handle: Registration) {
       uv_poll_stop(handle)
       handle.withMemoryRebound(to: uv_handle_t.self, capacity: 1) {
         uv_close($0) { handle in

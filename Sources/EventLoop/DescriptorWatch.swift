@@ -25,7 +25,7 @@ package final class DescriptorWatch {
 
   private let loop: Loop
   private let descriptor: Int32
-  private var place: DescriptorSet.Place?
+  private var registration: DescriptorSet.Registration?
   private var interest: Readiness
   private var ready: ((Readiness) -> Void)?
 
@@ -40,16 +40,16 @@ package final class DescriptorWatch {
     self.descriptor = descriptor
     self.interest = interest
     self.ready = ready
-    place = try loop.descriptors.add(descriptor, interest, self)
+    registration = try loop.descriptors.add(descriptor, interest, self)
   }
 
   /// Watches for these from now on; for nothing where it is empty.
   package func watch(_ interest: Readiness) {
-    guard let place, interest.rawValue != self.interest.rawValue else { return }
+    guard let registration, interest.rawValue != self.interest.rawValue else { return }
     self.interest = interest
-    guard !loop.descriptors.change(descriptor, interest, place) else { return }
+    guard !loop.descriptors.change(descriptor, interest, registration) else { return }
     // A library that owns it has closed it (libpq does, when its server is gone).
-    end(place)
+    end(registration)
     loop.onNextTurn { self.ready?(.failed) }
   }
 
@@ -57,12 +57,12 @@ package final class DescriptorWatch {
   package func close() {
     loop.preconditionOnLoop()
     ready = nil
-    if let place { end(place) }
+    if let registration { end(registration) }
   }
 
-  private func end(_ place: DescriptorSet.Place) {
-    self.place = nil
-    loop.descriptors.remove(descriptor, place)
+  private func end(_ registration: DescriptorSet.Registration) {
+    self.registration = nil
+    loop.descriptors.remove(descriptor, registration)
   }
 
   /// Something has come of what is watched.

@@ -85,7 +85,7 @@ package final class Loop: SerialExecutor, TaskExecutor, @unchecked Sendable {
     }
     uv_prepare_start(prepare) { Loop.of($0?.pointee.data).endTurn() }
     thread = PlatformThread(name: "\(name)-\(index)") {
-      if let processor { Processors.keepThisThread(on: processor) }
+      if let processor { Processors.pinCurrentThread(on: processor) }
       self.run()
     }
   }
@@ -241,7 +241,7 @@ package final class Loop: SerialExecutor, TaskExecutor, @unchecked Sendable {
 
   /// Keeps the loop turning without ever waiting: for load generators, which must not make a server
   /// pay for waking them.
-  package func turnWithoutWaiting() {
+  package func runWithoutWaiting() {
     preconditionOnLoop()
     neverWaits = true
   }

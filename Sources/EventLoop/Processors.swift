@@ -16,7 +16,7 @@ enum Processors {
 
   /// From here on the calling thread runs on this processor alone. Where the system refuses that it runs on
   /// any, as before.
-  static func keepThisThread(on processor: Int) {
+  static func pinCurrentThread(on processor: Int) {
     #if os(Linux)
       guard (0..<(words * 64)).contains(processor) else { return }
       var mask = [CUnsignedLongLong](repeating: 0, count: words)

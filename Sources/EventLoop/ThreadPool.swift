@@ -35,7 +35,7 @@ package final class ThreadPool: @unchecked Sendable {
     self.maximumWaiting = maximumWaiting
     self.maximumWaitingForOne = maximumWaitingForOne ?? maximumWaiting
     threads = (0..<count).map { number in
-      PlatformThread(name: "\(name)-\(number)") { self.work(as: number) }
+      PlatformThread(name: "\(name)-\(number)") { self.runWorker(as: number) }
     }
   }
 
@@ -91,7 +91,7 @@ package final class ThreadPool: @unchecked Sendable {
     return isAccepted
   }
 
-  private func work(as number: Int) {
+  private func runWorker(as number: Int) {
     while let work = take() { work(number) }
   }
 

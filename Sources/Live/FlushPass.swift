@@ -47,7 +47,7 @@ struct BatchMemory {
   /// Empty, with room for a batch where there is some.
   mutating func take() -> [UInt8] { spare.popLast() ?? [] }
 
-  mutating func give(_ memory: [UInt8]) {
+  mutating func recycle(_ memory: [UInt8]) {
     guard memory.capacity <= Self.keptBytes, spare.count < Self.maximumSpare else { return }
     var empty = memory
     empty.removeAll(keepingCapacity: true)

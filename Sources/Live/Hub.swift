@@ -297,7 +297,7 @@ package final class Hub {
   }
 
   /// The loop turns because of `wake`.
-  package func awoke() { isWakeSet = false }
+  package func didWake() { isWakeSet = false }
 
   /// What is not written in this pass waits where it is.
   private func flush(now: UInt64, _ pass: inout FlushPass) {
@@ -360,7 +360,7 @@ package final class Hub {
     }
     metrics.writes.add(writes)
     guard topic.isSent else { return false }
-    if let memory = topic.finishSending() { batchMemory.give(memory) }
+    if let memory = topic.finishSending() { batchMemory.recycle(memory) }
     return true
   }
 

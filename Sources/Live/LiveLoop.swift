@@ -38,7 +38,7 @@ package final class LiveLoop {
     init(loop: Loop) { self.loop = loop }
 
     func set(milliseconds: Int) {
-      loop.schedule(after: milliseconds) { self.hub?.awoke() }
+      loop.schedule(after: milliseconds) { self.hub?.didWake() }
     }
   }
 }

@@ -25,7 +25,7 @@ package final class SocketAdmission: Sendable {
   }
 
   /// A place for one socket; nil where there is none left for this audience.
-  package func take(_ audience: Audience) -> Place? {
+  package func take(_ audience: Audience) -> Permit? {
     let isFree = counts.withLock { counts in
       guard counts.reduce(0, +) < capacity,
         audience == .member || counts[Audience.viewer.rawValue] < forViewers
@@ -33,17 +33,17 @@ package final class SocketAdmission: Sendable {
       counts[audience.rawValue] += 1
       return true
     }
-    return isFree ? Place(audience, in: self) : nil
+    return isFree ? Permit(audience, in: self) : nil
   }
 
   package func count(of audience: Audience) -> Int { counts.withLock { $0[audience.rawValue] } }
 
-  private func giveBack(_ audience: Audience) {
+  private func release(_ audience: Audience) {
     counts.withLock { $0[audience.rawValue] -= 1 }
   }
 
   /// One socket's place, held as long as the socket.
-  package final class Place: Sendable {
+  package final class Permit: Sendable {
     private let admission: SocketAdmission
     private let audience: Audience
 
@@ -52,6 +52,6 @@ package final class SocketAdmission: Sendable {
       self.audience = audience
     }
 
-    deinit { admission.giveBack(audience) }
+    deinit { admission.release(audience) }
   }
 }

@@ -43,7 +43,7 @@ enum Bench {
       loop.schedule(after: hold * 1000) { ProcessEnvironment.exit(0) }
     }
     loop.execute {
-      if spins { loop.turnWithoutWaiting() }
+      if spins { loop.runWithoutWaiting() }
       let scenario = Scenario(
         loop: loop, target: target, seconds: seconds, contentBytes: contentBytes,
         usage: ServerUsage(processes: processes))

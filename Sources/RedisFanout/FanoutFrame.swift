@@ -13,7 +13,7 @@ struct FanoutFrame: Equatable {
   enum Content: Equatable {
     /// As `EventCoding` has them.
     case events([UInt8])
-    case beacon(Beacon)
+    case heartbeat(Heartbeat)
     /// Of a newer release.
     case unknown
   }
@@ -25,7 +25,7 @@ struct FanoutFrame: Equatable {
 
   private enum Kind: UInt8 {
     case events = 1
-    case beacon
+    case heartbeat
   }
 
   private static let version: UInt8 = 1
@@ -39,7 +39,7 @@ struct FanoutFrame: Equatable {
     let plain =
       switch content {
       case .events(let bytes): [Kind.events.rawValue] + bytes
-      case .beacon(let beacon): [Kind.beacon.rawValue] + beacon.bytes
+      case .heartbeat(let heartbeat): [Kind.heartbeat.rawValue] + heartbeat.bytes
       // Nobody makes it.
       case .unknown: [UInt8]()
       }
@@ -55,7 +55,7 @@ struct FanoutFrame: Equatable {
   }
 
   /// Nil where it is of another version, where it was not made with this key for this channel, and where its content
-  /// is no beacon though it says so.
+  /// is no heartbeat though it says so.
   init?(_ bytes: [UInt8], in channelName: String, _ key: SealingKey) {
     var reader = WireReader(bytes[...])
     guard reader.byte() == Self.version, let node = reader.integer(UInt64.self),
@@ -69,9 +69,9 @@ struct FanoutFrame: Equatable {
     self.counter = counter
     switch Kind(rawValue: first) {
     case .events: content = .events(Array(plain.dropFirst()))
-    case .beacon:
-      guard let beacon = Beacon(plain.dropFirst()) else { return nil }
-      content = .beacon(beacon)
+    case .heartbeat:
+      guard let heartbeat = Heartbeat(plain.dropFirst()) else { return nil }
+      content = .heartbeat(heartbeat)
     case nil: content = .unknown
     }
   }
@@ -85,7 +85,7 @@ struct FanoutFrame: Equatable {
 
 /// What every node says in the channel of all once a second: how far it has counted in each channel, so that others
 /// see what they missed, and that it lives.
-struct Beacon: Equatable {
+struct Heartbeat: Equatable {
   /// A number that whoever answers it must have seen: made when this node started, and again when it forgot
   /// somebody. See `Peers`.
   var challenge: UInt64

@@ -53,14 +53,14 @@ struct Interest {
   /// not without a connection, and not where something of them may have been missed already. In those something may be
   /// missed from here on.
   mutating func unconfirmed(of shards: Set<Shard>) -> Set<Shard> {
-    if !isConnected { mayMiss(shards) }
+    if !isConnected { noteUnconfirmed(shards) }
     return shards.filter { !self[$0].holds && !self[$0].mayHaveMissed }
   }
 
   func holds(_ shards: Set<Shard>) -> Bool { shards.allSatisfy { self[$0].holds } }
 
   /// Somebody goes on without knowing that these are followed.
-  mutating func mayMiss(_ shards: Set<Shard>) {
+  mutating func noteUnconfirmed(_ shards: Set<Shard>) {
     for shard in shards where !self[shard].holds { self[shard].mayHaveMissed = true }
   }
 

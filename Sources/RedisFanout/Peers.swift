@@ -1,6 +1,6 @@
 internal import Events
 
-/// The other nodes, as this one hears them: which of them live, and which of their frames count. A value: beacons
+/// The other nodes, as this one hears them: which of them live, and which of their frames count. A value: heartbeats
 /// and counters in, verdicts out; times are milliseconds of whoever calls.
 ///
 /// Whoever can write to Redis cannot make a frame, but can say again what a node once said, also one that is gone.
@@ -15,7 +15,7 @@ struct Peers {
     var isAccepted = false
     /// Of the channels that are followed.
     var windows: [Channel: CounterWindow] = [:]
-    /// How far it had counted, as far as is known: by its beacons, and by its frames in channels that were followed.
+    /// How far it had counted, as far as is known: by its heartbeats, and by its frames in channels that were followed.
     var announced: [Channel: UInt64] = [:]
 
     mutating func announce(_ counter: UInt64, in channel: Channel) {
@@ -26,14 +26,14 @@ struct Peers {
   /// What becomes of a frame that was opened.
   enum Verdict { case accepted, repeated, notFollowed, notAccepted }
 
-  private struct Place: Hashable {
+  private struct NodeChannel: Hashable {
     let node: NodeID
     let channel: Channel
   }
 
-  /// What a beacon brought.
-  struct Heard: Equatable {
-    /// The sender has not been answered: a beacon of ours should go out soon.
+  /// What a heartbeat brought.
+  struct HeartbeatResult: Equatable {
+    /// The sender has not been answered: a heartbeat of ours should go out soon.
     var wantsAnswer = false
     /// Its frames count from here on; what it sent before may have been missed.
     var isAccepted = false
@@ -45,7 +45,7 @@ struct Peers {
   private var peers: [NodeID: Peer] = [:]
   private var followed: Set<Channel> = [.all]
   /// Windows in which something is missing.
-  private var incomplete: Set<Place> = []
+  private var incomplete: Set<NodeChannel> = []
 
   /// A node that was silent for so long is forgotten.
   private static let silenceMilliseconds: Int64 = 30_000
@@ -80,7 +80,7 @@ struct Peers {
       if let window = peers[id]?.windows.removeValue(forKey: channel) {
         peers[id]?.announce(window.highest, in: channel)
       }
-      incomplete.remove(Place(node: id, channel: channel))
+      incomplete.remove(NodeChannel(node: id, channel: channel))
     }
   }
 
@@ -108,45 +108,45 @@ struct Peers {
   private mutating func note(_ node: NodeID, _ channel: Channel) {
     let isWhole = peers[node]?.windows[channel]?.isWhole ?? true
     if isWhole && incomplete.isEmpty { return }
-    let place = Place(node: node, channel: channel)
-    if isWhole { incomplete.remove(place) } else { incomplete.insert(place) }
+    let nodeChannel = NodeChannel(node: node, channel: channel)
+    if isWhole { incomplete.remove(nodeChannel) } else { incomplete.insert(nodeChannel) }
   }
 
-  /// A beacon came, as the frame of this counter.
-  mutating func hear(
-    _ beacon: Beacon, _ counter: UInt64, of id: NodeID, now: Int64
-  ) -> Heard {
-    var heard = Heard()
+  /// A heartbeat came, as the frame of this counter.
+  mutating func receive(
+    _ heartbeat: Heartbeat, _ counter: UInt64, of id: NodeID, now: Int64
+  ) -> HeartbeatResult {
+    var result = HeartbeatResult()
     var peer: Peer
     if let known = peers[id] {
-      if known.isAccepted, judge(counter, of: id, in: .all, now: now) != .accepted { return heard }
+      if known.isAccepted, judge(counter, of: id, in: .all, now: now) != .accepted { return result }
       peer = peers[id] ?? known
-      heard.wantsAnswer = peer.challenge != beacon.challenge
+      result.wantsAnswer = peer.challenge != heartbeat.challenge
     } else {
-      guard peers.count < Beacon.maximumAnswers else { return heard }
-      peer = Peer(challenge: beacon.challenge, heardAt: now)
-      heard.wantsAnswer = true
+      guard peers.count < Heartbeat.maximumAnswers else { return result }
+      peer = Peer(challenge: heartbeat.challenge, heardAt: now)
+      result.wantsAnswer = true
     }
-    let answers = beacon.answers[node] == challenge
+    let answers = heartbeat.answers[node] == challenge
     if !peer.isAccepted, answers {
       peer.isAccepted = true
-      heard.isAccepted = true
+      result.isAccepted = true
       for channel in followed {
-        peer.windows[channel] = CounterWindow(highest: beacon.counters[channel] ?? 0)
+        peer.windows[channel] = CounterWindow(highest: heartbeat.counters[channel] ?? 0)
       }
       peer.windows[.all] = CounterWindow(highest: counter)
     }
-    peer.challenge = beacon.challenge
+    peer.challenge = heartbeat.challenge
     if peer.isAccepted {
       peer.heardAt = now
-      for (channel, counter) in beacon.counters {
+      for (channel, counter) in heartbeat.counters {
         peer.announce(counter, in: channel)
         peer.windows[channel]?.reach(counter, now: now)
       }
     }
     peers[id] = peer
-    for channel in beacon.counters.keys { note(id, channel) }
-    return heard
+    for channel in heartbeat.counters.keys { note(id, channel) }
+    return result
   }
 
   // MARK: Time
@@ -157,10 +157,11 @@ struct Peers {
   /// Channels in which frames have been missing since `moment` or before: they count as lost.
   mutating func lost(missingSince moment: Int64) -> Set<Channel> {
     var lost: Set<Channel> = []
-    for place in incomplete {
-      let isLost = peers[place.node]?.windows[place.channel]?.expire(missingSince: moment)
-      if isLost == true { lost.insert(place.channel) }
-      note(place.node, place.channel)
+    for nodeChannel in incomplete {
+      let isLost = peers[nodeChannel.node]?.windows[nodeChannel.channel]?.expire(
+        missingSince: moment)
+      if isLost == true { lost.insert(nodeChannel.channel) }
+      note(nodeChannel.node, nodeChannel.channel)
     }
     return lost
   }

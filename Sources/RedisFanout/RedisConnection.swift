@@ -4,7 +4,7 @@ internal import TLS
 
 /// One connection to a Redis: opened, let in, then commands and replies. On its loop only.
 final class RedisConnection {
-  enum News {
+  enum Event {
     /// It is open, and the password was taken: commands can be sent.
     case ready
     /// What came in one piece: at least one.
@@ -15,7 +15,7 @@ final class RedisConnection {
 
   private let url: RedisURL
   /// Nil once it is closed.
-  private var tell: ((News) -> Void)?
+  private var tell: ((Event) -> Void)?
   private var connection: TCPConnection?
   private let tls: TLSSession?
   /// Between the two.
@@ -32,7 +32,7 @@ final class RedisConnection {
   /// Begins to connect; `tls` where the URL wants it. Throws `TLSError`.
   init(
     loop: Loop, url: RedisURL, tls: TLSClient?, maximumReplyBytes: Int,
-    _ tell: @escaping (News) -> Void
+    _ tell: @escaping (Event) -> Void
   ) throws {
     reader = RedisReplyReader(maximumReplyBytes: maximumReplyBytes)
     self.url = url

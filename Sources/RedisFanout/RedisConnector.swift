@@ -99,8 +99,8 @@ final class RedisConnector {
     }
   }
 
-  private func take(_ news: RedisConnection.News) {
-    switch news {
+  private func take(_ event: RedisConnection.Event) {
+    switch event {
     case .ready:
       openedAt = Monotonic.milliseconds
       opened()

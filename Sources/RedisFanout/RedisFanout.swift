@@ -138,7 +138,7 @@ package final class RedisFanout: Fanout {
   private func stopWaiting(_ number: Int) {
     let waiter = shared.withLock { shared in
       let waiter = shared.waiters.removeValue(forKey: number)
-      if let waiter { shared.interest.mayMiss(waiter.shards) }
+      if let waiter { shared.interest.noteUnconfirmed(waiter.shards) }
       return waiter
     }
     waiter?.continuation.resume()
@@ -158,7 +158,7 @@ package final class RedisFanout: Fanout {
       guard !shared.interest.isConnected else { return (shared.interest.takeChanges(), [Waiter]()) }
       let released = Array(shared.waiters.values)
       shared.waiters = [:]
-      for waiter in released { shared.interest.mayMiss(waiter.shards) }
+      for waiter in released { shared.interest.noteUnconfirmed(waiter.shards) }
       return (([], []), released)
     }
     for waiter in released { waiter.continuation.resume() }

@@ -118,9 +118,9 @@ final class RedisLink {
     }
   }
 
-  /// Sends what was published, with a beacon behind it, if that takes no time; then closes.
+  /// Sends what was published, with a heartbeat behind it, if that takes no time; then closes.
   func finish(_ done: @escaping () -> Void) {
-    sendBeacon()
+    sendHeartbeat()
     publisher?.flush()
     finish(triesLeft: Self.finishMilliseconds / Self.finishPauseMilliseconds, done)
   }
@@ -155,7 +155,7 @@ final class RedisLink {
     peers.forgetSilent(now: Monotonic.milliseconds)
     metrics.peers.set(peers.count)
     subscriber?.ask(["PING"])
-    sendBeacon()
+    sendHeartbeat()
     publisher?.tick()
     subscriber?.tick()
   }
@@ -174,7 +174,7 @@ final class RedisLink {
 
   private func publisherOpened() {
     noteConnected()
-    sendBeacon()
+    sendHeartbeat()
   }
 
   func publish(_ events: [Event]) {
@@ -241,14 +241,14 @@ final class RedisLink {
     metrics.sent.add()
   }
 
-  private func sendBeacon() {
+  private func sendHeartbeat() {
     guard let publisher, publisher.isOpen, publisher.queuedBytes <= Self.maximumQueuedBytes else {
       return
     }
     var sent = counters
     sent[.all] = nil
-    let beacon = Beacon(challenge: peers.challenge, answers: peers.answers, counters: sent)
-    send(.beacon(beacon), in: .all)
+    let heartbeat = Heartbeat(challenge: peers.challenge, answers: peers.answers, counters: sent)
+    send(.heartbeat(heartbeat), in: .all)
   }
 
   /// Soon, and once for all who ask meanwhile.
@@ -257,7 +257,7 @@ final class RedisLink {
     isBeaconDue = true
     loop.schedule(after: Self.answerMilliseconds) { [weak self] in
       self?.isBeaconDue = false
-      self?.sendBeacon()
+      self?.sendHeartbeat()
     }
   }
 
@@ -322,8 +322,8 @@ final class RedisLink {
       return []
     }
     let now = Monotonic.milliseconds
-    if case .beacon(let beacon) = frame.content {
-      return channel == .all ? take(beacon, frame, now) : []
+    if case .heartbeat(let heartbeat) = frame.content {
+      return channel == .all ? take(heartbeat, frame, now) : []
     }
     switch peers.judge(frame.counter, of: frame.node, in: channel, now: now) {
     case .accepted: metrics.received.add()
@@ -342,10 +342,10 @@ final class RedisLink {
     return channel.shard.map { [.missed([$0])] } ?? []
   }
 
-  private func take(_ beacon: Beacon, _ frame: FanoutFrame, _ now: Int64) -> [Event] {
-    let heard = peers.hear(beacon, frame.counter, of: frame.node, now: now)
-    if heard.wantsAnswer { sendAnswer() }
-    guard heard.isAccepted else { return [] }
+  private func take(_ heartbeat: Heartbeat, _ frame: FanoutFrame, _ now: Int64) -> [Event] {
+    let result = peers.receive(heartbeat, frame.counter, of: frame.node, now: now)
+    if result.wantsAnswer { sendAnswer() }
+    guard result.isAccepted else { return [] }
     metrics.peers.set(peers.count)
     return [.missed(Set((0...UInt8.max).map(Shard.init(index:))))]
   }

@@ -22,17 +22,17 @@ package struct RelayRoutes: Sendable {
       let follows = request.query["subscribe"] != "none"
       let caller = request.caller
       let subprotocol = Authentication.chosenSubprotocol(request.request)
-      return try upgrade(request.request, subprotocol) { socket, relay, place in
+      return try upgrade(request.request, subprotocol) { socket, relay, permit in
         RelaySocket(
-          socket: socket, relay: relay, caller: caller, place: place,
+          socket: socket, relay: relay, caller: caller, permit: permit,
           dialect: relay.services.relayDialect(followsAllRooms: follows))
       }
     }
     for path in ["/v1/chat", "/chat"] {
       router.webSocket(path, policy: .anyone) { request in
-        try upgrade(request, nil) { socket, relay, place in
+        try upgrade(request, nil) { socket, relay, permit in
           RelaySocket(
-            socket: socket, relay: relay, caller: nil, place: place,
+            socket: socket, relay: relay, caller: nil, permit: permit,
             dialect: relay.services.nanoDialect())
         }
       }
@@ -43,15 +43,15 @@ package struct RelayRoutes: Sendable {
   private func upgrade(
     _ request: Request, _ subprotocol: String?,
     _ make:
-      @escaping @Sendable (WebSocket, RelayLoop, SocketAdmission.Place) ->
+      @escaping @Sendable (WebSocket, RelayLoop, SocketAdmission.Permit) ->
       any WebSocketHandler
   ) throws -> WebSocketUpgrade {
-    guard request.loop.index < loops.count, let place = admission.take(.member) else {
+    guard request.loop.index < loops.count, let permit = admission.take(.member) else {
       throw AppError(.tooManyConnections)
     }
     let loop = loops[request.loop.index]
     return WebSocketUpgrade(subprotocol: subprotocol, address: request.address) {
-      make($0, loop.value, place)
+      make($0, loop.value, permit)
     }
   }
 

@@ -115,7 +115,7 @@ package final class MartletServer: Sendable {
       database: database, events: events, tokens: tokens, memberships: memberships,
       hashing: hashing, configuration: settings.accounts, metrics: AccountMetrics(metrics), log: log
     )
-    try await accounts.noteIfNobodyCanStart()
+    try await accounts.noteIfNobodyCanLogIn()
     let relay = RelayServices(
       ingest: messageLog, authenticator: credentials, memberships: memberships,
       configuration: settings.relay, node: node, epoch: epoch, events: events, log: log,

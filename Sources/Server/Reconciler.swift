@@ -82,7 +82,8 @@ final class Reconciler: Sendable {
         // Positions only grow: another database took this one's place, even if it has its name.
         guard epochNow == epoch, next.value >= position.value else {
           return Findings(
-            newEpoch: epochNow, sessions: try await AccountChanges.allEnded(in: transaction),
+            newEpoch: epochNow,
+            sessions: try await AccountChanges.allEndedSessions(in: transaction),
             affiliations: [:], rooms: [:], position: next)
         }
         let accounts = try await AccountChanges.since(position, in: transaction)
@@ -94,7 +95,7 @@ final class Reconciler: Sendable {
           newEpoch: nil, sessions: accounts.ended, affiliations: accounts.affiliations,
           rooms: changedRooms, position: next)
       }
-      passOn(findings, begin)
+      publish(findings, begin)
     } catch {
       let isFirst = state.withLock { state in
         defer { state.isFailing = true }
@@ -104,7 +105,7 @@ final class Reconciler: Sendable {
     }
   }
 
-  private func passOn(_ findings: Findings, _ begin: Int64) {
+  private func publish(_ findings: Findings, _ begin: Int64) {
     var news: [Event] = findings.sessions.filter { !ended.contains($0) }
       .map { .access(.sessionEnded($0)) }
     state.withLock { state in

@@ -114,7 +114,7 @@ package final class TLSServer: @unchecked Sendable {
       { _, chosen, chosenLength, offered, offeredLength, _ in
         guard let offered, let chosen, let chosenLength else { return SSL_TLSEXT_ERR_NOACK }
         let list = UnsafeBufferPointer(start: offered, count: Int(offeredLength))
-        guard let place = TLSServer.placeOfHTTP1(in: list) else {
+        guard let place = TLSServer.rangeOfHTTP1(in: list) else {
           return SSL_TLSEXT_ERR_ALERT_FATAL
         }
         chosen.pointee = offered + place.lowerBound
@@ -125,7 +125,7 @@ package final class TLSServer: @unchecked Sendable {
   }
 
   /// Where `http/1.1` stands in a client's list of protocols, each with its length in front.
-  static func placeOfHTTP1(in list: UnsafeBufferPointer<UInt8>) -> Range<Int>? {
+  static func rangeOfHTTP1(in list: UnsafeBufferPointer<UInt8>) -> Range<Int>? {
     var position = 0
     while position < list.count {
       let start = position + 1

@@ -82,7 +82,7 @@ package final class TLSSession {
       ERR_clear_error()
       let count = SSL_read(session, wire.plain.baseAddress, Int32(wire.plain.count))
       guard !isFlooded else { throw TLSError("the peer changes its keys too often") }
-      guard count > 0 else { return try mayGoOn(count) ? .wantsMore : .ended }
+      guard count > 0 else { return try needsNetwork(count) ? .wantsMore : .ended }
       receivedBytes &+= Int(count)
       let piece = UnsafeMutableRawBufferPointer(rebasing: wire.plain[..<Int(count)])
       if !deliver(piece) { return .isStopped }
@@ -117,7 +117,7 @@ package final class TLSSession {
   }
 
   /// What became of a call that gave nothing: false at the peer's end, true where more of the network is needed.
-  private func mayGoOn(_ status: Int32) throws(TLSError) -> Bool {
+  private func needsNetwork(_ status: Int32) throws(TLSError) -> Bool {
     switch SSL_get_error(session, status) {
     case SSL_ERROR_WANT_READ, SSL_ERROR_WANT_WRITE: return true
     case SSL_ERROR_ZERO_RETURN: return false

@@ -32,13 +32,13 @@ final class ConnectionAdmission: Sendable {
   }
 
   /// What a connection that was taken has to give back.
-  struct Place {
+  struct Permit {
     /// Nil where it counts for no address.
     fileprivate let site: IPAddress.Site?
   }
 
   /// A place for a connection from this address; nil where it is to be closed.
-  func admit(_ peer: IPAddress) -> Place? {
+  func admit(_ peer: IPAddress) -> Permit? {
     guard open.current < hardLimit else {
       refused.add()
       return nil
@@ -52,12 +52,12 @@ final class ConnectionAdmission: Sendable {
       }
     }
     open.add(1)
-    return Place(site: site)
+    return Permit(site: site)
   }
 
-  func giveBack(_ place: Place) {
+  func release(_ permit: Permit) {
     open.add(-1)
-    if let site = place.site { counter?.remove(site) }
+    if let site = permit.site { counter?.remove(site) }
   }
 
   /// Connections that have to go.
@@ -68,9 +68,9 @@ final class ConnectionAdmission: Sendable {
 
   /// A place for the WebSocket of a client that a trusted proxy speaks for, whose connections count for nobody; nil for
   /// others. Throws `too_many_connections`.
-  func placeOfWebSocket(
+  func admitWebSocket(
     _ origin: RequestOrigin
-  ) throws(AppError) -> ConnectionCounter.Place? {
+  ) throws(AppError) -> ConnectionCounter.Permit? {
     guard origin.isProxied else { return nil }
     return try counter?.take(origin.address)
   }

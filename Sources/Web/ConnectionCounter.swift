@@ -27,13 +27,13 @@ final class ConnectionCounter: Sendable {
 
   /// A place for one WebSocket of a client behind a proxy; given back when it is let go. Throws
   /// `too_many_connections`.
-  func take(_ address: IPAddress) throws(AppError) -> Place {
+  func take(_ address: IPAddress) throws(AppError) -> Permit {
     let site = address.site
     guard add(site) else { throw AppError(.tooManyConnections) }
-    return Place(site: site, counter: self)
+    return Permit(site: site, counter: self)
   }
 
-  final class Place: Sendable {
+  final class Permit: Sendable {
     private let site: IPAddress.Site
     private let counter: ConnectionCounter
 

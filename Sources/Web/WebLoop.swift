@@ -28,7 +28,7 @@ private final class TurnState {
     guard !transports.isEmpty else { return }
     let transports = transports
     self.transports = []
-    for transport in transports { transport.letGoOfHeld() }
+    for transport in transports { transport.writeHeld() }
   }
 }
 
@@ -99,7 +99,7 @@ final class WebLoop {
   }
 
   private func accept(_ descriptor: Int32, _ peer: IPAddress) {
-    guard let place = server.admission.admit(peer) else {
+    guard let permit = server.admission.admit(peer) else {
       closeDescriptor(descriptor)
       return
     }
@@ -107,11 +107,11 @@ final class WebLoop {
     do {
       transport = try makeTransport(descriptor, peer)
     } catch {
-      server.admission.giveBack(place)
+      server.admission.release(permit)
       server.notAccepted(error, peer: peer)
       return
     }
-    transport.place = place
+    transport.permit = permit
     connections[ObjectIdentifier(transport)] = transport
     transport.handler = HTTPConnection(owner: self, transport: transport)
     setTick(transport)
@@ -160,7 +160,7 @@ final class WebLoop {
 
   func forget(_ transport: Transport) {
     guard connections.removeValue(forKey: ObjectIdentifier(transport)) != nil else { return }
-    if let place = transport.place { server.admission.giveBack(place) }
+    if let permit = transport.permit { server.admission.release(permit) }
   }
 
   func webSocketOpened() {
@@ -184,8 +184,8 @@ final class WebLoop {
   }
 
   /// Throws `too_many_connections` where the client has its share.
-  func placeOfWebSocket(_ origin: RequestOrigin) throws(AppError) -> ConnectionCounter.Place? {
-    try server.admission.placeOfWebSocket(origin)
+  func admitWebSocket(_ origin: RequestOrigin) throws(AppError) -> ConnectionCounter.Permit? {
+    try server.admission.admitWebSocket(origin)
   }
 
   /// What all bodies and answers in flight share.

@@ -100,7 +100,8 @@ import Testing
           try await AccountStore.sessions(
             of: ada.id, behind: nil, limit: 9, in: transaction
           ).map(\.id) == [sessions[2]])
-        #expect(Set(try await AccountChanges.allEnded(in: transaction)) == Set(sessions[..<2]))
+        #expect(
+          Set(try await AccountChanges.allEndedSessions(in: transaction)) == Set(sessions[..<2]))
       }
     }
   }
@@ -121,7 +122,7 @@ import Testing
           "INSERT INTO teams (id, created_at, deleted_at) VALUES ($1, 1, 2)", [.uuid(team)])
       }
       func read(_ questions: [[UUID]]) async throws -> NameCheck.Reading {
-        try await database.read { try await AffiliationStore.nameSomething(questions, in: $0) }
+        try await database.read { try await AffiliationStore.readTaken(questions, in: $0) }
       }
       let stranger = UUID.version7()
       let reading = try await read([
@@ -170,7 +171,7 @@ import Testing
           FROM generate_series(1, 50000) AS n
           """)
         try await transaction.execute("ANALYZE users")
-        let reading = try await AffiliationStore.nameSomething([], in: transaction)
+        let reading = try await AffiliationStore.readTaken([], in: transaction)
         #expect(reading.areAllVersion7)
         // What was just asked, in the words in which it was.
         try await transaction.execute(

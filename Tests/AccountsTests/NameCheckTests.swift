@@ -65,7 +65,7 @@ import Testing
   ) async throws -> [Task<Bool, any Error>] {
     var tasks: [Task<Bool, any Error>] = []
     for number in 0..<count {
-      tasks.append(Task { try await check.namesSomething(question(UInt64(number))) })
+      tasks.append(Task { try await check.isAnyTaken(question(UInt64(number))) })
       if number == 0 { try await until { reads.sizes.count == 1 } }
     }
     try await until { check.waitingCount == count - 1 }
@@ -81,7 +81,7 @@ import Testing
       #expect(try await task.value == (number % 2 == 1))
     }
     #expect(reads.sizes == [1, 100, 100, 49])
-    #expect(try await check.namesSomething(question(7)))
+    #expect(try await check.isAnyTaken(question(7)))
     #expect(reads.sizes.count == 5)
   }
 
@@ -105,7 +105,7 @@ import Testing
     reads.open(failing: true)
     for task in tasks { await #expect(throws: Reads.Failure.self) { try await task.value } }
     reads.open()
-    #expect(try await check.namesSomething(question(1)))
+    #expect(try await check.isAnyTaken(question(1)))
   }
 
   @Test func `who cannot be one of ours is not looked for while nothing unusual is here`()
@@ -117,25 +117,25 @@ import Testing
       now: { clock.load(ordering: .relaxed) }, read: { try await reads.answer($0) })
     reads.open()
     // Something unusual is here: each is looked for.
-    for _ in 0..<2 { #expect(try await !check.namesSomething(question(2))) }
+    for _ in 0..<2 { #expect(try await !check.isAnyTaken(question(2))) }
     #expect(reads.sizes.count == 2)
     // Nothing is: the next need no read for a second, whatever the lower half says.
     reads.setAreAllVersion7(true)
-    #expect(try await !check.namesSomething(question(2)))
+    #expect(try await !check.isAnyTaken(question(2)))
     clock.store(999, ordering: .relaxed)
-    #expect(try await !check.namesSomething(question(3)))
+    #expect(try await !check.isAnyTaken(question(3)))
     #expect(reads.sizes.count == 3)
     // Version 7 is looked for all the same, also beside another.
     let ours = UUID(high: 0x7000, low: 3)
-    #expect(try await check.namesSomething([ours]))
-    #expect(try await check.namesSomething([UUID(high: 1, low: 2), ours]))
+    #expect(try await check.isAnyTaken([ours]))
+    #expect(try await check.isAnyTaken([UUID(high: 1, low: 2), ours]))
     #expect(reads.sizes.count == 5)
     // The last look was at 999. A thousand later others are looked for again, and what came meanwhile is found.
     reads.setAreAllVersion7(false)
     clock.store(1998, ordering: .relaxed)
-    #expect(try await !check.namesSomething(question(3)))
+    #expect(try await !check.isAnyTaken(question(3)))
     clock.store(1999, ordering: .relaxed)
-    #expect(try await check.namesSomething(question(3)))
+    #expect(try await check.isAnyTaken(question(3)))
     #expect(reads.sizes.count == 6)
   }
 
@@ -144,17 +144,17 @@ import Testing
     let check = NameCheck(now: { 0 }, read: { try await reads.answer($0) })
     reads.setAreAllVersion7(true)
     // Once while it is read, and once after.
-    let task = Task { try await check.namesSomething(question(2)) }
+    let task = Task { try await check.isAnyTaken(question(2)) }
     try await until { reads.sizes.count == 1 }
     check.forget()
     reads.open()
     #expect(try await !task.value)
-    #expect(try await !check.namesSomething(question(2)))
+    #expect(try await !check.isAnyTaken(question(2)))
     #expect(reads.sizes.count == 2)
-    #expect(try await !check.namesSomething(question(2)))
+    #expect(try await !check.isAnyTaken(question(2)))
     #expect(reads.sizes.count == 2)
     check.forget()
-    #expect(try await !check.namesSomething(question(2)))
+    #expect(try await !check.isAnyTaken(question(2)))
     #expect(reads.sizes.count == 3)
   }
 }

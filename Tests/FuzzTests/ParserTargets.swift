@@ -298,19 +298,21 @@ extension ParserTarget {
   }()
 
   private static let nodes: ParserTarget = {
-    let beacon = Beacon(
+    let heartbeat = Heartbeat(
       challenge: 1, answers: [NodeID(2): 3], counters: [.all: 4, Channel(Shard(index: 1)): 5])
     let events = EventCoding.encode([
       .access(.roomChanged(RoomID(1), version: 2)),
       .signal(Signal(to: .room(RoomID(3)), kind: "typing", content: [1])),
     ])
-    let seeds = [beacon.bytes, events].map { String(decoding: $0.map { $0 & 127 }, as: UTF8.self) }
+    let seeds = [heartbeat.bytes, events].map {
+      String(decoding: $0.map { $0 & 127 }, as: UTF8.self)
+    }
     return ParserTarget(
       "nodes", "what nodes tell each other",
       seeds: seeds, words: ["\0\0\0\0", "\u{7f}", "\u{1}"], isOftenGood: false
     ) { _, bytes in
-      let isBeacon = Beacon(bytes[...]) != nil
-      return EventCoding.decode(bytes[...]) != nil || isBeacon
+      let isHeartbeat = Heartbeat(bytes[...]) != nil
+      return EventCoding.decode(bytes[...]) != nil || isHeartbeat
     }
   }()
 

@@ -132,7 +132,7 @@ import Web
     let late = FakeSink()
     while sinks.contains(where: { $0.received.isEmpty }), turns < 100 {
       turns += 1
-      hub.awoke()
+      hub.didWake()
       hub.endTurn()
       let written = sinks.count { !$0.received.isEmpty }
       #expect(written == min(1000, turns * Hub.writesPerLook))
@@ -145,7 +145,7 @@ import Web
     #expect(turns == (1000 + Hub.writesPerLook - 1) / Hub.writesPerLook)
     #expect(wakes.allSatisfy { $0 == 0 })
     for _ in 0..<100 {
-      hub.awoke()
+      hub.didWake()
       hub.endTurn()
     }
     let expected = frame(1, 10) + frame(2, 10) + frame(3, 10)

@@ -201,7 +201,7 @@ import Web
 
     func endTurn() {
       isWakeWanted = false
-      hub.awoke()
+      hub.didWake()
       // Sometimes a turn has time for a few writes only.
       clocks.step = pick(3) == 0 ? 2_000_000 : 1000
       let wasClosed = !gate.isOpen

@@ -5,15 +5,15 @@ import Testing
 @Suite struct SocketAdmissionTests {
   @Test func `a crowd leaves a quarter of the places to members`() {
     let admission = SocketAdmission(capacity: 100)
-    var crowd: [SocketAdmission.Place] = []
-    while let place = admission.take(.viewer) { crowd.append(place) }
+    var crowd: [SocketAdmission.Permit] = []
+    while let permit = admission.take(.viewer) { crowd.append(permit) }
     #expect(crowd.count == 75)
-    var members: [SocketAdmission.Place] = []
-    while let place = admission.take(.member) { members.append(place) }
+    var members: [SocketAdmission.Permit] = []
+    while let permit = admission.take(.member) { members.append(permit) }
     #expect(members.count == 25)
     // Members may have all places.
     crowd = []
-    while let place = admission.take(.member) { members.append(place) }
+    while let permit = admission.take(.member) { members.append(permit) }
     #expect(members.count == 100)
     #expect(admission.take(.viewer) == nil)
   }
@@ -31,8 +31,8 @@ import Testing
 
   @Test func `the smallest server admits someone`() {
     let admission = SocketAdmission(capacity: 1)
-    let place = admission.take(.viewer)
-    #expect(place != nil)
+    let permit = admission.take(.viewer)
+    #expect(permit != nil)
     #expect(admission.take(.member) == nil)
   }
 }

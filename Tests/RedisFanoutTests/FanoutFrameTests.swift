@@ -11,8 +11,8 @@ import Testing
     FanoutFrame(node: NodeID(.max), counter: .max, content: .events([])),
     FanoutFrame(
       node: NodeID(7), counter: 4,
-      content: .beacon(
-        Beacon(
+      content: .heartbeat(
+        Heartbeat(
           challenge: 5, answers: [NodeID(1): 2, NodeID(3): 4],
           counters: [Channel(Shard(index: 0)): 1, Channel(Shard(index: 255)): .max]))),
   ]
@@ -42,12 +42,12 @@ import Testing
     #expect(frame == FanoutFrame(node: NodeID(7), counter: 9, content: .unknown))
   }
 
-  @Test func `a beacon of a newer release may say more`() {
-    let beacon = Beacon(challenge: 1, answers: [:], counters: [.all: 2])
-    #expect(Beacon((beacon.bytes + [1, 2, 3])[...]) == beacon)
-    var other = beacon.bytes
+  @Test func `a heartbeat of a newer release may say more`() {
+    let heartbeat = Heartbeat(challenge: 1, answers: [:], counters: [.all: 2])
+    #expect(Heartbeat((heartbeat.bytes + [1, 2, 3])[...]) == heartbeat)
+    var other = heartbeat.bytes
     // A channel that there is not.
     other[13] = 9
-    #expect(Beacon(other[...])?.counters == [:])
+    #expect(Heartbeat(other[...])?.counters == [:])
   }
 }

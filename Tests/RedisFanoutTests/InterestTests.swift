@@ -48,7 +48,7 @@ import Testing
         let unsure = interest.unconfirmed(of: some)
         if !interest.isConnected { doubted.formUnion(some) }
         for shard in unsure where pick(2) == 0 {
-          interest.mayMiss([shard])
+          interest.noteUnconfirmed([shard])
           doubted.insert(shard)
         }
       case 6:

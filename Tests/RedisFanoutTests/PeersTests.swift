@@ -19,13 +19,13 @@ import Testing
       peers = Peers(node: id) { next.popFirst() ?? 99 }
     }
 
-    /// Its next beacon, with the frame's counter.
-    func beacon() -> (Beacon, UInt64) {
+    /// Its next heartbeat, with the frame's counter.
+    func heartbeat() -> (Heartbeat, UInt64) {
       counters[.all, default: 0] += 1
       var sent = counters
       sent[.all] = nil
       return (
-        Beacon(challenge: peers.challenge, answers: peers.answers, counters: sent),
+        Heartbeat(challenge: peers.challenge, answers: peers.answers, counters: sent),
         counters[.all] ?? 0
       )
     }
@@ -35,8 +35,10 @@ import Testing
       return counters[PeersTests.channel] ?? 0
     }
 
-    func hear(_ beacon: (Beacon, UInt64), of node: NodeID, now: Int64 = 0) -> Peers.Heard {
-      peers.hear(beacon.0, beacon.1, of: node, now: now)
+    func receive(_ heartbeat: (Heartbeat, UInt64), of node: NodeID, now: Int64 = 0)
+      -> Peers.HeartbeatResult
+    {
+      peers.receive(heartbeat.0, heartbeat.1, of: node, now: now)
     }
 
     /// Channels of others whose frames have been missing since a moment.
@@ -52,12 +54,12 @@ import Testing
     let (a, b) = (Node(a, challenges: [11, 12]), Node(b, challenges: [21, 22]))
     a.peers.follow(channel)
     b.peers.follow(channel)
-    var heard = b.hear(a.beacon(), of: a.id)
-    #expect(heard == Peers.Heard(wantsAnswer: true, isAccepted: false))
-    heard = a.hear(b.beacon(), of: b.id)
-    #expect(heard == Peers.Heard(wantsAnswer: true, isAccepted: true))
-    heard = b.hear(a.beacon(), of: a.id)
-    #expect(heard == Peers.Heard(wantsAnswer: false, isAccepted: true))
+    var result = b.receive(a.heartbeat(), of: a.id)
+    #expect(result == Peers.HeartbeatResult(wantsAnswer: true, isAccepted: false))
+    result = a.receive(b.heartbeat(), of: b.id)
+    #expect(result == Peers.HeartbeatResult(wantsAnswer: true, isAccepted: true))
+    result = b.receive(a.heartbeat(), of: a.id)
+    #expect(result == Peers.HeartbeatResult(wantsAnswer: false, isAccepted: true))
     return (a, b)
   }
 
@@ -75,19 +77,19 @@ import Testing
   @Test func `what a node said before another started is worth nothing to that`() {
     let (a, b) = Self.friends()
     // Somebody keeps all of it.
-    let (old, counter) = (a.beacon(), a.send())
+    let (old, counter) = (a.heartbeat(), a.send())
     #expect(b.accepts(counter, of: a.id))
     let later = Node(NodeID(3), challenges: [31])
     later.peers.follow(Self.channel)
     for _ in 0..<3 {
-      #expect(!later.hear(old, of: a.id).isAccepted)
+      #expect(!later.receive(old, of: a.id).isAccepted)
       #expect(!later.accepts(counter, of: a.id))
     }
     // The node itself is heard as soon as it answers.
-    let greeting = later.beacon()
-    #expect(a.hear(greeting, of: later.id).wantsAnswer)
-    let answer = a.beacon()
-    #expect(later.hear(answer, of: a.id).isAccepted)
+    let greeting = later.heartbeat()
+    #expect(a.receive(greeting, of: later.id).wantsAnswer)
+    let answer = a.heartbeat()
+    #expect(later.receive(answer, of: a.id).isAccepted)
     #expect(!later.accepts(counter, of: a.id))
     let next = a.send()
     #expect(later.accepts(next, of: a.id))
@@ -95,34 +97,34 @@ import Testing
 
   @Test func `a node that was forgotten has to answer anew`() {
     let (a, b) = Self.friends()
-    let (old, counter) = (a.beacon(), a.send())
+    let (old, counter) = (a.heartbeat(), a.send())
     #expect(b.accepts(counter, of: a.id))
     b.peers.forgetSilent(now: 30_000)
     #expect(b.peers.count == 1)
     b.peers.forgetSilent(now: 30_001)
     #expect(b.peers.count == 0)
     // What it said when it lived does not bring it back.
-    #expect(!b.hear(old, of: a.id).isAccepted)
+    #expect(!b.receive(old, of: a.id).isAccepted)
     #expect(!b.accepts(counter, of: a.id))
-    let question = b.beacon()
-    #expect(a.hear(question, of: b.id).wantsAnswer)
-    let answer = a.beacon()
-    #expect(b.hear(answer, of: a.id, now: 30_002).isAccepted)
+    let question = b.heartbeat()
+    #expect(a.receive(question, of: b.id).wantsAnswer)
+    let answer = a.heartbeat()
+    #expect(b.receive(answer, of: a.id, now: 30_002).isAccepted)
     #expect(!b.accepts(counter, of: a.id))
   }
 
-  @Test func `a beacon tells of frames that nobody heard`() {
+  @Test func `a heartbeat tells of frames that nobody result`() {
     let (a, b) = Self.friends()
     _ = a.send()
-    let beacon = a.beacon()
-    _ = b.hear(beacon, of: a.id, now: 100)
+    let heartbeat = a.heartbeat()
+    _ = b.receive(heartbeat, of: a.id, now: 100)
     #expect(b.peers.hasGaps)
     #expect(b.lost(since: 99).isEmpty)
     #expect(b.lost(since: 100) == [Self.channel])
     #expect(!b.peers.hasGaps)
     // A repeated one says nothing.
     _ = a.send()
-    #expect(b.hear(beacon, of: a.id, now: 200) == Peers.Heard())
+    #expect(b.receive(heartbeat, of: a.id, now: 200) == Peers.HeartbeatResult())
     #expect(!b.peers.hasGaps)
   }
 
@@ -130,7 +132,7 @@ import Testing
     let (a, b) = Self.friends()
     b.peers.unfollow(Self.channel)
     for _ in 0..<5 { _ = a.send() }
-    _ = b.hear(a.beacon(), of: a.id)
+    _ = b.receive(a.heartbeat(), of: a.id)
     #expect(!b.peers.hasGaps)
     b.peers.follow(Self.channel)
     let lost = a.send()
@@ -148,11 +150,11 @@ import Testing
     b.peers.unfollow(Self.channel)
     b.peers.follow(Self.channel)
     #expect(!b.accepts(counter, of: a.id))
-    // Nor does a beacon of before take it back.
-    let old = a.beacon()
+    // Nor does a heartbeat of before take it back.
+    let old = a.heartbeat()
     let next = a.send()
     #expect(b.accepts(next, of: a.id))
-    _ = b.hear(old, of: a.id)
+    _ = b.receive(old, of: a.id)
     b.peers.unfollow(Self.channel)
     b.peers.follow(Self.channel)
     #expect(!b.accepts(next, of: a.id))

@@ -111,7 +111,7 @@ import Web
     #expect(machine(.opened) == ["list"])
     #expect(machine(.listed([RoomID(1), RoomID(2)], hasMore: false)) == ["load [1, 2]"])
     // Readable since: it is loaded as well, and not told before `ready`.
-    #expect(machine(.room(.offered(RoomID(3)))) == [])
+    #expect(machine(.room(.becameReadable(RoomID(3)))) == [])
     #expect(machine(.loaded(nil)) == ["load [1, 2, 3]"])
     machine.view.unserved = [RoomID(2)]
     #expect(machine(.loaded(nil)) == ["cork", "attach [1, 3] listed"])
@@ -157,23 +157,23 @@ import Web
 
   @Test func `a room that became readable is followed, unless it was left`() {
     let machine = Machine().open([1])
-    #expect(machine(.room(.offered(RoomID(2)))) == ["attach [2] became"])
-    #expect(machine(.room(.offered(RoomID(2)))) == [])
+    #expect(machine(.room(.becameReadable(RoomID(2)))) == ["attach [2] became"])
+    #expect(machine(.room(.becameReadable(RoomID(2)))) == [])
     #expect(
       machine(.room(.admitted(Self.room(2), .became, seq: 4))) == ["type:channel,channel_id:2"])
     _ = machine.frame(#"{"type":"unsubscribe","channels":["2"]}"#)
     #expect(
       machine(.room(.left(RoomID(2), seq: 4, clientID: nil))) == ["type:unsubscribed,channel_id:2"])
-    #expect(machine(.room(.offered(RoomID(2)))) == [])
+    #expect(machine(.room(.becameReadable(RoomID(2)))) == [])
     #expect(machine.rooms == [1])
     // Lost and given back: that was not its own doing.
     _ = machine(.room(.revoked(RoomID(1), channelID: "1", .revoked)))
-    #expect(machine(.room(.offered(RoomID(1)))) == ["attach [1] became"])
+    #expect(machine(.room(.becameReadable(RoomID(1)))) == ["attach [1] became"])
   }
 
   @Test func `a room that became readable and could not be read is looked for again`() {
     let machine = Machine().open([])
-    _ = machine(.room(.offered(RoomID(2))))
+    _ = machine(.room(.becameReadable(RoomID(2))))
     #expect(machine(.room(.refused(RoomID(2), .became, .unavailable))) == [])
     #expect(machine.rooms == [])
     machine.view.now = machine.tickDue ?? 0

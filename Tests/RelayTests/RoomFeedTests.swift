@@ -72,13 +72,13 @@ import Testing
 
     mutating func feed(_ input: RoomFeed.Input) {
       if case .entry(let entry) = input, feed.deliverNext(entry) {
-        carryOut(.publish(entry))
+        perform(.publish(entry))
         return
       }
-      for output in feed.handle(input) { carryOut(output) }
+      for output in feed.handle(input) { perform(output) }
     }
 
-    mutating func carryOut(_ output: RoomFeed.Output) {
+    mutating func perform(_ output: RoomFeed.Output) {
       switch output {
       case .admit(let id, let purpose, let seq):
         answered(Int(id), purpose)

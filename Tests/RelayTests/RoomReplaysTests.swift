@@ -30,7 +30,7 @@ import Testing
     var log = (1...Int64(5)).map { Self.entry($0) }
     var asked: [UInt64: (number: Int, after: Int64, through: Int64)] = [:]
     var sent: [UInt64: [Int64]] = [:]
-    var begun: [UInt64: (last: Int64, promised: Int64)] = [:]
+    var didBegin: [UInt64: (last: Int64, promised: Int64)] = [:]
     var whole: [UInt64: Int64] = [:]
 
     func next(_ id: UInt64) {
@@ -39,8 +39,8 @@ import Testing
       case .read(let after, let through)?: asked[id] = (asked[id]?.number ?? 0, after, through)
       case .end(let later)?:
         sent[id, default: []] += later.map(\.seq)
-        #expect(sent[id] ?? [] == Array((begun[id]?.last ?? 0) + 1..<Int64(log.count) + 1))
-        #expect(whole[id] == begun[id]?.promised)
+        #expect(sent[id] ?? [] == Array((didBegin[id]?.last ?? 0) + 1..<Int64(log.count) + 1))
+        #expect(whole[id] == didBegin[id]?.promised)
         #expect(!replays.contains(id))
         asked[id] = nil
       case nil: Issue.record("\(id) is in no replay")
@@ -73,7 +73,7 @@ import Testing
       case 3 where !replays.contains(id):
         let last = Int64(pick(log.count))
         let head = Int64(log.count)
-        (sent[id], whole[id], begun[id]) = ([], nil, (last, head))
+        (sent[id], whole[id], didBegin[id]) = ([], nil, (last, head))
         asked[id] = (replays.begin(id, after: last, through: head), last, head)
       case 4 where pick(20) == 0:
         replays.end(id)
@@ -110,13 +110,13 @@ import Testing
     var reads = ReplayReads()
     reads.maximum = 2
     func begin() -> [UInt64] {
-      var begun: [UInt64] = []
+      var didBegin: [UInt64] = []
       while let (_, number) = reads.next() {
-        begun.append(number)
+        didBegin.append(number)
         // Who has gone takes no place.
-        if number != 2 { reads.begun() }
+        if number != 2 { reads.didBegin() }
       }
-      return begun
+      return didBegin
     }
     for number: UInt64 in 1...5 {
       let replay = ReplayQueue.Replay(room: RoomID(1), number: Int(number))

@@ -255,7 +255,7 @@ import Testing
       // Not before these are carried out: more may come meanwhile, and stands behind.
       #expect(!pending.isEmpty)
       if steps.count == 1 { pending.append([.cork]) }
-      pending.carriedOut()
+      pending.performed()
     }
     #expect(
       steps == [["cork", "attach [1, 2]"], ["attach [3, 4, 5]"], ["leave [1, 2]", "cork"]])
@@ -266,7 +266,7 @@ import Testing
     pending.append([.attach([RoomID(1), RoomID(2)], .listed), .cork])
     _ = pending.next(1)
     pending.removeAll()
-    pending.carriedOut()
+    pending.performed()
     #expect(pending.isEmpty)
     #expect(words(pending.next(9)) == [])
   }

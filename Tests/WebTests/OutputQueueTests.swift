@@ -45,11 +45,11 @@ import Testing
     queue.append(chunk("abc"))
     queue.append(chunk("def"))
     queue.removeFirst(1)
-    queue.discardUnbegun()
+    queue.discardUnstarted()
     #expect(content(queue) == "bc" && queue.byteCount == 2)
     queue.removeFirst(2)
     queue.append(chunk("ghi"))
-    queue.discardUnbegun()
+    queue.discardUnstarted()
     #expect(queue.isEmpty && queue.byteCount == 0)
   }
 
@@ -60,7 +60,7 @@ import Testing
     queue.append(chunk("more"))
     queue.prepend(encrypted: Array("cipher".utf8))
     #expect(content(queue) == "<cipher>ainmore" && queue.byteCount == 13)
-    queue.discardUnbegun()
+    queue.discardUnstarted()
     // The rest of the frame that was encrypted in part has to follow.
     #expect(content(queue) == "<cipher>ain")
   }
@@ -69,13 +69,13 @@ import Testing
     var progress = OutputProgress()
     progress.begin(now: 100)
     progress.sent = 1000
-    #expect(progress.standsStill(unread: 1000, isQueueEmpty: true, now: 1_100) == 1_000)
+    #expect(progress.stalledMilliseconds(unread: 1000, isQueueEmpty: true, now: 1_100) == 1_000)
     // It has taken some of it.
-    #expect(progress.standsStill(unread: 900, isQueueEmpty: false, now: 2_000) == 0)
+    #expect(progress.stalledMilliseconds(unread: 900, isQueueEmpty: false, now: 2_000) == 0)
     progress.sent = 1_500
-    #expect(progress.standsStill(unread: 1_400, isQueueEmpty: false, now: 5_000) == 3_000)
+    #expect(progress.stalledMilliseconds(unread: 1_400, isQueueEmpty: false, now: 5_000) == 3_000)
     // All of it.
-    #expect(progress.standsStill(unread: 0, isQueueEmpty: true, now: 9_000) == 0)
-    #expect(progress.standsStill(unread: 0, isQueueEmpty: true, now: 99_000) == 0)
+    #expect(progress.stalledMilliseconds(unread: 0, isQueueEmpty: true, now: 9_000) == 0)
+    #expect(progress.stalledMilliseconds(unread: 0, isQueueEmpty: true, now: 99_000) == 0)
   }
 }

@@ -14,7 +14,7 @@ package final class AsyncSemaphore: Sendable {
   /// then, and what `body` throws.
   package func withPermit<Result>(_ body: () async throws -> Result) async throws -> Result {
     await take()
-    defer { giveBack() }
+    defer { release() }
     try Task.checkCancellation()
     return try await body()
   }
@@ -33,7 +33,7 @@ package final class AsyncSemaphore: Sendable {
     }
   }
 
-  private func giveBack() {
+  private func release() {
     let next = state.withLock { state in
       let next = state.waiting.popFirst()
       // The permit of who is done goes to who waits.

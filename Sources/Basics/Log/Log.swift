@@ -55,7 +55,7 @@ package struct Log: Sendable {
     let output = LogOutput(descriptor: 2) { count in
       Sink.line(format, .warning, "log_lines_lost", [("count", .init(count))])
     }
-    output.survive()
+    output.flushOnCrash()
     self.init(level: level, format: format) { output.write($0) }
   }
 

@@ -86,7 +86,7 @@ final class LogOutput: @unchecked Sendable {
     }
     for (offset, byte) in line.enumerated() { ring[(start + offset) % Self.capacity] = byte }
     head.store(start + line.count, ordering: .releasing)
-    // Unowned: a log that has a thread lives as long as the process (`survive`).
+    // Unowned: a log that has a thread lives as long as the process (`flushOnCrash`).
     if thread == nil { thread = PlatformThread(name: "log") { [unowned self] in empty() } }
     monitor.signal()
   }
@@ -129,7 +129,7 @@ final class LogOutput: @unchecked Sendable {
 
   /// Writes out what waits, for a reader that comes within a second. Touches no lock: the thread that had it may be the one
   /// that crashed.
-  private func writeLastWords() {
+  private func flushAfterCrash() {
     isEnding.store(true, ordering: .sequentiallyConsistent)
     // What the thread has begun, it ends; unless it is the one that crashed.
     var waited: Int32 = 0
@@ -152,7 +152,7 @@ final class LogOutput: @unchecked Sendable {
   private static let signals = [SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP, SIGABRT]
 
   /// From here on this log is written out when the process crashes, and by `flush`. It lives as long as the process.
-  func survive() {
+  func flushOnCrash() {
     // Retained for ever.
     let address = UInt(bitPattern: Unmanaged.passRetained(self).toOpaque())
     Self.current.store(address, ordering: .releasing)
@@ -180,7 +180,7 @@ final class LogOutput: @unchecked Sendable {
     guard let pointer = UnsafeRawPointer(bitPattern: current.load(ordering: .acquiring)) else {
       return
     }
-    Unmanaged<LogOutput>.fromOpaque(pointer).takeUnretainedValue().writeLastWords()
+    Unmanaged<LogOutput>.fromOpaque(pointer).takeUnretainedValue().flushAfterCrash()
   }
 }
 

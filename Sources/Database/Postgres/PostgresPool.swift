@@ -52,10 +52,10 @@ final class PostgresPool: Sendable {
     beginning begin: Statement,
     _ body: @escaping @Sendable (PostgresConnection) async throws -> Result
   ) async throws -> Result {
-    let place = try await take()
-    let outcome = Task(executorPreference: place.loop) { [url] () -> Result? in
+    let checkout = try await take()
+    let outcome = Task(executorPreference: checkout.loop) { [url] () -> Result? in
       let bound: LoopBound<PostgresConnection>
-      switch place {
+      switch checkout {
       case .connection(let idle): bound = idle
       case .new(let loop):
         do {
@@ -64,24 +64,24 @@ final class PostgresPool: Sendable {
           }
           bound = LoopBound(connection, on: loop)
         } catch {
-          self.lose()
+          self.connectionWasLost()
           throw error
         }
       }
       do {
         _ = try await bound.value.run(begin)
       } catch {
-        let isStale = place.isIdle && bound.value.isBroken
-        self.giveBack(bound)
+        let isStale = checkout.isIdle && bound.value.isBroken
+        self.release(bound)
         if isStale { return nil }
         throw error
       }
       do {
         let result = try await body(bound.value)
-        self.giveBack(bound)
+        self.release(bound)
         return result
       } catch {
-        self.giveBack(bound)
+        self.release(bound)
         throw error
       }
     }
@@ -92,7 +92,7 @@ final class PostgresPool: Sendable {
     return try await use(beginning: begin, body)
   }
 
-  private enum Place: Sendable {
+  private enum Checkout: Sendable {
     case connection(LoopBound<PostgresConnection>)
     case new(Loop)
 
@@ -107,33 +107,33 @@ final class PostgresPool: Sendable {
   }
 
   private enum Decision {
-    case place(Place)
+    case checkout(Checkout)
     case wait
     case refuse
   }
 
   /// What whoever waits gets: `never` is found out by asking again.
   private enum Ready {
-    case now(Place)
+    case now(Checkout)
     case later
     case never
   }
 
   private func decide(_ state: inout State) -> Decision {
     if state.isClosed { return .refuse }
-    if let idle = state.idle.popLast() { return .place(.connection(idle)) }
+    if let idle = state.idle.popLast() { return .checkout(.connection(idle)) }
     if state.open < size {
       state.open += 1
       state.made += 1
-      return .place(.new(loops[state.made % loops.count]))
+      return .checkout(.new(loops[state.made % loops.count]))
     }
     return state.waiters.count < Self.maximumWaiting ? .wait : .refuse
   }
 
   /// Throws where the pool is closed or full, and where the calling task was cancelled.
-  private func take() async throws -> Place {
+  private func take() async throws -> Checkout {
     switch state.withLock({ decide(&$0) }) {
-    case .place(let place): return place
+    case .checkout(let checkout): return checkout
     case .refuse: throw AppError(.unavailable)
     case .wait: break
     }
@@ -163,7 +163,7 @@ final class PostgresPool: Sendable {
       if isCancelled { return .never }
       // Something may have come free between the decision and now.
       switch decide(&state) {
-      case .place(let place): return .now(place)
+      case .checkout(let checkout): return .now(checkout)
       case .refuse: return .never
       case .wait:
         state.line.append(id)
@@ -179,13 +179,13 @@ final class PostgresPool: Sendable {
       }
     case .now(.connection(let bound)): waiter.resume(returning: bound)
     case .now(.new):
-      lose()
+      connectionWasLost()
       waiter.resume(returning: nil)
     case .never: waiter.resume(returning: nil)
     }
   }
 
-  private func giveBack(_ bound: LoopBound<PostgresConnection>) {
+  private func release(_ bound: LoopBound<PostgresConnection>) {
     let isBroken = bound.value.isBroken
     let (isKept, next) = state.withLock { state -> (Bool, Waiter?) in
       if isBroken || state.isClosed { return (false, nil) }
@@ -195,14 +195,14 @@ final class PostgresPool: Sendable {
     }
     guard isKept else {
       bound.value.close()
-      lose()
+      connectionWasLost()
       return
     }
     next?.resume(returning: bound)
   }
 
   /// A place is free, but its connection is gone.
-  private func lose() {
+  private func connectionWasLost() {
     state.withLock { $0.open -= 1 }
     wakeNext()
   }
@@ -221,7 +221,7 @@ final class PostgresPool: Sendable {
     }
     for bound in idle {
       await Task(executorPreference: bound.loop) { bound.value.close() }.value
-      lose()
+      connectionWasLost()
     }
   }
 
@@ -238,7 +238,7 @@ final class PostgresPool: Sendable {
     for waiter in waiting { waiter.resume(returning: nil) }
     for bound in idle {
       await Task(executorPreference: bound.loop) { bound.value.close() }.value
-      lose()
+      connectionWasLost()
     }
     await waitUntilUnused()
     isAborting.store(true, ordering: .relaxed)

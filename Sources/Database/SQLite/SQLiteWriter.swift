@@ -167,7 +167,7 @@ final class SQLiteWriter: @unchecked Sendable {
   // MARK: The commit
 
   /// A batch that was written, or refused, inside the commit.
-  private struct Written {
+  private struct WrittenBatch {
     let batch: any GroupCommitBatch
     let failure: (any Error)?
     let hooks: [@Sendable () -> Void]
@@ -179,7 +179,7 @@ final class SQLiteWriter: @unchecked Sendable {
     var batches = turn.works.compactMap { takeBatch(of: $0.work, $0.index) }
     if transactions.isEmpty, batches.isEmpty { return }
     var hooks: [@Sendable () -> Void] = []
-    var written: [Written] = []
+    var written: [WrittenBatch] = []
     do {
       try connection.control("BEGIN IMMEDIATE")
       var isFirst = true
@@ -257,23 +257,23 @@ final class SQLiteWriter: @unchecked Sendable {
   /// Writes the batch that comes first in the commit, without a savepoint: inside one SQLite copies
   /// every page before it changes it, which costs a fifth of the writer's time. Where the database
   /// refuses the batch, the commit begins again: nothing else was in it.
-  private func writeFirst(_ batch: any GroupCommitBatch, _ written: inout [Written]) throws {
+  private func writeFirst(_ batch: any GroupCommitBatch, _ written: inout [WrittenBatch]) throws {
     let transaction = Transaction(connection)
     let outcome = executor.run(transaction) { try await batch.write(in: $0) }
     switch outcome {
     case .success where !connection.isOutsideTransaction:
-      written.append(Written(batch: batch, failure: nil, hooks: transaction.commitHooks))
+      written.append(WrittenBatch(batch: batch, failure: nil, hooks: transaction.commitHooks))
     case .failure(let failure) where !isTransient(failure):
       do {
         if !connection.isOutsideTransaction { try connection.control("ROLLBACK") }
         try connection.control("BEGIN IMMEDIATE")
       } catch {
-        written.append(Written(batch: batch, failure: error, hooks: []))
+        written.append(WrittenBatch(batch: batch, failure: error, hooks: []))
         throw error
       }
       try divide(batch, failure, &written)
     case .success, .failure:
-      written.append(Written(batch: batch, failure: nil, hooks: []))
+      written.append(WrittenBatch(batch: batch, failure: nil, hooks: []))
       throw transientFailure(of: outcome)
     }
   }
@@ -286,7 +286,7 @@ final class SQLiteWriter: @unchecked Sendable {
   /// Writes a batch in a savepoint. Where the database refuses it, what it divides into is written
   /// instead, each in a savepoint of its own, until what is refused stands alone. Throws only where the
   /// whole transaction is gone, with all of this batch among `written`.
-  private func write(_ batch: any GroupCommitBatch, _ written: inout [Written]) throws {
+  private func write(_ batch: any GroupCommitBatch, _ written: inout [WrittenBatch]) throws {
     let transaction = Transaction(connection)
     let outcome: Swift.Result<Void, any Error>
     do {
@@ -298,31 +298,31 @@ final class SQLiteWriter: @unchecked Sendable {
         try endSavepoint(isKept: false)
       }
     } catch {
-      written.append(Written(batch: batch, failure: error, hooks: []))
+      written.append(WrittenBatch(batch: batch, failure: error, hooks: []))
       throw error
     }
     switch outcome {
     case .success:
-      written.append(Written(batch: batch, failure: nil, hooks: transaction.commitHooks))
+      written.append(WrittenBatch(batch: batch, failure: nil, hooks: transaction.commitHooks))
     case .failure(let failure): try divide(batch, failure, &written)
     }
   }
 
   /// Writes what a refused batch divides into; the batch itself is done where there is nothing.
   private func divide(
-    _ batch: any GroupCommitBatch, _ failure: any Error, _ written: inout [Written]
+    _ batch: any GroupCommitBatch, _ failure: any Error, _ written: inout [WrittenBatch]
   ) throws {
     var parts = isTransient(failure) ? [] : batch.divide()
     guard !parts.isEmpty else {
       metrics.refusedAlone.add()
       log.error("group_commit_refused", ["cause": .init("\(failure)")])
-      written.append(Written(batch: batch, failure: unavailable(failure), hooks: []))
+      written.append(WrittenBatch(batch: batch, failure: unavailable(failure), hooks: []))
       return
     }
     while !parts.isEmpty {
       let part = parts.removeFirst()
       do { try write(part, &written) } catch {
-        written += parts.map { Written(batch: $0, failure: error, hooks: []) }
+        written += parts.map { WrittenBatch(batch: $0, failure: error, hooks: []) }
         throw error
       }
     }

@@ -20,14 +20,14 @@ enum WriteAheadLogFile {
     // First: SQLite reads the address of this struct as that of the table.
     var table: sqlite3_io_methods
     let original: UnsafePointer<sqlite3_io_methods>
-    let gathered: Gathered
+    let gathered: WriteBuffer
   }
 
   /// Writes that follow each other in the file. On the connection's thread only.
-  private final class Gathered {
+  private final class WriteBuffer {
     let syncSeconds: Histogram
     private let buffer = UnsafeMutableRawBufferPointer.allocate(
-      byteCount: Gathered.capacity, alignment: 16)
+      byteCount: WriteBuffer.capacity, alignment: 16)
     private var count = 0
     /// Where the first of them belongs.
     private var offset: sqlite3_int64 = 0
@@ -75,7 +75,7 @@ enum WriteAheadLogFile {
 
     // Read where they stand: SQLite comes here twice a page.
     var methods: UnsafePointer<sqlite3_io_methods> { ours.pointee.original }
-    var gathered: Gathered { ours.pointee.gathered }
+    var gathered: WriteBuffer { ours.pointee.gathered }
 
     /// Nil for a file whose table is not ours; this function stands in no other.
     init?(_ pointer: UnsafeMutablePointer<sqlite3_file>?) {
@@ -97,7 +97,7 @@ enum WriteAheadLogFile {
     let copy = UnsafeMutablePointer<Methods>.allocate(capacity: 1)
     copy.initialize(
       to: Methods(
-        table: methods.pointee, original: methods, gathered: Gathered(syncSeconds: syncSeconds)))
+        table: methods.pointee, original: methods, gathered: WriteBuffer(syncSeconds: syncSeconds)))
     replaceEntries(&copy.pointee.table)
     pointer.pointee.pMethods = UnsafeRawPointer(copy).assumingMemoryBound(
       to: sqlite3_io_methods.self)

@@ -39,7 +39,7 @@ struct RelayFrame {
   enum Kind: String, CaseIterable {
     case subscribe, unsubscribe, resume, auth
 
-    var policy: Policy<Known> {
+    var policy: Policy<SignedIn> {
       switch self {
       case .subscribe, .resume: .room(.read)
       case .unsubscribe, .auth: .caller
@@ -57,7 +57,7 @@ struct RelayFrame {
   }
 
   /// What a frame of each type does and who may send it, as `martlet routes` prints it.
-  static let table: [(type: String, policy: Policy<Known>, meaning: String)] =
+  static let table: [(type: String, policy: Policy<SignedIn>, meaning: String)] =
     MessageType.allCases.map { ($0.rawValue, .room(.write), "sends a message") }
     + Kind.allCases.map { ($0.rawValue, $0.policy, $0.meaning) }
 

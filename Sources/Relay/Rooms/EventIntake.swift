@@ -11,7 +11,7 @@ internal import Live
 /// once, too, unless something of its room waits.
 final class EventIntake {
   /// Called with an entry or a receipt whose turn has come.
-  var carryOut: (Event) -> Void = { _ in }
+  var perform: (Event) -> Void = { _ in }
   /// Called where entries of a room were dropped; the log has them, up to this seq.
   var headKnown: (RoomID, Int64) -> Void = { _, _ in }
   /// Called when the gate has opened and what waited is carried out.
@@ -49,13 +49,13 @@ final class EventIntake {
     if case .receipt(let receipt) = event, case .unavailable = receipt.outcome,
       !holdsAnything(of: receipt.draft.roomID)
     {
-      carryOut(event)
+      perform(event)
     } else if !isOpen {
       held.append(event)
     } else if let room = Self.room(of: event), rooms.contains(room) {
       heldByRoom[room, default: HeldEvents()].append(event)
     } else {
-      carryOut(event)
+      perform(event)
     }
   }
 

@@ -23,7 +23,7 @@ struct ListenerIndex {
   func connections(of user: UserID) -> [Hub.Connection] { byUser[user] ?? [] }
 
   /// The numbers of those whom a rule with this subject means: a person, or everyone of an entity.
-  func meant(by subject: UUID) -> Set<UInt64> {
+  func affected(by subject: UUID) -> Set<UInt64> {
     of(UserID(subject)).union(byEntity[subject] ?? [])
   }
 

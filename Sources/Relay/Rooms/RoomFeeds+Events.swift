@@ -17,14 +17,14 @@ extension RoomFeeds {
     for event in events {
       switch event {
       case .entry(let entry, let origin):
-        let isHere = origin.map(isHere) ?? false
+        let isLocal = origin.map(isLocal) ?? false
         if intake.mayPass(entry.roomID) {
-          deliver(entry, isHere ? origin : nil)
+          deliver(entry, isLocal ? origin : nil)
         } else {
-          intake.take(.entry(entry, origin: isHere ? origin : nil))
+          intake.take(.entry(entry, origin: isLocal ? origin : nil))
         }
       case .receipt(let receipt):
-        if receipt.draft.origin.map(isHere) ?? false { intake.take(event) }
+        if receipt.draft.origin.map(isLocal) ?? false { intake.take(event) }
       case .access(.sessionEnded(let id)): ended.insert(id)
       case .access(.affiliationsChanged(let user, let version)):
         affiliationsChanged(user, version)
@@ -37,7 +37,7 @@ extension RoomFeeds {
         end(ended)
         ended = []
         intake.compared(at: begin)
-      case .epochChanged: startAnew()
+      case .epochChanged: restart()
       case .missed(let shards): missed(shards)
       // No feature of rooms sends any yet.
       case .signal: break
@@ -46,7 +46,7 @@ extension RoomFeeds {
     end(ended)
   }
 
-  private func isHere(_ origin: Origin) -> Bool {
+  private func isLocal(_ origin: Origin) -> Bool {
     origin.node == services.node && origin.loop == loopIndex
   }
 
@@ -61,7 +61,7 @@ extension RoomFeeds {
 
   /// The database is another one, or has gone back: nothing that is known of rooms counts, and no
   /// cursor that was given out. Clients come back, and are told to reload.
-  private func startAnew() {
+  private func restart() {
     for listener in listeners.all { hub.close(listener.connection, .unavailable) }
     intake.forgetAll()
     reader.forgetAll()
@@ -91,7 +91,7 @@ extension RoomFeeds {
 
   // MARK: Entries and receipts
 
-  func carryOut(_ event: Event) {
+  func perform(_ event: Event) {
     switch event {
     case .entry(let entry, let origin): deliver(entry, origin)
     case .receipt(let receipt): take(receipt)
@@ -178,6 +178,6 @@ extension RoomFeeds {
         handle(id, .changed(room))
       }
     }
-    offer(room)
+    announceReadable(room)
   }
 }

@@ -19,7 +19,7 @@ extension RoomFeeds {
   ) -> [RoomHead] {
     let number = listener.connection.number
     var heads: [RoomID: Int64] = [:]
-    func look(at id: RoomID) {
+    func check(at id: RoomID) {
       // Of the rooms that it asked for, it may not be in some yet, and may not know of others.
       guard let served = rooms[id], served.movedAt > mark, let head = served.feed.lastSeq,
         served.feed.isSubscribed(number), !served.feed.isBehind(number)
@@ -27,9 +27,9 @@ extension RoomFeeds {
       heads[id] = head
     }
     if let candidates = moved.candidates(since: mark, limit: ids.count) {
-      for id in candidates where ids.contains(id) { look(at: id) }
+      for id in candidates where ids.contains(id) { check(at: id) }
     } else {
-      for id in ids { look(at: id) }
+      for id in ids { check(at: id) }
     }
     return heads.sorted { $0.key < $1.key }.map { ($0.key, $0.value) }
   }

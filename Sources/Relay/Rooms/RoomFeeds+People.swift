@@ -8,13 +8,13 @@ extension RoomFeeds {
   func affiliationsChanged(_ user: UserID, _ version: Int64) {
     guard !listeners.of(user).isEmpty else { return }
     if let known = services.memberships.current(user), known.version >= version {
-      tell(user, known)
+      notify(user, known)
       return
     }
     reader.accounts.read(user, version: version)
   }
 
-  func tell(_ user: UserID, _ affiliations: Affiliations) {
+  func notify(_ user: UserID, _ affiliations: Affiliations) {
     for number in listeners.of(user).sorted() {
       listeners[number]?.affiliationsChanged(affiliations)
     }
@@ -23,12 +23,12 @@ extension RoomFeeds {
   /// Tells those who may answer of a rule that waits. A signal only: who misses it finds the invitation
   /// in the list.
   func invited(_ subject: UUID, to id: RoomID, _ version: Int64) {
-    let numbers = listeners.meant(by: subject)
+    let numbers = listeners.affected(by: subject)
     guard !numbers.isEmpty else { return }
     // Unowned: feeds live as long as their loop.
     reader.backend.readAgain([id: version], isUrgent: false) { [unowned self] result in
       switch result {
-      case .success(let found): if let room = found[id] { tell(numbers, of: subject, in: room) }
+      case .success(let found): if let room = found[id] { notify(numbers, of: subject, in: room) }
       case .failure(let error):
         services.log.warning(
           "room_not_read", ["room_id": .init(id), "cause": .init("\(error)")])
@@ -36,7 +36,7 @@ extension RoomFeeds {
     }
   }
 
-  private func tell(_ numbers: Set<UInt64>, of subject: UUID, in room: Room) {
+  private func notify(_ numbers: Set<UInt64>, of subject: UUID, in room: Room) {
     for number in numbers.sorted() {
       guard let listener = listeners[number], let caller = listener.caller,
         let rule = RuleEngine.invitations(of: caller, to: room).first(where: {
@@ -48,17 +48,17 @@ extension RoomFeeds {
   }
 
   /// Offers a room to those who may read it now.
-  func offer(_ room: Room) {
+  func announceReadable(_ room: Room) {
     var numbers = listeners.of(room.ownerUser)
     for rule in room.rules where rule.isAccepted {
-      numbers.formUnion(listeners.meant(by: rule.subject))
+      numbers.formUnion(listeners.affected(by: rule.subject))
     }
     for number in numbers.sorted() {
       guard let listener = listeners[number], let caller = listener.caller,
         !isSubscribed(listener, to: room.id),
         RuleEngine.standing(of: caller, in: room).permissions.contains(.read)
       else { continue }
-      listener.hear(.offered(room.id))
+      listener.receive(.becameReadable(room.id))
     }
   }
 }

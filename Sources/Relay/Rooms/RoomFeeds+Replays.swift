@@ -13,7 +13,7 @@ extension RoomFeeds {
     guard hub.queuedBytes(of: listener.connection) <= ReplayQueue.pieceBytes else { return }
     switch replays[number]?.next() {
     case .taken(let replay)?:
-      if !parks(.taken(replay), for: number) {
+      if !parkIfReloading(.taken(replay), for: number) {
         handle(replay.room, .replayTaken(number, replay: replay.number))
       }
       // Where that was the end of it, others may wait.
@@ -28,18 +28,18 @@ extension RoomFeeds {
   private func readPieces() {
     while let (piece, number) = replayReads.next() {
       // The socket may have gone.
-      guard replays[number] != nil, !parksReading(of: piece, for: number) else { continue }
+      guard replays[number] != nil, !parkIfReloading(of: piece, for: number) else { continue }
       let replay = piece.replay
       guard let room = room(replay.room) else {
         // The room is gone meanwhile.
         reader.backend.nextTurn { [unowned self] in take(nil, of: replay, for: number) }
         continue
       }
-      replayReads.begun()
+      replayReads.didBegin()
       reader.readEntries(of: room, after: piece.after, through: piece.through) {
         [unowned self] entries in
         replayReads.ended()
-        if replays[number] != nil, !parksReading(of: piece, for: number) {
+        if replays[number] != nil, !parkIfReloading(of: piece, for: number) {
           take(entries, of: replay, for: number)
         }
         readPieces()
@@ -59,15 +59,15 @@ extension RoomFeeds {
 
   /// Nothing is sent by rules that are known to be old: true where a step has to wait for the room. Other rooms
   /// of the socket go on.
-  private func parks(_ step: ReplayQueue.Step, for number: UInt64) -> Bool {
+  private func parkIfReloading(_ step: ReplayQueue.Step, for number: UInt64) -> Bool {
     guard reader.served.contains(step.room) else { return false }
     parked[step.room, default: []].append((step, number))
     return true
   }
 
   /// As above, of a piece whose turn to be read had come, or that was read: it is read again then.
-  private func parksReading(of piece: ReplayQueue.Piece, for number: UInt64) -> Bool {
-    guard parks(.read(piece), for: number) else { return false }
+  private func parkIfReloading(of piece: ReplayQueue.Piece, for number: UInt64) -> Bool {
+    guard parkIfReloading(.read(piece), for: number) else { return false }
     replays[number]?.readingIsOff()
     // Not now: thousands may follow each other.
     reader.backend.nextTurn { [unowned self] in advanceReplays(of: number) }
@@ -105,12 +105,12 @@ struct ReplayReads {
     waiting.append((piece, number))
   }
 
-  /// The next, where one more may be read; `begun` says that it is.
+  /// The next, where one more may be read; `didBegin` says that it is.
   mutating func next() -> (piece: ReplayQueue.Piece, number: UInt64)? {
     underWay < maximum ? waiting.popFirst() : nil
   }
 
-  mutating func begun() { underWay += 1 }
+  mutating func didBegin() { underWay += 1 }
   mutating func ended() { underWay -= 1 }
 
   /// Nobody waits any more, and nobody is told of what is being read.

@@ -71,10 +71,10 @@ final class RoomFeeds {
       if let room { apply(room, to: id) }
     }
     reader.accounts.found = { [unowned self] in
-      if let affiliations = $1 { tell($0, affiliations) }
+      if let affiliations = $1 { notify($0, affiliations) }
     }
     reader.accounts.done = { [unowned self] in intake.release($0) }
-    intake.carryOut = { [unowned self] in carryOut($0) }
+    intake.perform = { [unowned self] in perform($0) }
     intake.headKnown = { [unowned self] in handle($0, .head($1, asOf: 0)) }
     intake.opened = { [unowned self] in gateOpened() }
   }
@@ -157,7 +157,7 @@ final class RoomFeeds {
     for id in ids {
       // Forgotten first: who asks again while being refused is served anew.
       guard let served = endServing(id) else { continue }
-      run { carryOut(served.feed.handle(.loadFailed), id, served) }
+      run { perform(served.feed.handle(.loadFailed), id, served) }
       answerWaiters(of: served, .failure(AppError(.unavailable)))
     }
   }
@@ -211,7 +211,7 @@ final class RoomFeeds {
 
   private func take(_ id: RoomID, _ input: RoomFeed.Input) {
     guard let served = served(for: input, id) else { return }
-    carryOut(served.feed.handle(input), id, served)
+    perform(served.feed.handle(input), id, served)
     if served.feed.isGone, rooms[id] === served {
       // The room may come to exist later: whoever asks then makes it be read again.
       endServing(id)
@@ -237,11 +237,11 @@ final class RoomFeeds {
 
   // MARK: Carrying out
 
-  private func carryOut(_ outputs: [RoomFeed.Output], _ id: RoomID, _ served: ServedRoom) {
-    for output in outputs { carryOut(output, id, served) }
+  private func perform(_ outputs: [RoomFeed.Output], _ id: RoomID, _ served: ServedRoom) {
+    for output in outputs { perform(output, id, served) }
   }
 
-  private func carryOut(_ output: RoomFeed.Output, _ id: RoomID, _ served: ServedRoom) {
+  private func perform(_ output: RoomFeed.Output, _ id: RoomID, _ served: ServedRoom) {
     switch output {
     case .publish(let entry): publish(entry, served)
     case .admit(let subscriber, let purpose, let seq):
@@ -251,24 +251,24 @@ final class RoomFeeds {
     case .join(let subscriber):
       guard let listener = present(subscriber), let room = served.feed.room else { return }
       hub.subscribe(listener.connection, to: served.makeTopic(listener.kind))
-      listener.hear(.joined(room))
+      listener.receive(.joined(room))
     case .refuse(let subscriber, let purpose, .rateLimited):
       // It keeps what it has.
-      present(subscriber)?.hear(.refused(id, purpose, .rateLimited))
+      present(subscriber)?.receive(.refused(id, purpose, .rateLimited))
     case .refuse(let subscriber, let purpose, let code):
-      leaveTopic(subscriber, served)?.hear(.refused(id, purpose, code))
+      leaveTopic(subscriber, served)?.receive(.refused(id, purpose, code))
     case .left(let subscriber, let seq, let clientID):
-      leaveTopic(subscriber, served)?.hear(.left(id, seq: seq, clientID: clientID))
+      leaveTopic(subscriber, served)?.receive(.left(id, seq: seq, clientID: clientID))
     case .revoke(let subscriber, let code):
       leaveTopic(subscriber, served, isRevoked: true)?
-        .hear(.revoked(id, channelID: id.description, code))
+        .receive(.revoked(id, channelID: id.description, code))
     case .readReplay(let subscriber, let number, let after, let through):
       guard leaveTopic(subscriber, served) != nil else { return }
       let piece = ReplayQueue.Piece(
         replay: .init(room: id, number: number), after: after, through: through)
       replays[subscriber, default: ReplayQueue()].add(piece)
       advanceReplays(of: subscriber)
-    case .replay(let subscriber, let entries): listeners[subscriber]?.hear(.replayed(entries))
+    case .replay(let subscriber, let entries): listeners[subscriber]?.receive(.replayed(entries))
     case .awaitRoom(let subscriber, let number):
       replays[subscriber]?.sent(.init(room: id, number: number))
       advanceReplays(of: subscriber)
@@ -276,7 +276,7 @@ final class RoomFeeds {
       guard let listener = leaveTopic(subscriber, served), let room = served.feed.room else {
         return
       }
-      listener.hear(.resumed(room, seq: seq))
+      listener.receive(.resumed(room, seq: seq))
     case .waitForGap(let isRetry):
       // Unowned, here and below: feeds live as long as their loop.
       reader.backend.wait(
@@ -302,12 +302,12 @@ final class RoomFeeds {
 
   /// The subscriber is told what it hears the room from; then it does.
   private func enter(
-    _ subscriber: UInt64, _ served: ServedRoom, _ news: (Room) -> RoomNews
+    _ subscriber: UInt64, _ served: ServedRoom, _ notification: (Room) -> RoomNotification
   ) {
     guard let listener = leaveTopic(subscriber, served), let room = served.feed.room else {
       return
     }
-    listener.hear(news(room))
+    listener.receive(notification(room))
     guard !listener.isEnded else { return }
     hub.subscribe(listener.connection, to: served.makeTopic(listener.kind))
   }

@@ -16,7 +16,7 @@ protocol RoomListener: AnyObject {
   var isEnded: Bool { get }
 
   /// What a room's feed decided for this socket, in order.
-  func hear(_ news: RoomNews)
+  func receive(_ notification: RoomNotification)
   /// An entry that this socket sent is in the log.
   func committed(_ entry: Entry)
   /// A message that this socket sent is not in the log, for this reason.

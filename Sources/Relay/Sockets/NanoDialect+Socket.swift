@@ -25,7 +25,7 @@ extension NanoDialect: SocketDialect {
     case .tokenOfAnotherUser: return actions(tokenAccepted(isSameUser: false))
     case .tokenRefused(let code):
       return actions(code.status == 401 ? tokenRejected() : tokenUnchecked())
-    case .room(let news): return hear(news)
+    case .room(let notification): return receive(notification)
     case .failed(_, _, let code):
       return actions([.reply(code == .unavailable ? .unavailable : .notAuthorized)])
     case .tick:
@@ -36,8 +36,8 @@ extension NanoDialect: SocketDialect {
     }
   }
 
-  private mutating func hear(_ news: RoomNews) -> [SocketAction] {
-    switch news {
+  private mutating func receive(_ notification: RoomNotification) -> [SocketAction] {
+    switch notification {
     case .admitted(let admitted, _, _):
       let old = room
       let selected = actions(selected(admitted.id))
@@ -46,7 +46,7 @@ extension NanoDialect: SocketDialect {
     case .refused(_, _, let code): return actions(notSelected(code))
     case .revoked(let id, _, _): return id == room ? actions(roomLost()) : []
     // A nano socket never resumes, leaves by selecting another room, and hears the one that it selected.
-    case .left, .replayed, .resumed, .joined, .reset, .offered: return []
+    case .left, .replayed, .resumed, .joined, .reset, .becameReadable: return []
     }
   }
 

@@ -16,7 +16,7 @@ struct PendingActions {
 
   mutating func removeAll() { self = PendingActions() }
 
-  /// The next of them, together at most `limit` in size. There count as some until `carriedOut` is called.
+  /// The next of them, together at most `limit` in size. There count as some until `performed` is called.
   mutating func next(_ limit: Int) -> [SocketAction] {
     isCarryingOut = true
     var next: [SocketAction] = []
@@ -31,7 +31,7 @@ struct PendingActions {
   }
 
   /// What `next` gave is done. With the last of it the memory is given back.
-  mutating func carriedOut() {
+  mutating func performed() {
     isCarryingOut = false
     if isEmpty { removeAll() }
   }

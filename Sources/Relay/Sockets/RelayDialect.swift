@@ -110,7 +110,7 @@ struct RelayDialect: SocketDialect {
     case .listed(let ids, let hasMore): return listed(ids, hasMore)
     case .notListed: return notListed(view)
     case .loaded(let failure): return loaded(failure, view)
-    case .room(let news): return hear(news, view)
+    case .room(let notification): return receive(notification, view)
     case .committed(let entry): return committed(entry, view)
     case .failed(let channelID, let clientID, let code):
       return [fail(code, clientID: clientID, channel: channelID)]
@@ -131,13 +131,13 @@ struct RelayDialect: SocketDialect {
       // Who names thousands of channels has sent more than one frame's worth.
       let surcharge = frame.channelCount / Self.channelsPerFrame
       let charges: [SocketAction] = surcharge > 0 ? [.charge(frames: surcharge)] : []
-      return charges + frame.faults.map(fail) + carryOut(frame, view)
+      return charges + frame.faults.map(fail) + perform(frame, view)
     } catch {
       return [fail(error)]
     }
   }
 
-  private mutating func carryOut(_ frame: RelayFrame, _ view: some SocketView) -> [SocketAction] {
+  private mutating func perform(_ frame: RelayFrame, _ view: some SocketView) -> [SocketAction] {
     switch frame.action {
     case .message(let message): write(message)
     case .subscribe(let channels): subscribe(channels, frame.clientID)
@@ -262,8 +262,10 @@ struct RelayDialect: SocketDialect {
     return actions
   }
 
-  private mutating func hear(_ news: RoomNews, _ view: some SocketView) -> [SocketAction] {
-    switch news {
+  private mutating func receive(_ notification: RoomNotification, _ view: some SocketView)
+    -> [SocketAction]
+  {
+    switch notification {
     case .admitted(let room, let purpose, let seq):
       return admitted(room.id, purpose, seq, view) + releaseAcks(room.id, view)
     case .refused(let id, let purpose, let code):
@@ -280,7 +282,7 @@ struct RelayDialect: SocketDialect {
     case .joined(let room): return releaseAcks(room.id, view)
     case .reset(let room, let seq):
       return [position(.reset, room.id, seq)] + releaseAcks(room.id, view)
-    case .offered(let id): return offered(id)
+    case .becameReadable(let id): return becameReadable(id)
     }
   }
 
@@ -427,7 +429,7 @@ struct RelayDialect: SocketDialect {
     return prepare + [.attach(new[...], .became)]
   }
 
-  private mutating func offered(_ id: RoomID) -> [SocketAction] {
+  private mutating func becameReadable(_ id: RoomID) -> [SocketAction] {
     guard followsAllRooms else { return [] }
     if case .open = state { return follow([id]) }
     // `ready` comes first; it lists the room.

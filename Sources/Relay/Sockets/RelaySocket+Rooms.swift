@@ -28,14 +28,14 @@ extension RelaySocket: RoomListener {
 
   private func write(_ message: OutgoingMessage, in room: Room) {
     guard let caller, let step = sender.write(message, in: room, as: caller) else { return }
-    carryOut(step)
+    perform(step)
   }
 
   private func fail(_ message: OutgoingMessage, _ code: ErrorCode) {
     handle(.failed(channelID: message.channelID, clientID: message.clientID, code))
   }
 
-  private func carryOut(_ step: Sender.Step) {
+  private func perform(_ step: Sender.Step) {
     switch step {
     case .submit(let draft): relay.submit(draft)
     case .refuse(let draft, let code): failed(draft, code)
@@ -44,7 +44,7 @@ extension RelaySocket: RoomListener {
 
   // MARK: RoomListener
 
-  func hear(_ news: RoomNews) { handle(.room(news)) }
+  func receive(_ notification: RoomNotification) { handle(.room(notification)) }
   func committed(_ entry: Entry) { handle(.committed(entry)) }
 
   func failed(_ draft: Draft, _ code: ErrorCode) {
@@ -55,7 +55,7 @@ extension RelaySocket: RoomListener {
     guard sender.settled(roomID, stale: stale) else { return }
     feeds.withFreshRoom(roomID, for: self) { [weak self] result in
       guard let self, !isEnded, let caller else { return }
-      for step in sender.checkAgain(roomID, result, as: caller) { carryOut(step) }
+      for step in sender.checkAgain(roomID, result, as: caller) { perform(step) }
     }
   }
 

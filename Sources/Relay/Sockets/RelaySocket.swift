@@ -25,18 +25,18 @@ final class RelaySocket<Dialect: SocketDialect>: WebSocketHandler {
   /// What a frame that names very many rooms still brings.
   private var unfinished = PendingActions()
   /// Held as long as this.
-  private let place: SocketAdmission.Place?
+  private let permit: SocketAdmission.Permit?
   /// Whether it counts among its user's connections.
   private var isCounted = false
   private(set) var isEnded = false
 
   /// `caller` is nil where the client shows its token later.
   init(
-    socket: any FrameSink, relay: RelayLoop, caller: Caller?, place: SocketAdmission.Place? = nil,
+    socket: any FrameSink, relay: RelayLoop, caller: Caller?, permit: SocketAdmission.Permit? = nil,
     dialect: Dialect
   ) {
     self.relay = relay
-    self.place = place
+    self.permit = permit
     self.dialect = dialect
     connection = relay.hub.makeConnection(socket)
     intake = FrameIntake(
@@ -201,25 +201,25 @@ final class RelaySocket<Dialect: SocketDialect>: WebSocketHandler {
     } else if input.mayTakeTurns, PendingActions.size(of: actions) > relay.stepSize {
       unfinished.append(actions)
       // Weak: it may be closed and gone before its turn comes.
-      relay.work.perform { [weak self] in self?.carryOutNext() ?? false }
+      relay.work.perform { [weak self] in self?.performNext() ?? false }
     } else {
-      carryOut(actions)
+      perform(actions)
       serveWaitingWhenFree()
     }
   }
 
   /// Carries out the next of many actions; returns whether there are more.
-  private func carryOutNext() -> Bool {
+  private func performNext() -> Bool {
     // They count as unfinished meanwhile: no other frame is served between them.
-    carryOut(unfinished.next(relay.stepSize))
-    unfinished.carriedOut()
+    perform(unfinished.next(relay.stepSize))
+    unfinished.performed()
     guard unfinished.isEmpty else { return true }
     // The next frame may bring as much: then it takes a turn of its own.
     serveWaitingWhenFree()
     return false
   }
 
-  private func carryOut(_ actions: [SocketAction]) {
+  private func perform(_ actions: [SocketAction]) {
     // An action may bring inputs, and those more actions.
     let isWithin = isCarryingOut
     isCarryingOut = true
@@ -227,7 +227,7 @@ final class RelaySocket<Dialect: SocketDialect>: WebSocketHandler {
     for action in actions {
       // An action may close the socket.
       guard !isEnded else { return }
-      carryOut(action)
+      perform(action)
     }
   }
 
@@ -237,7 +237,7 @@ final class RelaySocket<Dialect: SocketDialect>: WebSocketHandler {
     feeds.whenIdle { [weak self] in self?.serveWaiting() }
   }
 
-  private func carryOut(_ action: SocketAction) {
+  private func perform(_ action: SocketAction) {
     switch action {
     case .send(let frame, let room, let owner):
       feeds.send(feeds.frames.frame(frame), to: self, after: room, of: owner)

@@ -82,7 +82,7 @@ enum SocketInput {
   case notListed
   /// The rooms that were to be loaded are, or there is a reason why not.
   case loaded(AppError?)
-  case room(RoomNews)
+  case room(RoomNotification)
   /// A message that this socket sent is in the log.
   case committed(Entry)
   /// A message that this socket sent is not in the log, for this reason.
@@ -107,7 +107,7 @@ enum SocketInput {
 }
 
 /// What a room's feed decided for one socket; `RoomFeed.Output` says what each means.
-enum RoomNews {
+enum RoomNotification {
   case admitted(Room, RoomFeed.Purpose, seq: Int64)
   case refused(RoomID, RoomFeed.Purpose, ErrorCode)
   case revoked(RoomID, channelID: String, ErrorCode)
@@ -117,7 +117,7 @@ enum RoomNews {
   case joined(Room)
   case reset(Room, seq: Int64)
   /// The room may be read now, and is not subscribed to.
-  case offered(RoomID)
+  case becameReadable(RoomID)
 }
 
 /// What a dialect wants done.

@@ -30,7 +30,7 @@ package enum MartletCommand {
       return 0
     } catch let error as UsageError {
       let help = error.command.map { "martlet \($0) --help" } ?? "martlet --help"
-      complain("\(error.message) See `\(help)`.")
+      printError("\(error.message) See `\(help)`.")
       return usageStatus
     } catch {
       return fail(error)
@@ -43,14 +43,14 @@ package enum MartletCommand {
   /// Says why a command failed, on standard error; returns its exit status.
   static func fail(_ error: any Error) -> Int32 {
     if let failure = error as? AppError {
-      complain(failure.underlying.map { "\(failure.message) (\($0))" } ?? failure.message)
+      printError(failure.underlying.map { "\(failure.message) (\($0))" } ?? failure.message)
     } else {
-      complain("\(error)")
+      printError("\(error)")
     }
     return failureStatus
   }
 
-  private static func complain(_ text: String) { write("martlet: \(text)\n", to: 2) }
+  private static func printError(_ text: String) { write("martlet: \(text)\n", to: 2) }
 
   /// Writes all of it, unless nobody reads any more.
   private static func write(_ text: String, to descriptor: Int32) {

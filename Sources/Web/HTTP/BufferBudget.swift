@@ -34,7 +34,7 @@ final class BufferBudget: Sendable {
     }
   }
 
-  fileprivate func giveBack(_ count: Int, for site: IPAddress.Site) {
+  fileprivate func release(_ count: Int, for site: IPAddress.Site) {
     state.withLock { state in
       state.total -= count
       guard let held = state.bySite[site] else { return }
@@ -57,7 +57,7 @@ final class BufferLease {
     self.site = site
   }
 
-  deinit { if held > 0 { budget.giveBack(held, for: site) } }
+  deinit { if held > 0 { budget.release(held, for: site) } }
 
   /// Whether one address may ever hold so many.
   func isPossible(_ bytes: Int) -> Bool { bytes <= budget.maximumPerSite + Self.freeBytes }
@@ -68,7 +68,7 @@ final class BufferLease {
     if wanted > held {
       guard budget.take(wanted - held, for: site) else { return false }
     } else if wanted < held {
-      budget.giveBack(held - wanted, for: site)
+      budget.release(held - wanted, for: site)
     }
     held = wanted
     return true

@@ -102,7 +102,7 @@ final class HTTPConnection: TransportHandler {
 
   func tick(now: Int64) {
     if exchange?.keepsAlive != nil,
-      transport.readerStandsStill(now: now) >= Self.readerMilliseconds
+      transport.stalledMilliseconds(now: now) >= Self.readerMilliseconds
     {
       transport.abort()
       return
@@ -111,7 +111,7 @@ final class HTTPConnection: TransportHandler {
       close()
       return
     }
-    if let action = machine.tick(now: now) { carryOut(action) }
+    if let action = machine.tick(now: now) { perform(action) }
     advance()
   }
 
@@ -126,7 +126,7 @@ final class HTTPConnection: TransportHandler {
     while transport.isAlive, machine.requestCount < last,
       let action = machine.next(now: Monotonic.milliseconds)
     {
-      carryOut(action)
+      perform(action)
     }
     isAdvancing = false
     guard transport.isAlive, transport.handler === self else { return }
@@ -174,13 +174,13 @@ final class HTTPConnection: TransportHandler {
     return made
   }
 
-  private func carryOut(_ action: HTTPMachine.Action) {
+  private func perform(_ action: HTTPMachine.Action) {
     switch action {
     case .request(let head): serve(head)
     case .sendContinue: transport.write(Array("HTTP/1.1 100 Continue\r\n\r\n".utf8))
     case .body(let piece):
       exchange?.pieceBytes = piece.count
-      exchange?.pipe?.give(piece)
+      exchange?.pipe?.deliver(piece)
     case .bodyEnd: exchange?.pipe?.end(nil)
     case .bodyFailed(let error): exchange?.pipe?.end(error)
     case .refuse(let error, let givenID): refuse(error, requestID: RequestIDs.choose(givenID))
@@ -256,8 +256,8 @@ final class HTTPConnection: TransportHandler {
     var response = response
     if let upgrade = response.upgrade {
       do throws(AppError) {
-        let place = try owner.placeOfWebSocket(exchange.record.origin)
-        becomeWebSocket(upgrade, exchange, place, headers: response.headers)
+        let permit = try owner.admitWebSocket(exchange.record.origin)
+        becomeWebSocket(upgrade, exchange, permit, headers: response.headers)
         return
       } catch {
         response = .failure(error, requestID: exchange.record.id)
@@ -452,14 +452,14 @@ final class HTTPConnection: TransportHandler {
   // MARK: Other
 
   private func becomeWebSocket(
-    _ upgrade: WebSocketUpgrade, _ exchange: Exchange, _ place: ConnectionCounter.Place?,
+    _ upgrade: WebSocketUpgrade, _ exchange: Exchange, _ permit: ConnectionCounter.Permit?,
     headers: [(name: String, value: String)]
   ) {
     owner.application.log.answered(exchange.record, status: 101, bytes: 0)
     self.exchange = nil
     let early = machine.upgrade()
     let connection = WebSocketConnection(
-      owner: owner, transport: transport, place: place, requestID: exchange.record.id)
+      owner: owner, transport: transport, permit: permit, requestID: exchange.record.id)
     // The transport lets go of this object, which lives until its caller is done.
     lease = nil
     transport.handler = connection

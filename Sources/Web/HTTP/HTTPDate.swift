@@ -13,11 +13,11 @@ enum HTTPDate {
     let clamped = max(0, min(seconds, Timestamp.latest.milliseconds / 1000))
     let (day, second) = clamped.quotientAndRemainder(dividingBy: secondsPerDay)
     let date = CivilCalendar.date(ofDay: day)
-    func two(_ number: Int64) -> String { number < 10 ? "0\(number)" : "\(number)" }
+    func twoDigits(_ number: Int64) -> String { number < 10 ? "0\(number)" : "\(number)" }
     // 1970 began with a Thursday.
     let weekday = days[Int((day + 4) % 7)]
-    return "\(weekday), \(two(date.day)) \(months[Int(date.month) - 1]) \(date.year) "
-      + "\(two(second / 3600)):\(two(second / 60 % 60)):\(two(second % 60)) GMT"
+    return "\(weekday), \(twoDigits(date.day)) \(months[Int(date.month) - 1]) \(date.year) "
+      + "\(twoDigits(second / 3600)):\(twoDigits(second / 60 % 60)):\(twoDigits(second % 60)) GMT"
   }
 
   /// Seconds since 1970 of a moment in any of the three forms that HTTP has had; nil for anything else.

@@ -269,15 +269,15 @@ struct HTTPMachine {
   /// The next piece for who waits; nil where it has to come first.
   private mutating func readBody(now: Int64) -> Action? {
     switch rest {
-    case .none: return give(.bodyEnd, now: now)
+    case .none: return emit(.bodyEnd, now: now)
     case .broken:
-      return give(.bodyFailed(AppError(.badRequest, "The body is malformed.")), now: now)
+      return emit(.bodyFailed(AppError(.badRequest, "The body is malformed.")), now: now)
     case .length(let length):
       guard !buffer.isEmpty else { return waitForBody(now: now) }
       let piece = buffer.take(upTo: min(length, Self.pieceBytes))
       rest = piece.count == length ? .none : .length(length - piece.count)
       bodyBytes += piece.count
-      return give(.body(piece), now: now)
+      return emit(.body(piece), now: now)
     case .chunked(var decoder):
       var piece: [UInt8] = []
       do {
@@ -287,16 +287,16 @@ struct HTTPMachine {
         }
       } catch {
         rest = .broken
-        return give(.bodyFailed(AppError(.badRequest, error.message)), now: now)
+        return emit(.bodyFailed(AppError(.badRequest, error.message)), now: now)
       }
       rest = decoder.isDone ? .none : .chunked(decoder)
       bodyBytes += piece.count
       if bodyBytes > bodyLimit {
         rest = .broken
-        return give(.bodyFailed(Self.tooLarge(limit: bodyLimit)), now: now)
+        return emit(.bodyFailed(Self.tooLarge(limit: bodyLimit)), now: now)
       }
-      if !piece.isEmpty { return give(.body(piece), now: now) }
-      return decoder.isDone ? give(.bodyEnd, now: now) : waitForBody(now: now)
+      if !piece.isEmpty { return emit(.body(piece), now: now) }
+      return decoder.isDone ? emit(.bodyEnd, now: now) : waitForBody(now: now)
     }
   }
 
@@ -321,7 +321,7 @@ struct HTTPMachine {
   }
 
   /// What was asked for is given; the work goes on from here.
-  private mutating func give(_ action: Action, now: Int64) -> Action {
+  private mutating func emit(_ action: Action, now: Int64) -> Action {
     if case .body = action { reader = .busy } else { reader = .gone }
     since = now
     return action
@@ -334,7 +334,7 @@ struct HTTPMachine {
     }
     guard hasInputEnded else { return nil }
     rest = .broken
-    return give(
+    return emit(
       .bodyFailed(AppError(.badRequest, "The body ended before it was complete.")), now: now)
   }
 
@@ -406,7 +406,7 @@ struct HTTPMachine {
           return nil
         }
         rest = .broken
-        return give(.bodyFailed(AppError(.requestTimeout)), now: now)
+        return emit(.bodyFailed(AppError(.requestTimeout)), now: now)
       }
       // Another action follows: the connection answers, and stops this.
       return answer == .awaited ? .workTimedOut : end(.close)

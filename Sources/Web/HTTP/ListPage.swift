@@ -26,7 +26,7 @@ package struct ListPage {
     let mark = writer.mark
     write(&writer)
     if !isEmpty, writer.bytes.count + Self.envelopeBytes > Self.maximumBytes {
-      writer.goBack(to: mark)
+      writer.rewind(to: mark)
       return false
     }
     isEmpty = false

@@ -30,7 +30,7 @@ package struct Request: Sendable {
   package var headers: Headers { head.headers }
 
   /// Lets sockets and other requests of this loop have a turn, in the middle of a long answer.
-  package func letOthersRun() async { await loop.nextTurn() }
+  package func yieldToLoop() async { await loop.nextTurn() }
 
   /// Whether this asks for a WebSocket (RFC 6455, 4.2.1). HTTP/1.0 has no upgrades (RFC 9110, 7.8).
   package var isWebSocketUpgrade: Bool {

@@ -120,7 +120,7 @@ final class BodyPipe: @unchecked Sendable {
 
   // MARK: From the connection
 
-  func give(_ piece: [UInt8]) {
+  func deliver(_ piece: [UInt8]) {
     let waiter = waiter
     self.waiter = nil
     waiter?.resume(returning: piece)

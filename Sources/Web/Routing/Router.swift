@@ -96,7 +96,7 @@ package struct Router: Sendable {
   /// The handler gets a request with its caller, which the policy asks for. `body` is what it takes: where nothing is
   /// said, JSON with POST, PUT and PATCH, and nothing with the others.
   package mutating func on<each Parameter: PathParameter>(
-    _ method: Method, _ pattern: String, policy: Policy<Known>, body: BodyPlan? = nil,
+    _ method: Method, _ pattern: String, policy: Policy<SignedIn>, body: BodyPlan? = nil,
     _ handler:
       @escaping @Sendable (AuthenticatedRequest, repeat each Parameter) async throws ->
       Response
@@ -123,7 +123,7 @@ package struct Router: Sendable {
 
   /// Adds a WebSocket. The handler decides on the upgrade; the handshake is checked before it runs.
   package mutating func webSocket(
-    _ pattern: String, policy: Policy<Known>,
+    _ pattern: String, policy: Policy<SignedIn>,
     _ handler: @escaping @Sendable (AuthenticatedRequest) async throws -> WebSocketUpgrade
   ) {
     add(.get, pattern, policy.untyped, .webSocket, .empty) { request, _ in

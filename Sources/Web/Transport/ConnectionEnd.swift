@@ -25,7 +25,7 @@ struct ConnectionEnd {
   }
 
   /// Bytes came that are forgotten.
-  mutating func hear(_ count: Int, now: Int64) {
+  mutating func received(_ count: Int, now: Int64) {
     heardBytes += count
     guard heardBytes >= Self.countedBytes else { return }
     heardBytes = 0
@@ -35,10 +35,10 @@ struct ConnectionEnd {
   /// This side sends nothing more.
   mutating func shut(now: Int64) { shutAt = now }
 
-  /// Whether it is to be cut. `standsStill`: for how long the reader has taken nothing of what waits for it. `unread`:
+  /// Whether it is to be cut. `stalledMilliseconds`: for how long the reader has taken nothing of what waits for it. `unread`:
   /// bytes that its kernel has not acknowledged.
-  func isOver(standsStill: Int64, unread: Int, now: Int64) -> Bool {
-    if standsStill >= patience { return true }
+  func isOver(stalledMilliseconds: Int64, unread: Int, now: Int64) -> Bool {
+    if stalledMilliseconds >= patience { return true }
     guard let shutAt, unread == 0 else { return false }
     return now - max(shutAt, heardAt) >= Self.lingerMilliseconds
       || now - shutAt >= Self.longestLingerMilliseconds

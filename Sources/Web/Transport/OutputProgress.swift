@@ -11,7 +11,7 @@ struct OutputProgress {
 
   /// Milliseconds since the reader took something; 0 where nothing waits for it. `unread` are the bytes that were sent
   /// and that its kernel has not acknowledged.
-  mutating func standsStill(unread: Int, isQueueEmpty: Bool, now: Int64) -> Int64 {
+  mutating func stalledMilliseconds(unread: Int, isQueueEmpty: Bool, now: Int64) -> Int64 {
     let taken = sent - unread
     if taken != read || (unread == 0 && isQueueEmpty) {
       read = taken

@@ -80,7 +80,7 @@ struct OutputQueue {
   }
 
   /// Forgets what has not begun to leave: the stream remains whole frames.
-  mutating func discardUnbegun() {
+  mutating func discardUnstarted() {
     chunks = Array(chunks[head...].prefix(while: \.hasBegun))
     head = 0
     byteCount = chunks.reduce(0) { $0 + $1.byteCount }

@@ -35,7 +35,7 @@ final class Transport {
   var handler: (any TransportHandler)?
   private(set) var isOpen = true
   /// What it gives back when it is closed.
-  var place: ConnectionAdmission.Place?
+  var permit: ConnectionAdmission.Permit?
   /// Where it stands in its loop's timer wheel.
   var wheelDue = TimerWheel<ObjectIdentifier>.Due.none
 
@@ -151,7 +151,7 @@ final class Transport {
   }
 
   /// Writes what is held, where something is: at the end of the turn, and before anything that cannot leave with it.
-  func letGoOfHeld() {
+  func writeHeld() {
     if let held = takeHeld() { write(held) }
   }
 
@@ -237,7 +237,7 @@ final class Transport {
 
   private func enqueue(_ chunk: OutputQueue.Chunk) {
     guard state == .open || state == .flushing else { return }
-    letGoOfHeld()
+    writeHeld()
     outlet.blockers.insert(.queued)
     changeQueue { $0.append(chunk) }
     updateWatch()
@@ -328,17 +328,17 @@ final class Transport {
   /// the stream remains whole frames.
   func discardQueue() {
     guard !queue.isEmpty else { return }
-    changeQueue { $0.discardUnbegun() }
+    changeQueue { $0.discardUnstarted() }
     if queue.isEmpty { outlet.blockers.remove(.queued) }
   }
 
-  /// From now on the reader is to take what is sent to it: `readerStandsStill` counts from here.
+  /// From now on the reader is to take what is sent to it: `stalledMilliseconds` counts from here.
   func watchReader() { progress.begin(now: Monotonic.milliseconds) }
 
   /// For how many milliseconds the reader has taken nothing of what waits for it, here and in the kernel: 0 where it
   /// has taken something since the last call, or where nothing waits. Call it every second or so.
-  func readerStandsStill(now: Int64) -> Int64 {
-    progress.standsStill(
+  func stalledMilliseconds(now: Int64) -> Int64 {
+    progress.stalledMilliseconds(
       unread: socket.unacknowledgedBytes, isQueueEmpty: queue.isEmpty, now: now)
   }
 
@@ -377,7 +377,7 @@ final class Transport {
   /// nothing for `patience` milliseconds.
   func close(patience: Int64) {
     guard state == .open else { return }
-    letGoOfHeld()
+    writeHeld()
     guard state == .open else { return }
     state = .flushing
     outlet.blockers.insert(.closed)
@@ -407,8 +407,10 @@ final class Transport {
       handler?.tick(now: now)
       return
     }
-    let standsStill = readerStandsStill(now: now)
-    if end.isOver(standsStill: standsStill, unread: socket.unacknowledgedBytes, now: now) {
+    let stalledMilliseconds = stalledMilliseconds(now: now)
+    if end.isOver(
+      stalledMilliseconds: stalledMilliseconds, unread: socket.unacknowledgedBytes, now: now)
+    {
       state = .dead
       closeNow()
     }
@@ -489,7 +491,7 @@ final class Transport {
   private func received(_ bytes: UnsafeMutableRawBufferPointer) {
     switch state {
     case .open: handler?.received(bytes)
-    case .flushing, .lingering: end?.hear(bytes.count, now: Monotonic.milliseconds)
+    case .flushing, .lingering: end?.received(bytes.count, now: Monotonic.milliseconds)
     case .dead: break
     }
   }

@@ -9,7 +9,7 @@ final class WebSocketConnection: TransportHandler {
   /// The transport lets go of its protocol when it is closed, which ends the circle of references.
   private let transport: Transport
   /// Given back when this goes.
-  private let place: ConnectionCounter.Place?
+  private let permit: ConnectionCounter.Permit?
   private var decoder: WebSocketDecoder
   /// What `decoder` keeps, of the budget; nil while that is little.
   private var lease: BufferLease?
@@ -44,12 +44,12 @@ final class WebSocketConnection: TransportHandler {
   private static let queuedPongBytes = 16 * 1024
 
   init(
-    owner: WebLoop, transport: Transport, place: ConnectionCounter.Place?, requestID: String
+    owner: WebLoop, transport: Transport, permit: ConnectionCounter.Permit?, requestID: String
   ) {
     self.requestID = requestID
     self.owner = owner
     self.transport = transport
-    self.place = place
+    self.permit = permit
     decoder = WebSocketDecoder(maximumMessageBytes: owner.limits.frameBytes)
   }
 

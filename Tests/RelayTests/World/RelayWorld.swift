@@ -147,7 +147,7 @@ final class RelayWorld {
     case 16: changeRule()
     case 17:
       switch pick(60) {
-      case 0: startAnew()
+      case 0: restart()
       case 1...3: endSession()
       default: changeAccount()
       }
@@ -284,7 +284,7 @@ final class RelayWorld {
   }
 
   /// The database is said to be another one. (It is the same, so that clients can be compared with it.)
-  private func startAnew() {
+  private func restart() {
     noting { hear([.epochChanged("e")]) }
     for id in database.rooms.keys { backend.forget(id) }
     for client in clients where client.isOpen { client.failures.append("open in another epoch") }
@@ -352,7 +352,7 @@ final class RelayWorld {
 
   func endTurn() {
     relay.submitDrafts()
-    relay.hub.awoke()
+    relay.hub.didWake()
     relay.hub.endTurn()
     for client in sockets { client.read() }
   }

@@ -62,7 +62,7 @@ package struct JSONWriter {
   package var mark: Mark { Mark(count: bytes.count, needsComma: needsComma) }
 
   /// Takes back what was written since.
-  package mutating func goBack(to mark: Mark) {
+  package mutating func rewind(to mark: Mark) {
     bytes.removeLast(bytes.count - mark.count)
     needsComma = mark.needsComma
   }
