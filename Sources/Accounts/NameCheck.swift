@@ -23,7 +23,7 @@ final class NameCheck: Sendable {
   }
 
   private struct State {
-    var waiting: [Question] = []
+    var waiting = Queue<Question>()
     var isReading = false
     /// Until when all ids here count as version 7, by `now`.
     var allVersion7Until = Int64.min
@@ -97,11 +97,7 @@ final class NameCheck: Sendable {
 
   /// Reads for who asks, and for others who wait; then one of those who came meanwhile reads.
   private func readForAll(_ ids: [UUID]) async throws -> Bool {
-    let others = state.withLock { state in
-      let others = Array(state.waiting.prefix(Self.maximumAtOnce - 1))
-      state.waiting.removeFirst(others.count)
-      return others
-    }
+    let others = state.withLock { $0.waiting.take(atMost: Self.maximumAtOnce - 1) }
     defer { wakeNextReader() }
     do {
       let begun = now()
@@ -118,8 +114,8 @@ final class NameCheck: Sendable {
       return answers[0]
     } catch {
       if Task.isCancelled {
-        // That is this one's end only.
-        state.withLock { $0.waiting.insert(contentsOf: others, at: 0) }
+        // Only this task is cancelled. The others wait again, behind those who came meanwhile.
+        state.withLock { $0.waiting.append(contentsOf: others) }
       } else {
         for other in others { other.asker.resume(throwing: error) }
       }
@@ -129,8 +125,9 @@ final class NameCheck: Sendable {
 
   private func wakeNextReader() {
     let next = state.withLock { state -> Question? in
-      state.isReading = !state.waiting.isEmpty
-      return state.isReading ? state.waiting.removeFirst() : nil
+      let next = state.waiting.popFirst()
+      state.isReading = next != nil
+      return next
     }
     next?.asker.resume(returning: .reads)
   }

@@ -6,7 +6,7 @@ internal import Synchronization
 /// A change made on this node counts at once; one made elsewhere within a second.
 final class RecentUsers: Sendable {
   private struct State {
-    var users: [UserID: (user: User, until: Int64)] = [:]
+    var users = BoundedCache<UserID, (user: User, until: Int64)>(capacity: RecentUsers.capacity)
     /// Counts changes, so that nothing read before one is kept after it.
     var changes = 0
   }
@@ -19,13 +19,12 @@ final class RecentUsers: Sendable {
   func user(
     _ id: UserID, now: Int64 = Monotonic.milliseconds, read: () async throws -> User?
   ) async throws -> User? {
-    let (known, changes) = state.withLock { ($0.users[id], $0.changes) }
+    let (known, changes) = state.withLock { ($0.users.value(for: id), $0.changes) }
     if let known, now < known.until { return known.user }
     guard let user = try await read() else { return nil }
     state.withLock { state in
       guard state.changes == changes else { return }
-      if state.users.count >= Self.capacity { state.users.removeAll(keepingCapacity: true) }
-      state.users[id] = (user, now + Self.keptMilliseconds)
+      state.users.insert((user, now + Self.keptMilliseconds), for: id)
     }
     return user
   }
@@ -33,7 +32,7 @@ final class RecentUsers: Sendable {
   /// The user has changed.
   func forget(_ id: UserID) {
     state.withLock { state in
-      state.users[id] = nil
+      state.users.remove(id)
       state.changes += 1
     }
   }

@@ -35,7 +35,7 @@ private final class WaitingDrafts: GroupCommitWork {
   private let freshness: Freshness
   private let metrics: ChatMetrics
   private struct State {
-    var drafts: [Draft] = []
+    var drafts = Queue<Draft>()
     var bytes = 0
   }
   private let state = Mutex(State())
@@ -71,7 +71,7 @@ private final class WaitingDrafts: GroupCommitWork {
     for draft in drafts { outstanding.add(1, in: draft.roomID) }
     let hasRoom = state.withLock { state in
       guard state.bytes + bytes <= Self.maximumWaitingBytes else { return false }
-      state.drafts += drafts
+      state.drafts.append(contentsOf: drafts)
       state.bytes += bytes
       return true
     }
@@ -90,8 +90,7 @@ private final class WaitingDrafts: GroupCommitWork {
 
   func takeBatch() -> (any GroupCommitBatch)? {
     let drafts = state.withLock { state in
-      let taken = Array(state.drafts.prefix(Self.batchSize))
-      state.drafts.removeFirst(taken.count)
+      let taken = state.drafts.take(atMost: Self.batchSize)
       state.bytes -= taken.reduce(0) { $0 + $1.cost }
       return taken
     }

@@ -17,7 +17,7 @@ package final class EventStream: Sendable {
   /// Held while listeners run, so that every one of them sees the same order.
   private let listeners = Mutex<[Registered]>([])
   /// The thread that holds `listeners`, and what it published meanwhile.
-  private let delivering = Mutex<(thread: UInt?, later: [[Event]])>((nil, []))
+  private let delivering = Mutex<(thread: UInt?, later: Queue<[Event]>)>((nil, Queue()))
 
   package init(fanout: any Fanout) {
     self.fanout = fanout
@@ -57,7 +57,7 @@ package final class EventStream: Sendable {
       while let events = next {
         for listener in listeners { listener.listen(events) }
         next = delivering.withLock { delivering in
-          if !delivering.later.isEmpty { return delivering.later.removeFirst() }
+          if let events = delivering.later.popFirst() { return events }
           delivering.thread = nil
           return nil
         }

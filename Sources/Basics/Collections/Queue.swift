@@ -11,6 +11,10 @@ package struct Queue<Element> {
 
   package mutating func append(_ element: Element) { elements.append(element) }
 
+  package mutating func append(contentsOf new: some Sequence<Element>) {
+    for element in new { elements.append(element) }
+  }
+
   package mutating func popFirst() -> Element? {
     guard !isEmpty else { return nil }
     let element = elements[head]
@@ -25,6 +29,14 @@ package struct Queue<Element> {
       head = 0
     }
     return element
+  }
+
+  /// Takes the first elements, at most `maximum` of them.
+  package mutating func take(atMost maximum: Int) -> [Element] {
+    var taken: [Element] = []
+    taken.reserveCapacity(min(maximum, count))
+    while taken.count < maximum, let element = popFirst() { taken.append(element) }
+    return taken
   }
 
   /// Takes the elements at the front for which `isWanted` holds, up to the first for which it does not.
