@@ -35,7 +35,7 @@ let staticRuntime = LinkerSetting.unsafeFlags(
 /// The parsers' fuzzers: as tests, or, where the environment asks for it, linked with libFuzzer (`scripts/fuzz`), which brings
 /// a `main` of its own.
 let fuzzDependencies: [Target.Dependency] = [
-  "Access", "Accounts", "Basics", "Crypto", "Events", "RedisFanout", "Relay", "Web",
+  "Access", "Accounts", "Basics", "Chat", "Crypto", "Events", "RedisFanout", "Relay", "Web",
 ]
 let fuzzTarget: Target =
   Context.environment["MARTLET_LIBFUZZER"] == nil

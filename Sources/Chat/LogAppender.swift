@@ -1,3 +1,4 @@
+internal import Access
 internal import Accounts
 package import Basics
 internal import Crypto

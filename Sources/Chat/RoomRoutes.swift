@@ -30,9 +30,9 @@ package struct RoomRoutes: Sendable {
         try await setRule($0, $1)
       }
       router.on(.delete, prefix + "/{id}/members/{entity_UUID}", policy: .room(.manageOrOwnRule)) {
-        (request, id: RoomID, subject: UUID) in
-        try await rooms.removeRule(subject, from: id, by: request.caller)
-        audit.record("remove_rule", request, ["room_id": .init(id), "subject": .init(subject)])
+        (request, id: RoomID, subject: SubjectInPath) in
+        try await rooms.removeRule(subject.id, from: id, by: request.caller)
+        audit.record("remove_rule", request, ["room_id": .init(id), "subject": .init(subject.id)])
         return .noContent
       }
       router.on(.put, prefix + "/{id}/invitation", policy: .room(.invited)) {
@@ -389,4 +389,23 @@ extension JSONWriter {
     if let subject = event.subject { member("subject", subject) }
     if let name = event.name { member("name", name) }
   }
+}
+
+// MARK: Path parameters
+
+extension RoomID: PathParameter {
+  package init?(pathComponent: String) { self.init(pathComponent) }
+  package static var notFound: ErrorCode { .roomNotFound }
+}
+
+/// The subject of a rule: a user, a team, an organization, or an id of another system.
+private struct SubjectInPath: PathParameter {
+  let id: UUID
+
+  init?(pathComponent: String) {
+    guard let id = UUID(pathComponent) else { return nil }
+    self.id = id
+  }
+
+  static var notFound: ErrorCode { .ruleNotFound }
 }

@@ -6,6 +6,9 @@ package import Web
 
 /// The two sockets: `/v1/relay` (relay v1) and `/v1/chat` (the nano protocol; `/chat` is the same).
 package struct RelayRoutes: Sendable {
+  /// The WebSocket subprotocol of relay v1. A client may leave it out.
+  package static let subprotocol = "martlet.v1"
+
   private let loops: [LoopBound<RelayLoop>]
   private let admission: SocketAdmission
 
@@ -21,7 +24,8 @@ package struct RelayRoutes: Sendable {
     router.webSocket("/v1/relay", policy: .caller) { request in
       let follows = request.query["subscribe"] != "none"
       let caller = request.caller
-      let subprotocol = Authentication.chosenSubprotocol(request.request)
+      let isOffered = request.request.offers(subprotocol: Self.subprotocol)
+      let subprotocol = isOffered ? Self.subprotocol : nil
       return try upgrade(request.request, subprotocol) { socket, relay, permit in
         RelaySocket(
           socket: socket, relay: relay, caller: caller, permit: permit,

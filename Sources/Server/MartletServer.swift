@@ -262,7 +262,8 @@ package final class MartletServer: Sendable {
       router: router, configuration: settings.web, log: log, metrics: metrics,
       addressLimit: settings.rateLimits ? AddressLimit(settings.addressRequests) : nil,
       crossOrigin: CrossOrigin(origins),
-      authentication: Authentication(authenticator, origins: origins, log: log),
+      authentication: Authentication(
+        authenticator, origins: origins, tokenSubprotocol: RelayRoutes.subprotocol, log: log),
       compression: Compression(pool: computing), pool: computing)
   }
 

@@ -1,4 +1,3 @@
-import Foundation
 import TestSupport
 import Testing
 
@@ -163,20 +162,5 @@ import Testing
     #expect(
       page.contains("a_seconds_bucket{le=\"+Inf\"} 1\na_seconds_sum 0.05\na_seconds_count 1\n"))
     #expect(page.contains("b_total{route=\"/a\\\"b\"} 2\n"))
-  }
-}
-
-@Suite struct ErrorCodeTests {
-  @Test func `the page of errors lists every code as it is`() throws {
-    let page = try String(
-      contentsOfFile: #filePath.replacing(
-        "Tests/BasicsTests/BasicsTests.swift", with: "docs/ERRORS.md"),
-      encoding: .utf8)
-    for code in ErrorCode.all {
-      #expect(
-        page.contains("| `\(code.wire)` | \(code.status) | \(code.meaning) |"), "\(code.wire)")
-    }
-    #expect(Set(ErrorCode.all.map(\.wire)).count == ErrorCode.all.count)
-    #expect(page.components(separatedBy: "\n| `").count - 1 == ErrorCode.all.count)
   }
 }

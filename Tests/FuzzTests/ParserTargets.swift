@@ -1,5 +1,6 @@
 import Access
 import Basics
+import Chat
 import Crypto
 import Events
 
@@ -88,7 +89,7 @@ extension ParserTarget {
     router.on(.get, "/v1/rooms", policy: .caller) { _ in .noContent }
     router.on(.get, "/v1/rooms/{id}", policy: .caller) { (_, _: RoomID) in .noContent }
     router.on(.delete, "/v1/rooms/{id}/members/{subject}", policy: .caller) {
-      (_, _: RoomID, _: UUID) in .noContent
+      (_, _: RoomID, _: UserID) in .noContent
     }
     router.on(.delete, "/v1/me/sessions/{id}", policy: .caller) { (_, _: SessionID) in .noContent }
     let routes = router

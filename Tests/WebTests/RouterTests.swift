@@ -8,9 +8,9 @@ import Testing
   private func router() -> Router {
     var router = Router()
     router.on(.get, "/v1/rooms", policy: .caller) { _ in .noContent }
-    router.on(.get, "/v1/rooms/{id}", policy: .caller) { (_, _: RoomID) in .noContent }
+    router.on(.get, "/v1/rooms/{id}", policy: .caller) { (_, _: String) in .noContent }
     router.on(.delete, "/v1/rooms/{id}/members/{subject}", policy: .caller) {
-      (_, _: RoomID, _: UUID) in .noContent
+      (_, _: String, _: UserID) in .noContent
     }
     return router
   }

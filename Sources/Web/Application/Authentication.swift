@@ -8,16 +8,20 @@ package import Basics
 /// Origin that is allowed.
 package struct Authentication: Sendable {
   package static let cookieName = "martlet_session"
-  package static let subprotocol = "martlet.v1"
   private static let subprotocolTokenPrefix = "bearer."
 
   private let authenticator: any Authenticator
   private let origins: Origins
+  private let tokenSubprotocol: String
   private let log: Log
 
-  package init(_ authenticator: any Authenticator, origins: Origins, log: Log) {
+  /// `tokenSubprotocol`: a WebSocket that offers it may offer its token as a subprotocol too.
+  package init(
+    _ authenticator: any Authenticator, origins: Origins, tokenSubprotocol: String, log: Log
+  ) {
     self.authenticator = authenticator
     self.origins = origins
+    self.tokenSubprotocol = tokenSubprotocol
     self.log = log
   }
 
@@ -70,7 +74,7 @@ package struct Authentication: Sendable {
 
   /// A browser cannot set headers on a WebSocket, but it can offer subprotocols: ours, and the token.
   private func subprotocolToken(_ request: Request) -> String? {
-    guard Self.chosenSubprotocol(request) != nil else { return nil }
+    guard request.offers(subprotocol: tokenSubprotocol) else { return nil }
     let prefix = Self.subprotocolTokenPrefix.utf8
     var token: String?
     request.headers.visitList("sec-websocket-protocol") { offer in
@@ -79,10 +83,5 @@ package struct Authentication: Sendable {
       return false
     }
     return token
-  }
-
-  /// The subprotocol to answer with: ours, where it was offered.
-  package static func chosenSubprotocol(_ request: Request) -> String? {
-    request.headers.list("sec-websocket-protocol", contains: subprotocol) ? subprotocol : nil
   }
 }

@@ -9,16 +9,6 @@ package protocol PathParameter: Sendable {
   static var notFound: ErrorCode { get }
 }
 
-extension RoomID: PathParameter {
-  package init?(pathComponent: String) { self.init(pathComponent) }
-  package static var notFound: ErrorCode { .roomNotFound }
-}
-
-extension UUID: PathParameter {
-  package init?(pathComponent: String) { self.init(pathComponent) }
-  package static var notFound: ErrorCode { .ruleNotFound }
-}
-
 extension Identifier: PathParameter {
   package init?(pathComponent: String) { self.init(pathComponent) }
   package static var notFound: ErrorCode { .notFound }

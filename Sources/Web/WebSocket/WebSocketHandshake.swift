@@ -21,3 +21,10 @@ enum WebSocketHandshake {
     else { throw AppError(.badRequest, "The Sec-WebSocket-Key is malformed.") }
   }
 }
+
+extension Request {
+  /// Whether the client offers this subprotocol (RFC 6455, section 4.1).
+  package func offers(subprotocol: String) -> Bool {
+    headers.list("sec-websocket-protocol", contains: subprotocol)
+  }
+}

@@ -1,0 +1,26 @@
+package import Basics
+
+/// Accounts and their sessions.
+extension ErrorCode {
+  /// All of this file.
+  package static let accounts: [ErrorCode] = [
+    invalidCredentials, invalidRefreshToken, wrongPassword, accountSuspended, signupClosed,
+    signupInvited, sessionNotFound, emailTaken,
+  ]
+
+  package static let invalidCredentials = ErrorCode(
+    "invalid_credentials", 401, "E-mail address or password is wrong.")
+  package static let invalidRefreshToken = ErrorCode(
+    "invalid_refresh_token", 401, "The refresh token is not valid any more.")
+  package static let wrongPassword = ErrorCode(
+    "wrong_password", 403, "The current password is wrong.")
+  package static let accountSuspended = ErrorCode(
+    "account_suspended", 403, "This account is suspended.")
+  package static let signupClosed = ErrorCode("signup_closed", 403, "Sign-up is closed.")
+  package static let signupInvited = ErrorCode(
+    "signup_by_invitation", 403, "Sign-up is by invitation only.")
+  package static let sessionNotFound = ErrorCode(
+    "session_not_found", 404, "You have no such session.")
+  package static let emailTaken = ErrorCode(
+    "email_taken", 409, "An account with this e-mail address exists.")
+}

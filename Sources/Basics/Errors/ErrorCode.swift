@@ -1,0 +1,32 @@
+/// A stable word for programs, with the HTTP status it travels under.
+///
+/// Each feature declares its own in an extension, with a list of them; `ErrorCode.all` in `Server` joins the lists.
+/// `docs/ERRORS.md` shows all of them, in that order; a test compares.
+package struct ErrorCode: Hashable, Sendable {
+  package let wire: String
+  package let status: Int
+  /// One sentence, and the message where whoever throws has nothing better to say.
+  package let meaning: String
+
+  package init(_ wire: String, _ status: Int, _ meaning: String) {
+    self.wire = wire
+    self.status = status
+    self.meaning = meaning
+  }
+}
+
+extension ErrorCode {
+  /// Those that every feature may answer with.
+  package static let common: [ErrorCode] = [
+    validationFailed, rateLimited, internalError, unavailable,
+  ]
+
+  package static let validationFailed = ErrorCode(
+    "validation_failed", 422, "Some fields are not valid.")
+  package static let rateLimited = ErrorCode(
+    "rate_limited", 429, "Too many requests; wait a little.")
+  package static let internalError = ErrorCode(
+    "internal_error", 500, "Something went wrong on our side.")
+  package static let unavailable = ErrorCode(
+    "unavailable", 503, "The server cannot do this at the moment; try again.")
+}

@@ -1,0 +1,12 @@
+package import Basics
+
+/// Why a room is `gone` from a socket.
+extension ErrorCode {
+  /// All of this file.
+  package static let events: [ErrorCode] = [
+    revoked, roomDeleted,
+  ]
+
+  package static let revoked = ErrorCode("revoked", 403, "You may not read this room any more.")
+  package static let roomDeleted = ErrorCode("deleted", 404, "The room was deleted.")
+}
