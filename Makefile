@@ -86,7 +86,7 @@ deb: build
 test-deb: deb
 	.build/venv/bin/python Tests/Acceptance/package.py
 
-lint: deps
+lint: test-deps
 	scripts/check
 
 format:

@@ -1,6 +1,6 @@
 import pytest
 
-from martlet import Server, make_certificate
+from martlet import Server, Stalls, make_certificate
 from postgres import Postgres
 from redisserver import Proxy, Redis
 
@@ -42,6 +42,13 @@ def server(request, tmp_path_factory, certificate):
     with Server(tmp_path_factory.mktemp("data") / "shared", **settings) as running:
         yield running
         assert running.process.poll() is None, running.log_text()[-3000:]
+
+
+@pytest.fixture
+def stalls():
+    """What the machine's own pauses were, for tests of what is promised within a time."""
+    with Stalls() as stalls:
+        yield stalls
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ must: as its own user, without privileges, with the system read-only but for its
 calls. Then the README's walk is done against it, and the package is upgraded, downgraded, removed and purged.
 """
 
-import os
 import re
 import shutil
 import signal

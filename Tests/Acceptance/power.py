@@ -4,7 +4,6 @@
 whole writes, none of them, or some sectors of one.
 """
 
-import random
 import re
 from dataclasses import dataclass, field
 

@@ -5,7 +5,6 @@ import os
 import signal
 import threading
 import time
-import uuid
 
 import pytest
 from websockets.exceptions import ConnectionClosed

@@ -113,5 +113,5 @@ def test_install_puts_everything_where_it_says(tmp_path):
     run("make", "-C", ROOT, "--assume-old=build", "install", "PREFIX=/opt/martlet", f"DESTDIR={tmp_path}", env=environment)
     prefix = tmp_path / "opt/martlet"
     assert run(prefix / "bin/martlet", "--version").startswith("martlet ")
-    assert f"ExecStart=/opt/martlet/bin/martlet " in (prefix / "lib/systemd/system/martlet.service").read_text()
+    assert "ExecStart=/opt/martlet/bin/martlet " in (prefix / "lib/systemd/system/martlet.service").read_text()
     assert {path.name for path in (prefix / "share/martlet").iterdir()} == {"martlet.conf", "nginx.conf", "grafana.json"}

@@ -12,7 +12,7 @@ import time
 import httpx
 import pytest
 
-from martlet import ROOT, Server, make_certificate
+from martlet import ROOT, Server, eventually, make_certificate
 
 EDGE = os.environ.get("MARTLET_EDGE", str(ROOT / ".build/release/EdgeServer"))
 
@@ -511,7 +511,5 @@ def test_ticket_keys_are_renewed(tmp_path, version):
             _, session = open_session(server)
             assert open_session(server, session)[0]
             server.process.send_signal(signal.SIGUSR1)
-            end = time.monotonic() + 10
-            while open_session(server, session)[0]:
-                assert time.monotonic() < end
+            eventually(lambda: not open_session(server, session)[0])
             assert shown(server) == certificates

@@ -2,11 +2,10 @@
 
 import random
 import time
-import uuid
 
 import pytest
 
-from martlet import Server
+from martlet import Server, eventually
 from redisserver import Redis
 from test_crash import WRITERS, CrashTest
 
@@ -32,12 +31,9 @@ def nodes(postgres, redis_alone, tmp_path):
         yield first, second
 
 
-def hears(server, count=1, timeout=10):
+def hears(server, count=1):
     """Waits until it hears so many others."""
-    end = time.monotonic() + timeout
-    while server.metric("martlet_fanout_peers") < count:
-        assert time.monotonic() < end, server.log_text()[-2000:]
-        time.sleep(0.05)
+    eventually(lambda: server.metric("martlet_fanout_peers") >= count)
 
 
 def test_what_one_node_takes_the_other_delivers(nodes):

@@ -10,6 +10,8 @@ import time
 
 import pytest
 
+from martlet import eventually
+
 HEAD = b"GET /healthz HTTP/1.1\r\nHost: x\r\n"
 
 
@@ -147,17 +149,16 @@ def test_slow_head_and_slow_body(fresh):
         b"POST /v1/auth/login HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{"
     )
     assert status(answer) == 408 and closed
-    # A dripping sender gains nothing by each byte.
+    # A sender that drips gains nothing by each byte: it is cut off long before its end.
     with server.raw() as connection:
         connection.settimeout(5)
-        start = time.monotonic()
-        try:
+        sent = 0
+        with pytest.raises((BrokenPipeError, ConnectionResetError)):
             for byte in b"GET /healthz HTTP/1.1\r\nX: " + b"a" * 1000:
                 connection.send(bytes([byte]))
+                sent += 1
                 time.sleep(0.05)
-        except (BrokenPipeError, ConnectionResetError):
-            pass
-        assert time.monotonic() - start < 25, "all of it takes twice that"
+        assert sent < 500
 
 
 def test_errors_have_one_form(server):
@@ -288,17 +289,12 @@ def test_tls(fresh, tmp_path):
     before = subject()
     certificate("second")
     server.process.send_signal(signal.SIGHUP)
-    deadline = time.monotonic() + 5
-    while subject() == before:
-        assert time.monotonic() < deadline, "the new certificate is not used"
-        time.sleep(0.05)
+    eventually(lambda: subject() != before)
     # Files that cannot be used change nothing, and the log says so.
     after = subject()
     (tmp_path / "cert.pem").write_text("nonsense")
     server.process.send_signal(signal.SIGHUP)
-    while "certificate_not_reloaded" not in server.log_text():
-        assert time.monotonic() < deadline + 5
-        time.sleep(0.05)
+    eventually(lambda: "certificate_not_reloaded" in server.log_text())
     assert subject() == after
 
 
@@ -675,14 +671,13 @@ def test_bodies_share_a_budget(fresh):
     # What is let go of can be had again.
     for connection in crowd:
         connection.close()
-    end = time.monotonic() + 5
-    while True:
-        again = begin("198.51.100.1")
-        again.sendall(b"}")
-        if status(again.recv(65536)) == 422:
-            break
-        assert time.monotonic() < end
-    again.close()
+
+    def is_read():
+        with begin("198.51.100.1") as again:
+            again.sendall(b"}")
+            return status(again.recv(65536)) == 422
+
+    eventually(is_read)
 
 
 def test_clients_that_leave_are_no_errors_of_ours(fresh):
@@ -699,10 +694,7 @@ def test_clients_that_leave_are_no_errors_of_ours(fresh):
         connection.close()
     with server.http() as http:
         assert http.get("/healthz").status_code == 200
-    end = time.monotonic() + 10
-    while server.metric("martlet_connections") > 0:
-        assert time.monotonic() < end
-        time.sleep(0.05)
+    eventually(lambda: server.metric("martlet_connections") == 0)
     assert '"level":"error"' not in server.log_text(), server.log_text()[-2000:]
 
 

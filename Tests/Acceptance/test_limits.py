@@ -8,9 +8,9 @@ import time
 import uuid
 
 import pytest
-from websockets.exceptions import InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from martlet import token
+from martlet import eventually
 
 
 def test_a_connection_gets_its_burst_and_then_fifty_a_second(fresh):
@@ -36,7 +36,8 @@ def test_a_connection_gets_its_burst_and_then_fifty_a_second(fresh):
         acks = refused = 0
         try:
             while True:
-                frame = socket.receive(1)
+                frame = socket.receive(2)
+                whole = time.monotonic() - start
                 if frame["type"] == "ack":
                     acks += 1
                 elif frame["type"] == "error":
@@ -45,10 +46,8 @@ def test_a_connection_gets_its_burst_and_then_fifty_a_second(fresh):
         except TimeoutError:
             pass
         assert acks + refused == sent
-        # A slow machine may have sent less than is allowed.
-        allowed = min(sent - 200, 50 * elapsed)
-        assert allowed - 10 <= acks - 200 <= 50 * elapsed + 10, (acks - 200, elapsed)
-        assert begin - start < 2
+        # At least what ten seconds allow, at most what the whole time allows. A slow machine sends less.
+        assert min(sent - 200, 50 * elapsed) - 10 <= acks - 200 <= 50 * whole + 10, (acks - 200, elapsed, whole)
 
 
 def test_a_thousand_refusals_in_a_row_close(fresh):
@@ -140,17 +139,17 @@ def test_twenty_connections_a_user(fresh):
         nano.send(type="token", content=ada.token)
         assert nano.close_code() == 4409
     sockets.pop(0).close()
-    deadline = time.monotonic() + 3
-    while True:
+
+    def is_ready():
         with server.websocket("/v1/relay", ada.token) as socket:
             try:
-                if json.loads(socket.recv(timeout=2))["type"] == "ready":
-                    break
-            except Exception:
-                assert time.monotonic() < deadline
-        time.sleep(0.05)
-    for socket in sockets:
-        socket.close()
+                return json.loads(socket.recv(timeout=10))["type"] == "ready"
+            except ConnectionClosed:
+                return False
+
+    eventually(is_ready)
+    for one in sockets:
+        one.close()
 
 
 def test_connections_an_address(fresh):
@@ -167,7 +166,7 @@ def test_connections_an_address(fresh):
             except ConnectionResetError:
                 pass
     silent.close()
-    wait_until(lambda: is_served(server))
+    eventually(lambda: is_served(server))
     chat.close()
     idle.close()
 
@@ -179,13 +178,6 @@ def is_served(server):
             return connection.recv(4096).startswith(b"HTTP/1.1 200")
     except OSError:
         return False
-
-
-def wait_until(holds, seconds=5):
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def test_connections_of_a_proxy_count_for_its_clients(fresh):
@@ -204,9 +196,9 @@ def test_connections_of_a_proxy_count_for_its_clients(fresh):
         assert int(failure.value.response.headers["retry-after"]) >= 1
         server.websocket("/chat", headers={"x-forwarded-for": "198.51.100.8"}).close()
         sockets.pop().close()
-        wait_until(lambda: opens(server, clients[3]))
-        for socket in sockets:
-            socket.close()
+        eventually(lambda: opens(server, clients[3]))
+        for one in sockets:
+            one.close()
     for connection in silent:
         connection.close()
 
@@ -270,7 +262,7 @@ def test_nineteen_thousand_silent_sockets(tmp_path):
         assert server.resident_megabytes() - before < 19.6 * 8, "8 KB for each"
         for connection in crowd:
             connection.close()
-        wait_until(lambda: server.metric("martlet_connections") < 10)
+        eventually(lambda: server.metric("martlet_connections") < 10)
         assert '"level":"error"' not in server.log_text()
 
 
@@ -300,16 +292,17 @@ def test_sockets_leave_descriptors_for_the_rest(tmp_path):
             connection.close()
         assert '"level":"error"' not in server.log_text()
         sockets.pop().close()
-        deadline = time.monotonic() + 3
-        while True:
+
+        def is_open():
             try:
                 sockets.append(server.chat())
-                break
+                return True
             except InvalidStatus:
-                assert time.monotonic() < deadline
-                time.sleep(0.05)
-        for socket in sockets:
-            socket.close()
+                return False
+
+        eventually(is_open)
+        for one in sockets:
+            one.close()
 
 
 def test_a_bad_bearer_token_costs_nothing_but_the_request(fresh):
@@ -400,10 +393,7 @@ def test_readers_may_be_slow_but_not_asleep(fresh, certificate, tls):
     for reader in readers:
         reader.join(40)
     assert all(received == total for received, total in outcomes.values()) and len(outcomes) == 2
-    wait_until(lambda: server.metric("martlet_connections") == 1)
-    end = start + 45
-    while server.metric("martlet_connections") > 0:
-        assert time.monotonic() < end
-        time.sleep(0.2)
+    eventually(lambda: server.metric("martlet_connections") == 1)
+    eventually(lambda: server.metric("martlet_connections") == 0, seconds=90)
     assert time.monotonic() - start > 29
     asleep.close()

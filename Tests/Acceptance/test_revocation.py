@@ -12,14 +12,14 @@ import uuid
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from martlet import Server, token
+from martlet import Server, eventually, token
 
 LIMIT = 1.0
 
 
 def wait_closed(frames, code):
     start = time.monotonic()
-    assert frames.close_code(3) == code
+    assert frames.close_code(30) == code
     return time.monotonic() - start
 
 
@@ -43,15 +43,13 @@ def revoke_rule(acting, serving, count):
     with serving.relay(bob.token, "?subscribe=none") as socket, serving.relay(ada.token, "?subscribe=none") as writer:
         for number in range(count):
             ada.rule(room, bob, "r")
-            # Until the node has heard of it, the room is not there.
-            deadline = time.monotonic() + 3
-            while True:
+
+            def is_heard():
                 socket.send(type="subscribe", channels=[str(room)])
-                frame = socket.receive()
-                if frame["type"] == "subscribed":
-                    break
-                assert time.monotonic() < deadline, frame
-                time.sleep(0.05)
+                return socket.receive()["type"] == "subscribed"
+
+            # Until the node has heard of it, the room is not there.
+            eventually(is_heard)
             assert ada.rule(room, bob, "b" if number % 2 else False).status_code == 200
             start = time.monotonic()
             frame = socket.receive()
@@ -87,7 +85,7 @@ def expire(serving, count):
     closed = []
 
     def wait(socket):
-        closed.append((socket.close_code(5), time.time()))
+        closed.append((socket.close_code(30), time.time()))
 
     # All at once: none counts the time that others take.
     waiting = [threading.Thread(target=wait, args=[socket]) for socket in sockets]
@@ -95,38 +93,33 @@ def expire(serving, count):
         thread.start()
     for thread in waiting:
         thread.join()
-    for socket in sockets:
-        socket.close()
+    for one in sockets:
+        one.close()
     assert [code for code, _ in closed] == [4401] * count
     return max(moment for _, moment in closed) - (end + 5)
 
 
-def report(name, slowest):
-    print(f"{name}: slowest {slowest * 1000:.0f} ms")
-    assert slowest < LIMIT, f"{name} took {slowest:.3f} s"
-
-
-def test_with_the_signal(fresh):
+def test_with_the_signal(fresh, stalls):
     server = fresh()
-    report("log-outs with the signal", revoke_log_out(server, server, 100))
-    report("rule changes with the signal", revoke_rule(server, server, 100))
-    report("deletions with the signal", revoke_deletion(server, server, 10))
-    report("expiries", expire(server, 20))
+    stalls.check("log-outs with the signal", revoke_log_out(server, server, 100))
+    stalls.check("rule changes with the signal", revoke_rule(server, server, 100))
+    stalls.check("deletions with the signal", revoke_deletion(server, server, 10))
+    stalls.check("expiries", expire(server, 20))
 
 
 @pytest.mark.parametrize("between", ["nothing", "redis", "spoiled_redis"])
-def test_on_another_node(tmp_path, postgres, request, between):
+def test_on_another_node(tmp_path, postgres, request, stalls, between):
     """Two nodes on one Postgres: with nothing between them every signal is lost."""
     settings = {"MARTLET_DATABASE": postgres.database()}
     if between != "nothing":
         settings["MARTLET_FANOUT"] = request.getfixturevalue(between).url
     with Server(tmp_path / "one", **settings) as one, Server(tmp_path / "two", **settings) as two:
         count = 30 if between == "spoiled_redis" else 100
-        report(f"log-outs, {between} between", revoke_log_out(one, two, count))
-        report(f"rule changes, {between} between", revoke_rule(one, two, count))
-        report(f"deletions, {between} between", revoke_deletion(one, two, 10))
+        stalls.check(f"log-outs, {between} between", revoke_log_out(one, two, count))
+        stalls.check(f"rule changes, {between} between", revoke_rule(one, two, count))
+        stalls.check(f"deletions, {between} between", revoke_deletion(one, two, 10))
         if between == "nothing":
-            report("expiries", expire(two, 20))
+            stalls.check("expiries", expire(two, 20))
 
 
 def slow_reader(server, bearer):
@@ -205,7 +198,7 @@ def test_a_node_that_was_stopped_sends_nothing_that_waited_to_the_revoked(tmp_pa
             assert others == sorted(set(others)) and others[-1] == 57
 
 
-def test_command_line_ends_sessions_of_a_running_server(fresh):
+def test_command_line_ends_sessions_of_a_running_server(fresh, stalls):
     import subprocess
 
     from martlet import BINARY
@@ -220,7 +213,7 @@ def test_command_line_ends_sessions_of_a_running_server(fresh):
                 [BINARY, "admin", "reset-password", email], env=server.environment, capture_output=True, text=True
             )
             assert result.returncode == 0, result.stderr
-            assert wait_closed(socket, 4403) < LIMIT
+            stalls.check("a command's revocation", wait_closed(socket, 4403))
         password = result.stdout.split(" is ")[1].split()[0]
         assert http.post("/v1/auth/login", json={"email": email, "password": "correct horse"}).status_code == 401
         assert http.post("/v1/auth/login", json={"email": email, "password": password}).status_code == 200
@@ -293,9 +286,9 @@ def test_sockets_that_open_while_their_session_ends(server):
         for thread in threads:
             thread.join()
         opened += len(sockets)
-        for socket in sockets:
+        for one in sockets:
             with pytest.raises(ConnectionClosed) as closed:
                 while True:
-                    socket.recv(timeout=3)
+                    one.recv(timeout=3)
             assert closed.value.rcvd.code == 4403
     assert opened > 20

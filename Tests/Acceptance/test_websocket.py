@@ -314,11 +314,11 @@ def test_unfinished_messages_share_the_budget(fresh):
 
     assert sum(begin() for _ in range(20)) in range(2, 7)
     assert server.metric("martlet_buffer_bytes") > 150_000
-    for socket in served:
-        socket.send(frame(0x80, b'"}'))
-        assert socket.frame() == TOKEN_NEEDED
+    for one in served:
+        one.send(frame(0x80, b'"}'))
+        assert one.frame() == TOKEN_NEEDED
     assert server.metric("martlet_buffer_bytes") == 0
     assert begin()
     assert server.metric("martlet_websockets_closed_total") >= 14
-    for socket in served:
-        socket.raw.close()
+    for one in served:
+        one.raw.close()
