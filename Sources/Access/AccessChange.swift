@@ -1,18 +1,17 @@
 package import Basics
 
-/// Something that changed who may do what, as it travels in the stream of events.
+/// A change of what somebody may do, as it travels in the event stream.
 ///
-/// It only says what to look at again; whoever loses one finds the same by comparing with the
-/// database every so often.
+/// It only names what to read again. A node that misses a change finds it in its next comparison with the database.
 package enum AccessChange: Sendable, Equatable {
-  /// One session ended: log-out, revocation, reuse of its refresh token.
+  /// A session ended: log-out, revocation, or reuse of its refresh token.
   case sessionEnded(SessionID)
-  /// What an account belongs to changed; the version is now at least this.
+  /// An account's memberships changed. Their version is now at least this.
   case affiliationsChanged(UserID, version: Int64)
-  /// A room's rules or the room itself changed; its access version is now at least this.
+  /// A room or its rules changed. Its access version is now at least this.
   case roomChanged(RoomID, version: Int64)
-  /// A rule of a room waits for the answer of this person, or of those who answer for this entity.
+  /// A room's rule waits for the answer of this person, or of those who may answer for this entity.
   case invited(RoomID, subject: UUID, version: Int64)
-  /// A room is gone.
+  /// A room was deleted.
   case roomDeleted(RoomID, version: Int64)
 }

@@ -1,6 +1,6 @@
 package import Basics
 
-/// What someone is in an organization, highest first: OWNER above ADMIN above the rest.
+/// A role in an organization. OWNER is above ADMIN, which is above the others.
 package enum OrganizationRole: String, Sendable, CaseIterable {
   case owner = "OWNER"
   case admin = "ADMIN"
@@ -13,7 +13,7 @@ package enum OrganizationRole: String, Sendable, CaseIterable {
   package var isManager: Bool { self == .owner || self == .admin }
 }
 
-/// What someone is in a team, lowest first.
+/// A role in a team, lowest first.
 package enum TeamRole: String, Sendable, CaseIterable {
   case user, admin
   case superAdmin = "super_admin"
@@ -21,17 +21,17 @@ package enum TeamRole: String, Sendable, CaseIterable {
   package var isManager: Bool { self != .user }
 }
 
-/// What an account belongs to, at one version: its organizations and teams, and as what.
+/// An account's memberships at one version: its organizations and teams, with its role in each.
 ///
-/// A version is one of this user's: every change of a membership raises it. Immutable, shared by
-/// reference by every socket and request of the user.
+/// Each change of a user's memberships raises that user's version. Immutable, and shared by reference by all sockets
+/// and requests of the user.
 package final class Affiliations: Sendable {
   package let version: Int64
   package let organizations: [OrganizationID: OrganizationRole]
   package let teams: [TeamID: TeamRole]
-  /// Administers the whole server.
+  /// Whether the user administers the whole server.
   package let isPlatformAdmin: Bool
-  /// The ids of all organizations and teams, as rules of rooms name them.
+  /// The ids of all its organizations and teams, as rules of rooms name them.
   package let entities: Set<UUID>
 
   package init(
@@ -45,28 +45,27 @@ package final class Affiliations: Sendable {
     entities = Set(organizations.keys.map(\.uuid)).union(teams.keys.map(\.uuid))
   }
 
-  /// Whether the role in this organization or team of theirs lets them answer for it; nil where they
-  /// are in none of this id.
+  /// Whether the user's role in this organization or team allows answering for it. Nil if the user is not in it.
   package func manages(_ entity: UUID) -> Bool? {
     organizations[OrganizationID(entity)]?.isManager ?? teams[TeamID(entity)]?.isManager
   }
 }
 
-/// Tells what accounts belong to. Port; the accounts keep it.
+/// Tells the memberships of accounts. A port, implemented by `Accounts`.
 ///
-/// Answers come from memory: what is there is at most a second behind the database, on every node.
+/// Answers come from memory. They are at most one second behind the database, on every node.
 package protocol Memberships: Sendable {
-  /// What is in memory; nil where the database has to be asked.
+  /// The memberships in memory, or nil if the database has to be asked.
   func current(_ user: UserID) -> Affiliations?
 
-  /// From memory, else from the database; at least at `version`, where the database has that. An
-  /// unknown account belongs to nothing. Throws `unavailable`.
+  /// The memberships from memory, or else from the database; at least at `version` if the database has that. An
+  /// unknown account has none. Throws `unavailable`.
   func affiliations(of user: UserID, atLeast version: Int64) async throws -> Affiliations
 
-  /// As above, of many accounts at once.
+  /// The same for many accounts at once.
   func affiliations(atLeast versions: [UserID: Int64]) async throws -> [UserID: Affiliations]
 
-  /// As the database has it now. Throws `unavailable`.
+  /// Reads the memberships from the database. Throws `unavailable`.
   func reload(_ user: UserID) async throws -> Affiliations
 }
 

@@ -1,11 +1,11 @@
 package import Basics
 
-/// Who asks: what the credential says, and what the account belongs to at this moment.
+/// The person who makes a request: what the credential says, and the account's memberships at this moment.
 ///
-/// Immutable and shared by reference: each subscription of a socket holds it.
+/// Immutable and shared by reference, because every subscription of a socket holds it.
 package final class Caller: Sendable {
   package let principal: Principal
-  /// Nil for tokens of another system, which say themselves what they belong to.
+  /// Nil for tokens of another system, which carry their own claims.
   package let affiliations: Affiliations?
 
   package init(principal: Principal, affiliations: Affiliations?) {
@@ -16,17 +16,17 @@ package final class Caller: Sendable {
   package var userID: UserID { principal.userID }
   /// The session of an account of this server, or nil.
   package var sessionID: SessionID? { principal.sessionID }
-  /// When the credential ends; nil where it lives as long as its session.
+  /// When the credential expires; nil if it lives as long as its session.
   package var expiresAt: Timestamp? { principal.expiresAt }
-  /// Never true for a foreign token.
+  /// Always false for tokens of another system.
   package var isPlatformAdmin: Bool { affiliations?.isPlatformAdmin ?? false }
 
-  /// `levelOnEntity`; people who signed up here count as 100.
+  /// `levelOnEntity` of the token; 100 for accounts of this server.
   package var level: Int64 {
     if case .foreignToken(_, let level) = principal.origin { level } else { Self.levelOfLocalUsers }
   }
 
-  /// The entities, organizations or teams whose people this caller is of; rules may name them.
+  /// The entities, organizations or teams that this caller belongs to. Rules may name them.
   package var entities: [UUID] {
     switch principal.origin {
     case .session: affiliations.map { Array($0.entities) } ?? []
@@ -34,7 +34,7 @@ package final class Caller: Sendable {
     }
   }
 
-  /// Whether the caller is of this entity.
+  /// Whether the caller belongs to this entity.
   package func isOf(_ entity: UUID) -> Bool {
     switch principal.origin {
     case .session: affiliations?.entities.contains(entity) ?? false
@@ -42,20 +42,20 @@ package final class Caller: Sendable {
     }
   }
 
-  /// Every subject that a rule may name to mean this caller.
+  /// Every subject that a rule may name and that includes this caller.
   package var subjects: [UUID] { [userID.uuid] + entities }
 
-  /// Whether rules may give another answer for `other` than for this caller.
+  /// Whether rules give the same result for `other` as for this caller.
   package func hasSameClaims(as other: Caller) -> Bool {
     level == other.level && isPlatformAdmin == other.isPlatformAdmin
       && Set(entities) == Set(other.entities)
   }
 
-  /// The same person with what they belong to now.
+  /// The same person with these memberships.
   package func with(_ affiliations: Affiliations) -> Caller {
     principal.sessionID == nil ? self : Caller(principal: principal, affiliations: affiliations)
   }
 
-  /// `levelOnEntity` of people who signed up here.
+  /// The `levelOnEntity` of accounts of this server.
   package static let levelOfLocalUsers: Int64 = 100
 }

@@ -1,8 +1,8 @@
 package import Basics
 
-/// Who asks, and may they.
+/// Who makes the request, and whether they may.
 extension ErrorCode {
-  /// All of this file.
+  /// All codes of this file.
   package static let access: [ErrorCode] = [
     unauthenticated, invalidToken, forbidden,
   ]

@@ -1,33 +1,33 @@
 internal import Basics
 internal import Synchronization
 
-/// How old what this node knows of sessions, memberships and rooms may be.
+/// Tracks how old this node's knowledge of sessions, memberships and rooms is, and whether it may still act on it.
 ///
-/// Where several nodes share a database, one of them may have taken a right away that this one has not
-/// heard of yet. Each compares with the database a few times a second; when the last comparison that
-/// succeeded began too long ago (the node was stopped, the database is gone), nothing is delivered and
-/// nothing accepted until the next one.
+/// If several nodes share a database, another node may have revoked a right without this one having heard of it. So
+/// each node compares its knowledge with the database a few times a second. If the last successful comparison began
+/// too long ago (the node was stopped, or the database is unreachable), nothing is delivered or accepted until the
+/// next one.
 package final class Freshness: Sendable {
-  /// Milliseconds since the last comparison began, beyond which it is too old. A little less than the
-  /// second within which a revocation counts.
+  /// The age of the last comparison, in milliseconds, from which on it is too old. Slightly less than the second
+  /// within which a revocation must take effect.
   package static let maximumAgeMilliseconds: Int64 = 900
 
   private let isShared: Bool
   private let comparedAt: Atomic<Int64>
 
-  /// `isShared`: whether other nodes serve from the same data. Alone a node hears of everything itself,
-  /// and is always fresh.
+  /// `isShared` tells whether other nodes use the same database. A single node learns of every change itself and is
+  /// always fresh.
   package init(isShared: Bool) {
     self.isShared = isShared
     comparedAt = Atomic(UptimeClock.milliseconds)
   }
 
-  /// A comparison that began at this moment of `UptimeClock` succeeded, and what it found is known.
+  /// Notes that the comparison that began at this time of `UptimeClock` succeeded and was applied.
   package func compared(at begin: Int64) { comparedAt.store(begin, ordering: .releasing) }
 
   package var isFresh: Bool { millisecondsLeft >= 0 }
 
-  /// How long what is known now will be recent enough; below 0 where it is too old already.
+  /// How long the present knowledge will be recent enough; negative if it is too old already.
   package var millisecondsLeft: Int64 {
     guard isShared else { return Self.maximumAgeMilliseconds }
     let age = UptimeClock.milliseconds - comparedAt.load(ordering: .acquiring)

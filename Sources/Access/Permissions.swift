@@ -13,7 +13,7 @@ package struct Permissions: OptionSet, Hashable, Sendable {
     (.read, "r"), (.write, "w"), (.banned, "b"), (.admin, "a"),
   ]
 
-  /// Letters in any order, each at most once; nil for anything else. `""` is no permission.
+  /// Parses letters in any order, each at most once; nil for anything else. `""` means no permission.
   package init?(letters text: String) {
     var value: Permissions = []
     for character in text {

@@ -1,6 +1,6 @@
 internal import Synchronization
 
-/// A number that only grows.
+/// A number that only increases.
 package final class Counter: Sendable {
   private let value = Atomic<Int>(0)
 
@@ -9,7 +9,7 @@ package final class Counter: Sendable {
   package var current: Int { value.load(ordering: .relaxed) }
 }
 
-/// A number that goes up and down.
+/// A number that can increase and decrease.
 package final class Gauge: Sendable {
   private let value = Atomic<Int>(0)
 
@@ -19,13 +19,13 @@ package final class Gauge: Sendable {
   package var current: Int { value.load(ordering: .relaxed) }
 }
 
-/// Counts of observations below fixed bounds, in whole units (microseconds, rows ...), so that
-/// recording is one atomic add or two.
+/// Counts observations by fixed upper bounds, in whole units (microseconds, rows), so that recording one takes only
+/// one or two atomic additions.
 package final class Histogram: Sendable {
   private final class Cell: Sendable { let count = Atomic<Int>(0) }
 
   fileprivate let bounds: [Int]
-  /// Observed values are divided by this when they are shown: 1e6 turns microseconds to seconds.
+  /// Observed values are divided by this for display: 1e6 turns microseconds into seconds.
   fileprivate let scale: Double
   private let cells: [Cell]
   private let sum = Atomic<Int>(0)
@@ -36,7 +36,7 @@ package final class Histogram: Sendable {
     cells = (0...bounds.count).map { _ in Cell() }
   }
 
-  /// Bounds for durations in microseconds, from 50 us to 10 s, shown in seconds.
+  /// Bounds for durations in microseconds, from 50 us to 10 s, displayed in seconds.
   package static func durations() -> Histogram {
     Histogram(
       bounds: [
@@ -63,7 +63,7 @@ package final class Histogram: Sendable {
   }
 }
 
-/// Every number that the server shows, rendered in the Prometheus text format 0.0.4.
+/// All metrics of the server, rendered in the Prometheus text format 0.0.4.
 package final class Metrics: Sendable {
   package typealias Labels = KeyValuePairs<StaticString, String>
 
@@ -92,7 +92,7 @@ package final class Metrics: Sendable {
 
   package init() {}
 
-  /// The counter of this name and these labels, made at first use.
+  /// The counter with this name and these labels, created at first use.
   package func counter(_ name: String, _ help: String, labels: Labels = [:]) -> Counter {
     register(name, help, labels) {
       .counter(Counter())
@@ -119,7 +119,7 @@ package final class Metrics: Sendable {
     }
   }
 
-  /// A gauge that is read when it is shown.
+  /// A gauge whose value is read when it is rendered.
   package func reading(
     _ name: String, _ help: String, labels: Labels = [:], _ read: @escaping @Sendable () -> Double
   ) {
@@ -130,7 +130,7 @@ package final class Metrics: Sendable {
     }
   }
 
-  /// A number that only grows, and is read when it is shown.
+  /// A counter whose value is read when it is rendered.
   package func total(_ name: String, _ help: String, _ read: @escaping @Sendable () -> Double) {
     _ = register(name, help, [:]) {
       .total(read)
@@ -175,7 +175,7 @@ package final class Metrics: Sendable {
     return result
   }
 
-  /// The whole page, names in alphabetical order.
+  /// The whole page, with names in alphabetical order.
   package func render() -> String {
     let snapshot = families.withLock { $0 }
     var page = ""

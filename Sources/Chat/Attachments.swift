@@ -2,51 +2,50 @@ package import Basics
 package import Database
 package import Events
 
-/// What a feature attaches to messages: files, recordings. Port; the features implement it, and Chat
+/// Things that a feature attaches to messages, such as files and recordings. A port: features implement it, and Chat
 /// imports none of them.
 ///
-/// Large bytes were stored before, by a bulk write of their own. The message's commit only claims
-/// them.
+/// The bytes were stored before, by a bulk write of their own. The message's commit only claims them.
 package protocol Attachments: Sendable {
-  /// The types of messages whose `data` names something of this feature's. No other feature has them.
+  /// The message types whose `data` names something of this feature. No two features share a type.
   var types: Set<MessageType> { get }
 
-  /// Decides on all claims of one commit, in order; a verdict each. It looks, in one pipeline, and
-  /// writes nothing itself: what a granted message needs is written with it. It may be asked again for
-  /// the same message, in another transaction, where the first one failed.
+  /// Decides on all claims of one commit, in order, with one verdict each. It reads, in one pipeline, and writes
+  /// nothing itself: the statements of granted claims are written with the messages. It may be called again for the
+  /// same message in another transaction, if the first one failed.
   func decide(
     _ claims: [AttachmentClaim], in transaction: Transaction
   ) async throws -> [AttachmentVerdict]
 }
 
-/// A message that names something.
+/// A message that names an attachment.
 package struct AttachmentClaim: Sendable {
-  /// Its place among the drafts of the commit.
+  /// The message's position among the drafts of the commit.
   let place: Int
-  /// What the message's `data` says: the name of the thing.
+  /// The message's `data`: the attachment's name.
   package let reference: String
   package let type: MessageType
-  /// Nil where the server itself writes.
+  /// Nil if the server itself is the author.
   package let by: UserID?
   package let room: RoomID
   package let message: MessageID
 }
 
 package enum AttachmentVerdict: Sendable {
-  /// The message may have it. These statements run in the message's own commit; they fit any state that
-  /// other claims of the same commit leave.
+  /// The message may have the attachment. These statements run in the message's commit. They must be valid in any
+  /// state that the commit's other claims leave.
   case granted([Statement])
   /// The message is refused with this code.
   case refused(ErrorCode)
 }
 
-/// All features' attachments, by the type of message.
+/// The attachments of all features, by message type.
 struct AttachmentClaims: Sendable {
   private let features: [any Attachments]
 
   init(_ features: [any Attachments]) { self.features = features }
 
-  /// Verdicts by the claims' places. What no feature decides on names nothing that exists.
+  /// Verdicts by the positions of the claims. A type that belongs to no feature names nothing that exists.
   func decide(
     _ claims: [AttachmentClaim], in transaction: Transaction
   ) async throws -> [Int: AttachmentVerdict] {

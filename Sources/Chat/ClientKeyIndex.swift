@@ -3,10 +3,10 @@ package import Database
 internal import Events
 internal import Synchronization
 
-/// What makes a message the same as an earlier one: who wrote it where, and what they call it.
+/// The idempotency key of a message: room, sender, and the sender's name for it.
 struct ClientKey: Hashable {
   let room: RoomID
-  /// Nil where the server wrote it.
+  /// Nil if the server is the author.
   let sender: UserID?
   let clientID: String
 
@@ -16,13 +16,13 @@ struct ClientKey: Hashable {
     self.clientID = clientID
   }
 
-  /// Nil where the sender calls it nothing.
+  /// Nil if the sender gave the message no name.
   init?(_ draft: Draft) {
     guard let clientID = draft.clientID else { return nil }
     self.init(room: draft.roomID, sender: draft.from, clientID: clientID)
   }
 
-  /// Client ids are compared byte by byte, as the databases do: texts that only look alike differ.
+  /// Client ids are compared byte by byte, as databases do: texts that are only canonically equivalent differ.
   static func == (left: Self, right: Self) -> Bool {
     left.room == right.room && left.sender == right.sender
       && left.clientID.utf8.count == right.clientID.utf8.count
@@ -39,29 +39,29 @@ struct ClientKey: Hashable {
 
 /// The index of the log by client key, for SQLite.
 ///
-/// A B-tree that takes each key at once has to change a page of its own for nearly each message, since
-/// keys come in no order: that was 7 of the 25 us that a message cost the writer. Here the newest keys
-/// are in memory, and those of many messages go into the table `client_keys` together, room by room,
-/// so that a page takes many. A key is in the table, in memory, or for a while in both.
+/// Keys arrive in random order, so inserting each into a B-tree at once changes a page per message. That was 7 of the
+/// 25 us that a message cost the writer. Instead, the newest keys are kept in memory and moved to the table
+/// `client_keys` in bulk, room by room, so that a page takes many. A key is in the table, in memory, or for a while
+/// in both.
 ///
-/// Nothing is lost with the memory: `room_heads.keyed_seq` says up to which seq a room's keys are in
-/// the table, and a start reads the others from the entries.
+/// A crash loses nothing: `room_heads.keyed_seq` says up to which seq a room's keys are in the table, and at the
+/// start the others are read from the entries.
 ///
-/// Memory may also hold keys of transactions that failed. So a key that is found there *may* be in the
-/// log, at that seq; the entry itself says. One that is neither there nor in the table is not in the log.
+/// Memory may also hold keys of failed transactions. So a key that is found there *may* be in the log, at that seq;
+/// the entry decides. A key that is in neither place is not in the log.
 ///
-/// On Postgres several nodes write, and a unique index does the same.
+/// On Postgres, where several nodes write, a unique index does the same.
 package final class ClientKeyIndex: Sendable {
   /// What was written between two merges.
   private struct Generation {
     var seqs: [ClientKey: Int64] = [:]
-    /// Up to which seq each room was written, with and without client ids.
+    /// For each room the seq up to which it was written, with and without client ids.
     var heads: [RoomID: Int64] = [:]
     var entries = 0
   }
   private struct State {
     var newest = Generation()
-    /// What is on its way into the table; nil where a merge has ended.
+    /// What is being moved to the table; nil while no merge runs.
     var merging: Generation?
     var isMergeRunning = false
   }
@@ -69,22 +69,22 @@ package final class ClientKeyIndex: Sendable {
   private let database: any SQLDatabase
   private let entriesPerMerge: Int
 
-  /// Entries of one transaction of a merge: some milliseconds of the writer's time.
+  /// Entries per transaction of a merge, which takes some milliseconds of the writer's time.
   private static let entriesPerSlice = 1000
-  /// Transactions of a merge where so many entries wait that each takes more: a merge must keep up with
-  /// whoever writes.
+  /// The number of transactions that a merge should take at most. If more entries wait, each transaction takes more,
+  /// because a merge must keep up with the writes.
   private static let slicesPerMerge = 16
-  /// Entries of one transaction at most: the writer must not stand still for a merge.
+  /// The most entries per transaction, so that a merge does not block the writer.
   private static let maximumPerSlice = 4000
-  /// Rooms of one transaction, each of which costs a reading even where nothing is left to do.
+  /// The most rooms per transaction. Each costs a read even if nothing is left to do.
   private static let roomsPerSlice = 500
-  /// What an entry counts among the writes that wait, about.
+  /// The approximate weight of an entry among the waiting writes, in bytes.
   private static let bytesPerEntry = 100
 
-  /// Nil where the database has a unique index for this. `load` comes before the first append.
+  /// Nil if the database has a unique index for this. Call `load` before the first append.
   ///
-  /// `entriesPerMerge`: with more, memory (about 150 bytes a key) and a start take more; with fewer, a merge
-  /// puts less into each page.
+  /// A larger `entriesPerMerge` takes more memory (about 150 bytes a key) and a longer start. A smaller one puts
+  /// fewer keys into each page.
   package init?(_ database: any SQLDatabase, entriesPerMerge: Int = 16_384) {
     if database.isShared { return nil }
     self.database = database
@@ -112,23 +112,23 @@ package final class ClientKeyIndex: Sendable {
 
   // MARK: In the writer's transactions
 
-  /// What one call of the appender writes.
+  /// The keys that one call of the appender writes.
   struct Addition {
-    /// Of those entries that have a client id, with their seqs.
+    /// The keys of entries with a client id, with their seqs.
     var keys: [(key: ClientKey, seq: Int64)] = []
     /// The last seq in each room.
     var heads: [(room: RoomID, seq: Int64)] = []
-    /// All, with client ids and without.
+    /// The number of all entries, with and without client ids.
     var entries = 0
-    /// Whether the log was asked for each key, and has none of them.
+    /// Whether each key was looked up in the log and not found.
     let areLookedUp: Bool
   }
 
-  /// Keeps what is being written, in one step: were heads and keys kept one by one, a merge that begins
-  /// between them would forget keys that it did not take.
+  /// Adds what is being written, in one step. If heads and keys were added one by one, a merge that begins in between
+  /// would forget keys that it did not take.
   ///
-  /// Throws `LogAppender.isKnown` where a key was not looked up and is known: the log may hold an entry
-  /// with it, so that nothing may be written. A known key keeps its seq.
+  /// Throws `LogAppender.isKnown` if a key was not looked up and is known: the log may contain it, so nothing may be
+  /// written. A known key keeps its seq.
   func add(_ addition: Addition) throws {
     let areNew = state.withLock { state in
       var areNew = true
@@ -145,7 +145,7 @@ package final class ClientKeyIndex: Sendable {
       guard areNew else { return false }
       state.newest.entries += addition.entries
       for head in addition.heads {
-        // Never lower: too high a seq does no harm, one too low would leave keys behind.
+        // Never lowered. Too high a seq does no harm; one that is too low would leave keys behind.
         state.newest.heads[head.room] = max(state.newest.heads[head.room] ?? 0, head.seq)
       }
       return true
@@ -153,20 +153,20 @@ package final class ClientKeyIndex: Sendable {
     if !areNew { throw LogAppender.isKnown }
   }
 
-  /// Where the entry with this key may be, unless it is in the table.
+  /// The seq where the entry with this key may be, unless the key is in the table.
   func seq(of key: ClientKey) -> Int64? {
     state.withLock { $0.newest.seqs[key] ?? $0.merging?.seqs[key] }
   }
 
   // MARK: Merging
 
-  /// Whether enough was written for a merge to pay.
+  /// Whether enough was written to make a merge worthwhile.
   package var isMergeDue: Bool {
     state.withLock { $0.merging != nil || $0.newest.entries >= entriesPerMerge }
   }
 
-  /// Takes the keys in memory into the table, in short transactions; `pause` is called between them.
-  /// What a failure leaves is done by the next call. One at a time: a call during another does nothing.
+  /// Moves the keys in memory to the table, in short transactions, with a call of `pause` in between. After a failure
+  /// the next call continues. Only one merge runs at a time; a call during another does nothing.
   package func merge(pause: () async -> Void) async throws {
     guard let generation = begin() else { return }
     defer { state.withLock { $0.isMergeRunning = false } }
@@ -181,7 +181,7 @@ package final class ClientKeyIndex: Sendable {
       rooms = rooms.dropFirst(done)
       if !rooms.isEmpty { await pause() }
     }
-    // What the lock hands out is freed after it, so that whoever writes does not wait for that.
+    // The value that leaves the lock is released after it, so that writers do not wait for that.
     _ = state.withLock { state in
       let merged = state.merging
       state.merging = nil
@@ -189,7 +189,7 @@ package final class ClientKeyIndex: Sendable {
     }
   }
 
-  /// What is to be merged; nil where it is being merged already.
+  /// The generation to merge; nil if a merge is running.
   private func begin() -> Generation? {
     state.withLock { state in
       if state.isMergeRunning { return nil }
@@ -202,8 +202,8 @@ package final class ClientKeyIndex: Sendable {
     }
   }
 
-  /// Takes the keys of the first rooms into the table, each up to the seq that is named, and as many
-  /// as `limit` entries. Returns how many rooms are done.
+  /// Moves the keys of the first rooms to the table, each up to the given seq, and at most `limit` entries. Returns
+  /// how many rooms are complete.
   private static func mergeSlice(
     of rooms: ArraySlice<(key: RoomID, value: Int64)>, limit: Int64, in transaction: Transaction
   ) async throws -> Int {
@@ -216,7 +216,7 @@ package final class ClientKeyIndex: Sendable {
         continue
       }
       let keyed = try head.integer(0)
-      // A transaction that failed may have named a seq that the room never had.
+      // A failed transaction may have named a seq that the room never had.
       let end = min(highest, try head.integer(1))
       let through = min(end, keyed + left)
       if through > keyed {
@@ -237,8 +237,8 @@ package final class ClientKeyIndex: Sendable {
     SELECT room_id, last_seq, keyed_seq FROM room_heads WHERE last_seq > keyed_seq
     """
 
-  /// Reads what is behind the keys only: SQLite never changes the order of a `CROSS JOIN`
-  /// (https://www.sqlite.org/optoverview.html), and would begin with all entries.
+  /// Reads only the entries behind the keys. SQLite never changes the order of a `CROSS JOIN`
+  /// (https://www.sqlite.org/optoverview.html); otherwise it would begin with all entries.
   static let unmergedSQL: SQL = """
     SELECT e.room_id, e.sender, e.client_id, e.seq
     FROM room_heads h CROSS JOIN entries e ON e.room_id = h.room_id AND e.seq > h.keyed_seq
@@ -247,7 +247,7 @@ package final class ClientKeyIndex: Sendable {
 
   private static let headSQL: SQL = "SELECT keyed_seq, last_seq FROM room_heads WHERE room_id = $1"
 
-  /// A key that is there already is of an entry whose line was lost, and that came again.
+  /// A key that exists already belongs to an entry whose row was lost, and that was sent again.
   private static let mergeSQL: SQL = """
     INSERT OR REPLACE INTO client_keys (room_id, sender, client_id, seq)
     SELECT room_id, sender, client_id, seq FROM entries

@@ -4,11 +4,11 @@ internal import Crypto
 internal import Database
 internal import Events
 
-/// How the log's tables keep a body: a code in `entries.type`, the seq it names in `target_seq`, and
-/// what someone wrote in `contents`.
+/// How the log's tables represent a body: a code in `entries.type`, the seq that it refers to in `target_seq`, and
+/// the text in `contents`.
 ///
-/// A code that this release does not know was written by a newer one. A content that is not there is
-/// lost, unless `erased_at` says that it was destroyed.
+/// An unknown code was written by a newer release. A missing content is lost, unless `erased_at` says that it was
+/// destroyed.
 enum EntryCoding {
   struct Columns {
     let code: Int64
@@ -16,14 +16,14 @@ enum EntryCoding {
     let content: String?
   }
 
-  /// Codes below 16 are types of messages, the others are what an entry does.
+  /// Codes below 16 are types of messages. The others are kinds of entries.
   private enum Code {
     static let edit: Int64 = 16
     static let deletion: Int64 = 17
     static let reaction: Int64 = 18
     static let reactionRemoved: Int64 = 19
     static let event: Int64 = 20
-    /// A line of the log that is gone altogether; never stored.
+    /// An entry whose row is missing; never stored.
     static let lost: Int64 = -1
   }
 
@@ -35,7 +35,7 @@ enum EntryCoding {
     messageTypes.first { $0.type == type }?.code
   }
 
-  /// Nil for what nobody writes.
+  /// Nil for bodies that nobody writes.
   static func columns(of body: EntryBody) -> Columns? {
     switch body {
     case .message(let content):
@@ -68,7 +68,7 @@ enum EntryCoding {
     }
   }
 
-  /// An entry of which not even the line is left.
+  /// An entry whose row is missing.
   static let lost = EntryBody.unknown(code: Code.lost)
 
   // MARK: Events
@@ -84,7 +84,7 @@ enum EntryCoding {
   }
 
   private static func event(_ text: String) -> RoomEvent? {
-    // What cannot be read was written by a newer release.
+    // A text that cannot be parsed was written by a newer release.
     guard let object = (try? JSONParser.parse(Array(text.utf8)))?.object,
       let kind = object["event"]?.string.flatMap(RoomEvent.Kind.init(rawValue:))
     else { return nil }
@@ -94,8 +94,8 @@ enum EntryCoding {
 
   // MARK: Digests
 
-  /// What makes two drafts of one client id the same. Of a message it is type and data, as the first
-  /// release kept it.
+  /// The digest by which two drafts with the same client id are compared. For a message it covers type and data, as
+  /// in the first release.
   static func digest(_ body: EntryBody) -> UUID? {
     var bytes: [UInt8]
     switch body {
@@ -117,12 +117,12 @@ enum EntryCoding {
 }
 
 extension SQLValue {
-  /// The writer of an entry. The server itself is the nil UUID, which no person has.
+  /// The author of an entry. The server itself is the nil UUID, which no person has.
   static func sender(_ user: UserID?) -> SQLValue { .uuid(user?.uuid ?? .zero) }
 }
 
 extension Row {
-  /// As `SQLValue.sender` wrote it.
+  /// Decodes what `SQLValue.sender` encoded.
   func sender(_ column: Int) throws -> UserID? {
     let uuid = try uuid(column)
     return uuid == .zero ? nil : UserID(uuid)

@@ -4,9 +4,9 @@ internal import Events
 
 /// Rows of `entries` with their contents, as all readers of the log select them.
 ///
-/// `$1` is the room, `$2` and `$3` are exclusive seqs, `$4` is the number of rows, `$5` the bytes of
-/// content with which to stop: SQLite's driver stops reading by itself, Postgres counts in the
-/// statement, without touching the contents that are left out.
+/// `$1` is the room, `$2` and `$3` are exclusive seqs, `$4` is the number of rows, and `$5` is the number of content
+/// bytes after which to stop. With SQLite the driver stops reading. Postgres counts in the statement, without reading
+/// the contents that are left out.
 enum EntryRows {
   static let ascendingSQL = SQL(
     sqlite: """

@@ -1,25 +1,25 @@
 internal import Basics
 package import Database
 
-/// The name of this installation's log. A client's cursor counts within one log only; whoever resumes
-/// names the one that the cursor is of.
+/// The name of this installation's log. A cursor is valid in one log only, so a client that resumes names the log
+/// that its cursor belongs to.
 ///
-/// Made at the first start, and again where the log was replaced by an older one: in the copy that a
-/// backup is, and by `martlet renew-epoch` after a database was restored by other means.
+/// Made at the first start. Made anew when the log was replaced by an older one: in the copy that a backup is, and by
+/// `martlet renew-epoch` after a database was restored by other means.
 package enum Epoch {
-  /// The name, made by `make` where there is none.
+  /// Reads the epoch, or stores the result of `make` if there is none.
   package static func read(
     from database: any SQLDatabase, make: @escaping @Sendable () -> String
   ) async throws -> String {
     try await InstanceValue.read("epoch", from: database, make: make)
   }
 
-  /// The name as the database has it; nil between a restored backup and the first start on it.
+  /// The epoch in the database. Nil between the restore of a backup and the first start on it.
   package static func current(in transaction: Transaction) async throws -> String? {
     try await InstanceValue.current("epoch", in: transaction)
   }
 
-  /// Gives the log another name. Servers that run see it at their next comparison.
+  /// Gives the log another name. Running servers notice it at their next comparison.
   package static func renew(to epoch: String, in transaction: Transaction) async throws {
     try await transaction.exclusively()
     _ = try await transaction.pipeline([
@@ -27,6 +27,6 @@ package enum Epoch {
     ])
   }
 
-  /// Lets the next start make a new name: for the copy that a backup is.
+  /// Removes the epoch, so that the next start makes a new one. For the copy that a backup is.
   package static let forget = Statement("DELETE FROM instance WHERE key = 'epoch'")
 }

@@ -2,7 +2,7 @@ package import Basics
 
 /// Rooms, their rules and their messages.
 extension ErrorCode {
-  /// All of this file.
+  /// All codes of this file.
   package static let chat: [ErrorCode] = [
     roomNotFound, ruleNotFound, invitationNotFound, attachmentNotFound, tooManyRules, tooManyRooms,
     notAMember, roomFull,

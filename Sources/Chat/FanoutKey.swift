@@ -1,18 +1,19 @@
 internal import Basics
 package import Database
 
-/// The key by which nodes of one database know each other's frames. Kept in the database: whoever can read that
-/// is one of them.
+/// The key with which the nodes of one database authenticate each other's frames. It is stored in the database:
+/// whoever can read that is one of the nodes.
 package enum FanoutKey {
-  /// The key, made by `make` where there is none. Throws `DatabaseError` where what is stored cannot be read.
+  /// Reads the key, or stores the result of `make` if there is none. Throws `DatabaseError` if the stored key cannot
+  /// be read.
   package static func read(
     from database: any SQLDatabase, make: @escaping @Sendable () -> String
   ) async throws -> String {
     try await InstanceValue.read("fanout_key", from: database, make: make)
   }
 
-  /// Which database this is, as no copy of it is: a copy holds the same key, and must not be taken for a node of
-  /// the original. Throws `DatabaseError` where Postgres does not say.
+  /// Identifies this database among its own copies. A copy holds the same key, and must not be taken for a node of
+  /// the original. Throws `DatabaseError` if Postgres does not tell.
   package static func identity(of database: any SQLDatabase) async throws -> String {
     try await database.read { try await $0.first(identitySQL)?.text(0) ?? "" }
   }

@@ -1,13 +1,13 @@
 internal import Database
 
-/// Something that there is one of in each installation, by its key in the table `instance`.
+/// A value that exists once per installation, by its key in the table `instance`.
 enum InstanceValue {
-  /// The value, made by `make` where there is none.
+  /// Reads the value, or stores the result of `make` if there is none.
   static func read(
     _ key: String, from database: any SQLDatabase, make: @escaping @Sendable () -> String
   ) async throws -> String {
     try await database.write(.essential) { transaction in
-      // Nodes that start together must end up with one.
+      // Nodes that start at the same time must end up with the same value.
       try await transaction.exclusively()
       if let known = try await current(key, in: transaction) { return known }
       let value = make()
@@ -17,7 +17,7 @@ enum InstanceValue {
     }
   }
 
-  /// Nil where there is none.
+  /// Nil if there is none.
   static func current(_ key: String, in transaction: Transaction) async throws -> String? {
     try await transaction.first("SELECT value FROM instance WHERE key = $1", [.text(key)])?.text(0)
   }

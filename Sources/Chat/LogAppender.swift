@@ -5,21 +5,20 @@ internal import Crypto
 package import Database
 package import Events
 
-/// The one place that gives seqs. The group commit of messages uses it, and so does any transaction of a
-/// feature: a rule and the event that tells of it are one commit.
+/// The only code that assigns seqs. The group commit of messages uses it, and so do other transactions, so that for
+/// example a rule and the entry that records it are one commit.
 ///
-/// In the transaction, per room and in ascending order of rooms: the head is read (and locked, on
-/// Postgres), what each draft's right rests on is looked at again, those that are in the log already are
-/// found by their client id (or their own, where they have none), the new ones get the next seqs, and
-/// the head moves. After the commit the entries are published in order, with a receipt for every
-/// other draft that has an origin.
+/// In the transaction, per room and in ascending order of rooms: the head is read (and locked, on Postgres); the
+/// versions that each draft's permission is based on are verified; drafts that are in the log already are found by
+/// their client id, or by their own id if they have none; new ones get the next seqs; and the head moves. After the
+/// commit the entries are published in order, with a receipt for every other draft that has an origin.
 package struct LogAppender: Sendable {
   private let events: EventStream
   private let clientKeys: ClientKeyIndex?
   private let attachments: AttachmentClaims
 
-  /// `clientKeys`: the index of the database that will be written to; nil where that has one of its own.
-  /// `attachments`: what features attach to messages, each responsible for types of its own.
+  /// `clientKeys` is the index of the database that is written to; nil if the database has one itself. `attachments`
+  /// are what features attach to messages, each for its own types.
   package init(
     events: EventStream, clientKeys: ClientKeyIndex?, attachments: [any Attachments] = []
   ) {
@@ -28,25 +27,24 @@ package struct LogAppender: Sendable {
     self.attachments = AttachmentClaims(attachments)
   }
 
-  /// What became of a draft.
+  /// The outcome of a draft.
   package enum Outcome: Sendable {
     case entered(Entry)
     case refused(Receipt.Outcome)
   }
 
-  /// Which drafts are looked up before they are written.
+  /// Which drafts are looked up in the log before they are written.
   enum Lookup {
-    /// All: for drafts of which some may be in the log already.
+    /// All drafts, because some may be in the log already.
     case all
-    /// Those that will not be written anyway, and those that claim something. Where any other draft is
-    /// in the log already, or comes twice, writing it fails, and so does the transaction: it is to be run
-    /// again with `all`. Most commits have no retry in them, and this saves a statement for each of their
-    /// drafts, and remembering it.
+    /// Only the drafts that will be refused anyway, and those with a claim. If any other draft is in the log already,
+    /// or occurs twice, writing it fails, and so does the transaction; it must be run again with `all`. Most commits
+    /// contain no retry, and this saves a statement per draft, and the memory of it.
     case refused
   }
 
-  /// Appends drafts in order, in a transaction of whoever calls; returns what became of each. Throws
-  /// what the database throws; nothing may be kept then.
+  /// Appends drafts in order, in the caller's transaction. Returns each draft's outcome. Throws what the database
+  /// throws; the transaction must be rolled back then.
   @discardableResult
   package func append(
     _ drafts: [Draft], at now: Timestamp = .now, in transaction: Transaction
@@ -54,7 +52,7 @@ package struct LogAppender: Sendable {
     try await append(drafts, at: now, lookup: .all, hasEnded: { _ in false }, in: transaction)
   }
 
-  /// As above. `hasEnded` tells whether a session that a draft was granted by has ended since.
+  /// The same. `hasEnded` tells whether a session that permitted a draft has ended since.
   func append(
     _ drafts: [Draft], at now: Timestamp, lookup: Lookup, hasEnded: (SessionID) -> Bool,
     in transaction: Transaction
@@ -81,7 +79,7 @@ package struct LogAppender: Sendable {
           ]))
     }
     if let clientKeys, let addition = run.addition {
-      // A body that its database gave up must not change what others rest on.
+      // A body whose transaction was already abandoned must not change shared state.
       try transaction.requireOpen()
       try clientKeys.add(addition)
     }
@@ -106,7 +104,7 @@ package struct LogAppender: Sendable {
     transaction.afterCommit { [events] in events.publish(published) }
   }
 
-  // MARK: What is known
+  // MARK: State of a call
 
   private struct Head {
     var lastSeq: Int64
@@ -115,7 +113,7 @@ package struct LogAppender: Sendable {
     let accessVersion: Int64
     var hasMoved = false
 
-    /// Moves on by an entry.
+    /// Advances the head by one entry.
     mutating func append(_ draft: Draft, at now: Timestamp) -> Entry {
       lastSeq += 1
       lastTime = max(lastTime, now)
@@ -131,11 +129,11 @@ package struct LogAppender: Sendable {
   /// An entry that is in the log.
   private struct KnownEntry {
     let entry: Entry
-    /// Nil where its id is the key: that names one entry only.
+    /// Nil if the entry's id is the key: an id names one entry only.
     let digest: UUID?
   }
 
-  /// What makes a draft the same as an earlier one.
+  /// The key by which a draft equals an earlier one.
   private enum Key: Hashable {
     case client(ClientKey)
     case id(MessageID)
@@ -143,33 +141,33 @@ package struct LogAppender: Sendable {
     init(_ draft: Draft) { self = ClientKey(draft).map { .client($0) } ?? .id(draft.id) }
   }
 
-  /// A draft that was not looked up is in the log already, or may be.
+  /// A draft that was not looked up is, or may be, in the log already.
   static let isKnown = DatabaseError(
     kind: .constraint, message: "an entry with this client id is in the log")
 
-  /// One call of `append`, as far as it has come.
+  /// The progress of one call of `append`.
   private struct Run {
     let now: Timestamp
     let lookup: Lookup
     var heads: [RoomID: Head] = [:]
-    /// Why a draft will not be written unless it is in the log already; by its place.
+    /// Why a draft is refused unless it is in the log already; by its position.
     var refusals: [Int: Receipt.Outcome] = [:]
     var known: [Key: KnownEntry] = [:]
-    /// Whether each draft that enters is kept in `known`, for one that comes with the same key. Where none
-    /// was looked up, the indexes find that.
+    /// Whether each new draft is kept in `known`, for another draft with the same key. If no draft was looked up, the
+    /// indexes find such repeats.
     var looksForRepeats = false
-    /// What goes with a draft into the log, by its place.
+    /// The statements that are written together with a draft; by its position.
     var claimed: [Int: [Statement]] = [:]
     var statements: [Statement] = []
-    /// Which of the statements insert nothing where the client key is in the log.
+    /// The statements that insert nothing if the client key is in the log.
     var entryPlaces: [Int] = []
-    /// What the index of client keys has to know; nil where the database has one of its own.
+    /// What the client key index must be told; nil if the database has an index itself.
     var addition: ClientKeyIndex.Addition?
   }
 
   // MARK: Steps
 
-  /// Reads the heads, and finds which drafts may not be written any more.
+  /// Reads the heads, and finds the drafts that are not permitted any more.
   private func prepare(
     _ drafts: [Draft], _ run: inout Run, hasEnded: (SessionID) -> Bool, in transaction: Transaction
   ) async throws {
@@ -195,8 +193,8 @@ package struct LogAppender: Sendable {
     }
   }
 
-  /// Locked in ascending order, so that two nodes never wait for each other. A deleted room has a head,
-  /// but a version that no draft was checked under.
+  /// Locks the heads in ascending order, so that two nodes never deadlock. A deleted room still has a head, but with
+  /// a version under which no draft was checked.
   private func lockHeads(
     _ drafts: [Draft], in transaction: Transaction
   ) async throws -> [RoomID: Head] {
@@ -214,8 +212,8 @@ package struct LogAppender: Sendable {
     return heads
   }
 
-  /// The versions of what writers belong to, where their right rests on it: whoever takes a membership
-  /// away waits for this commit, or comes before it.
+  /// Reads and locks the versions of the authors' memberships, if their permission depends on them. A transaction
+  /// that removes a membership either waits for this commit or comes before it.
   private func lockAffiliations(
     _ drafts: [Draft], in transaction: Transaction
   ) async throws -> [UserID: Int64] {
@@ -234,7 +232,7 @@ package struct LogAppender: Sendable {
     _ drafts: [Draft], _ run: inout Run, in transaction: Transaction
   ) async throws {
     let asked = drafts.indices.filter {
-      // A retry must not claim again what its message has.
+      // A retry must not claim again what its message has claimed.
       run.lookup == .all || run.refusals[$0] != nil || Self.claimed(by: drafts[$0]) != nil
     }
     if asked.isEmpty { return }
@@ -245,8 +243,8 @@ package struct LogAppender: Sendable {
       let draft = drafts[index]
       let seq = try row.integer(0)
       let digest = try row.optional(4, row.uuid)
-      // Equal digests mean equal content: a retry's body is the stored body. Of several drafts with this
-      // key it is the retry that says so.
+      // Equal digests mean equal content: a retry's body is the stored body. Of several drafts with this key, that
+      // identifies the retry.
       let key = Key(draft)
       if run.known[key] != nil, digest != EntryCoding.digest(draft.body) { continue }
       let entry = Entry(
@@ -265,12 +263,12 @@ package struct LogAppender: Sendable {
     return Statement(Self.knownByKeySQL, values + [recent ?? .null])
   }
 
-  /// The content of a draft that names something of a feature's.
+  /// The content of a draft that names an attachment.
   private static func claimed(by draft: Draft) -> MessageContent? {
     if case .message(let content) = draft.body, content.type != .text { content } else { nil }
   }
 
-  /// Asks the features whether messages may have what they name. One call for all of a feature's.
+  /// Asks the features whether messages may have the attachments that they name, with one call per feature.
   private func claim(
     _ drafts: [Draft], _ run: inout Run, in transaction: Transaction
   ) async throws {
@@ -293,7 +291,7 @@ package struct LogAppender: Sendable {
     }
   }
 
-  /// Gives a draft its seq, or says why not.
+  /// Assigns a draft its seq, or returns why it gets none.
   private func enter(_ draft: Draft, _ index: Int, _ run: inout Run) -> Outcome {
     let digest = draft.clientID == nil ? nil : EntryCoding.digest(draft.body)
     if run.looksForRepeats, let earlier = run.known[Key(draft)] {
@@ -344,13 +342,13 @@ package struct LogAppender: Sendable {
       FOR UPDATE
       """)
 
-  /// Where the database has a unique index.
+  /// For a database with a unique index.
   private static let knownSQL: SQL = """
     SELECT seq, id, ts, non_messages, digest FROM entries
     WHERE room_id = $1 AND sender = $2 AND client_id = $3
     """
 
-  /// With `ClientKeyIndex`, which may have named a seq; the entry there says whether it is this one.
+  /// For `ClientKeyIndex`, which may have named a seq. The entry at that seq decides.
   private static let knownByKeySQL: SQL = """
     SELECT seq, id, ts, non_messages, digest FROM entries
     WHERE room_id = $1 AND sender = $2 AND client_id = $3 AND seq IN (
@@ -368,8 +366,7 @@ package struct LogAppender: Sendable {
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
     """
 
-  /// With `ClientKeyIndex`, for an entry that was not looked up: inserts nothing where the table has its
-  /// key.
+  /// For `ClientKeyIndex` and an entry that was not looked up: inserts nothing if the table contains its key.
   private static let entryUnlessKnownSQL: SQL = """
     INSERT INTO entries (room_id, seq, id, type, sender, ts, client_id, digest, target_seq,
       non_messages)

@@ -3,11 +3,10 @@ package import Database
 package import Events
 internal import Synchronization
 
-/// Reads the log for sockets: runs of entries, and where the logs end. Access is the business of
-/// whoever passes them on.
+/// Reads the log for sockets: ranges of entries, and heads. The caller is responsible for checking access.
 ///
-/// Nothing is ever left out. An entry of a kind that this release does not know, one whose content is
-/// lost, and one of which not even the line is left come as `unknown`: whoever reads gets each seq.
+/// Nothing is ever left out. An entry of an unknown kind, one whose content is lost, and one whose row is missing are
+/// returned as `unknown`, so that the reader gets every seq.
 package struct LogReader: Sendable {
   private let database: any SQLDatabase
   private let unknown: UnknownEntries
@@ -17,8 +16,8 @@ package struct LogReader: Sendable {
     self.unknown = unknown
   }
 
-  /// Entries from `after` + 1 on, without a gap, at most to `through` and to where the log ends. Ends
-  /// earlier, though never before the first, where they come to `bytes` or to more than `limit`.
+  /// Reads entries from `after` + 1 on, without a gap, up to `through` or the end of the log. Stops earlier, but not
+  /// before the first entry, if they exceed `bytes` or `limit`.
   package func entries(
     in room: Room, after: Int64, through: Int64, limit: Int64 = LogReader.readEntries,
     bytes: Int = LogReader.readBytes
@@ -36,7 +35,7 @@ package struct LogReader: Sendable {
       let entries = try rows.map { try EntryRows.entry($0, room) }
       let end = min(after + count, head)
       guard let last = entries.last?.seq, last < end else { return (entries, end) }
-      // Either cut short by its size, or what is behind is lost.
+      // The result was either cut by its size, or what follows is lost.
       let isCut =
         try await transaction.first(
           "SELECT seq FROM entries WHERE room_id = $1 AND seq > $2 AND seq <= $3 LIMIT 1",
@@ -48,11 +47,11 @@ package struct LogReader: Sendable {
     return whole
   }
 
-  /// What one reading may bring; its first entry may be larger than the bytes.
+  /// The most bytes of one read. Its first entry may be larger.
   package static let readBytes = 512 * 1024
   package static let readEntries: Int64 = 1024
 
-  /// The entries with `unknown` ones where seqs are missing.
+  /// Adds `unknown` entries for missing seqs.
   private static func fill(
     _ entries: [Entry], in room: Room, after: Int64, through: Int64
   ) -> [Entry] {
@@ -78,7 +77,7 @@ package struct LogReader: Sendable {
     return whole
   }
 
-  /// Rooms with their heads in one snapshot; rooms that do not exist are left out.
+  /// Reads rooms with their heads in one snapshot. Rooms that do not exist are left out.
   package func heads(_ ids: [RoomID]) async throws -> [(room: Room, lastSeq: Int64)] {
     try await database.read { transaction in
       let rooms = try await RoomStore.rooms(ids, in: transaction)
@@ -90,7 +89,7 @@ package struct LogReader: Sendable {
     }
   }
 
-  /// Where the logs of rooms end, without their rules.
+  /// Reads the heads of rooms, without their rules.
   package func lastSeqs(_ ids: [RoomID]) async throws -> [RoomID: Int64] {
     try await database.read { try await RoomStore.lastSeqs(ids, in: $0) }
   }

@@ -3,7 +3,7 @@ package import Basics
 package import Database
 package import Events
 
-/// Reads pages of a room's log: every entry of it, whatever its kind.
+/// Reads pages of a room's log, with entries of every kind.
 package struct MessageHistory: Sendable {
   private let database: any SQLDatabase
   private let unknown: UnknownEntries
@@ -13,15 +13,15 @@ package struct MessageHistory: Sendable {
     self.unknown = unknown
   }
 
-  /// Which entries of a room, and in which order.
+  /// Selects entries of a room, and their order.
   package struct Selection: Sendable {
-    /// Exclusive seq bounds; nil is open.
+    /// Exclusive bounds; nil means no bound.
     package var before: Int64?
     package var after: Int64?
-    /// First moment that counts, and the first that does not any more.
+    /// The first moment that is included, and the first that is excluded again.
     package var from: Timestamp?
     package var to: Timestamp?
-    /// Oldest first; else newest first.
+    /// Whether the oldest entries come first.
     package var isAscending: Bool
     package var limit: Int
   }
@@ -29,15 +29,15 @@ package struct MessageHistory: Sendable {
   /// A part of a room's log.
   package struct Page: Sendable {
     package let entries: [Entry]
-    /// Whether there is more behind the last of them.
+    /// Whether there are more entries after the last.
     package let hasMore: Bool
   }
 
-  /// Bytes of content that are read for one page. A message stands in it twice, as `data` and as
-  /// `content`, so that more would never be shown.
+  /// The most bytes of content that are read for one page. Each message appears twice, as `data` and as `content`, so
+  /// more could not be sent.
   private static let pageBytes = 512 * 1024
 
-  /// Entries of a room that the caller may read. Throws `room_not_found` or `forbidden`.
+  /// Reads entries of a room that the caller may read. Throws `room_not_found` or `forbidden`.
   package func messages(
     in id: RoomID, as caller: Caller, _ selection: Selection
   ) async throws -> Page {
@@ -51,7 +51,7 @@ package struct MessageHistory: Sendable {
       let end = (try await RoomStore.lastSeqs([id], in: transaction)[id] ?? 0) + 1
       var low = selection.after ?? 0
       var high = min(selection.before ?? end, end)
-      // Time and seq agree within a room, so a time bound is a seq bound.
+      // Times and seqs have the same order within a room, so a bound in time can be turned into a seq.
       if let from = selection.from {
         low = max(low, try await Self.firstSeq(id, at: from, end: end, in: transaction) - 1)
       }
@@ -65,7 +65,7 @@ package struct MessageHistory: Sendable {
           .integer(Int64(Self.pageBytes)),
         ], stoppingAfter: Self.pageBytes)
       let entries = try rows.map { try EntryRows.entry($0, room) }
-      // Seqs have no gaps, so the last one tells whether it was the last there is.
+      // Seqs have no gaps, so the last one tells whether there are more.
       let hasMore =
         entries.last.map { selection.isAscending ? $0.seq < high - 1 : $0.seq > low + 1 } ?? false
       return Page(entries: entries, hasMore: hasMore)
@@ -74,7 +74,7 @@ package struct MessageHistory: Sendable {
     return page
   }
 
-  /// The lowest seq whose entry is not before `time`; `end` where all are.
+  /// The lowest seq whose entry is not before `time`; `end` if all are.
   private static func firstSeq(
     _ id: RoomID, at time: Timestamp, end: Int64, in transaction: Transaction
   ) async throws -> Int64 {

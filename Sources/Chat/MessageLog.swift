@@ -4,7 +4,7 @@ package import Database
 package import Events
 internal import Synchronization
 
-/// Takes drafts of all loops and appends those that wait in each commit of the database.
+/// Takes drafts of all loops, and appends those that are waiting at each commit of the database.
 package final class MessageLog: Ingest {
   private let waiting: WaitingDrafts
   private let signal: GroupCommitSignal
@@ -39,16 +39,16 @@ private final class WaitingDrafts: GroupCommitWork {
     var bytes = 0
   }
   private let state = Mutex(State())
-  /// Drafts that were taken and have not been published.
+  /// Drafts that were taken and whose outcome has not been published.
   private let outstanding = CountsByRoom()
-  /// Batches that are to look every draft up, since one with retries in it came lately.
+  /// How many more batches look up every draft, because a recent batch contained retries.
   private let carefulBatches = Atomic<Int>(0)
 
-  /// Drafts in one commit. More would only make the first of them wait.
+  /// The most drafts per commit. More would only delay the first of them.
   private static let batchSize = 2048
-  /// What may wait in all; more is answered as unavailable.
+  /// The most bytes that may wait in total. Drafts beyond that are answered with `unavailable`.
   private static let maximumWaitingBytes = 64 * 1024 * 1024
-  /// How many batches after one with a retry are looked up: clients that come back retry together.
+  /// How many batches after one with a retry look up every draft: clients that reconnect tend to retry together.
   private static let carefulBatchesAfterRetry = 16
 
   init(
@@ -64,7 +64,7 @@ private final class WaitingDrafts: GroupCommitWork {
 
   func isExpecting(_ room: RoomID) -> Bool { outstanding.mayHaveAny(in: room) }
 
-  /// False where too much waits: the drafts are answered then.
+  /// Returns false if too much is waiting; the drafts have been answered then.
   func add(_ drafts: [Draft]) -> Bool {
     let bytes = drafts.reduce(0) { $0 + $1.cost }
     // Counted before they can be published.
@@ -79,7 +79,7 @@ private final class WaitingDrafts: GroupCommitWork {
     return hasRoom
   }
 
-  /// What becomes of the drafts is about to be published.
+  /// The outcome of the drafts is about to be published.
   private func settle(_ drafts: [Draft]) {
     for draft in drafts { outstanding.add(-1, in: draft.roomID) }
   }
@@ -105,8 +105,8 @@ private final class WaitingDrafts: GroupCommitWork {
 
   // MARK: For the batches
 
-  /// Throws `DatabaseError` `expired` where this node does not know who may still write: the batch is
-  /// written again a little later.
+  /// Throws `DatabaseError` `expired` if this node does not know who may still write. The batch is retried a little
+  /// later.
   func write(
     _ drafts: [Draft], isCareful: Bool, in transaction: Transaction
   ) async throws {
@@ -114,9 +114,9 @@ private final class WaitingDrafts: GroupCommitWork {
     guard left > 0 else {
       throw DatabaseError(kind: .expired, message: "what this node knows of sessions is too old")
     }
-    // Counted from the transaction's beginning, which was before: sooner rather than later.
+    // The time starts with this call, after the transaction began, so the limit is on the safe side.
     transaction.expire(afterMilliseconds: Int(left))
-    // Before the appender's own hook, which publishes.
+    // Registered before the appender's own hook, which publishes.
     transaction.afterCommit { [self] in settle(drafts) }
     let authenticator = authenticator
     _ = try await appender.append(
@@ -142,10 +142,10 @@ private final class WaitingDrafts: GroupCommitWork {
   }
 }
 
-/// A number for each room, counted by all threads without a lock. Rooms far apart share a counter, so that
-/// one of them may seem to have what is the other's.
+/// A counter per room, used by all threads without a lock. Rooms whose ids are far apart share a counter, so one may
+/// appear to have what belongs to the other.
 private final class CountsByRoom: Sendable {
-  // Unsafe: a pointer is not `Sendable`. It never changes, and what it points to is atomic.
+  // Unsafe: a pointer is not `Sendable`. It never changes, and it points to atomics.
   private nonisolated(unsafe) let counts: UnsafeMutablePointer<Atomic<Int>>
 
   private static let size = 4096
@@ -166,7 +166,7 @@ private final class CountsByRoom: Sendable {
 
   func mayHaveAny(in room: RoomID) -> Bool { counts[index(room)].load(ordering: .relaxed) != 0 }
 
-  /// Ids are given in order, so that rooms of one time have counters of their own.
+  /// Ids are assigned in order, so rooms of the same period have separate counters.
   private func index(_ room: RoomID) -> Int {
     Int(UInt64(bitPattern: room.value) % UInt64(Self.size))
   }
@@ -190,7 +190,8 @@ private final class DraftBatch: GroupCommitBatch {
     try await owner.write(drafts, isCareful: isCareful, in: transaction)
   }
 
-  /// What failed without being looked up is looked up first: most likely it is in the log already.
+  /// If the batch failed without looking drafts up, it is first retried with that: most likely one is in the log
+  /// already.
   func divide() -> [any GroupCommitBatch] {
     if !isCareful {
       owner.lookUpNextBatches()
@@ -208,7 +209,7 @@ private final class DraftBatch: GroupCommitBatch {
   }
 }
 
-/// What chat tells of itself.
+/// The metrics of chat.
 package struct ChatMetrics: Sendable {
   package let messageBatches: Histogram
 

@@ -13,17 +13,17 @@ package enum RoomType: String, Sendable, CaseIterable {
     self = type
   }
 
-  /// The kind of room that a client sees beside the type.
+  /// The kind of room that clients see besides the type.
   package var kind: String { self == .group ? "group" : "dialog" }
 }
 
-/// One line of a room's table of permissions.
+/// One row of a room's table of permissions.
 package struct RoomRule: Sendable, Equatable {
-  /// The person whose id it is, or everyone whose entity it is.
+  /// A person's id, or the id of an entity, for everyone in it.
   package let subject: UUID
   package var permissions: Permissions
   package var level: Int64
-  /// False while its subject's answer to the invitation is awaited.
+  /// False while the subject has not answered the invitation.
   package var isAccepted: Bool
 
   package init(subject: UUID, permissions: Permissions, level: Int64, isAccepted: Bool) {
@@ -41,7 +41,7 @@ package final class Room: Sendable {
   package let type: RoomType
   package let levelAdmin: Int64
   package let ownerUser: UserID
-  /// Nil where the creator acted for no entity.
+  /// Nil if the creator belonged to no entity.
   package let ownerEntity: UUID?
   /// Whether new rules wait for their subject's answer.
   package let isByInvitation: Bool
@@ -67,13 +67,13 @@ package final class Room: Sendable {
     self.accessVersion = accessVersion
   }
 
-  /// How clients name the room's channel: its id in decimal. A team's channel will use the team's id.
+  /// The room's channel as clients name it: its id in decimal. The channel of a team will be the team's id.
   package var channelID: String { id.description }
 
   package func rule(for subject: UUID) -> RoomRule? { rules.first { $0.subject == subject } }
 }
 
-/// An accepted rule that means someone, with what of its room decides whether they may read it.
+/// An accepted rule that includes some person, with the facts about its room that decide whether they may read it.
 struct InboxLine: Sendable {
   let room: RoomID
   let type: RoomType
@@ -81,6 +81,6 @@ struct InboxLine: Sendable {
   let permissions: Permissions
   /// Whether the rule names the person, not one of their entities.
   let isOwn: Bool
-  /// When the last entry came, or the room was made.
+  /// The time of the last entry, or of the room's creation.
   let activeAt: Timestamp
 }

@@ -3,15 +3,15 @@ internal import Accounts
 internal import Basics
 internal import Database
 
-/// The SQL of rooms and rules, nothing else. Inside a transaction of the caller's.
+/// The SQL of rooms and rules, and nothing else. Runs inside the caller's transaction.
 enum RoomStore {
-  /// The room with its rules; nil where it does not exist (any more).
+  /// Reads the room with its rules; nil if it does not exist (any more).
   static func room(_ id: RoomID, in transaction: Transaction) async throws -> Room? {
     try await rooms([id], in: transaction)[id]
   }
 
-  /// Those of the rooms that exist, with their rules. One of a type that this release does not know
-  /// is none to it.
+  /// Reads those of the rooms that exist, with their rules. A room whose type this release does not know counts as
+  /// not existing.
   static func rooms(
     _ ids: [RoomID], in transaction: Transaction
   ) async throws -> [RoomID: Room] {
@@ -30,8 +30,8 @@ enum RoomStore {
     return rooms
   }
 
-  /// As `room`, and nobody else changes it until this transaction ends. Takes the lock first: the
-  /// head's row is what messages wait for, too.
+  /// The same as `room`, and nobody else changes the room until this transaction ends. Takes the lock first: it is on
+  /// the head's row, for which messages wait too.
   static func roomForUpdate(_ id: RoomID, in transaction: Transaction) async throws -> Room? {
     try transaction.willLock(.roomHeads)
     _ = try await transaction.query(lockSQL, [.room(id)])
@@ -148,7 +148,7 @@ enum RoomStore {
       "DELETE FROM room_rules WHERE room_id = $1 AND subject = $2", [.room(room), .uuid(subject)])
   }
 
-  /// Raises the room's access version; no message checked under an older one enters after this.
+  /// Raises the room's access version. No message that was checked under an older version enters after this.
   static func raiseAccessVersion(
     _ id: RoomID, in transaction: Transaction
   ) async throws -> Int64 {
@@ -163,7 +163,7 @@ enum RoomStore {
 
   // MARK: Finding
 
-  /// Ids above `after` of rooms with an accepted rule for the subject, or made by the user, ascending.
+  /// Ids above `after`, ascending, of rooms with an accepted rule for the subject, or made by the user.
   static func roomIDs(
     subject: UUID, after: RoomID, limit: Int, in transaction: Transaction
   ) async throws -> [RoomID] {
@@ -175,7 +175,7 @@ enum RoomStore {
     ).map { try $0.room(0) }
   }
 
-  /// Ids above `after` of rooms with a rule for the subject that waits for its answer, ascending.
+  /// Ids above `after`, ascending, of rooms with a rule for the subject that waits for its answer.
   static func waitingRoomIDs(
     subject: UUID, after: RoomID, limit: Int, in transaction: Transaction
   ) async throws -> [RoomID] {
@@ -187,8 +187,8 @@ enum RoomStore {
     ).map { try $0.room(0) }
   }
 
-  /// The accepted rules that mean this caller, each with its room's outline: one statement for each
-  /// subject. Nil where a subject has more than `limit` of them.
+  /// The accepted rules that include this caller, each with an outline of its room. One statement per subject. Nil if
+  /// a subject has more than `limit` of them.
   static func inbox(
     of caller: Caller, limit: Int, in transaction: Transaction
   ) async throws -> [InboxLine]? {
@@ -199,7 +199,7 @@ enum RoomStore {
     for (subject, result) in zip(subjects, results) {
       guard result.rows.count <= limit else { return nil }
       for row in result.rows {
-        // Rooms of a type that this release does not know are none to it.
+        // A room whose type this release does not know counts as not existing.
         guard let type = RoomType(code: try row.integer(1)) else { continue }
         lines.append(
           InboxLine(
@@ -219,7 +219,7 @@ enum RoomStore {
     WHERE rule.subject = $1 AND rule.accepted = 1 AND r.deleted_at IS NULL LIMIT $2
     """
 
-  /// Where a room's log ends.
+  /// The head of a room's log.
   struct Head: Sendable {
     /// 0 for an empty log.
     let lastSeq: Int64
@@ -232,7 +232,7 @@ enum RoomStore {
     ).map { Head(lastSeq: try $0.integer(0), lastTime: try $0.time(1)) }
   }
 
-  /// Where the logs of rooms end, 0 for an empty one; rooms that never existed are left out.
+  /// Reads the last seqs of rooms, 0 for an empty log. Rooms that never existed are left out.
   static func lastSeqs(
     _ ids: [RoomID], in transaction: Transaction
   ) async throws -> [RoomID: Int64] {
@@ -252,7 +252,7 @@ enum RoomStore {
       WHERE room_id IN (SELECT value::bigint FROM json_array_elements_text($1::json) AS list (value))
       """)
 
-  /// How many rooms that stand the user has made, counted up to `limit`.
+  /// The number of existing rooms that the user has made, counted up to `limit`.
   static func roomCount(
     madeBy user: UserID, limit: Int64, in transaction: Transaction
   ) async throws -> Int64 {

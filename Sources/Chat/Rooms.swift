@@ -4,10 +4,10 @@ package import Basics
 package import Database
 package import Events
 
-/// What may be done with rooms and their rules, in which order, and with which effects.
+/// The operations on rooms and their rules.
 ///
-/// Every operation checks the caller's right on the state that it reads in its own transaction. A
-/// stranger learns nothing: not there and not yours are the same 404.
+/// Every operation checks the caller's right on the state that it reads in its own transaction. Strangers learn
+/// nothing: a room that does not exist and a room of others give the same 404.
 package final class Rooms: Sendable {
   private let database: any SQLDatabase
   private let events: EventStream
@@ -16,8 +16,8 @@ package final class Rooms: Sendable {
   private let maximumRooms: Int
   private let levelToCreate: Int64
 
-  /// `maximumRules` of a room, `maximumRooms` that one person may have made; `levelToCreate` is the
-  /// `levelOnEntity` that making one needs.
+  /// `maximumRules` limits the rules of a room, `maximumRooms` the rooms that one person may have made.
+  /// `levelToCreate` is the `levelOnEntity` that making a room needs.
   package init(
     database: any SQLDatabase, events: EventStream, directory: RoomDirectory, maximumRules: Int,
     maximumRooms: Int, levelToCreate: Int64
@@ -30,15 +30,15 @@ package final class Rooms: Sendable {
     self.levelToCreate = levelToCreate
   }
 
-  /// Rules of only `b` that a room may hold besides the others.
+  /// How many rules with only `b` a room may hold besides the others.
   private static let maximumBans = 1000
 
-  /// A room with what its caller is in it and where its log ends.
+  /// A room with its caller's standing in it, and its head.
   package struct View: Sendable {
     package let room: Room
     package let standing: Standing
     package let lastSeq: Int64
-    /// When the last entry came; the beginning of time for an empty log.
+    /// The time of the last entry; the beginning of time for an empty log.
     let lastMessageAt: Timestamp
   }
 
@@ -55,7 +55,7 @@ package final class Rooms: Sendable {
     return (room, standing)
   }
 
-  /// Throws what an act that needs this right would throw.
+  /// Throws what an operation that needs this right would throw.
   package func requireRight(
     _ right: RoomRight, in id: RoomID, of caller: Caller
   ) async throws {
@@ -64,7 +64,7 @@ package final class Rooms: Sendable {
     _ = try self.require(right, caller, room)
   }
 
-  /// The room, where the caller has this right in it, and where its log ends, in one snapshot.
+  /// The room with its head in one snapshot, if the caller has this right in it.
   package func view(_ id: RoomID, as caller: Caller, _ right: RoomRight) async throws -> View {
     let (room, head) = try await database.read { transaction in
       (
@@ -84,8 +84,8 @@ package final class Rooms: Sendable {
       lastMessageAt: head?.lastTime ?? Timestamp(milliseconds: 0))
   }
 
-  /// Rooms in which the caller has a letter, by ascending id, from beyond `after`. Gives one more than
-  /// `limit` where there are more.
+  /// Rooms in which the caller has a letter, by ascending id above `after`. Returns `limit` + 1 rooms if there are
+  /// more than `limit`.
   package func list(for caller: Caller, after: RoomID, limit: Int) async throws -> [View] {
     try await database.read { transaction in
       var views: [View] = []
@@ -110,9 +110,8 @@ package final class Rooms: Sendable {
     }
   }
 
-  /// One step through the rooms of several subjects, by ascending id. `page` gives those of one subject,
-  /// and one more than `limit` where there are more. The next step begins behind `end`; nil where this
-  /// was the last.
+  /// One step through the rooms of several subjects, by ascending id. `page` returns the ids of one subject, `limit`
+  /// + 1 of them if there are more than `limit`. The next step begins after `end`; nil if this was the last.
   private static func step(
     through subjects: [UUID], limit: Int, page: (UUID) async throws -> [RoomID]
   ) async throws -> (ids: [RoomID], end: RoomID?) {
@@ -123,12 +122,12 @@ package final class Rooms: Sendable {
       ids.formUnion(found)
       if found.count > limit, let last = found.last { end = min(end ?? last, last) }
     }
-    // Beyond the end of one subject's full page there may be more of its rooms.
+    // Behind the end of one subject's full page there may be more of its rooms.
     return (ids.sorted().filter { id in end.map { id <= $0 } ?? true }, end)
   }
 
-  /// The rooms that the caller may read, by ascending id: the `maximumListed` most recently active ones
-  /// where there are more, and whether there are.
+  /// The rooms that the caller may read, by ascending id. If there are more than `maximumListed`, those with the
+  /// latest activity. Also returns whether there are more.
   package func latestReadableRooms(
     for caller: Caller
   ) async throws -> (ids: [RoomID], hasMore: Bool) {
@@ -149,7 +148,7 @@ package final class Rooms: Sendable {
     return (found.map(\.id).sorted(), false)
   }
 
-  /// For someone with so many rules that they are not read at once.
+  /// For a caller with so many rules that they are not read at once.
   func readableRoomsByPages(
     for caller: Caller
   ) async throws -> [(id: RoomID, activeAt: Timestamp)] {
@@ -165,15 +164,15 @@ package final class Rooms: Sendable {
     }
   }
 
-  /// Rules of one subject that are read at once.
+  /// The most rules of one subject that are read at once.
   private static let maximumInboxLines = 10_000
-  /// Rooms that a socket is subscribed to unasked.
+  /// The most rooms that a socket is subscribed to without asking.
   private static let maximumListed = 5000
   private static let pageSize = 500
 
   // MARK: Rooms
 
-  /// What a room is made of.
+  /// The properties of a new room.
   package struct NewRoom: Sendable {
     package let name: String
     package let type: RoomType
@@ -188,13 +187,13 @@ package final class Rooms: Sendable {
     }
   }
 
-  /// Makes a room. With a token of another system it is born with the creator's rule and, unless it is
-  /// for two, the entity's; an account's own room belongs to no entity.
+  /// Makes a room. If the creator has a token of another system, the room begins with the creator's rule and, unless
+  /// it is for two, with the entity's rule. A room of an account belongs to no entity.
   package func create(_ new: NewRoom, by caller: Caller) async throws -> View {
     try requireMayCreate(caller)
     let entity = caller.sessionID == nil ? caller.entities.first : nil
     let room = try await database.write { transaction in
-      // One after the other for one person, so that they count each other.
+      // One transaction at a time for each person, so that the count of rooms is right.
       try await transaction.exclusively(on: Int64(bitPattern: caller.userID.uuid.low))
       let count = try await RoomStore.roomCount(
         madeBy: caller.userID, limit: Int64(self.maximumRooms), in: transaction)
@@ -216,14 +215,14 @@ package final class Rooms: Sendable {
     return Self.view(room, RuleEngine.standing(of: caller, in: room), nil)
   }
 
-  /// Changes to a room; nil leaves a member as it is.
+  /// A change of a room. Nil leaves a property as it is.
   package struct RoomChange: Sendable {
     package let name: String?
     package let levelAdmin: Int64?
     package let isByInvitation: Bool?
   }
 
-  /// `check` may refuse the change, by what the room was to the caller before.
+  /// `check` may refuse the change, based on the caller's standing before it.
   package func update(
     _ id: RoomID, _ change: RoomChange, by caller: Caller,
     check: @escaping @Sendable (View) throws -> Void
@@ -254,7 +253,7 @@ package final class Rooms: Sendable {
     }
   }
 
-  /// Reads the room back and, once committed, tells everyone of its new access.
+  /// Reads the room again and, once committed, announces its new access.
   private func announce(_ id: RoomID, in transaction: Transaction) async throws -> Room {
     guard let room = try await RoomStore.room(id, in: transaction) else {
       throw AppError(.roomNotFound)
@@ -268,15 +267,15 @@ package final class Rooms: Sendable {
 
   // MARK: Rules
 
-  /// Adds, changes (`new`) or deletes (nil) a subject's rule; returns it as it now is, with no letters
-  /// where it was deleted. `level` nil keeps an existing rule's, and is 0 for a new one. Whether the rule
-  /// is accepted only its subject says: where the caller expects what neither was nor will be, the change is
-  /// refused.
+  /// Adds, changes (`new`) or deletes (nil) a subject's rule. Returns the rule as it is afterwards, without letters
+  /// if it was deleted. If `level` is nil, an existing rule keeps its level and a new one gets 0. Only the subject
+  /// decides whether the rule is accepted: if the caller expects a state that the rule neither had nor gets, the
+  /// change is refused.
   package func setRule(
     _ subject: UUID, permissions: Permissions?, level: Int64?, expectingAccepted: Bool? = nil,
     in id: RoomID, by caller: Caller
   ) async throws -> RoomRule {
-    // A ban and a removal go through even when the disk is nearly full.
+    // Bans and removals succeed even when the disk is nearly full.
     let writeClass: WriteClass =
       permissions == nil || permissions?.contains(.banned) == true ? .essential : .ordinary
     return try await database.write(writeClass) { transaction in
@@ -301,8 +300,7 @@ package final class Rooms: Sendable {
           isAccepted: old?.isAccepted ?? false)
       }
       try await self.requireRoomForRule(for: subject, permissions, old, room, transaction)
-      // A rule keeps its answer. Nobody is asked whether they want to be banned, and no ban that is
-      // lifted answers for anyone.
+      // A rule keeps its answer. A ban needs no consent, and lifting one answers for nobody.
       let isAccepted =
         if permissions.contains(.banned) {
           true
@@ -339,9 +337,9 @@ package final class Rooms: Sendable {
     return try await self.announce(id, in: transaction)
   }
 
-  /// Throws where the room has no place for this rule. A person's ban does not take the place of a rule
-  /// that lets someone in. Changing a rule needs no other place, but in a room for two a ban that
-  /// becomes a right needs one of the two.
+  /// Throws if the room has no place for this rule. A ban does not take the place of a rule that admits somebody.
+  /// Changing a rule needs no further place, except in a room for two, where a ban that becomes a right needs one of
+  /// the two places.
   private func requireRoomForRule(
     for subject: UUID, _ permissions: Permissions, _ old: RoomRule?, _ room: Room,
     _ transaction: Transaction
@@ -371,10 +369,10 @@ package final class Rooms: Sendable {
     }
   }
 
-  /// As `setRule` with nil, but a rule that is not there is `rule_not_found`. Members may remove their own
-  /// rule without managing the room, which is how people leave: not the creator (`forbidden`), nor who
-  /// is in it only by an entity (`not_a_member`), also where a rule of their own waits for their answer:
-  /// that one is declined, not left.
+  /// The same as `setRule` with nil, but throws `rule_not_found` if there is no such rule. Members may remove their
+  /// own rule without managing the room, which is how people leave. That is refused to the creator (`forbidden`), and
+  /// to members who are in the room only through an entity (`not_a_member`), even if a rule of their own waits for
+  /// their answer: that rule is declined instead.
   package func removeRule(_ subject: UUID, from id: RoomID, by caller: Caller) async throws {
     try await database.write(.essential) { transaction in
       let isSelf = subject == caller.userID.uuid
@@ -397,16 +395,16 @@ package final class Rooms: Sendable {
 
   // MARK: Invitations
 
-  /// A rule that waits for an answer that someone may give.
+  /// A rule that waits for an answer.
   package struct Invitation: Sendable {
     package let room: Room
     package let rule: RoomRule
-    /// Whether the answer is for the person, or for everyone of an entity.
+    /// Whether the answer is for the person, or for everyone in an entity.
     package let isForUser: Bool
   }
 
-  /// The invitations that the caller may answer, by ascending room and subject, from beyond a place in
-  /// that order. Gives one more than `limit` where there are more.
+  /// The invitations that the caller may answer, by ascending room and subject, after `place` in that order. Returns
+  /// `limit` + 1 if there are more than `limit`.
   package func invitations(
     of caller: Caller, after place: (room: RoomID, subject: UUID)?, limit: Int
   ) async throws -> [Invitation] {
@@ -414,7 +412,7 @@ package final class Rooms: Sendable {
       [caller.userID.uuid] + caller.entities.filter { RuleEngine.mayAnswer(for: $0, caller) }
     return try await database.read { transaction in
       var found: [Invitation] = []
-      // The room of `place` may hold more.
+      // The room of `place` may have more.
       var after = RoomID((place?.room.value ?? 1) - 1)
       while found.count <= limit {
         let (ids, end) = try await Self.step(through: subjects, limit: limit) {
@@ -442,7 +440,8 @@ package final class Rooms: Sendable {
     }
   }
 
-  /// Answers an invitation of one's own, or of one's entity: accepted it counts, declined it is gone.
+  /// Answers an invitation for the caller or for an entity. An accepted rule counts from then on; a declined one is
+  /// deleted.
   package func answerInvitation(
     to id: RoomID, isAccepted: Bool, forEntity: Bool, by caller: Caller
   ) async throws -> RoomRule {

@@ -2,15 +2,15 @@ package import Access
 package import Basics
 package import Events
 
-/// What a caller is in a room.
+/// The position of a caller in a room.
 package enum Standing: Sendable, Equatable {
-  /// No accepted rule matches: for this caller the room does not exist.
+  /// No accepted rule matches. For this caller the room does not exist.
   case stranger
-  /// A matching rule holds `b`: no letters, level 0, and the room does not exist either.
+  /// A matching rule has the letter `b`: no letters, level 0, and the room does not exist for this caller.
   case banned
   case member(Permissions, level: Int64)
 
-  /// The letters held; none for strangers and the banned.
+  /// The caller's letters; none for strangers and the banned.
   package var permissions: Permissions {
     if case .member(let permissions, _) = self { permissions } else { Permissions(rawValue: 0) }
   }
@@ -22,17 +22,17 @@ package enum Standing: Sendable, Equatable {
   package var isMember: Bool { if case .member = self { true } else { false } }
 }
 
-/// The law of a room as pure functions (docs/rooms-and-rules.md); `RuleEngineTests` holds it as a table.
+/// The rules of access to a room, as pure functions (docs/rooms-and-rules.md). `RuleEngineTests` has them as a table.
 package enum RuleEngine {
-  /// What the creator always has.
+  /// The letters that the creator always has.
   package static let creatorPermissions: Permissions = [.read, .write, .admin]
 
-  /// The union of the letters of the accepted rules that match, and the highest of their levels.
+  /// The union of the letters of all matching accepted rules, and the highest of their levels.
   package static func standing(of caller: Caller, in room: Room) -> Standing {
     standing(of: caller.userID, level: caller.level, isOf: caller.isOf, in: room)
   }
 
-  /// As above, of an account that belongs to this.
+  /// The same for an account with these memberships.
   package static func standing(
     of user: UserID, _ affiliations: Affiliations, in room: Room
   ) -> Standing {
@@ -40,14 +40,14 @@ package enum RuleEngine {
       of: user, level: Caller.levelOfLocalUsers, isOf: affiliations.entities.contains, in: room)
   }
 
-  /// `level` is their `levelOnEntity`; `isOf` tells whose people they are of.
+  /// `level` is the person's `levelOnEntity`. `isOf` tells whether the person belongs to an entity.
   private static func standing(
     of user: UserID, level ownLevel: Int64, isOf: (UUID) -> Bool, in room: Room
   ) -> Standing {
     var sum = Sum(isCreator: user == room.ownerUser)
     for rule in room.rules where rule.isAccepted {
       let isOwn = rule.subject == user.uuid
-      // In a room of two only people count.
+      // In a room for two only rules for people count.
       guard isOwn || (room.type == .group && isOf(rule.subject)) else { continue }
       sum.add(rule.permissions, level: rule.level, isOwn: isOwn)
     }
@@ -55,7 +55,7 @@ package enum RuleEngine {
     return sum.standing
   }
 
-  /// What the rules that mean someone come to.
+  /// The total of the rules that include a person.
   private struct Sum {
     let isCreator: Bool
     private var permissions: Permissions
@@ -67,8 +67,7 @@ package enum RuleEngine {
 
     init(isCreator: Bool) {
       self.isCreator = isCreator
-      // Not `[]`, which the standard library makes by a loop that is not specialized: this is asked for
-      // every message.
+      // Not `[]`, which the standard library builds with a loop that is not specialized; this runs for every message.
       permissions = isCreator ? creatorPermissions : Permissions(rawValue: 0)
       hasMatch = isCreator
     }
@@ -85,13 +84,13 @@ package enum RuleEngine {
 
     var standing: Standing {
       guard hasMatch else { return .stranger }
-      // Nobody shuts out an admin by banning everyone of the admin's entity.
+      // A ban of an admin's entity does not exclude the admin.
       if !isCreator, isBannedByName || (isBannedByEntity && !holdsAdminByName) { return .banned }
       return .member(permissions.subtracting(.banned), level: level)
     }
   }
 
-  /// Those of the rooms that the caller may read, each once: `lines` are all rules that mean the caller.
+  /// Those of the rooms that the caller may read, each once. `lines` are all rules that include the caller.
   static func readable(_ lines: [InboxLine], by caller: Caller) -> [InboxLine] {
     var sums: [RoomID: (sum: Sum, line: InboxLine)] = [:]
     for line in lines where line.isOwn || line.type == .group {
@@ -101,8 +100,8 @@ package enum RuleEngine {
     return sums.values.filter { $0.sum.standing.permissions.contains(.read) }.map(\.line)
   }
 
-  /// What the right to write rests on; nil where the caller may not write. A change of what the caller
-  /// belongs to matters only where the right does not stand without it.
+  /// What the caller's permission to write is based on; nil if the caller may not write. Memberships are included
+  /// only if the permission does not exist without them.
   package static func grantToWrite(_ caller: Caller, in room: Room) -> Draft.Grant? {
     guard standing(of: caller, in: room).permissions.contains(.write) else { return nil }
     let alone = standing(of: caller.userID, level: caller.level, isOf: { _ in false }, in: room)
@@ -112,11 +111,11 @@ package enum RuleEngine {
       session: caller.sessionID)
   }
 
-  /// Level of a user from which one may answer an invitation for one's entity.
+  /// The level from which a user may answer an invitation for an entity.
   package static let levelToAnswerForEntity: Int64 = 100
 
-  /// Whether the caller may answer for this entity: of an organization or a team of this server its
-  /// admins may, of another system's entity whoever has the level.
+  /// Whether the caller may answer for this entity. For an organization or a team of this server its admins may; for
+  /// an entity of another system, everyone with the level.
   package static func mayAnswer(for entity: UUID, _ caller: Caller) -> Bool {
     guard caller.isOf(entity) else { return false }
     return caller.affiliations.map { $0.manages(entity) == true }
@@ -132,7 +131,7 @@ package enum RuleEngine {
     }
   }
 
-  /// Whether a rule of the caller's own, or of its entity, waits for an answer.
+  /// Whether a rule of the caller, or of an entity of the caller, waits for an answer.
   package static func isInvited(_ caller: Caller, to room: Room) -> Bool {
     room.rules.contains {
       !$0.isAccepted
@@ -146,19 +145,19 @@ package enum RuleEngine {
     return permissions.contains(.admin) || level >= room.levelAdmin
   }
 
-  /// Whether a standing suffices for what an operation needs in the room.
+  /// Whether a standing suffices for an operation in the room.
   package static func allows(_ right: RoomRight, _ standing: Standing, _ room: Room) -> Bool {
     switch right {
     case .read: standing.permissions.contains(.read)
     case .write: standing.permissions.contains(.write)
     case .manage: canManage(standing, room)
     case .member: standing.isMember
-    // Decided on other grounds: a waiting rule, a level at the entity, whose rule it is.
+    // Decided elsewhere: by a waiting rule, by the level in the entity, or by the owner of the rule.
     case .invited, .create, .manageOrOwnRule: true
     }
   }
 
-  /// What to put in place of a rule; nil deletes it.
+  /// The replacement of a rule; nil deletes it.
   package struct RuleChange: Sendable, Equatable {
     package let subject: UUID
     package let new: (permissions: Permissions, level: Int64)?
@@ -174,10 +173,10 @@ package enum RuleEngine {
     }
   }
 
-  /// Whether a caller who manages the room may make this change: nobody grants or touches letters or
-  /// a level beyond their own, but whoever manages may ban; nobody takes anything from the creator.
-  /// `subject` is what the person is in the room whom the rule names, if it is an account's: letters
-  /// that come by an organization protect from a ban like those of a rule of one's own.
+  /// Whether a caller who manages the room may make this change. Nobody may grant or touch letters or a level beyond
+  /// their own, but everyone who manages may ban. Nobody may take anything from the creator. `subject` is the
+  /// standing of the person whom the rule names, if it is an account: letters from an organization protect from a ban
+  /// like those of a rule of one's own.
   package static func mayChange(
     _ change: RuleChange, of subject: Standing = .stranger, by caller: Caller,
     _ standing: Standing, in room: Room

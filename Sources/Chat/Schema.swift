@@ -2,19 +2,18 @@ package import Database
 
 /// The tables of rooms and their logs.
 ///
-/// `room_heads.changed_in` is a position in the database's own order of changes (`ChangePosition`),
-/// put on the row by triggers, so that no writer can forget it: neither another node of an older
-/// release nor an operator's own statement. On Postgres `access_changed_at` stays for nodes of the
-/// first release, which compare by it while an upgrade rolls over them.
+/// `room_heads.changed_in` is a position in the database's own order of changes (`ChangePosition`). Triggers set it,
+/// so that no writer can forget it, neither a node of an older release nor an operator's own statement. On Postgres,
+/// `access_changed_at` remains for nodes of the first release, which compare by it during a rolling upgrade.
 ///
-/// `entries.type` is the code of what an entry is (`EntryCoding`). `non_messages` counts, in each entry
-/// and in the head, what is not a message: the ordinal of an entry is `seq - non_messages`.
+/// `entries.type` is the code of an entry's kind (`EntryCoding`). `non_messages` counts, in each entry and in the
+/// head, the entries that are not messages: the ordinal of an entry is `seq - non_messages`.
 ///
-/// What a message says stands in `contents`, under the message's id: destroying it leaves entry, seq
-/// and key. Ids are made in the order of time, so contents of all rooms fill one page after the
-/// other, where a key by room would touch a page per room in every commit.
+/// The text of a message is in `contents`, under the message's id. Destroying it leaves the entry, its seq and its
+/// key. Ids are made in the order of time, so contents of all rooms fill one page after the other. A key by room
+/// would touch a page per room in every commit.
 ///
-/// `client_keys` (SQLite) is the index of retries: `ClientKeyIndex`.
+/// `client_keys` (SQLite) is the index of idempotency keys: `ClientKeyIndex`.
 package enum ChatSchema {
   package static let migrations: [Migration] = [
     Migration(
@@ -70,9 +69,9 @@ package enum ChatSchema {
             WHERE client_id IS NOT NULL;
           CREATE TABLE contents (id BYTEA PRIMARY KEY, data TEXT NOT NULL);
           """)),
-    // Entries of other kinds than messages, and changes in the database's own order. On Postgres nodes
-    // of the first release go on beside this: tables are locked in their order, and the index by which
-    // they look up entries without a client id stays whole until the next release.
+    // Entries of other kinds than messages, and changes in the database's own order. On Postgres, nodes of the first
+    // release keep running beside this: tables are locked in their order, and the index by which they look up entries
+    // without a client id remains until the next release.
     Migration(
       feature: "chat", number: 2,
       SQL(
@@ -116,7 +115,7 @@ package enum ChatSchema {
             FOR EACH ROW EXECUTE FUNCTION martlet_room_changed();
           CREATE INDEX rooms_by_owner ON rooms (owner_user) WHERE deleted_at IS NULL;
           """)),
-    // On SQLite the keys of retries move into a table that is filled in bulk (`ClientKeyIndex`).
+    // On SQLite the idempotency keys move to a table that is filled in bulk (`ClientKeyIndex`).
     Migration(
       feature: "chat", number: 3,
       SQL(

@@ -2,7 +2,7 @@ package import Basics
 internal import Events
 internal import Synchronization
 
-/// Counts entries that this node cannot show, and logs the first of each while.
+/// Counts entries that this node cannot show, and logs the first of each period.
 package final class UnknownEntries: Sendable {
   private let log: Log
   private let count: Counter

@@ -20,13 +20,12 @@ package enum Base64URL {
     return String(decoding: output, as: UTF8.self)
   }
 
-  /// Nil for other characters, for padding, and where bits are left over that are not zero: one text
-  /// per value.
+  /// Nil for other characters, for padding, and for leftover bits that are not zero: each value has exactly one text.
   package static func decode(_ text: some StringProtocol) -> [UInt8]? {
     decode(Array(text.utf8)[...])
   }
 
-  /// As above, for a text as bytes.
+  /// The same, for a text as bytes.
   static func decode(_ text: ArraySlice<UInt8>) -> [UInt8]? {
     var bits: UInt32 = 0
     var bitCount: UInt32 = 0
@@ -52,7 +51,7 @@ package enum Base64URL {
   }
 
   private static let noValue = UInt8.max
-  /// What each byte stands for.
+  /// The value of each byte.
   private static let values: [UInt8] = {
     var values = [UInt8](repeating: noValue, count: 256)
     for (value, character) in alphabet.enumerated() { values[Int(character)] = UInt8(value) }

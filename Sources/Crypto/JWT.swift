@@ -1,18 +1,18 @@
 package import Basics
 
-/// JSON Web Tokens in their compact form (RFC 7515, RFC 7519), with the two algorithms that this
-/// server knows. The verifier chooses the algorithm, never the token: `none`, another algorithm or a
-/// critical extension is refused before the signature is looked at.
+/// JSON Web Tokens in compact form (RFC 7515, RFC 7519), with the two algorithms that this server supports. The
+/// verifier chooses the algorithm, never the token: `none`, another algorithm or a critical extension is refused
+/// before the signature is checked.
 package enum JWT {
-  /// Why a token is not valid. For the log and for tests; clients learn only that it is not.
+  /// Why a token is not valid. For the log and for tests; clients are told only that it is not valid.
   package enum Failure: Error, Equatable, Sendable {
     case malformed, wrongAlgorithm, unknownKey, badSignature
   }
 
-  /// Longer texts are not tokens of ours or of anyone's.
+  /// Longer texts are refused; no real token is that long.
   package static let maximumBytes = 8192
 
-  /// A token taken apart, its signature not checked yet.
+  /// A parsed token whose signature has not been checked.
   package struct Parts: Sendable {
     package let algorithm: String
     package let keyID: String?
@@ -21,7 +21,7 @@ package enum JWT {
     let signature: [UInt8]
   }
 
-  /// Takes a token apart. Throws `malformed` for anything that is not a compact JWS of a JSON object.
+  /// Parses a token. Throws `malformed` for anything that is not a compact JWS of a JSON object.
   package static func parse(_ token: String) throws(Failure) -> Parts {
     guard token.utf8.count <= maximumBytes else { throw .malformed }
     let bytes = Array(token.utf8)
@@ -50,14 +50,14 @@ package enum JWT {
     }
   }
 
-  /// Checks an EdDSA signature (RFC 8037, 3.1) by the key that the token names.
+  /// Checks an EdDSA signature (RFC 8037, 3.1) with the key that the token names.
   package static func verify(_ parts: Parts, keys: [SigningKey]) throws(Failure) {
     guard parts.algorithm == "EdDSA" else { throw .wrongAlgorithm }
     guard let key = keys.first(where: { $0.id == parts.keyID }) else { throw .unknownKey }
     guard key.verifies(parts.signature, of: parts.signed) else { throw .badSignature }
   }
 
-  /// Makes a token signed with EdDSA.
+  /// Makes a token that is signed with EdDSA.
   package static func make(key: SigningKey, _ claims: (inout JSONWriter) -> Void) -> String {
     var header = JSONWriter()
     header.object {

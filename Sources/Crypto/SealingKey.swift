@@ -1,25 +1,25 @@
 internal import CSodium
 
-/// A key that several of our own share, for messages that others carry: whoever has not the key can neither read,
-/// make nor change one. XChaCha20-Poly1305 (draft-irtf-cfrg-xchacha-03), with a random nonce for each message.
+/// A key shared by several of our processes, for messages that others transport. Without the key nobody can read,
+/// create or change a message. XChaCha20-Poly1305 (draft-irtf-cfrg-xchacha-03), with a random nonce for each message.
 ///
-/// That a message was carried twice is not seen here.
+/// Does not detect a message that is replayed.
 package struct SealingKey: Sendable {
   private let bytes: [UInt8]
 
   package static let byteCount = 32
-  /// What sealing adds.
+  /// The number of bytes that sealing adds.
   package static let overheadBytes = nonceBytes + 16
   private static let nonceBytes = 24
 
-  /// Nil unless it has 32 bytes.
+  /// Nil unless there are 32 bytes.
   package init?(_ bytes: [UInt8]) {
     Sodium.ready
     guard bytes.count == Self.byteCount else { return nil }
     self.bytes = bytes
   }
 
-  /// A key for one of several uses of this one: BLAKE2b with this key (RFC 7693, 2.9), of the use's name.
+  /// Derives a key for one of several purposes: BLAKE2b of the purpose's name, with this key (RFC 7693, 2.9).
   package func derived(for use: String) -> SealingKey {
     var key = [UInt8](repeating: 0, count: Self.byteCount)
     let name = Array(use.utf8)
@@ -30,8 +30,8 @@ package struct SealingKey: Sendable {
 
   private init(bytes: [UInt8]) { self.bytes = bytes }
 
-  /// Seals a message together with additional data, which is authenticated but not in the result: it opens only
-  /// with the same.
+  /// Encrypts and authenticates a message. The additional data is authenticated but not part of the result; opening
+  /// needs the same data.
   package func seal(_ message: [UInt8], authenticating: [UInt8]) -> [UInt8] {
     let nonce = SecretBytes.random(Self.nonceBytes)
     var cipher = [UInt8](repeating: 0, count: message.count + 16)
@@ -42,7 +42,7 @@ package struct SealingKey: Sendable {
     return nonce + cipher
   }
 
-  /// What `seal` sealed with this key and the same additional data; else nil.
+  /// The message that was sealed with this key and the same additional data; else nil.
   package func open(_ sealed: ArraySlice<UInt8>, authenticating: [UInt8]) -> [UInt8]? {
     guard sealed.count >= Self.overheadBytes else { return nil }
     let cipher = Array(sealed.dropFirst(Self.nonceBytes))

@@ -1,17 +1,17 @@
 package import Basics
 internal import CSodium
 
-/// libsodium, started once. Every function of this target goes through `ready` first.
+/// libsodium, initialized once. Every function of this target uses `ready` first.
 ///
 /// https://doc.libsodium.org/usage
 enum Sodium {
-  /// Zero or one is success; a machine without a random source cannot run the server.
+  /// The result may be zero or one. Traps otherwise: a machine without a random source cannot run the server.
   static let ready: Void = {
     guard sodium_init() >= 0 else { fatalError("libsodium could not start") }
   }()
 }
 
-/// Random bytes that nobody can guess.
+/// Random bytes that are safe to use as secrets.
 package enum SecretBytes {
   package static func random(_ count: Int) -> [UInt8] {
     Sodium.ready
@@ -20,7 +20,7 @@ package enum SecretBytes {
     return bytes
   }
 
-  /// Compares in a time that depends on the lengths only.
+  /// Compares in a time that depends only on the lengths.
   package static func areEqual(_ left: [UInt8], _ right: [UInt8]) -> Bool {
     Sodium.ready
     return left.count == right.count && sodium_memcmp(left, right, left.count) == 0
@@ -29,7 +29,7 @@ package enum SecretBytes {
 
 /// Digests and message authentication.
 package enum Hash {
-  /// BLAKE2b of 16 bytes (RFC 7693): tells one content from another, cheaper than SHA-256.
+  /// BLAKE2b with 16 bytes of output (RFC 7693). Identifies contents at a lower cost than SHA-256.
   package static func blake2b128(_ bytes: [UInt8]) -> UUID {
     Sodium.ready
     var digest: (UInt64, UInt64) = (0, 0)
@@ -48,11 +48,11 @@ package enum Hash {
   }
 }
 
-/// A key of HMAC-SHA-256 (RFC 2104) that is used often: its own two blocks are hashed once.
+/// An HMAC-SHA-256 key (RFC 2104) for frequent use: the key's own two blocks are hashed only once.
 package struct HMACKey: Sendable {
   private let begun: crypto_auth_hmacsha256_state
 
-  /// Of any length.
+  /// The key may have any length.
   package init(_ key: [UInt8]) {
     Sodium.ready
     var state = crypto_auth_hmacsha256_state()
@@ -60,7 +60,7 @@ package struct HMACKey: Sendable {
     begun = state
   }
 
-  /// 32 bytes.
+  /// The authentication code: 32 bytes.
   package func code(of message: [UInt8]) -> [UInt8] {
     var state = begun
     crypto_auth_hmacsha256_update(&state, message, UInt64(message.count))
@@ -70,8 +70,8 @@ package struct HMACKey: Sendable {
   }
 }
 
-/// SipHash-2-4 of 16 bytes with a key of its own (Aumasson and Bernstein, 2012): tells short secrets from each other, within this
-/// process, for less than BLAKE2b costs. Who does not know the key finds no two with the same.
+/// SipHash-2-4 with 16 bytes of output and a random key (Aumasson and Bernstein, 2012). Distinguishes short secrets
+/// within this process at a lower cost than BLAKE2b. Without the key nobody can construct a collision.
 package struct Fingerprints: Sendable {
   private let key = SecretBytes.random(Int(crypto_shorthash_siphashx24_KEYBYTES))
 
@@ -89,13 +89,13 @@ package struct Fingerprints: Sendable {
   }
 }
 
-/// Hashes of passwords: argon2id, 19 MiB, two passes (OWASP's first recommendation). Slow on purpose:
-/// call it in a pool of its own.
+/// Password hashes: argon2id with 19 MiB and two passes (OWASP's first recommendation). Slow on purpose, so call it
+/// in a thread pool of its own.
 package enum PasswordHash {
   private static let memoryBytes = 19 * 1024 * 1024
   private static let passes: UInt64 = 2
 
-  /// The encoded hash with its salt and costs. Nil where 19 MiB are not to be had.
+  /// The encoded hash with its salt and parameters. Nil if 19 MiB of memory cannot be allocated.
   package static func make(_ password: String) -> String? {
     Sodium.ready
     var output = [CChar](repeating: 0, count: Int(crypto_pwhash_STRBYTES))
@@ -106,7 +106,7 @@ package enum PasswordHash {
     return String(decoding: output.prefix { $0 != 0 }.map(UInt8.init(bitPattern:)), as: UTF8.self)
   }
 
-  /// Whether the password is the one of the hash.
+  /// Whether the password matches the hash.
   package static func matches(_ password: String, hash: String) -> Bool {
     Sodium.ready
     let bytes = Array(password.utf8).map(CChar.init(bitPattern:))
@@ -114,11 +114,11 @@ package enum PasswordHash {
   }
 }
 
-/// An Ed25519 key (RFC 8032) that signs our access tokens.
+/// An Ed25519 key (RFC 8032) that signs access tokens of this server.
 package struct SigningKey: Sendable {
-  /// Names the key in a token's header.
+  /// The key's id in a token's header.
   package let id: String
-  /// 32 bytes from which the pair is made: what the database keeps.
+  /// The 32 bytes that the key pair is derived from; stored in the database.
   package let seed: [UInt8]
   private let publicKey: [UInt8]
   private let secretKey: [UInt8]

@@ -7,8 +7,8 @@ internal import CLibUV
   internal import Darwin
 #endif
 
-/// accept(2) of a connection that does not block, and that no child process gets. Returns its descriptor, or -1 with
-/// the reason in `errno`; `peer` is nil where its address is of no kind that is known.
+/// Accepts a connection (accept(2)) as non-blocking and closed in child processes. Returns its descriptor, or -1 with
+/// the reason in `errno`. `peer` is nil if the address is of an unknown family.
 package func acceptNonblocking(on descriptor: Int32) -> (descriptor: Int32, peer: IPAddress?) {
   var storage = sockaddr_storage()
   var length = socklen_t(MemoryLayout<sockaddr_storage>.size)

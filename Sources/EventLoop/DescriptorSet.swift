@@ -4,12 +4,14 @@ internal import CLibUV
 #if canImport(Glibc)
   internal import Glibc
 
-  /// The descriptors that one loop watches: an epoll set (epoll(7)), which libuv watches in turn. On the loop only.
+  /// The descriptors that one loop watches: an epoll set (epoll(7)), which libuv watches in turn. Used on the loop
+  /// only.
   ///
-  /// A `uv_poll_t` for each descriptor would do as well, but costs four more calls of the kernel for each: it tries whether the
-  /// descriptor can be watched, and forgets it twice before it watches (`uv_poll_init` and `uv_poll_start` of libuv 1.44).
+  /// A `uv_poll_t` for each descriptor would also work, but costs four more system calls each: libuv tests whether
+  /// the descriptor can be watched, and removes it twice before it watches (`uv_poll_init` and `uv_poll_start` of
+  /// libuv 1.44).
   final class DescriptorSet {
-    /// Where a watch is found. An event that comes late names one that is gone.
+    /// The position of a watch. A late event for a removed watch is recognized by its old generation.
     struct Registration {
       fileprivate let index: UInt32
       fileprivate let generation: UInt32
@@ -26,23 +28,24 @@ internal import CLibUV
     private let handle = UnsafeMutablePointer<uv_poll_t>.allocate(capacity: 1)
     private var slots: [Slot] = []
     private var free: [UInt32] = []
-    /// By descriptor, whose it is: one that was closed too early may be another's by now.
+    /// The slot of each descriptor's present owner. A descriptor that was closed too early may belong to another
+    /// owner by now.
     private var owners: [UInt32] = []
-    /// Events that the kernel has told of so far, for tests.
+    /// The number of events that the kernel has reported, for tests.
     private(set) var eventCount = 0
     private let events = UnsafeMutablePointer<epoll_event>.allocate(capacity: eventsAtOnce)
 
-    /// Descriptors that are told of in one turn; others come in the next.
+    /// The most descriptors that are reported in one turn. The others follow in the next.
     private static let eventsAtOnce = 256
     private static let nobody = UInt32.max
 
     init(_ uv: UnsafeMutablePointer<uv_loop_t>) {
       epoll = epoll_create1(Int32(EPOLL_CLOEXEC))
       guard epoll >= 0, uv_poll_init(uv, handle, epoll) == 0 else {
-        // Only out of memory or descriptors: there is no server without its loops.
+        // Fails only without memory or descriptors, and a server cannot exist without its loops.
         fatalError("a loop could not have its epoll set")
       }
-      // Unretained: the loop holds this, and closes it before it ends.
+      // Unretained: the loop holds this set, and closes it before it ends.
       handle.pointee.data = Unmanaged.passUnretained(self).toOpaque()
       uv_poll_start(handle, Int32(UV_READABLE.rawValue)) { handle, _, _ in
         guard let data = handle?.pointee.data else { return }
@@ -56,13 +59,13 @@ internal import CLibUV
       events.deallocate()
     }
 
-    /// Tells nothing more, so that the loop can end.
+    /// Stops reporting, so that the loop can end.
     func close() {
       uv_poll_stop(handle)
       handle.withMemoryRebound(to: uv_handle_t.self, capacity: 1) { uv_close($0, nil) }
     }
 
-    /// Holds the watch until `remove`. Throws `SystemError` where the kernel does not watch the descriptor.
+    /// Retains the watch until `remove`. Throws `SystemError` if the kernel cannot watch the descriptor.
     func add(
       _ descriptor: Int32, _ interest: DescriptorWatch.Readiness, _ watch: DescriptorWatch
     ) throws -> Registration {
@@ -80,7 +83,7 @@ internal import CLibUV
       return registration
     }
 
-    /// False where the descriptor was closed meanwhile.
+    /// Returns false if the descriptor was closed meanwhile.
     func change(
       _ descriptor: Int32, _ interest: DescriptorWatch.Readiness, _ registration: Registration
     ) -> Bool {
@@ -91,7 +94,7 @@ internal import CLibUV
     func remove(_ descriptor: Int32, _ registration: Registration) {
       if owners[Int(descriptor)] == registration.index {
         owners[Int(descriptor)] = Self.nobody
-        // Fails where the descriptor was closed before: then the kernel has forgotten it.
+        // Fails if the descriptor was closed before; the kernel has removed it then.
         _ = control(EPOLL_CTL_DEL, descriptor, [], registration)
       }
       let index = Int(registration.index)
@@ -107,13 +110,14 @@ internal import CLibUV
       var flags: UInt32 = 0
       if interest.isReadable { flags |= EPOLLIN.rawValue }
       if interest.isWritable { flags |= EPOLLOUT.rawValue }
-      // Errors come unasked (epoll_ctl(2)): while nothing is watched they are told once, and not heard.
+      // Errors are reported even if not requested (epoll_ctl(2)). While nothing is watched, edge triggering limits
+      // that to one report, which is ignored.
       if flags == 0 { flags = EPOLLET.rawValue }
       var event = epoll_event(events: flags, data: epoll_data_t(u64: registration.number))
       return epoll_ctl(epoll, operation, descriptor, &event) == 0
     }
 
-    /// Tells the watches whose descriptors are ready. They may close and add others.
+    /// Calls the watches whose descriptors are ready. They may close and add others.
     private func dispatch() {
       let count = max(0, Int(epoll_wait(epoll, events, Int32(Self.eventsAtOnce), 0)))
       eventCount += count
@@ -129,7 +133,7 @@ internal import CLibUV
 
     private static func readiness(_ flags: UInt32) -> DescriptorWatch.Readiness {
       if flags & EPOLLERR.rawValue != 0 { return .failed }
-      // Who has hung up is found out by reading or writing, whatever is watched.
+      // A hang-up is reported as ready, whatever is watched: the owner finds out when it reads or writes.
       if flags & (EPOLLIN.rawValue | EPOLLOUT.rawValue) == 0 { return [.readable, .writable] }
       return DescriptorWatch.Readiness(
         isReadable: flags & (EPOLLIN.rawValue | EPOLLHUP.rawValue) != 0,
@@ -137,7 +141,8 @@ internal import CLibUV
     }
   }
 #else
-  /// The descriptors that one loop watches: a libuv handle for each (http://docs.libuv.org/en/v1.x/poll.html). On the loop only.
+  /// The descriptors that one loop watches: one libuv handle each (http://docs.libuv.org/en/v1.x/poll.html). Used on
+  /// the loop only.
   final class DescriptorSet {
     typealias Registration = UnsafeMutablePointer<uv_poll_t>
 
@@ -147,7 +152,7 @@ internal import CLibUV
 
     func close() {}
 
-    /// Holds the watch until `remove`. Throws `SystemError` where the kernel does not watch the descriptor.
+    /// Retains the watch until `remove`. Throws `SystemError` if the kernel cannot watch the descriptor.
     func add(
       _ descriptor: Int32, _ interest: DescriptorWatch.Readiness, _ watch: DescriptorWatch
     ) throws -> Registration {

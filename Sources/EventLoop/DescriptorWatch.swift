@@ -1,7 +1,7 @@
 internal import Basics
 
-/// Tells when a descriptor can be read or written. On its loop only; the descriptor stays its owner's
-/// and is closed after `close`.
+/// Reports when a descriptor can be read or written. Used on its loop only. The descriptor still belongs to its
+/// owner, which closes it after `close`.
 package final class DescriptorWatch {
   package struct Readiness: OptionSet, Sendable {
     package let rawValue: Int32
@@ -9,10 +9,11 @@ package final class DescriptorWatch {
 
     package static let readable = Readiness(rawValue: 1)
     package static let writable = Readiness(rawValue: 2)
-    /// The descriptor is broken; comes unasked while something is watched, and as the last.
+    /// The descriptor is broken. Reported even if not requested while something is watched; nothing is reported after
+    /// it.
     package static let failed = Readiness(rawValue: 4)
 
-    // For other targets' hot paths: there the compiler takes a set's own operations by their generic forms.
+    // For hot paths of other targets: there the compiler would use the option set's generic operations.
 
     package init(isReadable: Bool, isWritable: Bool) {
       rawValue = (isReadable ? 1 : 0) | (isWritable ? 2 : 0)
@@ -29,8 +30,8 @@ package final class DescriptorWatch {
   private var interest: Readiness
   private var ready: ((Readiness) -> Void)?
 
-  /// `ready` is called for what is watched, until `close`. Throws `SystemError` where the kernel does
-  /// not watch it: a bad descriptor, or no memory.
+  /// `ready` is called for what is watched, until `close`. Throws `SystemError` if the kernel cannot watch the
+  /// descriptor, because it is not valid or memory is short.
   package init(
     loop: Loop, descriptor: Int32, watching interest: Readiness = [],
     _ ready: @escaping (Readiness) -> Void
@@ -43,17 +44,17 @@ package final class DescriptorWatch {
     registration = try loop.descriptors.add(descriptor, interest, self)
   }
 
-  /// Watches for these from now on; for nothing where it is empty.
+  /// From now on watches for these events; for none if the set is empty.
   package func watch(_ interest: Readiness) {
     guard let registration, interest.rawValue != self.interest.rawValue else { return }
     self.interest = interest
     guard !loop.descriptors.change(descriptor, interest, registration) else { return }
-    // A library that owns it has closed it (libpq does, when its server is gone).
+    // The library that owns it has closed it, as libpq does when its server is gone.
     end(registration)
     loop.onNextTurn { self.ready?(.failed) }
   }
 
-  /// Ends it; harmless a second time.
+  /// Ends the watch. Calling it again does nothing.
   package func close() {
     loop.preconditionOnLoop()
     ready = nil
@@ -65,7 +66,7 @@ package final class DescriptorWatch {
     loop.descriptors.remove(descriptor, registration)
   }
 
-  /// Something has come of what is watched.
+  /// The descriptor has become ready in this way.
   func became(_ readiness: Readiness) {
     guard interest.rawValue != 0 else { return }
     if readiness.hasFailed {

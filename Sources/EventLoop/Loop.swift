@@ -4,22 +4,21 @@ internal import Synchronization
 
 /// One thread with one libuv loop, which is also the Swift executor of everything pinned to it.
 ///
-/// A turn of the loop is: due timers, ready sockets, then jobs, then the end-of-turn hooks, then the
-/// wait. Jobs per turn are bounded, so that a flood of tasks never starves sockets; what is left runs
-/// in the next turn, which then does not wait.
+/// A turn of the loop runs due timers, then sockets that are ready, then jobs, then the end-of-turn hooks, and then
+/// waits. The number of jobs per turn is bounded, so that a flood of tasks never starves sockets. The rest runs in
+/// the next turn, which then does not wait.
 ///
-/// State that belongs to a loop is touched on its thread only; `preconditionOnLoop` says so. From
-/// elsewhere use `execute`. Do not block here: that is what `ThreadPool` is for.
+/// State that belongs to a loop is used on its thread only; `preconditionOnLoop` enforces that. From other threads
+/// use `execute`. Never block a loop: blocking work belongs in a `ThreadPool`.
 ///
 /// Libuv manual: http://docs.libuv.org/en/v1.x/design.html#the-i-o-loop
 package final class Loop: SerialExecutor, TaskExecutor, @unchecked Sendable {
-  // Unchecked: `inbox` is behind a lock; everything else is set before the thread starts or is
-  // touched on the thread only.
+  // Unchecked: `inbox` is behind a lock. Everything else is set before the thread starts, or used on the thread only.
 
-  /// Jobs run in one turn before sockets have theirs.
+  /// The most jobs in one turn, before sockets are served again.
   private static let jobsPerTurn = 512
 
-  /// Position in its group, from 0.
+  /// The position in its group, from 0.
   package let index: Int
   let uv: UnsafeMutablePointer<uv_loop_t>
   /// The `uv_loop_t`, for C libraries that put handles of their own on it, on this thread.
@@ -40,14 +39,14 @@ package final class Loop: SerialExecutor, TaskExecutor, @unchecked Sendable {
   private let threadID = Atomic<UInt>(0)
   private let wakeUps = Atomic<Int>(0)
 
-  // On the thread only.
+  // Used on the thread only.
   private var queue: [Job] = []
   private var queueHead = 0
   private var arrived: [Job] = []
-  /// Work that goes on in the next turn, behind sockets that are ready.
+  /// Work that continues in the next turn, after the sockets that are ready.
   private var continuing: [() -> Void] = []
   private var turnEndHooks: [() -> Void] = []
-  /// Told what each turn took of the thread's time, where somebody wants to know.
+  /// Called with the time that each turn took of the thread, if anybody wants to know.
   private var turnMeter: (tell: (_ microseconds: Int) -> Void, last: UInt64)?
   private var isIdleActive = false
   private var isStopping = false
@@ -56,23 +55,23 @@ package final class Loop: SerialExecutor, TaskExecutor, @unchecked Sendable {
   private let check = UnsafeMutablePointer<uv_check_t>.allocate(capacity: 1)
   private let prepare = UnsafeMutablePointer<uv_prepare_t>.allocate(capacity: 1)
   private let idle = UnsafeMutablePointer<uv_idle_t>.allocate(capacity: 1)
-  /// What `DescriptorWatch`es watch.
+  /// The descriptors that `DescriptorWatch` objects watch.
   let descriptors: DescriptorSet
   private var thread: PlatformThread?
 
-  /// Makes a loop and starts its thread, which stays on `processor` where one is named; and so do the threads
-  /// that it starts.
+  /// Makes a loop and starts its thread. With `processor` the thread is pinned to that processor, and so are the
+  /// threads that it starts.
   package init(index: Int = 0, name: String = "loop", processor: Int? = nil) {
     self.index = index
     uv = .allocate(capacity: 1)
-    // Only out of memory or descriptors: there is no server without its loops.
+    // Fails only without memory or descriptors, and a server cannot exist without its loops.
     guard uv_loop_init(uv) == 0 else { fatalError("uv_loop_init failed") }
     descriptors = DescriptorSet(uv)
     uv_async_init(uv, async) { Loop.of($0?.pointee.data).takeInbox() }
     uv_check_init(uv, check)
     uv_prepare_init(uv, prepare)
     uv_idle_init(uv, idle)
-    // Unretained: the thread below holds the loop until it has closed all its handles.
+    // Unretained: the thread below retains the loop until it has closed all its handles.
     let context = Unmanaged.passUnretained(self).toOpaque()
     async.pointee.data = context
     check.pointee.data = context
@@ -117,13 +116,13 @@ package final class Loop: SerialExecutor, TaskExecutor, @unchecked Sendable {
     for handle in [UnsafeMutableRawPointer(async), .init(check), .init(prepare), .init(idle)] {
       uv_close(handle.assumingMemoryBound(to: uv_handle_t.self), nil)
     }
-    // Handles of other targets are closed by their owners before `stop`; what a mistake left open
-    // must not hang the process at its end.
+    // Handles of other targets are closed by their owners before `stop`. One that was left open by mistake must not
+    // hang the process at its end.
     for _ in 0..<100 where uv_loop_alive(uv) != 0 { uv_run(uv, UV_RUN_NOWAIT) }
     uv_loop_close(uv)
   }
 
-  /// Ends the thread after the current turn and waits for it. Not from the loop itself.
+  /// Ends the thread after the current turn and waits for it. Must not be called on the loop itself.
   package func stop() {
     precondition(!isOnLoop, "a loop cannot wait for its own end")
     execute { self.isStopping = true }
@@ -132,7 +131,7 @@ package final class Loop: SerialExecutor, TaskExecutor, @unchecked Sendable {
   }
 
   private func takeInbox() {
-    // Swapped, not copied: both arrays keep their memory, and the lock is held for an instant.
+    // Swapped instead of copied: both arrays keep their capacity, and the lock is held only briefly.
     inbox.withLock { inbox in
       inbox.isWakeUpSent = false
       swap(&inbox.jobs, &arrived)
@@ -141,7 +140,7 @@ package final class Loop: SerialExecutor, TaskExecutor, @unchecked Sendable {
     arrived.removeAll(keepingCapacity: arrived.capacity <= 4096)
   }
 
-  /// After sockets had their turn.
+  /// Called after sockets were served.
   private func runContinuations() {
     guard !continuing.isEmpty else { return }
     let bodies = continuing
@@ -168,8 +167,7 @@ package final class Loop: SerialExecutor, TaskExecutor, @unchecked Sendable {
     }
   }
 
-  /// Runs what timers and socket callbacks left over, then the hooks, and keeps the loop from
-  /// waiting while jobs remain.
+  /// Runs what timers and socket callbacks left to do, then the hooks. Keeps the loop from waiting while jobs remain.
   private func endTurn() {
     runJobs()
     for hook in turnEndHooks { hook() }
@@ -182,7 +180,7 @@ package final class Loop: SerialExecutor, TaskExecutor, @unchecked Sendable {
     measureTurn()
   }
 
-  /// From the end of one turn to the end of the next: while it waits a thread takes no time.
+  /// Measures from the end of one turn to the end of the next in thread time: a waiting thread uses none.
   private func measureTurn() {
     guard let (tell, last) = turnMeter else { return }
     let now = ThreadClock.nanoseconds
@@ -195,17 +193,17 @@ package final class Loop: SerialExecutor, TaskExecutor, @unchecked Sendable {
   /// Whether the caller is on this loop's thread.
   package var isOnLoop: Bool { threadID.load(ordering: .acquiring) == currentThreadID() }
 
-  /// Traps unless the caller is on this loop's thread: touching a loop's state elsewhere is our bug.
+  /// Traps unless the caller is on this loop's thread: using a loop's state elsewhere is a bug of ours.
   package func preconditionOnLoop() {
     precondition(isOnLoop, "not on loop \(index)")
   }
 
-  /// Runs `body` on the loop, in the order of the calls from one thread. After `stop` it does not run.
+  /// Runs `body` on the loop. Calls from one thread keep their order. After `stop` it does not run.
   ///
   /// A burst of calls from other threads costs one `uv_async_send`.
   package func execute(_ body: @escaping @Sendable () -> Void) { add(.call(body)) }
 
-  /// Wake-ups sent from other threads so far, for tests and metrics.
+  /// The number of wake-ups that other threads have sent so far, for tests and metrics.
   package var wakeUpsSent: Int { wakeUps.load(ordering: .relaxed) }
 
   private func add(_ job: Job) {
@@ -219,41 +217,41 @@ package final class Loop: SerialExecutor, TaskExecutor, @unchecked Sendable {
       if inbox.isWakeUpSent { return }
       inbox.isWakeUpSent = true
       wakeUps.wrappingAdd(1, ordering: .relaxed)
-      // Inside the lock: the handle is closed behind it.
+      // Inside the lock, because `stop` closes the handle under the same lock.
       uv_async_send(async)
     }
   }
 
   // MARK: For the loop's own things
 
-  /// Calls `hook` at the end of every turn, before the loop waits: the place to write what the turn
-  /// gathered. On the loop only; hooks stay.
+  /// Calls `hook` at the end of every turn, before the loop waits. This is the place to write what the turn gathered.
+  /// On the loop only. Hooks cannot be removed.
   package func onTurnEnd(_ hook: @escaping () -> Void) {
     preconditionOnLoop()
     turnEndHooks.append(hook)
   }
 
-  /// Calls `tell` after every turn with what it took of the thread's time. On the loop only.
+  /// Calls `tell` after every turn with the thread time that it took. On the loop only.
   package func measureTurns(_ tell: @escaping (_ microseconds: Int) -> Void) {
     preconditionOnLoop()
     turnMeter = (tell, ThreadClock.nanoseconds)
   }
 
-  /// Keeps the loop turning without ever waiting: for load generators, which must not make a server
-  /// pay for waking them.
+  /// Keeps the loop turning without ever waiting. For load generators, which must not make a server pay for waking
+  /// them.
   package func runWithoutWaiting() {
     preconditionOnLoop()
     neverWaits = true
   }
 
-  /// Calls `body` in the next turn, behind sockets that are ready: for who has a lot to do. On the loop
-  /// only. (Timers and jobs that begin each other run in one turn.)
+  /// Calls `body` in the next turn, after the sockets that are ready. For long work that is divided into parts. On
+  /// the loop only. (Timers and jobs that start each other run within one turn.)
   package func onNextTurn(_ body: @escaping () -> Void) {
     preconditionOnLoop()
     continuing.append(body)
   }
 
-  /// Lets sockets and other work have a turn: for a task on this loop that has a lot to do.
+  /// Lets sockets and other work have a turn. For a task on this loop that has a lot to do.
   package func nextTurn() async {
     await withCheckedContinuation { continuation in onNextTurn { continuation.resume() } }
   }

@@ -1,7 +1,7 @@
-/// Carries a value that belongs to a loop through code that must be `Sendable`. Reading it anywhere
-/// but on that loop traps.
+/// Carries a value that belongs to a loop through code that must be `Sendable`. Reading the value anywhere but on
+/// that loop traps.
 package struct LoopBound<Value>: @unchecked Sendable {
-  // Unchecked: `value` is reached on one thread only, and the precondition proves it.
+  // Unchecked: `value` is read on one thread only, which the precondition enforces.
   package let loop: Loop
   private let stored: Value
 
@@ -26,14 +26,15 @@ extension Loop {
     execute { body(bound.value) }
   }
 
-  /// Starts a task whose every step runs on this loop. Called there, the first runs after this has returned.
+  /// Starts a task of which every step runs on this loop. If called on the loop, the first step runs after this has
+  /// returned.
   @discardableResult
   package func task(_ body: @escaping @Sendable () async -> Void) -> Task<Void, Never> {
     Task(executorPreference: self) { await body() }
   }
 
-  /// As `task`, on the loop only, but what the task does before it first waits is done when this returns: for who answers
-  /// many short requests, and is ready to be called back at once.
+  /// The same as `task`, on the loop only, but everything that the task does before its first suspension is done when
+  /// this returns. For callers that answer many short requests and can be called back at once.
   @discardableResult
   package func immediateTask(_ body: @escaping @Sendable () async -> Void) -> Task<Void, Never> {
     preconditionOnLoop()

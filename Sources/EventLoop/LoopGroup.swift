@@ -4,10 +4,10 @@ package struct LoopGroup: Sendable {
 
   /// Starts `count` loops, at least one.
   ///
-  /// `keepsProcessors`: where there are as many loops as processors, all loops but the first stay on one
-  /// each. Else the system often has two loops wait for each other on one processor while another is idle.
-  /// The first one, which starts the server's other threads, moves: with all of them kept, a large fan-out
-  /// lost a fifth.
+  /// With `keepsProcessors`, and if there are as many loops as processors, all loops but the first are pinned to one
+  /// processor each. Otherwise the system often lets two loops share one processor while another is idle. The first
+  /// loop, which starts the server's other threads, is not pinned: when all were, a large fan-out was slower by a
+  /// fifth.
   package init(count: Int, keepsProcessors: Bool = false) {
     precondition(count >= 1, "a server needs a loop")
     let processors = keepsProcessors ? Processors.allowed : []
@@ -17,10 +17,10 @@ package struct LoopGroup: Sendable {
     }
   }
 
-  /// A part of another group.
+  /// A group of some of another group's loops.
   package init(loops: [Loop]) { self.loops = loops }
 
-  /// Makes something of each loop's own, on that loop; in the order of the loops.
+  /// Makes one value per loop, each on its own loop; returns them in the order of the loops.
   package func onEachLoop<Value>(
     _ make: @escaping @Sendable (Loop) -> Value
   ) async -> [LoopBound<Value>] {

@@ -1,8 +1,8 @@
 internal import CLibUV
 
-/// Something that a loop does later, once or again and again. Ends with `cancel`, or with the loop.
+/// Calls something on a loop later, once or repeatedly. Ends with `cancel`, or with the loop.
 ///
-/// On its loop only. Callbacks come no earlier than asked; libuv counts whole milliseconds.
+/// Used on its loop only. Callbacks come no earlier than requested; libuv counts whole milliseconds.
 package final class LoopTimer {
   private let loop: Loop
   private let handle = UnsafeMutablePointer<uv_timer_t>.allocate(capacity: 1)
@@ -21,7 +21,7 @@ package final class LoopTimer {
     // Retained until the handle is closed; released in the close callback below.
     handle.pointee.data = Unmanaged.passRetained(self).toOpaque()
     let interval = UInt64(max(0, milliseconds))
-    // The loop's notion of now may be a long turn old.
+    // The loop's notion of the present time may be as old as a long turn.
     uv_update_time(loop.uv)
     uv_timer_start(
       handle, { LoopTimer.of($0?.pointee.data)?.fire() }, interval, repeats ? max(1, interval) : 0)
@@ -36,7 +36,7 @@ package final class LoopTimer {
     if !repeats { cancel() }
   }
 
-  /// Ends it; harmless a second time.
+  /// Stops the timer. Calling it again does nothing.
   package func cancel() {
     loop.preconditionOnLoop()
     guard isOpen else { return }
@@ -53,26 +53,26 @@ package final class LoopTimer {
 }
 
 extension Loop {
-  /// Calls `action` once, after so many milliseconds. On the loop only.
+  /// Calls `action` once, after this many milliseconds. On the loop only.
   @discardableResult
   package func schedule(after milliseconds: Int, _ action: @escaping () -> Void) -> LoopTimer {
     LoopTimer(on: self, after: milliseconds, repeats: false, action)
   }
 
-  /// Calls `action` every so many milliseconds until cancelled. On the loop only.
+  /// Calls `action` repeatedly, at this interval, until cancelled. On the loop only.
   @discardableResult
   package func schedule(every milliseconds: Int, _ action: @escaping () -> Void) -> LoopTimer {
     LoopTimer(on: self, after: milliseconds, repeats: true, action)
   }
 
-  /// Suspends the calling task; it goes on where it runs, after so many milliseconds, or at once where
-  /// it is cancelled.
+  /// Suspends the calling task for this many milliseconds, or until it is cancelled. It continues on the executor
+  /// that it came from.
   nonisolated package func sleep(milliseconds: Int) async {
     let sleeper = Sleeper()
     await withTaskCancellationHandler {
       await withCheckedContinuation { continuation in
         execute { sleeper.begin(on: self, milliseconds, continuation) }
-        // Cancelled before it slept: the handler below has been and gone.
+        // If the task was cancelled before it slept, the handler below has already run.
         if Task.isCancelled { execute { sleeper.end() } }
       }
     } onCancel: {
@@ -81,9 +81,9 @@ extension Loop {
   }
 }
 
-/// A task that sleeps on a loop. On that loop only.
+/// A task that sleeps on a loop. Used on that loop only.
 private final class Sleeper: @unchecked Sendable {
-  // Unchecked: touched in closures that the loop runs, one after the other.
+  // Unchecked: used in closures that the loop runs one after the other.
   private var timer: LoopTimer?
   private var continuation: CheckedContinuation<Void, Never>?
 

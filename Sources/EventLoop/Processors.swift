@@ -1,8 +1,8 @@
 internal import CLibUV
 
-/// The processors of the machine by their numbers. On other systems than Linux none are known.
+/// The machine's processors, by number. Known on Linux only.
 enum Processors {
-  /// Those that the process may use, in ascending order; empty where the system does not tell
+  /// The processors that the process may use, in ascending order; empty if the system does not tell
   /// (sched_getaffinity(2)).
   static var allowed: [Int] {
     #if os(Linux)
@@ -14,8 +14,7 @@ enum Processors {
     #endif
   }
 
-  /// From here on the calling thread runs on this processor alone. Where the system refuses that it runs on
-  /// any, as before.
+  /// Pins the calling thread to this processor. If the system refuses, the thread runs on any processor, as before.
   static func pinCurrentThread(on processor: Int) {
     #if os(Linux)
       guard (0..<(words * 64)).contains(processor) else { return }
@@ -25,6 +24,6 @@ enum Processors {
     #endif
   }
 
-  /// Of a mask: 1,024 processors, as in the C library's `cpu_set_t`.
+  /// The words of a mask of 1,024 processors, as in the C library's `cpu_set_t`.
   private static let words = 16
 }

@@ -1,7 +1,7 @@
 internal import CLibUV
 
-/// Reads what the kernel has in memory of a file, from a position on, without waiting for a disk (preadv2(2) with
-/// RWF_NOWAIT). Returns how many bytes, 0 where there are none, or where the system cannot tell.
+/// Reads what the kernel has cached of a file, from a position on, without waiting for a disk (preadv2(2) with
+/// RWF_NOWAIT). Returns the number of bytes; 0 if none are cached, or if the system cannot tell.
 package func readCachedFile(
   _ file: Int32, at offset: Int64, into buffer: UnsafeMutableRawBufferPointer
 ) -> Int {

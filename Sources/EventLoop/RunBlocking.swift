@@ -1,8 +1,8 @@
 internal import Basics
 
 extension Loop {
-  /// Runs `body` on this loop and blocks the calling thread until it is done: for the main thread,
-  /// at the start and at the end. Not from a loop.
+  /// Runs `body` on this loop and blocks the calling thread until it is done. For the main thread, at the start and
+  /// at the end; never on a loop.
   package func runBlocking<Result: Sendable>(
     _ body: @escaping @Sendable () async throws -> Result
   ) throws -> Result {
@@ -15,7 +15,7 @@ extension Loop {
   }
 
   private final class Outcome<Value: Sendable>: @unchecked Sendable {
-    // Unchecked: `value` is behind the monitor.
+    // Unchecked: `value` is protected by the monitor.
     private let monitor = Monitor()
     private var value: Swift.Result<Value, any Error>?
 

@@ -1,35 +1,36 @@
 internal import Basics
 internal import CLibUV
 
-/// A TCP connection that this process opens: finds the addresses of a host, tries one after the other, then
-/// carries bytes. On its loop only.
+/// An outgoing TCP connection: resolves the host, tries its addresses one after the other, then carries bytes. Used
+/// on its loop only.
 ///
 /// http://docs.libuv.org/en/v1.x/tcp.html
 package final class TCPConnection {
   package enum Event {
-    /// Bytes can be sent from here on.
+    /// Bytes can be sent from now on.
     case connected
     case received([UInt8])
-    /// It ended, for this reason (a text for the log), and says no more. Not said after `close`.
+    /// The connection has ended for this reason, a text for the log. No further events follow. Not reported after
+    /// `close`.
     case failed(String)
   }
 
   private let loop: Loop
   private let host: String
   private let port: UInt16
-  /// Nil once it is closed.
+  /// Nil once the connection is closed.
   private var handle: ((Event) -> Void)?
-  /// Addresses that are still to be tried.
+  /// Addresses that have not been tried yet.
   private var addresses: [sockaddr_storage] = []
   private var lastFailure = "the host has no address"
   private var socket: UnsafeMutablePointer<uv_tcp_t>?
   /// Ends the attempt at an address that does not answer.
   private var attempt: LoopTimer?
-  /// One read at a time: libuv fills it, and its bytes are copied.
+  /// Only one read is under way at a time: libuv fills this buffer, and its bytes are copied.
   private let buffer: UnsafeMutableBufferPointer<CChar>
 
   private static let bufferBytes = 64 * 1024
-  /// So long an address may take to answer, before the next is tried.
+  /// How long an address may take to answer before the next one is tried.
   private static let attemptMilliseconds = 2000
 
   /// Begins to connect. `handle` is called on the loop, never before this returns.
@@ -47,10 +48,10 @@ package final class TCPConnection {
 
   deinit { buffer.deallocate() }
 
-  /// Bytes that were sent and that the system has not taken yet.
+  /// The bytes that were sent and that the system has not accepted yet.
   package var queuedBytes: Int { stream.map { uv_stream_get_write_queue_size($0) } ?? 0 }
 
-  /// Ends it; harmless a second time.
+  /// Closes the connection. Calling it again does nothing.
   package func close() {
     loop.preconditionOnLoop()
     handle = nil
@@ -76,7 +77,7 @@ package final class TCPConnection {
 
   private func findAddresses() {
     let request = UnsafeMutablePointer<uv_getaddrinfo_t>.allocate(capacity: 1)
-    // Retained until the answer, in the callback below.
+    // Retained until the answer comes, in the callback below.
     request.pointee.data = Unmanaged.passRetained(self).toOpaque()
     var hints = addrinfo()
     hints.ai_socktype = Int32(SOCK_STREAM.rawValue)
@@ -91,7 +92,7 @@ package final class TCPConnection {
       }, host, String(port), &hints)
     guard status != 0 else { return }
     request.deallocate()
-    // The other half of passRetained above: no callback comes.
+    // The other half of passRetained above, because no callback will come.
     Unmanaged.passUnretained(self).release()
     loop.onNextTurn { self.fail("getaddrinfo", status) }
   }
@@ -126,7 +127,7 @@ package final class TCPConnection {
     }
     var address = addresses.removeFirst()
     let socket = UnsafeMutablePointer<uv_tcp_t>.allocate(capacity: 1)
-    // Out of memory only: it makes no descriptor yet.
+    // Fails only without memory: it creates no descriptor yet.
     guard uv_tcp_init(loop.uv, socket) == 0 else {
       socket.deallocate()
       fail("uv_tcp_init", UV_ENOMEM.rawValue)
@@ -140,7 +141,7 @@ package final class TCPConnection {
       $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
         uv_tcp_connect(request, socket, $0) { request, status in
           guard let request, let data = request.pointee.handle?.pointee.data else { return }
-          // Retained: closing calls this first.
+          // Still retained: closing the socket calls this before its own callback, which releases.
           let connection = Unmanaged<TCPConnection>.fromOpaque(data).takeUnretainedValue()
           request.deallocate()
           connection.connectEnded(status)
@@ -156,7 +157,7 @@ package final class TCPConnection {
   }
 
   private func connectEnded(_ status: Int32) {
-    // Closing a socket ends its attempt once more.
+    // Closing a socket cancels its attempt, which calls this once more.
     guard handle != nil, status != UV_ECANCELED.rawValue, let socket, let stream else { return }
     attempt?.cancel()
     attempt = nil
@@ -192,7 +193,7 @@ package final class TCPConnection {
     }
   }
 
-  /// Sends bytes behind those that were sent before. Once connected; the caller bounds `queuedBytes`.
+  /// Sends bytes after those that were sent before. Only while connected. The caller has to bound `queuedBytes`.
   package func send(_ bytes: [UInt8]) {
     guard handle != nil, let stream, !bytes.isEmpty else { return }
     let request = UnsafeMutablePointer<uv_write_t>.allocate(capacity: 1)
@@ -207,7 +208,7 @@ package final class TCPConnection {
       request.pointee.data?.deallocate()
       let data = request.pointee.handle?.pointee.data
       request.deallocate()
-      // Closed sockets cancel what waits; `failed` then does nothing.
+      // Closing a socket cancels what waits; `failed` does nothing then.
       guard status != 0, let data else { return }
       let connection = Unmanaged<TCPConnection>.fromOpaque(data).takeUnretainedValue()
       connection.fail("write", status)

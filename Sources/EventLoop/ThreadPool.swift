@@ -1,15 +1,15 @@
 internal import Basics
 internal import Synchronization
 
-/// Threads of their own for work that blocks: reading a database, hashing a password.
+/// A pool of threads for work that blocks, such as reading a database or hashing a password.
 ///
-/// Each kind of work has a pool with bounds of its own, so that a storm of one never stops another.
-/// Beyond `maximumWaiting` work is refused at once with `ThreadPool.Full`. Work that names whose it is waits its turn beside that of
-/// others: who sends a storm of it waits for itself.
+/// Each kind of work has a pool of its own with its own bounds, so that a flood of one kind never stops another. Work
+/// beyond `maximumWaiting` is refused at once with `ThreadPool.Full`. Work may name its owner. Owners are served in
+/// turn, so that a flood from one delays only that one.
 package final class ThreadPool: @unchecked Sendable {
-  // Unchecked: all mutable state is touched inside `monitor.locked` only.
+  // Unchecked: all mutable state is used inside `monitor.locked` only.
 
-  /// So much work is waiting already that more would only get old.
+  /// Thrown when so much work is waiting that more would only expire in the queue.
   package struct Full: Error {
     package let pool: String
     /// Whether it is the owner's share that is used up, while there is room for others.
@@ -22,12 +22,12 @@ package final class ThreadPool: @unchecked Sendable {
   private let maximumWaitingForOne: Int
   private var waiting = FairQueue<Int, @Sendable (Int) -> Void>()
   private var isStopping = false
-  /// Threads that wait for work.
+  /// Threads that are waiting for work.
   private var idleThreads = 0
   private var threads: [PlatformThread] = []
 
-  /// Starts `threads` threads. At most `maximumWaiting` pieces of work wait for one of them, and at most
-  /// `maximumWaitingForOne` of the same owner.
+  /// Starts `threads` threads. At most `maximumWaiting` jobs wait for one of them, and at most `maximumWaitingForOne`
+  /// of the same owner.
   package init(
     name: String, threads count: Int, maximumWaiting: Int, maximumWaitingForOne: Int? = nil
   ) {
@@ -39,12 +39,12 @@ package final class ThreadPool: @unchecked Sendable {
     }
   }
 
-  /// Pieces of work that wait at this moment.
+  /// The number of jobs that are waiting now.
   package var waitingCount: Int { monitor.locked { waiting.count } }
 
-  /// Runs `body` on one of the pool's threads, which it may block; `body` gets the thread's number,
-  /// from 0, for things of which each thread has one. `owner` is whose work it is, if that counts. Throws what `body`
-  /// throws, `Full`, or `CancellationError` where the calling task was cancelled before its turn came.
+  /// Runs `body` on one of the pool's threads, which it may block. `body` receives the thread's number, from 0, for
+  /// resources that exist once per thread. `owner` names the owner of the work, if any. Throws what `body` throws,
+  /// `Full`, or `CancellationError` if the calling task was cancelled before the work began.
   package func run<Result: Sendable>(
     for owner: some Hashable = 0,
     _ body: @escaping @Sendable (_ thread: Int) throws -> Result
@@ -73,11 +73,11 @@ package final class ThreadPool: @unchecked Sendable {
     let hasCome = Atomic<Bool>(false)
   }
 
-  /// Adds work without waiting for its end; false where the pool is full or stopped.
+  /// Adds work without waiting for its result. Returns false if the pool is full or stopped.
   package func submit(
     for owner: some Hashable = 0, _ work: @escaping @Sendable (_ thread: Int) -> Void
   ) -> Bool {
-    // Two owners of the same hash take turns as one.
+    // Two owners with the same hash share their turns.
     let key = owner.hashValue
     let (isAccepted, wakesThread) = monitor.locked { () -> (Bool, Bool) in
       guard !isStopping, waiting.count < maximumWaiting,
@@ -86,7 +86,7 @@ package final class ThreadPool: @unchecked Sendable {
       waiting.append(work, of: key)
       return (true, idleThreads > 0)
     }
-    // Not inside: the thread would wake only to wait for the lock.
+    // Not inside the lock: the thread would wake only to wait for it.
     if wakesThread { monitor.signal() }
     return isAccepted
   }

@@ -1,15 +1,15 @@
 package import Basics
 
-/// An entry on its way into the log: checked for form, with the id it will have.
+/// An entry on its way into the log. Its form was checked, and it has its final id.
 ///
-/// Immutable and shared by reference: it is handed on several times before it is in the log.
+/// Immutable and shared by reference, because it is passed on several times before it is in the log.
 package final class Draft: Sendable {
-  /// What the writer's right rests on, as it was checked before the draft was handed over. The log
-  /// looks again, inside its commit, whether all of it still holds.
+  /// The versions on which the writer's permission was based when it was checked. The log verifies inside its commit
+  /// that they still hold.
   package struct Grant: Sendable, Equatable {
     /// The access version of the room.
     package let accessVersion: Int64
-    /// The version of what the account belongs to; nil where the right does not rest on that.
+    /// The version of the account's memberships; nil if the permission does not depend on them.
     package let affiliationsVersion: Int64?
     /// The session of the credential; nil for tokens of another system.
     package let session: SessionID?
@@ -24,26 +24,26 @@ package final class Draft: Sendable {
 
   package enum Access: Sendable, Equatable {
     case granted(Grant)
-    /// The writer may not, for this reason, and only wants to hear of an entry that is in the log
+    /// The writer may not write, for this reason. The draft only asks for the ack of an entry that may be in the log
     /// already.
     case denied(ErrorCode)
-    /// The transaction that appends has decided, holding the room's head.
+    /// The transaction that appends the draft has decided itself, while holding the room's head.
     case decided
   }
 
-  /// Made before it is handed over, and unique in the log: handed over twice it enters once.
+  /// Made before the draft is submitted, and unique in the log: a draft that is submitted twice enters once.
   package let id: MessageID
   package let roomID: RoomID
   /// The room's channel as clients name it.
   package let channelID: String
-  /// Nil where the server itself writes.
+  /// Nil if the server itself is the author.
   package let from: UserID?
-  /// Never `erased` or `unknown`, which nobody writes.
+  /// Never `erased` or `unknown`, which cannot be written.
   package let body: EntryBody
-  /// What the sender calls it; the key of a retry is (room, sender, client id).
+  /// The sender's name for the message. (room, sender, client id) is the idempotency key of a retry.
   package let clientID: String?
   package let access: Access
-  /// Which socket hears of the outcome; nil where whoever appends takes it from the appender.
+  /// The socket that is told the outcome; nil if the appender's caller takes it from the appender.
   package let origin: Origin?
 
   package init(
@@ -60,14 +60,14 @@ package final class Draft: Sendable {
     self.origin = origin
   }
 
-  /// The same draft, checked again.
+  /// The same draft with a new check of access.
   package func with(_ access: Access) -> Draft {
     Draft(
       id: id, roomID: roomID, channelID: channelID, from: from, body: body, clientID: clientID,
       access: access, origin: origin)
   }
 
-  /// What it takes of memory while it waits, about.
+  /// The approximate memory that the draft takes while it waits, in bytes.
   package var cost: Int { Self.overheadBytes + body.contentBytes + (clientID?.utf8.count ?? 0) }
 
   private static let overheadBytes = 300

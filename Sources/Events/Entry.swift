@@ -1,21 +1,21 @@
 package import Basics
 internal import Synchronization
 
-/// One line of a room's log, committed. Immutable and shared by reference on its way to the sockets.
+/// A committed entry of a room's log. Immutable, and shared by reference on its way to the sockets.
 package final class Entry: Sendable {
   package let roomID: RoomID
   /// 1, 2, 3 ... within the room, without gaps.
   package let seq: Int64
   package let id: MessageID
-  /// Who wrote it; nil where the server itself did.
+  /// The author; nil if it is the server itself.
   package let from: UserID?
   /// The room's channel as clients name it.
   package let channelID: String
-  /// Never before that of the entry with the seq below.
+  /// Never earlier than that of the entry before it.
   package let ts: Timestamp
-  /// What the sender called it, for the sender's eyes only.
+  /// The sender's name for the message, shown only to the sender.
   package let clientID: String?
-  /// How many messages the room has up to and including this entry: what unread counts from.
+  /// The number of messages in the room up to and including this entry. Unread counts are differences of it.
   package let ordinal: Int64
   package let body: EntryBody
   private let encoded = Mutex<[UInt8]?>(nil)
@@ -35,37 +35,37 @@ package final class Entry: Sendable {
     self.body = body
   }
 
-  /// The entry as it is delivered, where an event loop has made that already: so that the others need
-  /// not. Its meaning is theirs.
+  /// The encoded frame, if one event loop has made it already, so that the others need not. Only the loops know its
+  /// format.
   package var encodedFrame: [UInt8]? {
     get { encoded.withLock { $0 } }
     set { encoded.withLock { $0 = newValue } }
   }
 
-  /// What it takes of memory, about: what every bound in bytes counts.
+  /// The approximate memory that the entry takes, in bytes. Every bound on entries counts this.
   package var cost: Int { Self.overheadBytes + body.contentBytes + (clientID?.utf8.count ?? 0) }
 
   private static let overheadBytes = 200
 }
 
-/// What an entry says.
+/// The content of an entry.
 ///
-/// The seqs that edits, deletions and reactions name are of entries of the same room that came before.
+/// The seqs in edits, deletions and reactions name earlier entries of the same room.
 package enum EntryBody: Sendable, Equatable {
   case message(MessageContent)
-  /// A message has another text from here on; nil where that was destroyed since.
+  /// A message has another text from now on; nil if that text was destroyed since.
   case edit(of: Int64, data: String?)
   case deletion(of: Int64)
-  /// An emoji was put on a message, or taken back.
+  /// An emoji was added to a message, or removed from it.
   case reaction(to: Int64, emoji: String, isRemoved: Bool)
   case event(RoomEvent)
-  /// A message whose content was destroyed on purpose. Its seq stays.
+  /// A message whose content was destroyed on purpose. Its seq remains.
   case erased(MessageType)
-  /// What this node cannot show: a kind of a newer release's, by its code, or a content that is lost.
-  /// Clients are told of its seq, so that none waits for it.
+  /// Something that this node cannot show: a kind that a newer release wrote, by its code, or lost content. Clients
+  /// are told its seq, so that none waits for it.
   case unknown(code: Int64)
 
-  /// Whether it counts as a message, also after its content is gone.
+  /// Whether the entry counts as a message, even after its content was destroyed.
   package var isMessage: Bool {
     switch self {
     case .message, .erased: true
@@ -75,7 +75,7 @@ package enum EntryBody: Sendable, Equatable {
 
   package var isUnknown: Bool { if case .unknown = self { true } else { false } }
 
-  /// Bytes of what someone wrote.
+  /// The number of bytes that a person wrote.
   package var contentBytes: Int {
     switch self {
     case .message(let content): content.data.utf8.count
@@ -87,10 +87,10 @@ package enum EntryBody: Sendable, Equatable {
   }
 }
 
-/// What a person sent.
+/// The content of a message.
 package struct MessageContent: Sendable, Equatable {
   package let type: MessageType
-  /// The text, or the id of what the type names.
+  /// The text, or the id of the thing that the type names.
   package let data: String
 
   package init(type: MessageType, data: String) {
@@ -99,12 +99,12 @@ package struct MessageContent: Sendable, Equatable {
   }
 }
 
-/// What a message holds.
+/// The kind of a message's content.
 package enum MessageType: String, Sendable, CaseIterable {
   case text, image, video, audio, file
 }
 
-/// Something that happened to a room or its people, as the log tells it.
+/// An event in the life of a room or of its people, as the log records it.
 package struct RoomEvent: Sendable, Equatable {
   package enum Kind: String, Sendable, CaseIterable {
     case joined, left, added, removed, renamed, created
@@ -114,9 +114,9 @@ package struct RoomEvent: Sendable, Equatable {
   }
 
   package let kind: Kind
-  /// Whom it is about; nil where it is about the room.
+  /// The person it is about; nil if it is about the room.
   package let subject: UserID?
-  /// A name that it gave: the room's new one, a role's.
+  /// A name that it introduced: the room's new name, or that of a role.
   package let name: String?
 
   package init(_ kind: Kind, subject: UserID? = nil, name: String? = nil) {

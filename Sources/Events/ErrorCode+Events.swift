@@ -1,8 +1,8 @@
 package import Basics
 
-/// Why a room is `gone` from a socket.
+/// Why a socket is told that a room is `gone`.
 extension ErrorCode {
-  /// All of this file.
+  /// All codes of this file.
   package static let events: [ErrorCode] = [
     revoked, roomDeleted,
   ]

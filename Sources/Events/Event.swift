@@ -1,28 +1,28 @@
 package import Access
 package import Basics
 
-/// What happened, in the order of commits: the one stream that live delivery, acknowledgements and
-/// revocation come from.
+/// Something that happened, in commit order. Live delivery, acknowledgements and revocation all come from this one
+/// stream.
 package enum Event: Sendable {
-  /// An entry is in its room's log.
+  /// An entry was committed to its room's log.
   case entry(Entry, origin: Origin?)
-  /// Access was taken or changed.
+  /// Access was revoked or changed.
   case access(AccessChange)
-  /// The answer to a draft that made no new entry. Stays on its node.
+  /// The outcome of a draft that made no new entry. Stays on its node.
   case receipt(Receipt)
-  /// This node has compared what it knows with the database: the comparison began at this moment of
-  /// `UptimeClock`, and what it found stands before this in the stream. Stays on its node.
+  /// This node has compared its knowledge with the database. The comparison began at this time of `UptimeClock`; its
+  /// findings precede this event in the stream. Stays on its node.
   case compared(at: Int64)
-  /// The log was replaced: a backup was restored under its servers. No cursor of the old one counts.
-  /// Stays on its node, since every node finds it by itself.
+  /// The log was replaced: a backup was restored while servers were running. Cursors of the old log are invalid.
+  /// Stays on its node, because every node detects it itself.
   case epochChanged(String)
-  /// Something that is worth nothing a moment later.
+  /// Something that is worthless a moment later.
   case signal(Signal)
-  /// Events of other nodes in these shards may have been lost: the heads of their rooms are to be compared with
-  /// the database. Stays on its node.
+  /// Events of other nodes in these shards may have been lost. The heads of their rooms must be compared with the
+  /// database. Stays on its node.
   case missed(Set<Shard>)
 
-  /// Whether other nodes are to hear of it.
+  /// Whether other nodes must learn of it.
   package var isShared: Bool {
     switch self {
     case .entry, .access, .signal: true
@@ -30,30 +30,31 @@ package enum Event: Sendable {
     }
   }
 
-  /// The room whose followers it is for; nil where it is for all nodes.
+  /// The room whose followers it is for; nil if it is for all nodes.
   package var room: RoomID? {
     switch self {
     case .entry(let entry, _): entry.roomID
     case .signal(let signal): if case .room(let room) = signal.audience { room } else { nil }
-    // Also those of rooms: whoever may read a room from now on need not have followed it.
+    // These are for all nodes even if they concern a room: a node where somebody gains access to a room need not have
+    // followed it.
     case .access, .receipt, .compared, .epochChanged, .missed: nil
     }
   }
 }
 
-/// Names a node among those that share a database; made at its start.
+/// Identifies a node among those that share a database. Made when the node starts.
 package struct NodeID: Sendable, Hashable {
   package let value: UInt64
 
   package init(_ value: UInt64) { self.value = value }
 }
 
-/// The socket that a draft came by. Opaque to all but the loop that made it.
+/// The socket that a draft came from. Meaningful only to the loop that made it.
 package struct Origin: Sendable, Equatable {
   package let node: NodeID
-  /// Index of the event loop.
+  /// The index of the event loop.
   package let loop: Int
-  /// Names the socket on that loop, never reused.
+  /// Identifies the socket on that loop; never reused.
   package let socket: UInt64
 
   package init(node: NodeID, loop: Int, socket: UInt64) {
@@ -63,18 +64,18 @@ package struct Origin: Sendable, Equatable {
   }
 }
 
-/// How a draft ended that made no new entry.
+/// The outcome of a draft that made no new entry.
 package struct Receipt: Sendable {
   package enum Outcome: Sendable {
-    /// The same is in the log already: acknowledge it as it was.
+    /// The same message is in the log already. Acknowledge that one.
     case known(Entry)
-    /// The client id names another message.
+    /// The client id belongs to a different message.
     case conflict
-    /// Access changed since it was checked: check again and submit again.
+    /// Access has changed since it was checked. Check again and resubmit.
     case stale
-    /// The sender may not write, and the message is not known.
+    /// The sender may not write, and the message is not in the log.
     case denied(ErrorCode)
-    /// It could not be stored.
+    /// The message could not be stored.
     case unavailable
   }
 

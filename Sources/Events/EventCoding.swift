@@ -1,12 +1,12 @@
 internal import Access
 internal import Basics
 
-/// Events as bytes, between nodes of several releases.
+/// Encodes events for other nodes, which may run another release.
 ///
-/// Each event is a kind and its bytes, counted. A node skips kinds that it does not know: what they would
-/// have told is in the database. An entry's envelope is the same for every release; a body of a kind that a node
-/// does not know becomes `unknown`, so that the seq moves on there as well. Kinds and their bytes never change
-/// their meaning; what is added to an event stands behind what was there.
+/// Each event is a kind and its bytes, with their length. A node skips kinds that it does not know; the database has
+/// what they would have told. An entry's envelope is the same in every release. A node turns a body of an unknown
+/// kind into `unknown`, so that the seq advances there too. Kinds and their bytes never change their meaning.
+/// Additions to an event come after what was there.
 package enum EventCoding {
   fileprivate enum Kind: UInt8 {
     case entry = 1
@@ -20,7 +20,7 @@ package enum EventCoding {
 
   // MARK: Writing
 
-  /// Those of the events that are shared with other nodes, in their order.
+  /// Encodes those of the events that are shared with other nodes, in order.
   package static func encode(_ events: [Event]) -> [UInt8] {
     var writer = WireWriter()
     for event in events {
@@ -64,7 +64,7 @@ package enum EventCoding {
 
   // MARK: Reading
 
-  /// The events, without those of kinds that this node does not know; nil where the bytes are no events.
+  /// Decodes events, leaving out those of unknown kinds. Nil if the bytes are not events at all.
   package static func decode(_ bytes: ArraySlice<UInt8>) -> [Event]? {
     var reader = WireReader(bytes)
     var events: [Event] = []
@@ -156,7 +156,7 @@ extension WireWriter {
       }
     case .erased(let type): self.body(.erased) { $0.text(type.rawValue) }
     case .unknown(let code):
-      // No kind of ours has this byte; what this node does not know it hands on as such.
+      // No kind has this code. What this node does not know, it passes on as unknown.
       byte(0)
       counted { $0.integer(code) }
     }
@@ -196,7 +196,7 @@ extension WireReader {
       to: room.map { .room($0) } ?? .everyone, kind: kind, content: Array(content))
   }
 
-  /// Nil where the bytes of a known kind are not what it has; `unknown` for all that is a newer node's.
+  /// Nil if the bytes do not fit a known kind; `unknown` for everything that only a newer release knows.
   private static func body(_ code: UInt8, _ reader: inout WireReader) -> EntryBody? {
     let unknown = EntryBody.unknown(code: Int64(code))
     guard let kind = EventCoding.BodyKind(rawValue: code) else {

@@ -1,20 +1,19 @@
 internal import Basics
 internal import Synchronization
 
-/// A node's events in commit order, handed to everyone here who listens.
+/// A node's events in commit order, delivered to all listeners of the process.
 ///
-/// Publishing happens on the thread that committed, before anyone is answered; listeners must be
-/// quick: they pass the events on to their loop. What a listener publishes itself is delivered behind
-/// what is being delivered.
+/// Publishing happens on the committing thread, before any client is answered. Listeners must be quick: they only
+/// pass the events to their loop. Events that a listener publishes itself are delivered after those being delivered.
 package final class EventStream: Sendable {
   package typealias Listener = @Sendable ([Event]) -> Void
 
   private let fanout: any Fanout
-  // In a struct: a bare closure in a Mutex is wrapped once more by every access.
+  // In a struct, because every access to a Mutex would wrap a bare closure once more.
   private struct Registered {
     let listen: Listener
   }
-  /// Held while listeners run, so that every one of them sees the same order.
+  /// Held while listeners run, so that all of them see the same order.
   private let listeners = Mutex<[Registered]>([])
   /// The thread that holds `listeners`, and what it published meanwhile.
   private let delivering = Mutex<(thread: UInt?, later: Queue<[Event]>)>((nil, Queue()))
@@ -24,13 +23,13 @@ package final class EventStream: Sendable {
     fanout.start { [weak self] events in self?.deliver(events) }
   }
 
-  /// Adds a listener for all events from now on. Before the first publication.
+  /// Adds a listener for all events from now on. Must be called before the first publication.
   package func listen(_ listener: @escaping Listener) {
     listeners.withLock { $0.append(Registered(listen: listener)) }
   }
 
-  /// Publishes what one commit of this node brought: here at once, on other nodes when they hear of it.
-  /// Calls of different threads do not mix.
+  /// Publishes the events of one commit of this node: locally at once, and to other nodes through the fan-out. Calls
+  /// from different threads do not interleave.
   package func publish(_ events: [Event]) {
     guard !events.isEmpty else { return }
     deliver(events)
@@ -38,7 +37,7 @@ package final class EventStream: Sendable {
     if !shared.isEmpty { fanout.publish(shared) }
   }
 
-  /// Hands events to this node's listeners only: what it found out by itself.
+  /// Delivers events to this node's listeners only, because this node found them out by itself.
   package func deliverHere(_ events: [Event]) {
     if !events.isEmpty { deliver(events) }
   }

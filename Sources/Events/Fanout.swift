@@ -1,45 +1,45 @@
 package import Basics
 
-/// Carries events between nodes that share a database. Port: within a process (`InProcessFanout`), over
-/// Redis (`RedisFanout`).
+/// Carries events between nodes that share a database. A port: within a process (`InProcessFanout`), or over Redis
+/// (`RedisFanout`).
 ///
-/// A fanout may delay events, bring them in another order, and lose them: heads and versions are compared with the
-/// database all the same. Where entries of followed rooms are lost it says so (`Event.missed`), so that the
-/// comparison is made at once. It brings nothing twice, nothing that no node of this database published, and no node
-/// its own.
+/// A fan-out may delay, reorder and lose events, because heads and versions are also compared with the database. If
+/// it may have lost entries of followed rooms it announces that with `Event.missed`, so that the comparison is made
+/// at once. It never delivers an event twice, never one that no node of this database published, and never a node's
+/// own.
 ///
-/// Any thread may call.
+/// May be called from any thread.
 package protocol Fanout: Sendable {
-  /// Names who gets the events of other nodes, and `Event.missed`. Called once, before all else.
+  /// Sets the receiver of other nodes' events and of `Event.missed`. Called once, before everything else.
   func start(_ receive: @escaping @Sendable ([Event]) -> Void)
 
-  /// Sends events of this node to the others, in their order; those that are not `isShared` are left out. Does
-  /// not wait: where they cannot be sent they are lost. Signals are lost first.
+  /// Sends this node's events to the others, in order. Those that are not `isShared` are left out. Does not wait:
+  /// events that cannot be sent are lost, signals first.
   func publish(_ events: [Event])
 
-  /// The entries and signals of these rooms are wanted from now on; those of others in their shards may come as
-  /// well. Counted: each call is undone by one of `unfollow`. Does not wait; see `following`.
+  /// Asks for the entries and signals of these rooms from now on. Those of other rooms in the same shards may arrive
+  /// too. Calls are counted, and each is undone by one `unfollow`. Does not wait; see `following`.
   func follow(_ rooms: [RoomID])
 
-  /// Undoes `follow` of these rooms.
+  /// Undoes one `follow` of these rooms.
   func unfollow(_ rooms: [RoomID])
 
-  /// Returns when it surely holds that these rooms, which are followed, are: a head that is read after this leaves
-  /// no hole behind it. At once where that is known already, and that is the usual case. Also returns where it
-  /// cannot be known soon; then `Event.missed` comes when it holds.
+  /// Returns when the subscription to these followed rooms is confirmed: for a head that is read afterwards, no later
+  /// entry is missed. Usually returns at once. Also returns if confirmation will take long; then `Event.missed`
+  /// follows once it is confirmed.
   func following(_ rooms: [RoomID]) async
 
-  /// The log of the database has another name from now on: nothing of the old one counts.
+  /// The database's log has another name from now on. Events of the old log are invalid.
   func epochChanged(to epoch: String)
 
-  /// Ends it, and must be called once: what was published goes out, where that takes no time, then nothing is sent
-  /// or received any more.
+  /// Stops the fan-out. Must be called once. Published events are still sent if that takes no time; afterwards
+  /// nothing is sent or received.
   func stop() async
 }
 
-/// Rooms that are followed together: those whose ids have the same remainder by 256.
+/// A group of rooms that are followed together: those whose ids have the same remainder modulo 256.
 ///
-/// Their number never changes, since nodes of several releases have to agree.
+/// The number of shards never changes, because nodes of different releases have to agree on it.
 package struct Shard: Sendable, Hashable, Comparable {
   package let index: UInt8
 
@@ -48,6 +48,6 @@ package struct Shard: Sendable, Hashable, Comparable {
 
   package static func < (left: Shard, right: Shard) -> Bool { left.index < right.index }
 
-  /// The shards of rooms, each once.
+  /// The shards of these rooms, each once.
   package static func of(_ rooms: [RoomID]) -> Set<Shard> { Set(rooms.map(Shard.init(of:))) }
 }

@@ -1,10 +1,10 @@
 package import Basics
 internal import Synchronization
 
-/// Carries events between nodes within a process, losing nothing. A node that is alone has a bus of its own:
-/// there is nobody to tell.
+/// Carries events between nodes in one process, without loss. A single node has a bus of its own, with nobody else on
+/// it.
 package final class InProcessFanout: Fanout {
-  /// What the nodes share.
+  /// Connects the nodes.
   package final class Bus: Sendable {
     fileprivate struct Member {
       let number: Int
@@ -25,7 +25,7 @@ package final class InProcessFanout: Fanout {
     }
   }
 
-  // In a struct: a bare closure in a Mutex is wrapped once more by every access.
+  // In a struct, because every access to a Mutex would wrap a bare closure once more.
   private struct State {
     var receive: (@Sendable ([Event]) -> Void)?
     /// How many times each room is followed.

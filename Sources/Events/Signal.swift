@@ -1,20 +1,20 @@
 package import Basics
 
-/// Something that is worth nothing a moment later: that someone types, is here, has read. Not in any log; whoever
-/// misses it never looks for it.
+/// Something that is worthless a moment later: somebody is typing, is present, or has read something. It is in no
+/// log, and a node that misses it never looks for it.
 package struct Signal: Sendable, Equatable {
-  /// Which nodes are to hear of it.
+  /// Which nodes it is for.
   package enum Audience: Sendable, Equatable {
-    /// Those that serve this room.
+    /// The nodes that serve this room.
     case room(RoomID)
-    /// All of them.
+    /// All nodes.
     case everyone
   }
 
   package let audience: Audience
-  /// What it is, in the words of the feature that sends it: `typing`. Whoever does not know it drops it.
+  /// The kind, in the words of the feature that sends it, such as `typing`. Nodes drop kinds that they do not know.
   package let kind: String
-  /// What it says; its meaning is the feature's.
+  /// The content. Only the feature knows its format.
   package let content: [UInt8]
 
   package init(to audience: Audience, kind: String, content: [UInt8]) {

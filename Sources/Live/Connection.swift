@@ -2,23 +2,23 @@ internal import Basics
 internal import Web
 
 extension Hub {
-  /// One WebSocket as the hub sees it.
+  /// One WebSocket connection, as the hub sees it.
   package final class Connection {
     package let socket: any FrameSink
-    /// Unique on this loop, never reused.
+    /// Unique on this loop and never reused.
     package let number: UInt64
-    /// Frames of this turn that are for this connection alone, with what of its topics goes before.
+    /// Frames of this turn for this connection alone, and what its topics hold before them.
     var own = OwnFrames()
-    /// The topic behind whose frames the last of `own` stands: what is held there holds these too, as
-    /// long as a topic may be held.
+    /// The topic whose frames precede the last frame of `own`. While that topic is held, these frames are held too,
+    /// within the limit of a held topic.
     var follows: Topic?
     /// When the hub first saw what is in `own`, by `Monotonic.nanoseconds`; nil before.
     var pendingSince: UInt64?
-    /// Whether what is sent to it waits for `Hub.uncork`.
+    /// Whether what is sent to the connection waits for `Hub.uncork`.
     var isCorked = false
-    /// How many topics it is in.
+    /// The number of topics that the connection is in.
     var topicCount = 0
-    /// Frames of grade `latest` that wait until its reader has taken what was sent before, by topic.
+    /// Frames of grade `latest` that wait until the reader has taken what was sent before, by topic.
     var latest: [(topic: ObjectIdentifier, frame: [UInt8])] = []
 
     init(socket: any FrameSink, number: UInt64) {
@@ -26,19 +26,19 @@ extension Hub {
       self.number = number
     }
 
-    /// The part of the number that rows of topics hold: unique among the connections that are open.
+    /// The part of the number that topics store in their rows. Unique among the open connections.
     var key: UInt32 { UInt32(truncatingIfNeeded: number) }
 
     var isDirty: Bool { socket.outlet.blockers.contains(.ownFrames) }
 
-    /// `longest` in nanoseconds.
+    /// `longest` is in nanoseconds.
     func isHeld(now: UInt64, longest: UInt64) -> Bool {
       let since = pendingSince ?? now
       pendingSince = since
       return follows?.isHeld == true && now < since &+ longest
     }
 
-    /// Keeps the newest state of a topic.
+    /// Keeps the newest frame of a topic, in place of an older one.
     func keepLatest(_ frame: [UInt8], of topic: Topic) {
       dropLatest(of: topic)
       latest.append((ObjectIdentifier(topic), frame))

@@ -1,18 +1,18 @@
 internal import Basics
 
-/// Whether one event loop may deliver and take in: only while what it knows of who may hear what is
-/// recent. On the loop only.
+/// Decides whether one event loop may deliver and accept messages: only while its knowledge of who may read what is
+/// recent. Used on the loop only.
 ///
-/// Several nodes on one database compare what they know with it a few times a second. A node that was
-/// stopped, or that lost the database, finds its gate closed when it goes on: what it would deliver waits
-/// until the next comparison has been applied on this loop, and what that took away is never sent.
+/// Several nodes on one database compare their knowledge with it a few times a second. When a node was stopped or had
+/// lost the database and then continues, its gate is closed. Delivery waits until the next comparison has been
+/// applied on this loop, so what that comparison takes away is never sent.
 package final class DeliveryGate {
   private let maximumAge: Int64?
   private let clock: () -> Int64
   private var comparedAt: Int64
 
-  /// `maximumAgeMilliseconds`: how old the last comparison may be; nil where the node is alone, and the
-  /// gate always open. `clock` is `UptimeClock.milliseconds`.
+  /// `maximumAgeMilliseconds` is how old the last comparison may be; nil if the node is alone, which keeps the gate
+  /// always open. `clock` is `UptimeClock.milliseconds`.
   package init(
     maximumAgeMilliseconds: Int64?, clock: @escaping () -> Int64 = { UptimeClock.milliseconds }
   ) {
@@ -26,6 +26,6 @@ package final class DeliveryGate {
     return clock() - comparedAt <= maximumAge
   }
 
-  /// What a comparison found that began at this moment of `UptimeClock` has been applied.
+  /// Notes that the findings of the comparison that began at this time of `UptimeClock` have been applied.
   package func compared(at begin: Int64) { comparedAt = max(comparedAt, begin) }
 }

@@ -1,13 +1,13 @@
-/// What one turn of a hub may write, and has. A value.
+/// The limits of what a hub writes in one turn, and how much of them is used. A value.
 struct FlushPass {
   let start: UInt64
   private let maximumWrites: Int
   private(set) var isOutOfTime = false
-  /// The gate closed on the way.
+  /// Whether the gate closed during the pass.
   private(set) var isShut = false
   private var writes = 0
 
-  /// `start` is the thread's time.
+  /// `start` is a time of the thread's clock.
   init(start: UInt64, maximumWrites: Int) {
     self.start = start
     self.maximumWrites = maximumWrites
@@ -15,13 +15,13 @@ struct FlushPass {
 
   var isOver: Bool { isOutOfTime || isShut }
 
-  /// Something waits for another turn.
+  /// Ends the pass; what remains is written in another turn.
   mutating func endEarly() { isOutOfTime = true }
 
-  /// Whether another may be written. `clock` is looked at for large audiences.
+  /// Whether another connection may be written to. The clock is read only for large audiences.
   mutating func mayWrite(_ gate: DeliveryGate, isLarge: Bool, _ clock: () -> UInt64) -> Bool {
     if isOver { return false }
-    // Before each write: the process may have been stopped since the last one.
+    // Checked before each write: the process may have been stopped since the last one.
     guard gate.isOpen else {
       isShut = true
       return false
@@ -36,15 +36,15 @@ struct FlushPass {
   }
 }
 
-/// Memory of batches that have left, for others to begin with. A value.
+/// Buffers of batches that were sent, kept for new batches. A value.
 struct BatchMemory {
   private var spare: [[UInt8]] = []
 
-  /// What grew beyond this is given back, and so is more than that many.
+  /// Buffers that grew beyond this are released, and so are those beyond the number that is kept.
   private static let keptBytes = 16 * 1024
   private static let maximumSpare = 64
 
-  /// Empty, with room for a batch where there is some.
+  /// An empty buffer, with capacity if one was kept.
   mutating func take() -> [UInt8] { spare.popLast() ?? [] }
 
   mutating func recycle(_ memory: [UInt8]) {

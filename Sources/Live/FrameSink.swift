@@ -1,29 +1,29 @@
 package import Basics
 package import Web
 
-/// Where a connection's frames go: a WebSocket. On its loop only.
+/// The destination of a connection's frames: a WebSocket. Used on its loop only.
 package protocol FrameSink: AnyObject {
   /// The client's address, also behind a trusted proxy.
   var address: IPAddress { get }
-  /// False from the moment that either side closes.
+  /// False as soon as either side has begun to close.
   var isOpen: Bool { get }
-  /// The shortest way to a plain socket, while nothing blocks it.
+  /// The shortcut to a plain socket, usable while nothing blocks it.
   var outlet: Outlet { get }
-  /// Bytes that wait for the reader.
+  /// The number of bytes that wait for the reader.
   var queuedBytes: Int { get }
 
-  /// Sends whole frames, after all that was sent before.
+  /// Sends whole frames, after everything that was sent before.
   func send(frames: UnsafeRawBufferPointer)
-  /// As above, a range of frames; what must wait is kept by reference. `hasBegun` where a part of the first frame has
-  /// been sent already.
+  /// The same for a range of a shared batch. What has to wait is kept by reference, not copied. `hasBegun` means that
+  /// a part of the first frame was sent already.
   func send(frames: SharedBytes, in range: Range<Int>, hasBegun: Bool)
-  /// Stops or resumes reading: while it is stopped the client's frames wait on its side.
+  /// Stops or resumes reading. While it is stopped, the client's frames wait on the client's side.
   func setReading(_ isReading: Bool)
-  /// What had to wait because it might not be written may leave.
+  /// Lets data leave that had to wait because it might not be written.
   func resumeWriting()
-  /// Its handler is to be ticked at this moment, if not earlier (`Monotonic.milliseconds`).
+  /// The handler wants a tick at this moment of `Monotonic.milliseconds`, if none comes earlier.
   func tick(by moment: Int64)
-  /// Starts the closing handshake, behind what was sent.
+  /// Starts the closing handshake, after everything that was sent.
   func close(_ code: CloseCode)
 }
 

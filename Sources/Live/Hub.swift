@@ -1,14 +1,14 @@
 internal import Basics
 package import Web
 
-/// The connections of one event loop and what is on its way to them. Knows frames, not rooms.
+/// The connections of one event loop and the frames on their way to them. The hub knows frames, not rooms.
 ///
-/// A frame for a topic is appended once to the topic's batch, whatever the number of subscribers; at
-/// the end of the turn, or a moment later where the topic expects more, each subscriber is written the
-/// batch, in one `send`. Frames for one connection keep their place between those of a topic where the
-/// caller names it. On the loop only.
+/// A frame for a topic is appended once to the topic's batch, whatever the number of subscribers. At the end of the
+/// turn, or a moment later if the topic expects more frames, the batch is written to each subscriber with one `send`.
+/// A frame for one connection keeps its position among a topic's frames if the caller names the topic. Used on the
+/// loop only.
 ///
-/// Hot path: no allocation and no encoding per subscriber (`fanout` benchmark).
+/// Hot path: no allocation and no encoding per subscriber (benchmark `fanout`).
 package final class Hub {
   private let metrics: LiveMetrics
   private let sendQueueBytes: Int
@@ -22,35 +22,36 @@ package final class Hub {
   private var dirtyConnections: [Connection] = []
   private var isWakeSet = false
   private var nextNumber: UInt64 = 0
-  /// Those that had too much waiting when something was added.
+  /// Connections that had too much queued when something was added.
   private var slow: [Connection] = []
-  /// Memory for frames of one connection, to be used again.
+  /// Buffers for frames of one connection, for reuse.
   private var spares: [OwnFrames] = []
-  /// Memory for batches, to be used again.
+  /// Buffers for batches, for reuse.
   private var batchMemory = BatchMemory()
 
-  /// How long a topic waits at most for more that is on its way, so that one `send` carries all of it:
-  /// longer than a commit takes on a busy machine.
+  /// The longest time that a topic waits for frames that are on their way, so that one `send` carries all of them. It
+  /// is longer than a commit takes on a busy machine.
   static let gatherNanoseconds: UInt64 = 10_000_000
-  /// What one turn may spend on writing to a large audience, of the thread's time: not while others have the
-  /// processor, or a busy machine would cut every flush. The rest has its turn after sockets that are ready.
+  /// The time that one turn may spend on writing to large audiences. It is measured in the thread's own CPU time,
+  /// because otherwise a busy machine would cut every flush short. The rest is written after the sockets that are
+  /// ready were served.
   static let flushNanoseconds: UInt64 = 3_000_000
-  /// So many are written in one turn at most, whoever they hear. Fewer cost more: what a turn gathers becomes
-  /// one commit.
+  /// The most writes of topics in one turn. A smaller limit costs more, because what a turn gathers becomes one
+  /// commit.
   static let writesPerTurn = 2000
-  /// And so many connections are written what is for them alone.
+  /// The most connections in one turn that are written frames for them alone.
   static let ownWritesPerTurn = 1000
-  /// Subscribers of a topic beyond which its audience is large.
+  /// The number of subscribers from which on an audience is large.
   var largeAudience = 1000
-  /// So many are written between two looks at the clock.
+  /// How many connections are written to before the clock is read again.
   static let writesPerLook = 32
-  /// Bytes that wait for a connection's reader beyond which droppable frames are left out.
+  /// The bytes waiting for a connection's reader beyond which droppable frames are left out.
   package static let droppableQueueBytes = 512 * 1024
   private static let maximumSpares = 64
 
-  /// While `gate` is closed nothing is written but answers. Connections with more than `sendQueueBytes` to
-  /// read are closed. `wake` makes the loop turn again after so many milliseconds at most; `clock` is
-  /// `Monotonic.nanoseconds`, `threadClock` is `ThreadClock.nanoseconds`.
+  /// While `gate` is closed, only answers are written. Connections with more than `sendQueueBytes` queued are closed.
+  /// `wake` makes the loop turn again after at most this many milliseconds. `clock` is `Monotonic.nanoseconds`,
+  /// `threadClock` is `ThreadClock.nanoseconds`.
   package init(
     gate: DeliveryGate, sendQueueBytes: Int, metrics: LiveMetrics,
     clock: @escaping () -> UInt64 = { Monotonic.nanoseconds },
@@ -67,30 +68,29 @@ package final class Hub {
 
   // MARK: Connections and topics
 
-  /// From here on the hub keeps the connection, until `remove`.
+  /// Adds a connection. The hub keeps it until `remove`.
   package func makeConnection(_ socket: any FrameSink) -> Connection {
-    // Numbers are not reused, but their lower halves come round.
+    // Full numbers are never reused, but their lower halves wrap around.
     repeat { nextNumber += 1 } while connections[UInt32(truncatingIfNeeded: nextNumber)] != nil
     let connection = Connection(socket: socket, number: nextNumber)
     connections[connection.key] = connection
     return connection
   }
 
-  /// The connection is closed, and in no topic any more.
+  /// Removes a connection that is closed and in no topic any more.
   package func remove(_ connection: Connection) {
     assert(connection.topicCount == 0, "a closed connection is still in topics")
-    // Topics that still knew it would write to memory that is gone.
+    // Topics that still contained it would write to released memory.
     if connection.topicCount == 0 { connections[connection.key] = nil }
   }
 
-  /// From here on the connection hears the topic; nothing that was published before.
+  /// Adds the connection to the topic. It receives nothing that was published before.
   package func subscribe(_ connection: Connection, to topic: Topic) {
     if topic.insert(connection.key, connection.socket.outlet) { connection.topicCount += 1 }
   }
 
-  /// The connection hears what was published until now, and nothing after. Where that is because it may
-  /// not hear the topic any more (`isRevoked`), and the gate is closed, it does not hear what waits
-  /// either: that may have come after it was revoked.
+  /// Removes the connection from the topic. It still receives what was published until now. But if it lost access
+  /// (`isRevoked`) and the gate is closed, it does not: what waits may have been published after it lost access.
   package func unsubscribe(
     _ connection: Connection, from topic: Topic, isRevoked: Bool = false
   ) {
@@ -103,7 +103,7 @@ package final class Hub {
     connection.topicCount -= 1
   }
 
-  /// Nobody hears the topic any more, nor what it still has for anybody.
+  /// Removes all subscribers from the topic, and drops what it still holds for them.
   package func dissolve(_ topic: Topic) {
     for key in topic.removeAll() {
       guard let connection = connections[key] else { continue }
@@ -114,14 +114,14 @@ package final class Hub {
 
   // MARK: Sending
 
-  /// A frame to all subscribers of a topic.
+  /// Sends a frame to all subscribers of a topic.
   package func publish(_ frame: [UInt8], to topic: Topic, _ grade: Grade = .durable) {
     guard !topic.isEmpty else { return }
     topic.append(frame, grade) { batchMemory.take() }
     markDirty(topic)
   }
 
-  /// As `publish`, but these connections get a frame of their own in its place.
+  /// The same, but these connections get a frame of their own instead.
   package func publish(
     _ frame: [UInt8], to topic: Topic, except connections: [Connection], theirs: [UInt8]
   ) {
@@ -138,8 +138,8 @@ package final class Hub {
     markDirty(topic)
   }
 
-  /// A frame to one connection: after everything sent to it alone, and after everything published to
-  /// `topic` so far. `owner` is the topic whose content the frame is, where it is any's.
+  /// Sends a frame to one connection, after everything sent to it alone and everything published to `topic` so far.
+  /// `owner` is the topic whose content the frame carries, if any.
   package func send(
     _ frame: [UInt8], to connection: Connection, after topic: Topic? = nil, of owner: Topic? = nil
   ) {
@@ -152,8 +152,8 @@ package final class Hub {
     append(frame, of: owner, to: connection)
   }
 
-  /// A frame that says nothing of rooms or of others. It leaves also where the gate is closed, unless
-  /// something for this connection waits already: then it stands behind that, as with `send`.
+  /// Sends a frame that tells nothing about rooms or other people. It is sent even while the gate is closed, unless
+  /// something for this connection waits already. Then it goes behind that, as with `send`.
   package func answer(_ frame: [UInt8], to connection: Connection, after topic: Topic? = nil) {
     if gate.isOpen || connection.isCorked || !connection.own.bytes.isEmpty {
       send(frame, to: connection, after: topic)
@@ -164,7 +164,7 @@ package final class Hub {
     }
   }
 
-  /// A frame to one connection that is left out where its reader has much to read already.
+  /// Sends a frame to one connection, or drops it if the reader has much to read already.
   package func sendDroppable(_ frame: [UInt8], to connection: Connection) {
     if queuedBytes(of: connection) > Self.droppableQueueBytes {
       metrics.droppedFrames.add()
@@ -173,14 +173,14 @@ package final class Hub {
     }
   }
 
-  /// What is sent to the connection from here on waits, until `uncork`.
+  /// Holds back what is sent to the connection from here on, until `uncork`.
   package func cork(_ connection: Connection) {
     connection.isCorked = true
-    // What its topics have goes to its own frames.
+    // With this, frames of its topics are added to its own frames.
     connection.socket.outlet.blockers.insert(.ownFrames)
   }
 
-  /// What waited may go, behind this frame.
+  /// Sends this frame, then everything that was held back.
   package func uncork(_ connection: Connection, first frame: [UInt8]) {
     guard connection.isCorked, connection.socket.isOpen else { return }
     connection.isCorked = false
@@ -191,15 +191,15 @@ package final class Hub {
     dirtyConnections.append(connection)
   }
 
-  /// Writes what was sent to this connection alone, now: its socket then tells what must wait.
+  /// Writes now what was sent to this connection alone. Its socket then tells how much has to wait.
   package func flush(_ connection: Connection) {
     guard connection.isDirty, !connection.own.bytes.isEmpty, !connection.isCorked, gate.isOpen
     else { return }
-    // It stays among the dirty ones until the end of the turn, with nothing left to write.
+    // The connection stays in the list of dirty ones until the end of the turn, with nothing left to write.
     write(connection)
   }
 
-  /// The connection's reader has taken all that was sent: what waited for that goes now.
+  /// The connection's reader has taken everything. What waited for that is sent now.
   package func drained(_ connection: Connection) {
     guard !connection.latest.isEmpty else { return }
     let frames = connection.latest
@@ -207,13 +207,13 @@ package final class Hub {
     for (_, frame) in frames { send(frame, to: connection) }
   }
 
-  /// Bytes that wait for the connection's reader, or for the gate.
+  /// The bytes that wait for the connection's reader, for the gate or for `uncork`.
   package func queuedBytes(of connection: Connection) -> Int {
     connection.socket.queuedBytes + connection.own.bytes.count
   }
 
-  /// Moves what the topic has for the connection so far into the connection's own frames: what is sent to it
-  /// next comes behind that.
+  /// Moves what the topic holds for the connection to the connection's own frames. What is sent to it next comes
+  /// after that.
   package func catchUp(_ connection: Connection, _ topic: Topic) {
     guard topic.isDirty, let position = topic.position(of: connection.key) else { return }
     catchUp(connection, topic, position)
@@ -226,7 +226,7 @@ package final class Hub {
     topic.markCaughtUp(position)
   }
 
-  /// `topic` is the one whose content the bytes are, where they are any's.
+  /// `topic` is the one whose content the bytes are, if any.
   private func append(
     _ bytes: some Collection<UInt8>, of topic: Topic?, to connection: Connection
   ) {
@@ -234,13 +234,13 @@ package final class Hub {
     let before = connection.own.bytes.count
     connection.own.append(bytes, of: topic.map { ObjectIdentifier($0) })
     markDirty(connection)
-    // What is held back counts as well: it may wait for the gate, or for `uncork`.
+    // What is held back counts too, since it may wait long for the gate or for `uncork`.
     if before <= sendQueueBytes, connection.own.bytes.count > sendQueueBytes {
       slow.append(connection)
     }
   }
 
-  /// Writes what is for the connection alone, and keeps the memory for another.
+  /// Writes the frames for this connection alone, and keeps the buffer for another connection.
   private func write(_ connection: Connection) {
     connection.own.bytes.withUnsafeBytes { connection.socket.send(frames: $0) }
     clear(connection)
@@ -268,8 +268,8 @@ package final class Hub {
     dirtyConnections.append(connection)
   }
 
-  /// Closes a connection after what was sent to it alone, unless its access was revoked or the gate is
-  /// closed. What its topics still hold is not sent.
+  /// Closes a connection after what was sent to it alone; at once if its access was revoked or the gate is closed.
+  /// What its topics still hold is not sent.
   package func close(_ connection: Connection, _ code: CloseCode) {
     let isSent = code != .revoked && gate.isOpen && !connection.isCorked
     if isSent { write(connection) } else { clear(connection) }
@@ -278,11 +278,11 @@ package final class Hub {
 
   // MARK: Flushing
 
-  /// Writes what the turn gathered. A topic that expects more waits for it a moment, and with it what
-  /// stands behind its frames. At the end of every turn, after the turn's messages were handed to the
+  /// Writes what the turn gathered. A topic that expects more frames waits a moment for them, and so does everything
+  /// that comes behind its frames. Called at the end of every turn, after the turn's messages were submitted to the
   /// log.
   package func endTurn() {
-    // After all walks: closing changes topics.
+    // Only after all iterations, because closing a connection changes topics.
     defer { closeSlow() }
     guard !dirtyTopics.isEmpty || !dirtyConnections.isEmpty, gate.isOpen else { return }
     var pass = FlushPass(start: threadClock(), maximumWrites: Self.writesPerTurn)
@@ -290,20 +290,20 @@ package final class Hub {
     guard !dirtyTopics.isEmpty || !dirtyConnections.isEmpty, !isWakeSet, gate.isOpen else {
       return
     }
-    // A commit that is awaited wakes the loop; the timer is for one that does not come.
+    // The awaited commit wakes the loop. The timer is for one that does not come.
     let isHeld = dirtyTopics.allSatisfy(\.isHeld) && !pass.isOutOfTime
     isWakeSet = true
     wake(isHeld ? 1 : 0)
   }
 
-  /// The loop turns because of `wake`.
+  /// The loop turned because of `wake`.
   package func didWake() { isWakeSet = false }
 
-  /// What is not written in this pass waits where it is.
+  /// What is not written in this pass stays queued.
   private func flush(now: UInt64, _ pass: inout FlushPass) {
     let topics = dirtyTopics
     dirtyTopics = []
-    // Who was written and has more stands behind those who wait.
+    // Topics that were written and have more go behind those that still wait.
     var again: [Topic] = []
     for topic in topics {
       topic.isHeld = topic.waits(now: now, longest: Self.gatherNanoseconds)
@@ -319,10 +319,10 @@ package final class Hub {
     dirtyTopics += again
     let connections = dirtyConnections
     dirtyConnections = []
-    // Acks and answers wait for no audience.
+    // Acks and answers do not wait for large audiences.
     var own = FlushPass(start: pass.start, maximumWrites: Self.ownWritesPerTurn)
     defer { if own.isOutOfTime { pass.endEarly() } }
-    // Corked ones come again when they are uncorked.
+    // Corked connections are added again when they are uncorked.
     for connection in connections where !connection.isCorked {
       if connection.isHeld(now: now, longest: Self.gatherNanoseconds)
         || !own.mayWrite(gate, isLarge: false, threadClock)
@@ -336,10 +336,10 @@ package final class Hub {
     }
   }
 
-  /// The loop that everything else is for. The common case is one `send` on a plain socket, and
-  /// touches the row and its outlet only.
+  /// The innermost loop, which everything else is designed for. The common case is one `send` on a plain socket, and
+  /// touches only the row and its outlet.
   ///
-  /// Returns whether everyone was written what there was.
+  /// Returns whether every subscriber was written everything.
   private func flush(_ topic: Topic, _ pass: inout FlushPass) -> Bool {
     guard !pass.isOver, topic.hasFrames else { return false }
     topic.startSending()
@@ -364,8 +364,8 @@ package final class Hub {
     return true
   }
 
-  /// Sends what the kernel did not take at once: by the connection's queue, behind its own frames. `hasBegun` where it
-  /// took a part.
+  /// Sends what the kernel did not accept at once through the connection's queue, behind its own frames. `hasBegun`
+  /// means that the kernel accepted a part of it.
   private func sendRest(
     of topic: Topic, from offset: Int, through end: Int, hasBegun: Bool, to row: Topic.Row
   ) {
@@ -383,9 +383,9 @@ package final class Hub {
     checkQueue(connection)
   }
 
-  /// What a reader that has bytes to read already is sent of a batch: no droppable frames where those are
-  /// many; and the newest state only when it is ready for it, since until then a newer one may take its
-  /// place.
+  /// The parts of a batch that go to a reader with bytes still queued. If many are queued, droppable frames are left
+  /// out. The newest state is sent only when the reader is ready, because an even newer one may replace it until
+  /// then.
   private func parts(
     of topic: Topic, _ sending: Topic.Sending, _ range: Range<Int>, for connection: Connection,
     _ queued: Int
@@ -405,7 +405,7 @@ package final class Hub {
     if connection.socket.queuedBytes > sendQueueBytes { slow.append(connection) }
   }
 
-  /// Connections whose queue is over the limit are closed with 4408.
+  /// Closes connections whose queue is over the limit, with code 4408.
   private func closeSlow() {
     guard !slow.isEmpty else { return }
     let closing = slow

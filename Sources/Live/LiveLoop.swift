@@ -1,7 +1,7 @@
 internal import Basics
 package import EventLoop
 
-/// Live delivery on one event loop, borrowed by whoever publishes there. On the loop only.
+/// Live delivery on one event loop, shared by everything that publishes there. Used on the loop only.
 package final class LiveLoop {
   package let loop: Loop
   package let hub: Hub
@@ -9,7 +9,7 @@ package final class LiveLoop {
   package let metrics: LiveMetrics
   private var hooks: [() -> Void] = []
 
-  /// `maximumAgeMilliseconds` is the gate's (`DeliveryGate`), `sendQueueBytes` the hub's.
+  /// `maximumAgeMilliseconds` is for the gate (`DeliveryGate`), `sendQueueBytes` for the hub.
   package init(
     loop: Loop, maximumAgeMilliseconds: Int64?, sendQueueBytes: Int, metrics: LiveMetrics
   ) {
@@ -20,7 +20,7 @@ package final class LiveLoop {
     let wakeUp = WakeUp(loop: loop)
     hub = Hub(gate: gate, sendQueueBytes: sendQueueBytes, metrics: metrics, wake: wakeUp.set)
     wakeUp.hub = hub
-    // The loop keeps it: hooks stay.
+    // Retained by the loop, whose hooks stay for good.
     loop.onTurnEnd { [self] in
       for hook in hooks { hook() }
       hub.endTurn()
@@ -30,7 +30,7 @@ package final class LiveLoop {
   /// Calls `hook` at the end of every turn, before what was published is written.
   package func beforeFlush(_ hook: @escaping () -> Void) { hooks.append(hook) }
 
-  /// Makes the loop turn again, for its hub.
+  /// Makes the loop turn again when its hub wants to.
   private final class WakeUp {
     private let loop: Loop
     weak var hub: Hub?

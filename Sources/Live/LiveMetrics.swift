@@ -1,6 +1,6 @@
 package import Basics
 
-/// What live delivery tells of itself.
+/// The metrics of live delivery.
 package struct LiveMetrics: Sendable {
   package let writes: Counter
   package let slowReaders: Counter

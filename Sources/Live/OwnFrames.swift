@@ -1,10 +1,10 @@
-/// Frames that wait for one connection alone, and which parts of them are whose: a part can be taken back
-/// as long as it waits.
+/// Frames that wait for one connection alone, with the owner of each part. An owner's parts can be discarded as long
+/// as they wait.
 struct OwnFrames {
   private(set) var bytes: [UInt8] = []
   private var parts: [(owner: ObjectIdentifier, range: Range<Int>)] = []
 
-  /// More than this is given back, not kept for another connection.
+  /// A larger buffer is released instead of being kept for another connection.
   private static let keptBytes = 16 * 1024
 
   var isWorthKeeping: Bool { bytes.capacity > 0 && bytes.capacity <= Self.keptBytes }
@@ -24,7 +24,7 @@ struct OwnFrames {
     }
   }
 
-  /// Takes back what is the owner's.
+  /// Discards the parts of this owner.
   mutating func discard(_ owner: ObjectIdentifier) {
     guard parts.contains(where: { $0.owner == owner }) else { return }
     var kept = OwnFrames()
@@ -38,7 +38,7 @@ struct OwnFrames {
     self = kept
   }
 
-  /// Keeps the memory.
+  /// Keeps the buffer's capacity.
   mutating func removeAll() {
     bytes.removeAll(keepingCapacity: true)
     parts.removeAll(keepingCapacity: true)

@@ -1,13 +1,13 @@
 internal import Synchronization
 
-/// Who may have one of the server's WebSockets. When the public comes in crowds to look at a page, as it does
-/// when something is broken, the people who repair it still get in.
+/// Limits the number of WebSockets on the server. A part is reserved for members, so that those who repair something
+/// can still connect when the public crowds onto the status page.
 package final class SocketAdmission: Sendable {
-  /// Who a socket is for.
+  /// The kind of user that a socket is for.
   package enum Audience: Int, Sendable, CaseIterable {
-    /// Someone who has shown who they are, or is about to.
+    /// Somebody who has shown a credential, or is about to.
     case member
-    /// A reader of public pages.
+    /// Somebody who reads public pages.
     case viewer
   }
 
@@ -15,16 +15,16 @@ package final class SocketAdmission: Sendable {
   private let forViewers: Int
   private let counts = Mutex<[Int]>(Array(repeating: 0, count: Audience.allCases.count))
 
-  /// One in so many sockets is kept for members.
+  /// One in this many sockets is reserved for members.
   private static let memberShare = 4
 
-  /// - Parameter capacity: how many sockets the server can hold, at least 1.
+  /// - Parameter capacity: the number of sockets that the server can hold; at least 1.
   package init(capacity: Int) {
     self.capacity = capacity
     forViewers = capacity - capacity / Self.memberShare
   }
 
-  /// A place for one socket; nil where there is none left for this audience.
+  /// A permit for one socket, or nil if none is left for this audience.
   package func take(_ audience: Audience) -> Permit? {
     let isFree = counts.withLock { counts in
       guard counts.reduce(0, +) < capacity,
@@ -42,7 +42,7 @@ package final class SocketAdmission: Sendable {
     counts.withLock { $0[audience.rawValue] -= 1 }
   }
 
-  /// One socket's place, held as long as the socket.
+  /// The permit for one socket. It is returned when this object is released.
   package final class Permit: Sendable {
     private let admission: SocketAdmission
     private let audience: Audience

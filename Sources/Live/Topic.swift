@@ -1,62 +1,62 @@
 internal import Basics
 internal import Web
 
-/// How much it matters that a frame arrives.
+/// How important it is that a frame arrives.
 package enum Grade: Sendable {
-  /// Arrives, or its connection is closed. Frames of this grade keep their order.
+  /// It arrives, or its connection is closed. Frames of this grade keep their order.
   case durable
-  /// Left out for connections with much to read already (`Hub.droppableQueueBytes`).
+  /// It is dropped for connections with much to read already (`Hub.droppableQueueBytes`).
   case droppable
-  /// The newest state of something: of those that have not left, only the last one does. Without a place
-  /// among frames of other grades.
+  /// The newest state of something. Of several that wait, only the last one is sent. It has no defined position among
+  /// frames of other grades.
   case latest
 }
 
-/// Something that many connections hear.
+/// A channel that many connections subscribe to.
 ///
-/// Its frames are gathered in a batch, once for all. A flush takes the batch and goes through the
-/// subscribers; where there are many it stops on the way, and the next turn goes on. What is published
-/// meanwhile is gathered in the next batch. A subscriber that was sent a part by itself has an offset in
-/// its row: frames of its own keep their place among those of the topic.
+/// Its frames are gathered in one batch for all. A flush takes the batch and iterates over the subscribers. For a
+/// large audience it stops on the way and continues in the next turn; what is published meanwhile goes into the next
+/// batch. A subscriber that was sent a part individually has an offset in its row, so that its own frames keep their
+/// position among the topic's.
 package final class Topic {
-  /// One subscriber. Rows are in ascending order of `key`, so that one is found without a table beside.
+  /// One subscriber. Rows are sorted by `key`, so that one is found by binary search, without an index.
   struct Row {
-    /// The connection's number (`Hub.Connection.key`).
+    /// The connection's key (`Hub.Connection.key`).
     let key: UInt32
-    /// Up to where it has been sent what this topic has: in the batch that is gathered, or, for a row that
-    /// the flush has not reached, in the batch that is sent and the one behind it.
+    /// The offset up to which the subscriber has been sent the topic's bytes: in the batch that is being gathered,
+    /// or, for a row that the flush has not reached, in the batch being sent followed by the gathered one.
     var from: UInt32
-    /// The connection's. Unmanaged: the hub keeps connections as long as they are in topics.
+    /// The connection's outlet. Unmanaged: the hub retains connections as long as they are in topics.
     let outlet: Unmanaged<Outlet>
   }
 
   private(set) var rows: [Row] = []
-  /// What is published and no flush has taken yet.
+  /// Published bytes that no flush has taken yet.
   private(set) var gathered: [UInt8] = []
-  /// The ranges of `gathered` that may be left out.
+  /// The ranges of `gathered` that may be dropped.
   private var droppable: [Range<Int>] = []
   /// The newest frame of grade `latest` that no flush has taken yet.
   private(set) var latest: [UInt8]?
-  /// What a flush is sending; nil while there is none.
+  /// What a flush is sending, or nil.
   private(set) var sending: Sending?
-  /// Where in `rows` the flush stands.
+  /// The row that the flush has reached.
   private(set) var cursor = 0
 
   var isDirty = false
-  /// When the hub first saw what it has, by `Monotonic.nanoseconds`; nil before.
+  /// When the hub first saw the present frames, by `Monotonic.nanoseconds`; nil before.
   var pendingSince: UInt64?
-  /// Whether it waits for more, as the last look found.
+  /// Whether the topic waits for more frames, as of the last check.
   var isHeld = false
   private let isExpectingMore: () -> Bool
 
-  /// A batch on its way.
+  /// A batch that is being sent.
   struct Sending {
     fileprivate(set) var bytes: [UInt8]
     let droppable: [Range<Int>]
-    /// Where its frame of grade `latest` begins; its end where it has none.
+    /// Where the frame of grade `latest` begins; the end of the bytes if there is none.
     let latestStart: Int
     var hasLatest: Bool { latestStart < bytes.count }
-    /// The same, for those who keep a part of it until their reader has taken it.
+    /// The same bytes as a reference, for connections that keep a part until their reader has taken it.
     private var kept: SharedBytes?
 
     init(bytes: [UInt8], droppable: [Range<Int>], latestStart: Int) {
@@ -65,7 +65,8 @@ package final class Topic {
       self.latestStart = latestStart
     }
 
-    /// What must be sent of a range, without the droppable frames that begin in it; and how many those are.
+    /// The parts of a range that must be sent, without the droppable frames that begin in it; and how many frames
+    /// that leaves out.
     func essential(_ range: Range<Int>) -> (ranges: [Range<Int>], dropped: Int) {
       var ranges: [Range<Int>] = []
       var dropped = 0
@@ -87,7 +88,7 @@ package final class Topic {
       return new
     }
 
-    /// Its memory, where nobody keeps a part of it.
+    /// The batch's buffer, unless somebody keeps a part of it.
     mutating func takeMemory() -> [UInt8]? {
       guard kept == nil else { return nil }
       var memory: [UInt8] = []
@@ -96,7 +97,7 @@ package final class Topic {
     }
   }
 
-  /// `isExpectingMore` tells whether more is on its way, for which a flush may wait a moment.
+  /// `isExpectingMore` tells whether more frames are on their way. A flush may wait a moment for them.
   package init(isExpectingMore: @escaping () -> Bool = { false }) {
     self.isExpectingMore = isExpectingMore
   }
@@ -104,7 +105,7 @@ package final class Topic {
   package var isEmpty: Bool { rows.isEmpty }
   package var count: Int { rows.count }
 
-  /// Whether what it has is to wait for more. `longest` in nanoseconds.
+  /// Whether the frames should wait for more. `longest` is in nanoseconds.
   func waits(now: UInt64, longest: UInt64) -> Bool {
     guard sending == nil else { return false }
     let since = pendingSince ?? now
@@ -114,7 +115,7 @@ package final class Topic {
 
   // MARK: Subscribers
 
-  /// Where the row of a connection is, or would be.
+  /// The position of a connection's row, or where it would have to be inserted.
   private func search(_ key: UInt32) -> (position: Int, isFound: Bool) {
     var low = 0
     var high = rows.count
@@ -130,8 +131,8 @@ package final class Topic {
     return found.isFound ? found.position : nil
   }
 
-  /// Adds a subscriber, which hears what is published from now on, and the newest state where that has not
-  /// left. False where it is there already.
+  /// Adds a subscriber. It is sent what is published from now on, and the newest state if that has not been sent yet.
+  /// Returns false if it is subscribed already.
   func insert(_ key: UInt32, _ outlet: Outlet) -> Bool {
     let (position, isFound) = search(key)
     if isFound { return false }
@@ -147,7 +148,7 @@ package final class Topic {
     if rows.isEmpty { drop() }
   }
 
-  /// Removes every subscriber; returns their keys.
+  /// Removes all subscribers and returns their keys.
   func removeAll() -> [UInt32] {
     let keys = rows.map(\.key)
     rows = []
@@ -155,7 +156,7 @@ package final class Topic {
     return keys
   }
 
-  /// Nobody hears what there is.
+  /// Drops what waits, because there is no subscriber.
   private func drop() {
     gathered = []
     droppable = []
@@ -174,7 +175,7 @@ package final class Topic {
     if from < gathered.count { body(gathered[from...]) }
   }
 
-  /// The subscriber has all of what there is so far.
+  /// Notes that the subscriber has been sent everything so far.
   func markCaughtUp(_ position: Int) {
     let ahead = position >= cursor ? sending?.bytes.count ?? 0 : 0
     rows[position].from = UInt32(clamping: ahead + gathered.count)
@@ -182,7 +183,7 @@ package final class Topic {
 
   // MARK: Frames
 
-  /// `memory` is for a batch that begins with this frame.
+  /// `memory` provides a buffer if the batch begins with this frame.
   func append(_ frame: [UInt8], _ grade: Grade, memory: () -> [UInt8]) {
     switch grade {
     case .durable: break
@@ -195,10 +196,10 @@ package final class Topic {
     gathered.append(contentsOf: frame)
   }
 
-  /// Whether there is something that a flush has to take or to finish.
+  /// Whether a flush has anything to take or to finish.
   var hasFrames: Bool { sending != nil || !gathered.isEmpty || latest != nil }
 
-  /// Takes what was gathered, unless a flush is under way already.
+  /// Takes what was gathered, unless a flush is under way.
   func startSending() {
     guard sending == nil else { return }
     var bytes: [UInt8] = []
@@ -212,13 +213,13 @@ package final class Topic {
     pendingSince = nil
   }
 
-  /// Goes through the subscribers that the flush has not reached, calling `body` with what each has not been
-  /// sent; until `body` returns false, which leaves that subscriber for the next time.
+  /// Iterates over the subscribers that the flush has not reached, and calls `body` with what each has not been sent.
+  /// If `body` returns false, the iteration stops and continues with that subscriber next time.
   ///
-  /// Hot path: touches the rows only.
+  /// Hot path: touches only the rows.
   func advance(_ body: (_ row: Row, _ bytes: UnsafeRawBufferPointer, _ from: Int) -> Bool) {
     guard let sending else { return }
-    // A newer state is waiting: the older one need not leave any more.
+    // A newer state waits, so the older one need not be sent.
     let end = latest == nil ? sending.bytes.count : sending.latestStart
     var position = cursor
     sending.bytes.withUnsafeBytes { bytes in
@@ -239,14 +240,13 @@ package final class Topic {
     cursor = position
   }
 
-  /// Whether the flush has reached everyone.
+  /// Whether the flush has reached all subscribers.
   var isSent: Bool { cursor == rows.count }
 
-  /// Keeps a part of what is being sent for a reader.
+  /// Keeps a part of the batch for a reader.
   func sharedSending() -> SharedBytes? { sending?.shared() }
 
-  /// The flush has reached everyone; its memory leaves with it. Returns the memory where nobody keeps a
-  /// part of it.
+  /// Ends the flush after it has reached everyone. Returns the batch's buffer, unless somebody keeps a part of it.
   func finishSending() -> [UInt8]? {
     var sent = sending
     sending = nil

@@ -4,7 +4,7 @@ internal import Chat
 internal import EventLoop
 internal import Events
 
-/// What a relay asks for, answered by the database of this node.
+/// The `RelayBackend` of a node with a database.
 final class DatabaseBackend: RelayBackend {
   private let loop: Loop
   private let authenticator: any Authenticator
@@ -26,7 +26,7 @@ final class DatabaseBackend: RelayBackend {
     self.fanout = fanout
   }
 
-  /// Runs `body` as a task of the loop and hands over how it ended.
+  /// Runs `body` as a task of the loop, then calls `then` with its result.
   private func run<Found: Sendable>(
     _ then: @escaping (Result<Found, any Error>) -> Void,
     _ body: @escaping @Sendable () async throws -> Found

@@ -1,25 +1,24 @@
 internal import Events
 internal import Synchronization
 
-/// The node's events on their way to one event loop: put in by the thread that committed, taken out on the
-/// loop, in order.
+/// Passes the node's events to one event loop. The committing thread adds them, the loop takes them, in order.
 final class EventInbox: Sendable {
   private let waiting = Mutex<[Event]>([])
-  /// Whether `waiting` has any: looked at for every frame, so without the lock.
+  /// Whether `waiting` holds any events. An atomic beside the lock, because it is read for every frame.
   private let isFilled = Atomic(false)
 
-  /// Returns whether nothing waited before: the loop has to be told.
+  /// Adds events. Returns whether none were waiting, in which case the loop must be woken.
   func add(_ events: [Event]) -> Bool {
     waiting.withLock { waiting in
       let wasEmpty = waiting.isEmpty
-      // Not copied: each entry would be counted once more.
+      // Assigned instead of appended: appending would retain each entry once more.
       if wasEmpty { waiting = events } else { waiting += events }
       isFilled.store(true, ordering: .releasing)
       return wasEmpty
     }
   }
 
-  /// All that waits; nil where nothing does.
+  /// All waiting events, or nil if there are none.
   func take() -> [Event]? {
     guard isFilled.load(ordering: .acquiring) else { return nil }
     return waiting.withLock { waiting in

@@ -1,20 +1,20 @@
 package import Basics
 
-/// What sockets of both protocols may do, and for how long.
+/// The limits of sockets of both protocols.
 package struct RelayConfiguration: Sendable {
-  /// Frames that a connection may send; nil: any number.
+  /// Frames that one connection may send; nil means no limit.
   package var connectionFrames: Rate?
-  /// Frames that a user may send on all connections; nil: any number.
+  /// Frames that one user may send over all connections; nil means no limit.
   package var userFrames: Rate?
-  /// Sockets that a user may hold open; nil: any number.
+  /// Sockets that one user may hold open; nil means no limit.
   package var connectionsPerUser: Int?
-  /// Largest `data` or `content` of a message, in bytes of UTF-8.
+  /// The largest `data` or `content` of a message, in bytes of UTF-8.
   package var contentBytes: Int
-  /// Deepest nesting of a frame's JSON.
+  /// The deepest nesting of a frame's JSON.
   package var jsonDepth: Int
-  /// Bytes of acks that may be held back for a socket before it counts as a slow reader.
+  /// Bytes of held acks at which a socket counts as a slow reader.
   package var heldBytes: Int
-  /// Time until `ready`, and on `/chat` until READY.
+  /// How long a connection may take until `ready`, or on `/chat` until READY.
   package var openingMilliseconds: Int64
 
   package init(

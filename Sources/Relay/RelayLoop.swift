@@ -6,10 +6,10 @@ package import Events
 package import Live
 internal import Web
 
-/// The relay on one event loop: its sockets, the rooms they hear, and a turn's messages on their way
-/// to the log. On the loop only.
+/// The relay on one event loop: its sockets, the rooms that they hear, and the messages of a turn on their way to the
+/// log. Used on the loop only.
 package final class RelayLoop {
-  /// Index of the event loop.
+  /// The index of the event loop.
   let index: Int
   let services: RelayServices
   let backend: any RelayBackend
@@ -17,21 +17,21 @@ package final class RelayLoop {
   let feeds: RoomFeeds
   let metrics: LiveMetrics
   let work: TurnWork
-  /// What a socket does in one step of `work`: so many actions, or so many rooms that it leaves.
+  /// How many actions a socket performs, or how many rooms it leaves, in one step of `work`.
   var stepSize = 50 {
     didSet { feeds.roomsLeftPerStep = stepSize }
   }
-  /// What the stream brought and is not applied yet.
+  /// Events from the stream that have not been applied yet.
   let inbox = EventInbox()
   private var drafts: [Draft] = []
   private var periodTimer: LoopTimer?
 
-  /// How often the head of each room is compared with the database: as often as clients hear of them.
+  /// How often the head of each room is compared with the database: as often as clients get heartbeats.
   private static let compareHeadsMilliseconds = 25_000
   /// The shortest pause between two parts of a comparison.
   private static let shortestPauseMilliseconds = 20
 
-  /// The relay borrows the loop's live delivery.
+  /// Uses the loop's live delivery.
   package convenience init(
     live: LiveLoop, services: RelayServices, rooms: Rooms, reader: LogReader, fanout: any Fanout
   ) {
@@ -52,8 +52,8 @@ package final class RelayLoop {
     compareHeads(after: Self.compareHeadsMilliseconds)
   }
 
-  /// Compares the heads of some rooms, again and again: of all of them in the time of a round, where there are
-  /// not too many for that.
+  /// Compares the heads of some rooms, over and over. One round takes `compareHeadsMilliseconds`, or longer if there
+  /// are very many rooms.
   private func compareHeads(after milliseconds: Int) {
     backend.wait(milliseconds: milliseconds) { [unowned self] in
       let total = feeds.compareSomeHeads()
@@ -63,7 +63,7 @@ package final class RelayLoop {
     }
   }
 
-  /// Without a loop: time passes and drafts are submitted when the caller says so.
+  /// Without a loop, for tests: time passes and drafts are submitted when the caller says so.
   init(
     index: Int, services: RelayServices, backend: any RelayBackend, hub: Hub,
     gate: DeliveryGate, metrics: LiveMetrics
@@ -79,16 +79,17 @@ package final class RelayLoop {
       metrics: metrics)
   }
 
-  /// Applies what the stream brought. Also called before anything of a client is taken: what this
-  /// node committed before the client sent it counts for it, though this loop's job may come later in the turn.
+  /// Applies the events that have arrived. Also called before anything of a client is handled, so that everything
+  /// this node committed before the client sent it is taken into account, even if the loop's own job runs later in
+  /// the turn.
   func takeEvents() {
     if let events = inbox.take() { feeds.apply(events) }
   }
 
-  /// Hands a message to the log with the others of this turn.
+  /// Submits a message to the log, together with the others of this turn.
   func submit(_ draft: Draft) { drafts.append(draft) }
 
-  /// In one call: the log gathers them by the turn.
+  /// Submits all messages of the turn in one call, since the log gathers them by turn.
   func submitDrafts() {
     guard !drafts.isEmpty else { return }
     let turn = drafts

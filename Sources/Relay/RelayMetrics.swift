@@ -1,6 +1,6 @@
 package import Basics
 
-/// What the relay tells of itself.
+/// The metrics of the relay.
 package struct RelayMetrics: Sendable {
   let headsHealed: Counter
   let headsRewound: Counter

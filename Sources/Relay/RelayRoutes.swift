@@ -4,7 +4,7 @@ package import EventLoop
 package import Live
 package import Web
 
-/// The two sockets: `/v1/relay` (relay v1) and `/v1/chat` (the nano protocol; `/chat` is the same).
+/// The two WebSocket routes: `/v1/relay` (relay v1), and `/v1/chat` with its alias `/chat` (the nano protocol).
 package struct RelayRoutes: Sendable {
   /// The WebSocket subprotocol of relay v1. A client may leave it out.
   package static let subprotocol = "martlet.v1"
@@ -12,7 +12,7 @@ package struct RelayRoutes: Sendable {
   private let loops: [LoopBound<RelayLoop>]
   private let admission: SocketAdmission
 
-  /// `loops` by loop index.
+  /// `loops` is indexed by event loop.
   package init(
     loops: [LoopBound<RelayLoop>], admission: SocketAdmission
   ) {
@@ -43,7 +43,7 @@ package struct RelayRoutes: Sendable {
     }
   }
 
-  /// Throws `too_many_connections` where the server has its share already.
+  /// Throws `too_many_connections` if the server holds as many sockets as it may.
   private func upgrade(
     _ request: Request, _ subprotocol: String?,
     _ make:
@@ -59,7 +59,7 @@ package struct RelayRoutes: Sendable {
     }
   }
 
-  /// Every frame of both dialects with its policy, for `martlet routes`.
+  /// Every frame of both protocols with its policy, for `martlet routes`.
   package static var frames: [(socket: String, type: String, policy: String, meaning: String)] {
     RelayFrame.table.map { ("/v1/relay", $0.type, $0.policy.untyped.description, $0.meaning) }
       + NanoDialect.Kind.allCases.map {
@@ -69,7 +69,7 @@ package struct RelayRoutes: Sendable {
 }
 
 extension RelayServices {
-  /// Relay v1 on a socket that is opened now.
+  /// Relay v1 for a socket that is just being opened.
   func relayDialect(followsAllRooms: Bool) -> RelayDialect {
     RelayDialect(
       followsAllRooms: followsAllRooms, maximumContentBytes: configuration.contentBytes,
@@ -78,7 +78,7 @@ extension RelayServices {
       now: Monotonic.milliseconds)
   }
 
-  /// The nano protocol on a socket that is opened now.
+  /// The nano protocol for a socket that is just being opened.
   func nanoDialect() -> NanoDialect {
     NanoDialect(
       maximumContentBytes: configuration.contentBytes,

@@ -11,15 +11,15 @@ package final class RelayServices: Sendable {
   let authenticator: any Authenticator
   let memberships: any Memberships
   let configuration: RelayConfiguration
-  /// This node, for the origins of drafts.
+  /// This node, which is named in the origin of its drafts.
   let node: NodeID
-  /// Names this log: a restored backup gets another one, and no cursor of the old one counts.
+  /// The name of the present log. A restored backup gets another one, which makes cursors of the old log invalid.
   var epoch: String { currentEpoch.withLock { $0 } }
   private let currentEpoch: Mutex<String>
   private let events: EventStream
   let log: Log
   let metrics: RelayMetrics
-  /// Nil where rates are off.
+  /// Nil if rate limits are off.
   let userFrames: KeyedRateLimiter<UserID>?
   private let connectionsByUser = Mutex<[UserID: Int]>([:])
 
@@ -40,10 +40,11 @@ package final class RelayServices: Sendable {
     userFrames = configuration.userFrames.map { KeyedRateLimiter($0) }
   }
 
-  /// Tells of all events from now on, on the thread that committed. Before the first publication.
+  /// From now on calls `listener` with all events, on the committing thread. Must be called before the first
+  /// publication.
   func listen(_ listener: @escaping EventStream.Listener) { events.listen(listener) }
 
-  /// Says why a token that a socket showed was not taken, without its content.
+  /// Logs why a socket's token was refused, without the token's content.
   func logRefusal(_ error: any Error, _ address: IPAddress) {
     guard let failure = error as? AppError, failure.code == .invalidToken else { return }
     log.info(
@@ -54,18 +55,17 @@ package final class RelayServices: Sendable {
       ])
   }
 
-  /// The log is another one from now on.
+  /// From now on the log has another epoch.
   package func epochChanged(to epoch: String) { currentEpoch.withLock { $0 = epoch } }
 
-  /// Something in the database is older than what this node knew before it asked: a dump was restored
-  /// over it, and nobody said so (`martlet renew-epoch`). What is known here is forgotten, and clients
-  /// come back.
+  /// Something in the database is older than what this node already knew: a dump was restored over the database
+  /// without `martlet renew-epoch`. This node forgets everything it knows, and clients have to connect again.
   func databaseWentBack() {
     log.error("database_went_back", [:])
     events.deliverHere([.epochChanged(epoch)])
   }
 
-  /// Counts a connection of the user; false where there are too many already.
+  /// Counts a connection of the user. Returns false if the user has too many already.
   func openConnection(of user: UserID) -> Bool {
     connectionsByUser.withLock { counts in
       let count = counts[user] ?? 0

@@ -1,22 +1,22 @@
 internal import Basics
 
-/// Work of sockets that name thousands of rooms, in steps: so much in a turn of the loop, and the rest in the
-/// next ones, so that others have their turn. On the loop only.
+/// Divides the work of sockets that name thousands of rooms into steps: a limited amount in each turn of the loop, so
+/// that other sockets get their turn. Used on the loop only.
 ///
-/// Who has steps left takes turns with the others: one that has very many holds up nobody else's few.
+/// Jobs take turns step by step, so one with very many steps does not delay one with few.
 final class TurnWork {
   private let backend: any RelayBackend
   private var waiting = Queue<() -> Bool>()
   private var isScheduled = false
-  /// For tests: as many steps in one turn, at most.
+  /// The most steps in one turn, for tests.
   var maximumSteps = Int.max
 
-  /// What steps may take of a turn, all together.
+  /// The time that all steps together may take in one turn.
   private static let turnNanoseconds: UInt64 = 2_000_000
 
   init(_ backend: any RelayBackend) { self.backend = backend }
 
-  /// Calls `step` until it returns false: there is nothing left. The first time is now.
+  /// Calls `step` until it returns false. The first call happens now.
   func perform(_ step: @escaping () -> Bool) {
     guard step() else { return }
     waiting.append(step)

@@ -1,26 +1,26 @@
-/// Looks at a client's handshake on its way to OpenSSL, which makes room for a message as soon as its header announces it:
-/// nine bytes of a client would cost 128 KiB. A value; sees what is not encrypted, which is what comes before keys are agreed
-/// on (RFC 8446, 4 and 5.1; RFC 5246, 7.4).
+/// Inspects a client's handshake before OpenSSL reads it. OpenSSL allocates a message's announced size as soon as it
+/// has the header, so nine bytes from a client could cost 128 KiB. A value. It sees what is not encrypted, which is
+/// everything before keys are agreed (RFC 8446, 4 and 5.1; RFC 5246, 7.4).
 struct HandshakeGuard {
-  /// How many bytes of the header of a record were seen, what it says, and how much of the record is to come.
+  /// How many bytes of a record's header have been seen, its content type, and how much of the record remains.
   private var recordHeaderCount = 0
   private var recordType: UInt8 = 0
   private var recordLeft = 0
-  /// The same of a handshake message, which may go over several records.
+  /// The same for a handshake message, which may span several records.
   private var messageHeaderCount = 0
   private var messageLeft = 0
-  /// The client has said that it encrypts from here on. In TLS 1.3 that means nothing.
+  /// Whether the client has announced that it encrypts from here on. In TLS 1.3 that has no meaning.
   private(set) var hasChangedCipher = false
 
-  /// Those of clients with many extensions have 2 KiB.
+  /// Large enough: messages of clients with many extensions have 2 KiB.
   private static let maximumMessageBytes = 16 * 1024
   private static let recordHeaderBytes = 5
   private static let messageHeaderBytes = 4
   private static let changeCipherSpec: UInt8 = 20
   private static let handshake: UInt8 = 22
 
-  /// How many of these bytes may be taken before it is asked again: they end with a record at the latest. Throws `TLSError`
-  /// where a message announces too much.
+  /// How many of these bytes may be passed on before the next call; at most to the end of a record. Throws `TLSError`
+  /// if a message announces too large a size.
   mutating func next(_ bytes: UnsafeRawBufferPointer) throws(TLSError) -> Int {
     var position = 0
     while position < bytes.count {
@@ -46,7 +46,7 @@ struct HandshakeGuard {
   private mutating func readRecordHeader(_ byte: UInt8) {
     switch recordHeaderCount {
     case 0: recordType = byte
-    // The version.
+    // The protocol version.
     case 1, 2: break
     case 3: recordLeft = Int(byte) << 8
     default: recordLeft |= Int(byte)
@@ -58,7 +58,7 @@ struct HandshakeGuard {
     var position = 0
     while position < bytes.count {
       if messageHeaderCount < Self.messageHeaderBytes {
-        // Its kind, and three bytes of length.
+        // The message's type, then three bytes of length.
         messageLeft = messageHeaderCount == 0 ? 0 : messageLeft << 8 | Int(bytes[position])
         messageHeaderCount += 1
         position += 1

@@ -1,9 +1,9 @@
 internal import COpenSSL
 
-/// SHA-1 (FIPS 180-4), for the handshake of WebSockets and for tags of what we make ourselves: it secures nothing there.
+/// SHA-1 (FIPS 180-4), for the WebSocket handshake and for entity tags. Nothing depends on its security there.
 package enum SHA1 {
-  /// Looked up once: that takes longer than a short text (EVP_MD_fetch(3)).
-  // Unsafe by its type only: never changed, and threads may share it.
+  /// Fetched once, because that takes longer than hashing a short text (EVP_MD_fetch(3)).
+  // Unsafe only by its type: it never changes, and threads may share it.
   nonisolated(unsafe) private static let algorithm = EVP_MD_fetch(nil, "SHA1", nil)
 
   /// The digest in base64 (RFC 4648, 4): 28 characters.
@@ -12,7 +12,7 @@ package enum SHA1 {
     // Fails only without memory.
     let isDone = EVP_Digest(bytes, bytes.count, &digest, nil, algorithm, nil) == 1
     precondition(isDone, "there was no memory for SHA-1")
-    // With a zero behind.
+    // With room for a terminating zero.
     var text = [UInt8](repeating: 0, count: 29)
     let count = EVP_EncodeBlock(&text, digest, Int32(digest.count))
     return String(decoding: text.prefix(Int(count)), as: UTF8.self)

@@ -1,15 +1,14 @@
 internal import Basics
 internal import COpenSSL
 
-/// What TLS connections to servers have in common: who is believed.
+/// The common setup of TLS connections to servers: whose certificates are trusted.
 ///
-/// TLS 1.2 and newer; the server's certificate must be signed by one of the authorities and bear the name that was
-/// asked for.
+/// TLS 1.2 and newer. The server's certificate must be signed by one of the authorities and match the requested host.
 // Unchecked: OpenSSL's contexts may be shared by threads once they are set up (SSL_CTX_new(3), "Notes").
 package final class TLSClient: @unchecked Sendable {
   private let context: OpaquePointer
 
-  /// `authorities` is a PEM file of the certificates that are believed; nil: the system's. Throws `TLSError`.
+  /// `authorities` is a PEM file of trusted certificates; nil means the system's. Throws `TLSError`.
   package init(authorities: String?) throws(TLSError) {
     guard let context = SSL_CTX_new(TLS_client_method()) else {
       throw TLSError.last("no TLS context")
@@ -30,11 +29,11 @@ package final class TLSClient: @unchecked Sendable {
 
   deinit { SSL_CTX_free(context) }
 
-  /// Begins a session with a server of this name or address. Throws `TLSError`.
+  /// Begins a session with a server of this host name or address. Throws `TLSError`.
   package func session(with host: String, on wire: TLSWire) throws(TLSError) -> TLSSession {
     guard let session = SSL_new(context) else { throw TLSError.last("no TLS session") }
     SSL_set_connect_state(session)
-    // An address has no name to ask for; the certificate must then bear the address.
+    // An address is not sent as a server name, and the certificate must name the address.
     let isAccepted =
       if IPAddress(host) != nil {
         X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(session), host) == 1

@@ -3,7 +3,7 @@ internal import COpenSSL
 /// Why TLS failed, in OpenSSL's words.
 package struct TLSError: Error, CustomStringConvertible, Sendable {
   package let description: String
-  /// Whether the peer spoke plain HTTP where TLS was expected.
+  /// Whether the peer spoke plain HTTP instead of TLS.
   package let isPlainHTTP: Bool
 
   init(_ what: String, isPlainHTTP: Bool = false) {
@@ -11,8 +11,8 @@ package struct TLSError: Error, CustomStringConvertible, Sendable {
     self.isPlainHTTP = isPlainHTTP
   }
 
-  /// With what OpenSSL says of its last failure on this thread: of its list the first, which is the cause of the others.
-  /// The list is empty after that.
+  /// An error with OpenSSL's reason for the last failure on this thread: the first in its queue, which caused the
+  /// others. Empties the queue.
   static func last(_ what: String) -> TLSError {
     var text = ""
     var isPlainHTTP = false

@@ -1,14 +1,14 @@
 internal import Basics
 internal import COpenSSL
 
-/// What TLS connections from clients have in common: certificates, protocol and ciphers.
+/// The common setup of TLS connections from clients: certificates, protocols and ciphers.
 ///
-/// TLS 1.2 with forward secrecy and TLS 1.3, `http/1.1` inside (RFC 7301), no renegotiation. Of several certificates a
-/// client gets the first that bears the name it asks for (RFC 6066, 3), and where none does the first of all. Sessions go on
-/// by tickets, on whichever thread issued them; the keys that tickets are sealed with live as long as this.
+/// TLS 1.2 with forward secrecy and TLS 1.3, `http/1.1` by ALPN (RFC 7301), no renegotiation. Of several certificates
+/// a client gets the first that matches the server name it asks for (RFC 6066, 3), or the first of all if none does.
+/// Sessions are resumed by tickets, on any thread. The keys of the tickets live as long as this object.
 // Unchecked: OpenSSL's contexts may be shared by threads once they are set up (SSL_CTX_new(3), "Notes").
 package final class TLSServer: @unchecked Sendable {
-  /// One certificate chain with its private key, both PEM files.
+  /// A certificate chain with its private key, both PEM files.
   package struct Files: Sendable, Equatable {
     package let chain: String
     package let key: String
@@ -19,23 +19,23 @@ package final class TLSServer: @unchecked Sendable {
     }
   }
 
-  /// A certificate as it was read.
+  /// Facts about a certificate, as of when it was read.
   package struct Certificate: Sendable {
     package let files: Files
-    /// Seconds from when it was read until it expires; below 0 where it has.
+    /// Seconds until the certificate expires, from when it was read; negative if it had expired.
     package let expiresInSeconds: Int
   }
 
   package let certificates: [Certificate]
-  /// One for each certificate; the first is the one that sessions begin with.
+  /// One per certificate. Sessions begin with the first.
   private let contexts: [OpaquePointer]
 
-  /// Those of TLS 1.2; all of TLS 1.3's are good.
+  /// The ciphers of TLS 1.2. All of TLS 1.3 are good.
   private static let ciphers =
     "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES256-GCM-SHA384:"
     + "ECDHE-RSA-AES256-GCM-SHA384:ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305"
 
-  /// Reads the files, of which there must be some. Throws `TLSError`, which names the file at fault.
+  /// Reads the files, of which there must be at least one. Throws `TLSError`, which names the file at fault.
   package convenience init(_ files: [Files]) throws(TLSError) {
     guard !files.isEmpty else { throw TLSError("there is no certificate") }
     try self.init(count: files.count) { index, context throws(TLSError) in
@@ -43,7 +43,7 @@ package final class TLSServer: @unchecked Sendable {
     }
   }
 
-  /// With the certificates of another, as they were read then, and new keys for tickets. Throws `TLSError`.
+  /// Copies another server's certificates as they were read then, with new ticket keys. Throws `TLSError`.
   package convenience init(renewing old: TLSServer) throws(TLSError) {
     try self.init(count: old.contexts.count) { index, context throws(TLSError) in
       ERR_clear_error()
@@ -54,7 +54,7 @@ package final class TLSServer: @unchecked Sendable {
     }
   }
 
-  /// `fill` gives each context its certificate.
+  /// `fill` sets each context's certificate.
   private init(
     count: Int, fill: (_ index: Int, _ context: OpaquePointer) throws(TLSError) -> Certificate
   ) throws(TLSError) {
@@ -72,7 +72,7 @@ package final class TLSServer: @unchecked Sendable {
     }
     self.contexts = contexts
     self.certificates = certificates
-    // Unretained: sessions hold the server as long as OpenSSL may ask.
+    // Unretained: sessions retain the server as long as OpenSSL may ask.
     martlet_ssl_on_server_name(
       contexts[0],
       { session, _, server in
@@ -84,14 +84,14 @@ package final class TLSServer: @unchecked Sendable {
 
   deinit { for context in contexts { SSL_CTX_free(context) } }
 
-  /// Begins a session with a client that has connected. Throws `TLSError`: out of memory.
+  /// Begins a session with a client that has connected. Throws `TLSError` without memory.
   package func session(on wire: TLSWire) throws(TLSError) -> TLSSession {
     guard let session = SSL_new(contexts[0]) else { throw TLSError.last("no TLS session") }
     SSL_set_accept_state(session)
     return TLSSession(session, wire: wire, owner: self, handshakeGuard: HandshakeGuard())
   }
 
-  // MARK: Setting up
+  // MARK: Setup
 
   private static func makeContext() throws(TLSError) -> OpaquePointer {
     guard let context = SSL_CTX_new(TLS_server_method()) else {
@@ -124,7 +124,7 @@ package final class TLSServer: @unchecked Sendable {
     return context
   }
 
-  /// Where `http/1.1` stands in a client's list of protocols, each with its length in front.
+  /// The range of `http/1.1` in a client's list of protocols, each of which is preceded by its length.
   static func rangeOfHTTP1(in list: UnsafeBufferPointer<UInt8>) -> Range<Int>? {
     var position = 0
     while position < list.count {
@@ -141,13 +141,13 @@ package final class TLSServer: @unchecked Sendable {
     _ files: Files, into context: OpaquePointer
   ) throws(TLSError) -> Certificate {
     ERR_clear_error()
-    // A key with a passphrase is refused: nobody is there to type it.
+    // A key with a passphrase is refused, because nobody could enter it.
     SSL_CTX_set_default_passwd_cb(context) { _, _, _, _ in 0 }
     guard SSL_CTX_use_certificate_chain_file(context, files.chain) == 1 else {
       throw TLSError.last("the certificate \(files.chain) cannot be read")
     }
     guard SSL_CTX_use_PrivateKey_file(context, files.key, SSL_FILETYPE_PEM) == 1 else {
-      // Also where the key is another's.
+      // Also thrown if the key belongs to another certificate.
       throw TLSError.last("the key \(files.key) cannot be used with \(files.chain)")
     }
     guard SSL_CTX_check_private_key(context) == 1 else {
@@ -161,7 +161,7 @@ package final class TLSServer: @unchecked Sendable {
     return Certificate(files: files, expiresInSeconds: Int(days) * 86_400 + Int(seconds))
   }
 
-  // MARK: Choosing a certificate
+  // MARK: Choice of the certificate
 
   private func chooseCertificate(_ session: OpaquePointer) {
     guard contexts.count > 1,

@@ -1,28 +1,28 @@
 internal import COpenSSL
 
-/// TLS of one connection, without the connection: bytes of the network in, bytes for the network out. For one
-/// thread at a time.
+/// TLS for one connection, without the connection itself: takes bytes from the network and returns bytes for the
+/// network. Used by one thread at a time.
 ///
 /// https://docs.openssl.org/3.0/man7/ssl/
 package final class TLSSession {
   private let session: OpaquePointer
   private let wire: TLSWire
-  /// Kept as long as the session: OpenSSL asks it for certificates.
+  /// Retained as long as the session, because OpenSSL asks it for certificates.
   private let owner: AnyObject
-  /// Until both sides have agreed; nil for clients, which believe their server.
+  /// Used until the handshake is complete. Nil for client sessions, which trust their server.
   private var handshakeGuard: HandshakeGuard?
   private var handshakeMessageCount = 0
   private var receivedBytes = 0
 
-  /// Handshake messages that a peer may send without saying anything; each of some more bytes allows one more. New keys for
-  /// each byte would cost far more than the byte.
+  /// How many handshake messages a peer may send without sending data. Each further message needs some more bytes of
+  /// data. New keys for every byte would cost far more than the byte.
   private static let freeHandshakeMessages = 32
   private static let bytesOfHandshakeMessage = 4096
 
-  /// Whether both sides have agreed, so that `send` can be called.
+  /// Whether the handshake is complete, so that `send` may be called.
   package var isEstablished: Bool { SSL_is_init_finished(session) == 1 }
 
-  /// Takes ownership of the session, which has been told whether it accepts or connects.
+  /// Takes ownership of the session, which must be set to accept or to connect.
   init(
     _ session: OpaquePointer, wire: TLSWire, owner: AnyObject,
     handshakeGuard: HandshakeGuard? = nil
@@ -31,10 +31,10 @@ package final class TLSSession {
     self.session = session
     self.wire = wire
     self.owner = owner
-    // Both directions are one BIO, of which the session then owns one reference (SSL_set_bio(3)).
+    // Both directions use one BIO, of which the session then owns a reference (SSL_set_bio(3)).
     BIO_up_ref(wire.bio)
     SSL_set_bio(session, wire.bio, wire.bio)
-    // Unretained: it is called while this calls OpenSSL only.
+    // Unretained: it is called only while this object calls OpenSSL.
     martlet_ssl_on_message(
       session,
       { isSent, _, kind, _, _, _, this in
@@ -45,11 +45,12 @@ package final class TLSSession {
 
   deinit { SSL_free(session) }
 
-  /// Takes bytes of the network, none to begin; calls `deliver` with what the peer said, piece by piece, until it
-  /// returns false. A piece is gone after the call, and may be changed in it.
+  /// Takes bytes from the network, or none to begin. Calls `deliver` with the decrypted data, piece by piece, until
+  /// it returns false. A piece is valid during the call only, and may be modified by it.
   ///
-  /// What is to go to the network is in `wire.output` whenever `deliver` is called, and after this. Returns false where
-  /// the peer says no more. Throws `TLSError`; also then there may be output: the alert that says why.
+  /// Whenever `deliver` is called, and when this returns, `wire.output` holds what must go to the network. Returns
+  /// false if the peer has ended its side. Throws `TLSError`; even then there may be output, an alert that tells the
+  /// reason.
   package func receive(
     _ bytes: UnsafeRawBufferPointer, _ deliver: (UnsafeMutableRawBufferPointer) -> Bool
   ) throws(TLSError) -> Bool {
@@ -58,7 +59,7 @@ package final class TLSSession {
       let outcome = try read(UnsafeRawBufferPointer(rebasing: rest[..<count]), deliver)
       guard outcome == .wantsMore else { return outcome != .ended }
       rest = UnsafeRawBufferPointer(rebasing: rest[count...])
-      // In TLS 1.2 what follows is encrypted.
+      // In TLS 1.2 everything after this is encrypted.
       if handshakeGuard?.hasChangedCipher == true, SSL_version(session) != TLS1_3_VERSION {
         handshakeGuard = nil
       }
@@ -68,7 +69,7 @@ package final class TLSSession {
 
   private enum Outcome {
     case wantsMore
-    /// Nobody wants what the peer says.
+    /// The receiver wants no more data.
     case isStopped
     case ended
   }
@@ -94,29 +95,29 @@ package final class TLSSession {
       > Self.freeHandshakeMessages + receivedBytes / Self.bytesOfHandshakeMessage
   }
 
-  /// OpenSSL takes them one after the other without coming back.
+  /// OpenSSL handles such messages one after the other without returning.
   private func receivedHandshakeMessage() {
     handshakeMessageCount += 1
     if isFlooded { wire.input = UnsafeRawBufferPointer(start: nil, count: 0) }
   }
 
-  /// Encrypts bytes for the peer, behind what is in `wire.output` already. Once established.
+  /// Encrypts bytes for the peer and appends them to `wire.output`. Only after the handshake.
   package func send(_ bytes: UnsafeRawBufferPointer) throws(TLSError) {
     guard !bytes.isEmpty else { return }
     ERR_clear_error()
-    // The wire takes all that it is given.
+    // The wire accepts everything that it is given.
     let count = SSL_write(session, bytes.baseAddress, Int32(clamping: bytes.count))
     guard count == bytes.count else { throw TLSError.last("TLS cannot send") }
   }
 
-  /// Says that nothing more will be sent (RFC 8446, 6.1); the peer may still send.
+  /// Announces that nothing more will be sent (RFC 8446, 6.1). The peer may still send.
   package func endSending() {
     ERR_clear_error()
-    // Its result tells whether the peer has said so, too.
+    // The result only tells whether the peer has announced the same.
     _ = SSL_shutdown(session)
   }
 
-  /// What became of a call that gave nothing: false at the peer's end, true where more of the network is needed.
+  /// Explains why a call returned no data: true if it needs more I/O, false if the peer has ended its side.
   private func needsNetwork(_ status: Int32) throws(TLSError) -> Bool {
     switch SSL_get_error(session, status) {
     case SSL_ERROR_WANT_READ, SSL_ERROR_WANT_WRITE: return true

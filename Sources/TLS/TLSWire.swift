@@ -1,29 +1,30 @@
 internal import COpenSSL
 
-/// Where sessions read what came from the network and write what is to go there: memory, in place of a socket.
+/// Replaces the socket of TLS sessions: they read network bytes from this memory, and write bytes for the network to
+/// it.
 ///
-/// One wire serves any number of sessions of one thread, since it holds bytes only while a call to a session runs. So a
-/// session that lies idle has no buffers here.
+/// One wire serves all sessions of a thread, because it holds bytes only during a call to a session. So an idle
+/// session has no buffers here.
 ///
 /// BIO_meth_new(3)
 package final class TLSWire {
-  /// Counted by OpenSSL: each session holds it once, and this object once.
+  /// Reference-counted by OpenSSL: every session holds one reference, and so does this object.
   let bio: OpaquePointer
-  /// What came from the network and was not read yet.
+  /// Bytes from the network that were not read yet.
   var input = UnsafeRawBufferPointer(start: nil, count: 0)
-  /// Encrypted, for the network. Whoever called a session takes it before the next session is called.
+  /// Encrypted bytes for the network. The caller of a session takes them before it calls the next session.
   package var output: [UInt8] = []
-  /// What a session decrypted last.
+  /// The data that a session decrypted last.
   let plain = UnsafeMutableRawBufferPointer.allocate(byteCount: plainBytes, alignment: 16)
 
-  /// The largest record holds 16 KiB (RFC 8446, 5.1).
+  /// The size of the largest record, 16 KiB (RFC 8446, 5.1).
   private static let plainBytes = 16 * 1024
 
   package init() {
-    // Out of memory only: nothing else is set up.
+    // Fails only without memory: nothing else is allocated.
     guard let bio = BIO_new(Method.shared.pointer) else { fatalError("BIO_new failed") }
     self.bio = bio
-    // Unretained: sessions hold the wire as long as OpenSSL holds the BIO.
+    // Unretained: sessions retain the wire as long as OpenSSL holds the BIO.
     BIO_set_data(bio, Unmanaged.passUnretained(self).toOpaque())
     BIO_set_init(bio, 1)
   }
@@ -45,15 +46,15 @@ package final class TLSWire {
     BIO_get_data(bio).map { Unmanaged<TLSWire>.fromOpaque($0).takeUnretainedValue() }
   }
 
-  /// What OpenSSL calls to read and write.
-  // Unchecked: it is not changed once it is made.
+  /// The functions that OpenSSL calls to read and write.
+  // Unchecked: not modified after it was made.
   private struct Method: @unchecked Sendable {
     let pointer: OpaquePointer
 
     static let shared = Method()
 
     private init() {
-      // Out of memory only.
+      // Fails only without memory.
       guard let method = BIO_meth_new(BIO_get_new_index() | BIO_TYPE_SOURCE_SINK, "martlet") else {
         fatalError("BIO_meth_new failed")
       }
@@ -71,7 +72,7 @@ package final class TLSWire {
         taken.pointee = count
         return 1
       }
-      // Nothing is kept back, so flushing is done at once; the other questions are answered with no.
+      // Nothing is buffered, so a flush always succeeds. All other requests are answered with 0.
       BIO_meth_set_ctrl(method) { _, command, _, _ in command == BIO_CTRL_FLUSH ? 1 : 0 }
       pointer = method
     }

@@ -1,9 +1,9 @@
-/// What was used lately, at most about `capacity` entries, without a list of who came when: two
-/// generations, of which the older is dropped when the younger is full. An entry that is used moves to
-/// the younger one, so whatever was used among the last `capacity / 2` others is still there.
+/// A cache of recently used entries, about `capacity` at most. Instead of a list in order of use it has two
+/// generations: when the younger one is full, the older one is dropped. An entry that is used moves to the younger
+/// generation, so an entry survives at least `capacity / 2` other insertions.
 ///
-/// Public and inlinable, as nothing else here: what is neither is not specialized in other targets, and a request looks
-/// into up to three of these.
+/// Public and inlinable, unlike everything else here: otherwise it would not be specialized in other targets, and a
+/// request looks into up to three of these.
 public struct BoundedCache<Key: Hashable, Value> {
   @usableFromInline var young: [Key: Value] = [:]
   @usableFromInline var old: [Key: Value] = [:]
@@ -11,7 +11,7 @@ public struct BoundedCache<Key: Hashable, Value> {
 
   @inlinable public init(capacity: Int) { generation = max(1, capacity / 2) }
 
-  /// The value, which is among the youngest from here on.
+  /// The value for a key. Using it moves it to the younger generation.
   @inlinable public mutating func value(for key: Key) -> Value? {
     if let value = young[key] { return value }
     guard let value = old.removeValue(forKey: key) else { return nil }
@@ -28,8 +28,9 @@ public struct BoundedCache<Key: Hashable, Value> {
     young[key] = value
   }
 
-  /// Makes the younger generation the older one, and hands over what was not used since the last time that
-  /// happened: called now and then, it bounds how long something unused is kept. Its memory goes with the result.
+  /// Makes the younger generation the older one, and returns the entries that were not used since the last call.
+  /// Calling this regularly bounds how long an unused entry is kept. The memory of the dropped entries belongs to the
+  /// result.
   @inlinable public mutating func age() -> [Key: Value] {
     defer {
       old = young

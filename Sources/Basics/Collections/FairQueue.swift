@@ -1,13 +1,13 @@
-/// First in, first out for each key, and the keys in turn: who adds much waits behind its own, not in front of others.
+/// A queue with one FIFO per key, served round robin: a key with many elements delays only itself.
 package struct FairQueue<Key: Hashable, Element> {
   private var queues: [Key: Queue<Element>] = [:]
-  /// The keys that have something, in the order of their turns.
+  /// The keys that have elements, in the order of their turns.
   private var turns = Queue<Key>()
   package private(set) var count = 0
 
   package init() {}
 
-  /// How many of a key wait.
+  /// The number of elements of this key.
   package func count(of key: Key) -> Int { queues[key]?.count ?? 0 }
 
   package mutating func append(_ element: Element, of key: Key) {

@@ -1,4 +1,4 @@
-/// First in, first out, in an array with a moving beginning: both ends cost amortized constant time.
+/// A first-in-first-out queue, as an array with a moving start. Both ends have amortized constant cost.
 package struct Queue<Element> {
   private var elements: [Element?] = []
   private var head = 0
@@ -18,7 +18,7 @@ package struct Queue<Element> {
   package mutating func popFirst() -> Element? {
     guard !isEmpty else { return nil }
     let element = elements[head]
-    // Let go of at once, not when the array is next made shorter.
+    // Released now; otherwise it would live until the array is next compacted.
     elements[head] = nil
     head += 1
     if head == elements.count {
@@ -31,7 +31,7 @@ package struct Queue<Element> {
     return element
   }
 
-  /// Takes the first elements, at most `maximum` of them.
+  /// Removes and returns the first elements, at most `maximum`.
   package mutating func take(atMost maximum: Int) -> [Element] {
     var taken: [Element] = []
     taken.reserveCapacity(min(maximum, count))
@@ -39,7 +39,7 @@ package struct Queue<Element> {
     return taken
   }
 
-  /// Takes the elements at the front for which `isWanted` holds, up to the first for which it does not.
+  /// Removes and returns the leading elements for which `isWanted` holds, up to the first for which it does not.
   package mutating func popWhile(_ isWanted: (Element) -> Bool) -> [Element] {
     var taken: [Element] = []
     while let next = first, isWanted(next), let element = popFirst() { taken.append(element) }

@@ -1,4 +1,4 @@
-/// Bytes that never change once made, shared by reference: a frame on its way to many sockets.
+/// Immutable bytes, shared by reference: for example a frame on its way to many sockets.
 package final class SharedBytes: Sendable {
   package let bytes: [UInt8]
 

@@ -1,5 +1,5 @@
-/// A failure that the caller may read: a stable code, a sentence for a person, and, for the log
-/// only, what caused it.
+/// A failure that may be shown to the client: a stable code and a sentence for a person, and for the log only, its
+/// cause.
 package struct AppError: Error, Sendable {
   package struct Detail: Sendable, Equatable {
     package let field: String
@@ -12,13 +12,13 @@ package struct AppError: Error, Sendable {
   }
 
   package let code: ErrorCode
-  /// Safe to show to anyone: no secret, no name of an internal thing.
+  /// Safe to show to anyone. It contains no secrets and no internal names.
   package let message: String
-  /// Every field at fault, where the code is about fields; otherwise empty.
+  /// All fields at fault, if the code is about fields; otherwise empty.
   package let details: [Detail]
-  /// Seconds after which a retry makes sense; sent as `Retry-After`. 429 and 503 default to 1.
+  /// Seconds after which a retry makes sense, sent as `Retry-After`. Defaults to 1 for status 429 and 503.
   package let retryAfter: Int?
-  /// What caused it. Goes to the log and nowhere else.
+  /// The cause. It is written to the log and shown nowhere else.
   package let underlying: (any Error)?
 
   package init(

@@ -1,11 +1,11 @@
-/// A stable word for programs, with the HTTP status it travels under.
+/// A stable code for programs, with its HTTP status.
 ///
-/// Each feature declares its own in an extension, with a list of them; `ErrorCode.all` in `Server` joins the lists.
-/// `docs/ERRORS.md` shows all of them, in that order; a test compares.
+/// Each feature declares its codes in an extension, with a list of them. `ErrorCode.all` in `Server` joins the lists.
+/// `docs/ERRORS.md` shows all codes in that order; a test compares the two.
 package struct ErrorCode: Hashable, Sendable {
   package let wire: String
   package let status: Int
-  /// One sentence, and the message where whoever throws has nothing better to say.
+  /// One sentence. It is also the default message.
   package let meaning: String
 
   package init(_ wire: String, _ status: Int, _ meaning: String) {
@@ -16,7 +16,7 @@ package struct ErrorCode: Hashable, Sendable {
 }
 
 extension ErrorCode {
-  /// Those that every feature may answer with.
+  /// The codes that every feature may use.
   package static let common: [ErrorCode] = [
     validationFailed, rateLimited, internalError, unavailable,
   ]

@@ -1,4 +1,4 @@
-/// Why the settings do not allow a start; one sentence for the operator.
+/// Why the server cannot start with these settings: one sentence for the operator.
 package struct SettingsError: Error, CustomStringConvertible, Equatable {
   package let description: String
 

@@ -1,4 +1,4 @@
-/// A UUID that knows what it names, so that a user's id cannot be passed for a room's message.
+/// A UUID with the type of what it identifies, so that a user's id cannot be passed for a message's.
 package struct Identifier<Entity>: Hashable, Sendable, CustomStringConvertible {
   package let uuid: UUID
 
@@ -16,7 +16,7 @@ package struct Identifier<Entity>: Hashable, Sendable, CustomStringConvertible {
   package var description: String { uuid.description }
 }
 
-/// What identifiers name; these types have no values.
+/// The kinds of things that identifiers name. These types have no values.
 package enum Entities {
   package enum User {}
   package enum Organization {}
@@ -31,7 +31,7 @@ package typealias TeamID = Identifier<Entities.Team>
 package typealias SessionID = Identifier<Entities.Session>
 package typealias MessageID = Identifier<Entities.Message>
 
-/// A room's id: a positive integer, given by the database.
+/// A room's id: a positive integer, assigned by the database.
 package struct RoomID: Hashable, Sendable, Comparable, CustomStringConvertible {
   package let value: Int64
 

@@ -8,8 +8,8 @@ internal import Synchronization
 
 /// A 128-bit universally unique identifier (RFC 9562), stored as two big-endian halves.
 ///
-/// Any version is accepted from outside; the server itself makes version 7 (`UUID.Generator`).
-/// None of them is a secret. Their order means nothing, and nobody pages by it: rows are locked in it.
+/// Any version is accepted from outside; the server itself makes version 7. UUIDs are not secrets. Their order has no
+/// meaning to clients; rows are locked in this order.
 package struct UUID: Hashable, Comparable, Sendable {
   package let high: UInt64
   package let low: UInt64
@@ -19,7 +19,7 @@ package struct UUID: Hashable, Comparable, Sendable {
     self.low = low
   }
 
-  /// The nil UUID, all zeros (RFC 9562, 5.9): nobody's.
+  /// The nil UUID, all zeros (RFC 9562, 5.9). It identifies nobody.
   package static let zero = UUID(high: 0, low: 0)
 
   package static func < (left: UUID, right: UUID) -> Bool {
@@ -28,7 +28,7 @@ package struct UUID: Hashable, Comparable, Sendable {
 
   /// Parses the canonical 8-4-4-4-12 form in either case; nil for anything else.
   package init?(_ text: some StringProtocol) {
-    // As bytes: a generic walk over the text would call a function for each.
+    // As bytes, because generic iteration over the text would call a function for each character.
     var text = String(text)
     guard let parsed = text.withUTF8({ Self.parse($0) }) else { return nil }
     self = parsed
@@ -54,7 +54,7 @@ package struct UUID: Hashable, Comparable, Sendable {
     return UUID(high: high, low: low)
   }
 
-  /// The 16 bytes, most significant first; nil unless there are exactly 16.
+  /// From 16 bytes, most significant first; nil for any other number of bytes.
   package init?(bytes: [UInt8]) {
     guard bytes.count == 16 else { return nil }
     high = bytes[..<8].reduce(0) { $0 << 8 | UInt64($1) }
@@ -114,10 +114,10 @@ extension UUID {
     return UUID(high: high, low: low)
   }
 
-  /// Whether it says that it is version 7 (RFC 9562, 4.2).
+  /// Whether its version field says 7 (RFC 9562, 4.2).
   package var isVersion7: Bool { high & 0xF000 == 0x7000 }
 
-  /// A version 7 UUID of this moment from the system's random source.
+  /// A new version 7 UUID with the present time and the system's random source.
   package static func version7() -> UUID {
     let now = Timestamp.now
     return randomBytes.withLock { version7(at: now, using: &$0) }
@@ -136,7 +136,7 @@ package func hexDigit(_ byte: UInt8) -> UInt8? {
   }
 }
 
-/// The system's random source, asked once for many numbers: each question is a system call.
+/// The system's random source, read in blocks, because each read is a system call.
 private struct BufferedRandom: RandomNumberGenerator {
   private var numbers = [UInt64](repeating: 0, count: 128)
   private var left = 0

@@ -1,6 +1,6 @@
 internal import Synchronization
 
-/// Lets a few tasks at a time do what takes much memory; the others wait, first come, first served.
+/// A counting semaphore for tasks, to limit concurrent work that needs much memory. First come, first served.
 package final class AsyncSemaphore: Sendable {
   private struct State {
     var free: Int
@@ -10,8 +10,8 @@ package final class AsyncSemaphore: Sendable {
 
   package init(permits: Int) { state = Mutex(State(free: permits)) }
 
-  /// Runs `body` when there is a permit. Throws `CancellationError` where the task was cancelled until
-  /// then, and what `body` throws.
+  /// Runs `body` as soon as there is a permit. Throws `CancellationError` if the task was cancelled before that, and
+  /// what `body` throws.
   package func withPermit<Result>(_ body: () async throws -> Result) async throws -> Result {
     await take()
     defer { release() }
@@ -36,7 +36,7 @@ package final class AsyncSemaphore: Sendable {
   private func release() {
     let next = state.withLock { state in
       let next = state.waiting.popFirst()
-      // The permit of who is done goes to who waits.
+      // A permit that is returned goes straight to the next task in the queue.
       if next == nil { state.free += 1 }
       return next
     }

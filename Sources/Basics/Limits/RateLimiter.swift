@@ -1,6 +1,6 @@
 internal import Synchronization
 
-/// How much of something is allowed: so many at once, and so many per second after.
+/// A rate limit: a burst, and then a number of events per second.
 package struct Rate: Sendable, Equatable {
   package let burst: Int
   package let perSecond: Double
@@ -11,8 +11,8 @@ package struct Rate: Sendable, Equatable {
   }
 }
 
-/// A token bucket: full at first, refilled continuously. "50 per second" admits 50 in any second
-/// after the burst, spread over it.
+/// A token bucket: full at first, then refilled continuously. "50 per second" allows 50 in any second after the
+/// burst, spread over that second.
 package struct TokenBucket: Sendable {
   private var tokens: Double
   private var refilledAt: UInt64
@@ -22,7 +22,7 @@ package struct TokenBucket: Sendable {
     refilledAt = now
   }
 
-  /// Takes one token if there is one. `now` is `Monotonic.nanoseconds`.
+  /// Takes one token, if there is one. `now` is a time of `Monotonic.nanoseconds`.
   package mutating func take(_ rate: Rate, now: UInt64) -> Bool {
     refill(rate, now: now)
     guard tokens >= 1 else { return false }
@@ -30,13 +30,13 @@ package struct TokenBucket: Sendable {
     return true
   }
 
-  /// Takes tokens that may not be there yet: whoever comes next waits until they are.
+  /// Takes tokens even if there are not enough yet. Later calls of `take` fail until the debt is refilled.
   package mutating func charge(_ count: Int) { tokens -= Double(count) }
 
-  /// Tokens left by the last `take`; below zero after a `charge`.
+  /// The tokens left by the last `take`; negative after a `charge`.
   package var available: Double { tokens }
 
-  /// Seconds until the next token, rounded up, at least 1: a `Retry-After`.
+  /// Seconds until the next token, rounded up, at least 1; for `Retry-After`.
   package func secondsUntilNext(_ rate: Rate) -> Int {
     max(1, Int(min((1 - tokens) / rate.perSecond, 86_400).rounded(.up)))
   }
@@ -54,15 +54,15 @@ package struct TokenBucket: Sendable {
   }
 }
 
-/// One token bucket per key, shared by all threads. Full buckets are forgotten, so memory follows
-/// the keys that were active lately.
+/// One token bucket per key, shared by all threads. Full buckets are dropped, so memory depends on the number of
+/// recently active keys.
 package final class KeyedRateLimiter<Key: Hashable & Sendable>: Sendable {
   package let rate: Rate
   private struct State {
     var buckets: [Key: TokenBucket] = [:]
     var sweepAt: UInt64 = 0
   }
-  // Sharded, since every frame of every user passes here.
+  // Sharded to reduce lock contention: every frame of every user passes here.
   private let shards: [Shard]
   private final class Shard: Sendable { let state = Mutex(State()) }
 
@@ -71,7 +71,7 @@ package final class KeyedRateLimiter<Key: Hashable & Sendable>: Sendable {
     shards = (0..<16).map { _ in Shard() }
   }
 
-  /// Nil where it is allowed; otherwise the seconds until it is.
+  /// Nil if it is allowed; otherwise the seconds until it will be.
   package func take(_ key: Key, now: UInt64 = Monotonic.nanoseconds) -> Int? {
     let shard = shards[Int(truncatingIfNeeded: UInt(bitPattern: key.hashValue) % 16)]
     return shard.state.withLock { state in
@@ -92,11 +92,11 @@ package final class KeyedRateLimiter<Key: Hashable & Sendable>: Sendable {
   }
 }
 
-/// So many in any hour, per key: not a bucket, whose burst and refill would make it nearly twice as many
-/// in the first.
+/// A limit per key and sliding hour. A token bucket would allow nearly twice the limit in the first hour, by its
+/// burst and its refill.
 package final class HourlyLimit<Key: Hashable & Sendable>: Sendable {
   private struct State {
-    /// Moments of what was allowed in the last hour, oldest first.
+    /// The times of what was allowed in the last hour, oldest first.
     var moments: [Key: [Int64]] = [:]
     var sweepAt: Int64 = 0
   }
@@ -107,7 +107,7 @@ package final class HourlyLimit<Key: Hashable & Sendable>: Sendable {
 
   package init(_ count: Int) { self.count = count }
 
-  /// Nil where it is allowed; otherwise the seconds until it is. `now` is `Monotonic.milliseconds`.
+  /// Nil if it is allowed; otherwise the seconds until it will be. `now` is a time of `Monotonic.milliseconds`.
   package func take(_ key: Key, now: Int64 = Monotonic.milliseconds) -> Int? {
     state.withLock { state in
       let limit = now - Self.hourMilliseconds

@@ -6,10 +6,9 @@ internal import Synchronization
   internal import Darwin
 #endif
 
-/// Structured logging to standard error: one line per event, JSON or text.
+/// Structured logging to standard error: one line per event, as JSON or text.
 ///
-/// Values are typed. A `Secret` prints as `***` whatever is done with it, so there is nothing to
-/// redact by pattern.
+/// Values are typed. A `Secret` prints as `***` whatever is done with it, so no redaction by pattern is needed.
 package struct Log: Sendable {
   package enum Level: Int, Comparable, Sendable, CaseIterable {
     case debug, info, notice, warning, error
@@ -50,7 +49,8 @@ package struct Log: Sendable {
   /// Lines below this level are not written.
   package let level: Level
 
-  /// A log to standard error, which waits for nobody (`LogOutput`), and outlives a crash. One for a process.
+  /// A log to standard error that never waits for its reader (`LogOutput`) and is flushed in a crash. One per
+  /// process.
   package init(level: Level, format: Format) {
     let output = LogOutput(descriptor: 2) { count in
       Sink.line(format, .warning, "log_lines_lost", [("count", .init(count))])
@@ -59,7 +59,7 @@ package struct Log: Sendable {
     self.init(level: level, format: format) { output.write($0) }
   }
 
-  /// A log into `output`, which gets whole lines with their newline, one at a time.
+  /// A log to `output`, which receives whole lines with their newline, one at a time.
   package init(
     level: Level, format: Format, output: @escaping @Sendable (ContiguousArray<UInt8>) -> Void
   ) {
@@ -67,7 +67,7 @@ package struct Log: Sendable {
     sink = Sink(format: format, output: output)
   }
 
-  /// A log that keeps nothing, for tests.
+  /// A log that drops everything, for tests.
   package static let none = Log(level: .error, format: .text) { _ in }
 
   package func debug(_ event: StaticString, _ fields: KeyValuePairs<StaticString, Value> = [:]) {
@@ -105,7 +105,7 @@ package struct Log: Sendable {
 
   private final class Sink: Sendable {
     private let format: Format
-    // In a struct: a bare closure in a Mutex is wrapped once more by every access.
+    // In a struct, because every access to a Mutex would wrap a bare closure once more.
     private struct Output {
       let write: @Sendable (ContiguousArray<UInt8>) -> Void
     }
@@ -158,7 +158,8 @@ package struct Log: Sendable {
       return line
     }
 
-    /// Bare words stay bare; everything else is quoted as JSON, so that a line stays one line.
+    /// Words of safe characters are written as they are. Everything else is quoted as JSON, so that an event stays on
+    /// one line.
     private static func appendQuoted(_ text: String, to line: inout ContiguousArray<UInt8>) {
       let isBare =
         !text.isEmpty && text.utf8.allSatisfy { $0 > 0x20 && $0 < 0x7F && $0 != UInt8(ascii: "\"") }

@@ -6,30 +6,31 @@ internal import Synchronization
   internal import Darwin
 #endif
 
-/// Standard error, for a log that waits for nobody.
+/// Standard error, for a log that never waits for its reader.
 ///
-/// A line is written at once where that blocks nobody, so that what was logged is there even after kill -9. Where the
-/// reader of the pipe does not keep up, lines wait in a ring of 1 MiB, which a thread of its own empties; what does not fit
-/// is counted, and told when there is room again. When the process crashes, or ends, the ring is written out first.
-// Unchecked: the ring is touched under `monitor`, but for the last words of a process that crashes.
+/// A line is written directly if that does not block, so that everything logged is there even after kill -9. If the
+/// reader of the pipe does not keep up, lines wait in a ring of 1 MiB, which a thread empties. Lines that do not fit
+/// are counted, and the count is logged when there is room again. When the process crashes or ends, the ring is
+/// flushed first.
+// Unchecked: the ring is used under `monitor`, except by `flushAfterCrash`, when the process has crashed.
 final class LogOutput: @unchecked Sendable {
   private let descriptor: Int32
   private let monitor = Monitor()
   private let ring = UnsafeMutablePointer<UInt8>.allocate(capacity: capacity)
-  /// Bytes that ever came in, and that ever left. Atomic for who looks at them without the lock.
+  /// How many bytes were ever added and removed. Atomic for readers without the lock.
   private let head = Atomic<Int>(0)
   private let tail = Atomic<Int>(0)
-  /// Whether the thread takes something out at this moment, and whether it may.
+  /// Whether the log's thread is removing something now, and whether it still may.
   private let isEmptying = Atomic<Bool>(false)
   private let isEnding = Atomic<Bool>(false)
   private var lostLines = 0
   private var thread: PlatformThread?
   private let isFile: Bool
-  /// Makes the line that tells how many were lost.
+  /// Makes the line that tells how many lines were lost.
   private let lostLine: @Sendable (Int) -> ContiguousArray<UInt8>
 
   private static let capacity = 1 << 20
-  /// What a pipe that is ready takes at once (pipe(7), PIPE_BUF).
+  /// How much a pipe that is ready accepts at once (pipe(7), PIPE_BUF).
   private static let atOnceBytes = 4096
   private static let longestWaitMilliseconds: Int32 = 1000
 
@@ -42,12 +43,12 @@ final class LogOutput: @unchecked Sendable {
 
   deinit { ring.deallocate() }
 
-  /// Writes a line, or keeps it to be written soon; never waits for who reads it.
+  /// Writes a line, or queues it to be written soon. Never waits for the reader.
   func write(_ line: ContiguousArray<UInt8>) {
     monitor.locked {
       if isEmpty, !isEnding.load(ordering: .acquiring), isReady(for: line.count) {
         let written = line.withUnsafeBytes { writeAll($0) }
-        // Interrupted, or not as ready as it seemed.
+        // The call was interrupted, or the reader was not as ready as it seemed.
         if written < line.count { keep(line[written...]) }
       } else {
         keep(line[...])
@@ -66,7 +67,8 @@ final class LogOutput: @unchecked Sendable {
     return poll(&request, 1, milliseconds) == 1
   }
 
-  /// How many of the bytes could be written, up to the first failure. A log that cannot be written has nowhere to say so.
+  /// Writes the bytes and returns how many were written, up to the first failure. A log that cannot be written has no
+  /// place to report that.
   private func writeAll(_ bytes: UnsafeRawBufferPointer) -> Int {
     var written = 0
     while written < bytes.count, let start = bytes.baseAddress {
@@ -91,7 +93,7 @@ final class LogOutput: @unchecked Sendable {
     monitor.signal()
   }
 
-  /// The thread's: writes what waits, and waits for the reader.
+  /// Runs on the log's thread: writes what is queued, and waits for the reader.
   private func empty() {
     while true {
       let piece = monitor.locked {
@@ -117,7 +119,7 @@ final class LogOutput: @unchecked Sendable {
     }
   }
 
-  /// The bytes that wait longest, up to the end of the ring.
+  /// The bytes that have waited longest, up to the end of the ring's memory.
   private func waitingPiece() -> UnsafeBufferPointer<UInt8> {
     let start = tail.load(ordering: .acquiring)
     let count = head.load(ordering: .acquiring) - start
@@ -125,13 +127,13 @@ final class LogOutput: @unchecked Sendable {
     return UnsafeBufferPointer(start: ring + place, count: min(count, Self.capacity - place))
   }
 
-  // MARK: The end
+  // MARK: The end of the process
 
-  /// Writes out what waits, for a reader that comes within a second. Touches no lock: the thread that had it may be the one
-  /// that crashed.
+  /// Writes out what is queued, if the reader takes it within a second. Takes no lock, because the thread that
+  /// crashed may hold it.
   private func flushAfterCrash() {
     isEnding.store(true, ordering: .sequentiallyConsistent)
-    // What the thread has begun, it ends; unless it is the one that crashed.
+    // Lets the log's thread finish what it has begun, unless it is the one that crashed.
     var waited: Int32 = 0
     while isEmptying.load(ordering: .sequentiallyConsistent),
       waited < Self.longestWaitMilliseconds
@@ -147,18 +149,18 @@ final class LogOutput: @unchecked Sendable {
     }
   }
 
-  /// The log whose last words count: an address, for who may not touch anything else.
+  /// The log that is flushed at the end: its address, because a signal handler may not use anything else.
   private static let current = Atomic<UInt>(0)
   private static let signals = [SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP, SIGABRT]
 
-  /// From here on this log is written out when the process crashes, and by `flush`. It lives as long as the process.
+  /// From now on this log is flushed when the process crashes, and by `flush`. It lives as long as the process.
   func flushOnCrash() {
     // Retained for ever.
     let address = UInt(bitPattern: Unmanaged.passRetained(self).toOpaque())
     Self.current.store(address, ordering: .releasing)
     for number in Self.signals {
       var action = sigaction()
-      // Once only: the next of them does what it does without this (sigaction(2)).
+      // The handler runs once. The next signal of the kind has its default effect (sigaction(2)).
       action.sa_flags = Int32(bitPattern: UInt32(SA_RESETHAND)) | Int32(SA_NODEFER)
       #if canImport(Glibc)
         action.__sigaction_handler.sa_handler = LogOutput.lastWords
@@ -171,11 +173,11 @@ final class LogOutput: @unchecked Sendable {
 
   private static let lastWords: @convention(c) (Int32) -> Void = { number in
     LogOutput.flush()
-    // The handler is gone: this one ends the process, as it would have been ended.
+    // The handler has been removed, so this ends the process as the first signal would have.
     raise(number)
   }
 
-  /// Writes out what waits, where somebody reads it.
+  /// Writes out what is queued, if somebody reads it.
   static func flush() {
     guard let pointer = UnsafeRawPointer(bitPattern: current.load(ordering: .acquiring)) else {
       return

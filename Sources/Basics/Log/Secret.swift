@@ -1,6 +1,6 @@
-/// A value that never reaches a log, an error or a crash report: it prints as `***`.
+/// A value that never appears in a log, an error or a crash report: it prints as `***`.
 ///
-/// Whoever needs the value says so with `reveal()`, which is easy to search for.
+/// Code that needs the value calls `reveal()`, which is easy to search for.
 package struct Secret<Value: Sendable>: Sendable, CustomStringConvertible,
   CustomDebugStringConvertible, CustomReflectable
 {

@@ -4,7 +4,7 @@
   internal import Darwin
 #endif
 
-/// Files, as far as the server touches them itself. Every function throws `SystemError`.
+/// The file operations that the server itself needs. Every function throws `SystemError`.
 package enum FileSystem {
   package static func read(_ path: String) throws -> [UInt8] {
     let descriptor = open(path, O_RDONLY | O_CLOEXEC)
@@ -34,15 +34,15 @@ package enum FileSystem {
     }
   }
 
-  /// Bytes that this process may still write below `path`.
+  /// The number of bytes that this process may still write below `path`.
   package static func freeBytes(_ path: String) throws -> Int64 {
     var status = statvfs()
     guard statvfs(path, &status) == 0 else { throw SystemError("statvfs \(path)", errno: errno) }
     return Int64(clamping: UInt64(status.f_bavail) &* UInt64(status.f_frsize))
   }
 
-  /// Takes the kernel's lock on a file, made if need be, until the process ends, however it ends.
-  /// False where another process holds it.
+  /// Takes the kernel's lock on a file until the process ends, however it ends. Creates the file if needed. Returns
+  /// false if another process holds the lock.
   package static func lockForLifetime(_ path: String) throws -> Bool {
     while true {
       let descriptor = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
@@ -57,15 +57,15 @@ package enum FileSystem {
       if fstat(descriptor, &locked) == 0, stat(path, &named) == 0, locked.st_ino == named.st_ino {
         return true
       }
-      // Removed between the two calls: another file may have the name by now.
+      // The file was removed between the two calls, so the name may belong to another file by now.
       close(descriptor)
     }
   }
 
   package static func exists(_ path: String) -> Bool { access(path, F_OK) == 0 }
 
-  /// The regular files below a folder, by their path from there on, in order. What begins with a dot is left out. Throws
-  /// `SystemError`.
+  /// The regular files below a folder, as sorted paths relative to it. Names that begin with a dot are left out.
+  /// Throws `SystemError`.
   package static func filesBelow(_ folder: String) throws -> [String] {
     guard let directory = opendir(folder) else {
       throw SystemError("opendir \(folder)", errno: errno)
@@ -88,7 +88,8 @@ package enum FileSystem {
     return found.sorted()
   }
 
-  /// What changes when a file, or what a link leads to, is written or replaced. Nil where there is none.
+  /// A value that changes when the file, or the file that a link leads to, is written or replaced. Nil if there is
+  /// none.
   package static func version(_ path: String) -> FileVersion? {
     var status = stat()
     guard stat(path, &status) == 0 else { return nil }
@@ -109,20 +110,20 @@ package enum FileSystem {
     fileprivate let changedNanoseconds: Int64
   }
 
-  /// Makes an empty file that only its owner may read. Throws where there is one already.
+  /// Creates an empty file that only its owner may read. Throws if the file exists.
   package static func createPrivate(_ path: String) throws {
     let descriptor = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0o600)
     guard descriptor >= 0 else { throw SystemError("open \(path)", errno: errno) }
     close(descriptor)
   }
 
-  /// Takes everything out of a file, for its owner's eyes only from here on.
+  /// Truncates a file and makes it readable for its owner only.
   package static func emptyPrivately(_ path: String) throws {
     guard chmod(path, 0o600) == 0 else { throw SystemError("chmod \(path)", errno: errno) }
     guard truncate(path, 0) == 0 else { throw SystemError("truncate \(path)", errno: errno) }
   }
 
-  /// Gives a finished file its name, once its contents are on the disk. Throws where the name is taken.
+  /// Gives a finished file its final name, after its contents have been synced to disk. Throws if the name is taken.
   package static func publish(_ path: String, as name: String) throws {
     let descriptor = open(path, O_RDONLY | O_CLOEXEC)
     guard descriptor >= 0 else { throw SystemError("open \(path)", errno: errno) }
@@ -130,12 +131,12 @@ package enum FileSystem {
     let failure = errno
     close(descriptor)
     guard synced == 0 else { throw SystemError("fsync \(path)", errno: failure) }
-    // Not rename, which would replace a file that came meanwhile.
+    // A link instead of a rename, which would replace a file that was created meanwhile.
     guard link(path, name) == 0 else { throw SystemError("link \(name)", errno: errno) }
     remove(path)
   }
 
-  /// Removes a file of ours; one that is not there is as good.
+  /// Removes a file of this process. If it does not exist, that is fine too.
   package static func remove(_ path: String) { unlink(path) }
 }
 

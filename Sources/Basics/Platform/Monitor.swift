@@ -4,18 +4,18 @@
   internal import Darwin
 #endif
 
-/// A mutual exclusion for threads that also wait: POSIX mutex and condition variable.
+/// A lock with a condition variable, for threads that also wait (POSIX mutex and condition variable).
 ///
 /// For plain critical sections use `Synchronization.Mutex`.
 package final class Monitor: @unchecked Sendable {
-  // Unchecked: both are made for use from many threads; they stay at one address until `deinit`.
+  // Unchecked: both are made for use by many threads, and stay at one address until `deinit`.
   private let mutex = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
   private let condition = UnsafeMutablePointer<pthread_cond_t>.allocate(capacity: 1)
 
   package init() {
     pthread_mutex_init(mutex, nil)
     #if canImport(Glibc)
-      // Waits are measured by a clock that nobody sets.
+      // Waits are measured by a clock that cannot be set.
       var attributes = pthread_condattr_t()
       pthread_condattr_init(&attributes)
       pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC)
@@ -39,10 +39,10 @@ package final class Monitor: @unchecked Sendable {
     return try body()
   }
 
-  /// Waits for a signal; call inside `locked`, in a loop over the condition.
+  /// Waits for a signal. Call it inside `locked`, in a loop that checks the condition.
   package func wait() { pthread_cond_wait(condition, mutex) }
 
-  /// As `wait`, for so many milliseconds at most.
+  /// The same, for at most this many milliseconds.
   package func wait(milliseconds: Int64) {
     #if canImport(Glibc)
       let now = Monotonic.milliseconds

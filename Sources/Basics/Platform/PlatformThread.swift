@@ -4,12 +4,12 @@
   internal import Darwin
 #endif
 
-/// A thread of the operating system that runs one closure; signals are left to the main thread.
+/// A thread of the operating system that runs one closure. Signals are left to the main thread.
 package final class PlatformThread: @unchecked Sendable {
-  // Unchecked: the handle is written once, before anyone else sees the object.
+  // Unchecked: the handle is written once, before the object is shared.
   private let handle: pthread_t
 
-  /// Starts a thread. A machine that cannot start one cannot run the server: traps.
+  /// Starts a thread. Traps if that fails, because the server cannot run on such a machine.
   package init(name: String, _ body: @escaping @Sendable () -> Void) {
     let box = Unmanaged.passRetained(Box(name: name, body: body))
     #if canImport(Glibc)
@@ -49,8 +49,8 @@ package final class PlatformThread: @unchecked Sendable {
 
     func start() {
       #if canImport(Glibc)
-        // The header hides pthread_setname_np from Swift; the kernel takes the name here as well.
-        // A thread without its name still does its work.
+        // The header hides pthread_setname_np from Swift; the kernel accepts the name here too. Failure is ignored: a
+        // thread works without its name.
         let descriptor = open("/proc/thread-self/comm", O_WRONLY | O_CLOEXEC)
         if descriptor >= 0 {
           let bytes = Array(name.utf8.prefix(15))
@@ -65,7 +65,7 @@ package final class PlatformThread: @unchecked Sendable {
   }
 }
 
-/// A number that tells threads apart, equal for one thread throughout.
+/// A number that identifies the calling thread as long as it lives.
 package func currentThreadID() -> UInt {
   #if canImport(Glibc)
     UInt(pthread_self())

@@ -4,9 +4,9 @@
   internal import Darwin
 #endif
 
-/// The process's environment and end.
+/// The environment and the end of the process.
 package enum ProcessEnvironment {
-  /// Every variable by name.
+  /// All environment variables by name.
   package static var all: [String: String] {
     var variables: [String: String] = [:]
     var entry = environ
@@ -20,7 +20,7 @@ package enum ProcessEnvironment {
     return variables
   }
 
-  /// The folder of the binary that runs; nil where the system does not say.
+  /// The folder of the running binary; nil if the system does not tell.
   package static var binaryFolder: String? {
     var path = [CChar](repeating: 0, count: 4096)
     let count = readlink("/proc/self/exe", &path, path.count)
@@ -33,7 +33,7 @@ package enum ProcessEnvironment {
   package static func exit(_ status: Int32) -> Never {
     fflush(nil)
     LogOutput.flush()
-    // Not `exit`: it takes libraries apart (libpq's Kerberos, OpenSSL) while other threads use them.
+    // Not `exit`, which tears down libraries (libpq's Kerberos, OpenSSL) while other threads still use them.
     _exit(status)
   }
 }

@@ -4,9 +4,9 @@
   internal import Darwin
 #endif
 
-/// The process's limits.
+/// The limits of the process.
 package enum ProcessLimits {
-  /// Raises the soft limit of open files to the hard one; returns what is in force.
+  /// Raises the soft limit of open files to the hard limit. Returns the limit in force.
   package static func raiseOpenFiles() -> Int {
     var limit = rlimit()
     guard getrlimit(resource, &limit) == 0 else { return 1024 }
@@ -22,12 +22,12 @@ package enum ProcessLimits {
     private static let resource = RLIMIT_NOFILE
   #endif
 
-  /// How many files may be open.
+  /// How many files may be open at once.
   package static var openFiles: Int {
     var limit = rlimit()
     return getrlimit(resource, &limit) == 0 ? Int(clamping: limit.rlim_cur) : 0
   }
 
-  /// Processors that this process may use; at least 1.
+  /// The number of processors that this process may use; at least 1.
   package static var cores: Int { max(1, Int(sysconf(Int32(_SC_NPROCESSORS_ONLN)))) }
 }

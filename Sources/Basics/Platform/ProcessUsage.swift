@@ -4,7 +4,7 @@
   internal import Darwin
 #endif
 
-/// What this process takes of its machine. Zeros where the system has no /proc (proc(5)).
+/// The resources that this process uses. Zeros if the system has no /proc (proc(5)).
 package struct ProcessUsage: Sendable {
   package private(set) var cpuSeconds = 0.0
   package private(set) var residentBytes = 0
@@ -12,10 +12,10 @@ package struct ProcessUsage: Sendable {
 
   package static var now: ProcessUsage {
     var usage = ProcessUsage()
-    // A file of the kernel's: reading it does not wait.
+    // A file of the kernel: reading it does not block. Without it, the zeros above are the answer.
     guard let bytes = try? FileSystem.read("/proc/self/stat") else { return usage }
     let text = String(decoding: bytes, as: UTF8.self)
-    // The name in parentheses may hold blanks. Behind it, from 0: utime 11, stime 12, vsize 20, rss 21.
+    // The name in parentheses may contain blanks. After it, counted from 0: utime 11, stime 12, vsize 20, rss 21.
     guard let end = text.lastIndex(of: ")") else { return usage }
     let fields = text[text.index(after: end)...].split(separator: " ")
     guard fields.count > 21, let user = Double(fields[11]), let system = Double(fields[12]) else {
@@ -27,7 +27,7 @@ package struct ProcessUsage: Sendable {
     return usage
   }
 
-  /// Open files and sockets.
+  /// The number of open files and sockets.
   package static var openFiles: Int {
     guard let directory = opendir("/proc/self/fd") else { return 0 }
     defer { closedir(directory) }

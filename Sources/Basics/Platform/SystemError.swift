@@ -17,8 +17,8 @@ package struct SystemError: Error, CustomStringConvertible, Sendable {
   package var description: String { "\(call): \(systemErrorText(errno))" }
 }
 
-/// What `strerror` says of an `errno`.
+/// The `strerror` text of an `errno`.
 package func systemErrorText(_ number: Int32) -> String {
-  // strerror gives a static text for every number, never NULL.
+  // strerror returns a static text for every number, never NULL.
   String(cString: strerror(number))
 }

@@ -4,15 +4,15 @@
   internal import Darwin
 #endif
 
-// What texts of outside cost is paid for every message. The standard library's generic functions for
-// these are not specialized for bytes, and cost more than the parsing of a frame.
+// These run for every message. The standard library's generic functions for this are not specialized for bytes, and
+// would cost more than parsing a frame.
 
 extension String {
-  /// Nil where the bytes are not UTF-8.
+  /// Nil if the bytes are not UTF-8.
   package init?(utf8 bytes: UnsafeBufferPointer<UInt8>) {
     self.init(decoding: bytes, as: UTF8.self)
     guard let start = bytes.baseAddress else { return }
-    // What is not UTF-8 was replaced.
+    // Bytes that are not UTF-8 were replaced.
     let isSame = withUTF8 { own in
       guard own.count == bytes.count, let ownStart = own.baseAddress else {
         return bytes.isEmpty
@@ -22,7 +22,7 @@ extension String {
     if !isSame { return nil }
   }
 
-  /// Whether it holds U+0000.
+  /// Whether the text contains U+0000.
   package var containsNUL: Bool {
     var text = self
     return text.withUTF8 { bytes in
@@ -33,7 +33,7 @@ extension String {
 }
 
 extension StringProtocol {
-  /// Without the spaces, tabs and carriage returns at both ends.
+  /// The text without spaces, tabs and carriage returns at both ends.
   package func trimmingBlanks() -> Substring {
     let isBlank: (Character) -> Bool = { $0 == " " || $0 == "\t" || $0 == "\r" || $0 == "\r\n" }
     var text = Substring(self)

@@ -4,13 +4,13 @@
   internal import Darwin
 #endif
 
-/// A moment in UTC, in milliseconds since 1970: what the database stores.
+/// A moment in UTC, in milliseconds since 1970, as the database stores it.
 package struct Timestamp: Hashable, Comparable, Sendable {
   package let milliseconds: Int64
 
   package init(milliseconds: Int64) { self.milliseconds = milliseconds }
 
-  /// The wall clock. It can jump; durations are measured with `Monotonic`.
+  /// The wall clock. It can jump, so durations are measured with `Monotonic`.
   package static var now: Timestamp {
     var time = timespec()
     clock_gettime(CLOCK_REALTIME, &time)
@@ -19,14 +19,14 @@ package struct Timestamp: Hashable, Comparable, Sendable {
 
   package static func < (left: Self, right: Self) -> Bool { left.milliseconds < right.milliseconds }
 
-  /// This moment moved by so many milliseconds; clamps instead of overflowing.
+  /// This moment plus this many milliseconds. Clamped instead of overflowing.
   package func adding(milliseconds delta: Int64) -> Timestamp {
     let (sum, overflow) = milliseconds.addingReportingOverflow(delta)
     return Timestamp(milliseconds: overflow ? (delta > 0 ? .max : .min) : sum)
   }
 }
 
-/// The clock that never goes back: milliseconds and nanoseconds since some moment in the past.
+/// A clock that never goes back: milliseconds and nanoseconds since an arbitrary moment.
 package enum Monotonic {
   package static var nanoseconds: UInt64 {
     var time = timespec()
@@ -37,7 +37,7 @@ package enum Monotonic {
   package static var milliseconds: Int64 { Int64(nanoseconds / 1_000_000) }
 }
 
-/// How long the calling thread has had a processor.
+/// The CPU time of the calling thread.
 package enum ThreadClock {
   package static var nanoseconds: UInt64 {
     var time = timespec()
@@ -46,8 +46,8 @@ package enum ThreadClock {
   }
 }
 
-/// The clock that never goes back and also counts the time that the machine was suspended: for how old
-/// something is that others may have changed meanwhile.
+/// A clock that never goes back and also counts the time in which the machine was suspended. For the age of knowledge
+/// that others may have changed meanwhile.
 package enum UptimeClock {
   package static var milliseconds: Int64 {
     var time = timespec()
@@ -63,7 +63,7 @@ package enum UptimeClock {
 // MARK: - RFC 3339
 
 extension Timestamp: CustomStringConvertible {
-  /// The largest moment that RFC 3339 can write: 9999-12-31T23:59:59.999Z.
+  /// The last moment that RFC 3339 can express: 9999-12-31T23:59:59.999Z.
   package static let latest = Timestamp(milliseconds: 253_402_300_799_999)
   package static let earliest = Timestamp(milliseconds: -62_135_596_800_000)
 
@@ -107,9 +107,9 @@ extension Timestamp: CustomStringConvertible {
     }
   }
 
-  /// Parses RFC 3339 (section 5.6) with any offset; what is beyond milliseconds is rounded up, so that
-  /// nothing that happened before such a moment seems to have happened at or after it.
-  /// A leap second counts as the second after. Nil for anything else.
+  /// Parses RFC 3339 (section 5.6) with any offset. Fractions beyond milliseconds are rounded up, so that nothing
+  /// from before the moment appears to be from it or later. A leap second counts as the second after it. Nil for
+  /// anything else.
   package init?(rfc3339 text: some StringProtocol) {
     var reader = DigitReader(bytes: Array(text.utf8))
     guard let year = reader.number(4), reader.skip("-"), let month = reader.number(2),

@@ -1,8 +1,8 @@
 package import Basics
 
-/// Frames of the sockets. They travel in `error` frames only.
+/// What is wrong with a WebSocket frame. These codes occur in `error` frames only.
 extension ErrorCode {
-  /// All of this file.
+  /// All codes of this file.
   package static let frames: [ErrorCode] = [
     invalidFrame, unknownType, messageTooLarge, clientIDConflict, recipientNotInTeam, notSameUser,
   ]

@@ -4,13 +4,13 @@ internal import Chat
 internal import Events
 internal import Web
 
-/// Writes the frames that both dialects send, each as a whole WebSocket frame.
+/// Writes the frames of both protocols, each as a complete WebSocket frame.
 ///
-/// One per loop: the writer's memory is kept from frame to frame.
+/// There is one writer per loop. It reuses its buffer from frame to frame.
 struct FrameWriter {
   private var writer = JSONWriter(capacity: 1024)
 
-  /// A frame of the object that `body` writes.
+  /// The frame of the object that `body` writes.
   mutating func frame(_ body: (inout JSONWriter) -> Void) -> [UInt8] {
     writer.removeAll()
     writer.object(body)
@@ -20,7 +20,7 @@ struct FrameWriter {
     return frame
   }
 
-  /// What a dialect says to one socket.
+  /// The frame that a dialect sends to one socket.
   mutating func frame(_ frame: SocketFrame) -> [UInt8] {
     switch frame {
     case .relay(let answer): relay(answer)
@@ -48,7 +48,7 @@ struct FrameWriter {
     }
   }
 
-  /// A client that lost its connection waits so long, at random, before it comes back.
+  /// The range of the random delay, in milliseconds, before a client that lost its connection reconnects.
   private static let reconnectMilliseconds: [Int64] = [500, 5000]
 
   mutating func ready(
@@ -88,8 +88,7 @@ struct FrameWriter {
     }
   }
 
-  /// An entry, as all but its sender see it. Where it is shared with the other loops it is made once for
-  /// all of them.
+  /// The frame of an entry, as everyone but its sender sees it. With `isShared` it is made once for all loops.
   mutating func relayEntry(_ entry: Entry, isShared: Bool) -> [UInt8] {
     if let frame = entry.encodedFrame { return frame }
     let frame = encode(entry)
@@ -97,13 +96,13 @@ struct FrameWriter {
     return frame
   }
 
-  /// An entry as its sender's sockets see it: `frame`, which the others get, with its `client_id`, if it
-  /// has one.
+  /// The frame of an entry as its sender's sockets see it: `frame`, which the others get, with the entry's
+  /// `client_id` added if it has one.
   mutating func forSender(_ frame: [UInt8], of entry: Entry) -> [UInt8] {
     guard let clientID = entry.clientID, !entry.body.isUnknown else { return frame }
     writer.removeAll()
     writer.object { $0.member("client_id", clientID) }
-    // `{...}` and `{"client_id":...}` are `{...,"client_id":...}`.
+    // `{...}` and `{"client_id":...}` become `{...,"client_id":...}`.
     let object = frame[WebSocketFrames.headerBytes(of: frame)...].dropLast()
     let member = writer.bytes.dropFirst()
     var joined: [UInt8] = []
@@ -154,7 +153,7 @@ struct FrameWriter {
     }
   }
 
-  /// `subscribed`, `unsubscribed`, `resumed`, `reset` or `channel`: a room and an exact seq.
+  /// A frame `subscribed`, `unsubscribed`, `resumed`, `reset` or `channel`: a room and an exact seq.
   mutating func position(_ type: String, _ room: RoomID, seq: Int64) -> [UInt8] {
     frame {
       $0.member("type", type)
@@ -173,7 +172,7 @@ struct FrameWriter {
     }
   }
 
-  /// A rule of a room waits for an answer that the reader may give.
+  /// The frame for a room's rule that waits for an answer that the reader may give.
   mutating func invitation(to room: Room, _ rule: RoomRule, isForUser: Bool) -> [UInt8] {
     frame {
       $0.member("type", "invitation")
@@ -200,7 +199,7 @@ struct FrameWriter {
 
   // MARK: Nano
 
-  /// Nil for what is no message: this protocol has no word for it.
+  /// Nil if the entry is not a message: this protocol has no frame for anything else.
   mutating func nanoMessage(_ entry: Entry) -> [UInt8]? {
     guard case .message(let content) = entry.body else { return nil }
     return frame {
@@ -217,7 +216,7 @@ struct FrameWriter {
     }
   }
 
-  /// `{"type":"query"|"status","data":word}`.
+  /// The frame `{"type":"query"|"status","data":word}`.
   mutating func nano(_ reply: NanoReply) -> [UInt8] {
     frame {
       $0.member("type", reply.type)
@@ -227,7 +226,7 @@ struct FrameWriter {
 }
 
 extension JSONWriter {
-  /// `expires_at`: RFC 3339, or null where the credential lives as long as its session.
+  /// Writes `expires_at`: RFC 3339, or null if the credential lives as long as its session.
   fileprivate mutating func expiry(of caller: Caller) {
     if let expiresAt = caller.expiresAt {
       member("expires_at", expiresAt)
@@ -236,7 +235,7 @@ extension JSONWriter {
     }
   }
 
-  /// What every frame of an entry begins with.
+  /// Writes the members that every frame of an entry begins with.
   fileprivate mutating func place(_ type: String, _ entry: Entry) {
     member("type", type)
     member("channel_id", entry.channelID)
@@ -252,7 +251,7 @@ extension JSONWriter {
     member("data", data)
   }
 
-  /// Something that was done to the message with the seq `of`.
+  /// The frame of a change to the message with the seq `of`.
   fileprivate mutating func change(_ type: String, _ of: Int64, _ entry: Entry) {
     place(type, entry)
     member("of", of)

@@ -3,13 +3,13 @@ internal import Basics
 internal import Chat
 internal import Events
 
-/// What relay v1 says to one socket, besides the entries of its rooms. `FrameWriter` writes it.
+/// What relay v1 sends to one socket, besides the entries of its rooms. `FrameWriter` turns it into bytes.
 enum RelayAnswer {
   case ready(
     Caller, epoch: String, heartbeatSeconds: Int64, channels: [RoomHead], hasMore: Bool)
   case authed(Caller)
   case expiring(inSeconds: Int64)
-  /// Only the rooms whose head moved since the last one.
+  /// Contains only the rooms whose head has moved since the last heartbeat.
   case heartbeat([RoomHead])
   case ack(Entry)
   case position(Position, RoomID, seq: Int64)

@@ -2,7 +2,7 @@ internal import Access
 internal import Basics
 internal import Events
 
-/// A frame of relay v1 as the client sent it, checked for form.
+/// A frame of relay v1 as the client sent it. Its form was checked.
 struct RelayFrame {
   enum Action {
     case message(RelayMessage)
@@ -13,12 +13,12 @@ struct RelayFrame {
   }
 
   let action: Action
-  /// The frame's `client_id` where that is a string: every error about the frame carries it.
+  /// The frame's `client_id` if it is a string. Every error about the frame carries it.
   let clientID: String?
-  /// What is wrong with single channels; the others go on.
+  /// What is wrong with single channels. The frame's other channels are served.
   let faults: [Failure]
 
-  /// A frame that cannot be served: what the error frame says.
+  /// A frame that cannot be served, with what the error frame says.
   struct Failure: Error {
     let code: ErrorCode
     let message: String
@@ -35,7 +35,7 @@ struct RelayFrame {
     }
   }
 
-  /// The types of frames besides those of messages. Who may send one is said here or does not build.
+  /// The types of frames, besides those of messages. Each must have a policy below, or the code does not compile.
   enum Kind: String, CaseIterable {
     case subscribe, unsubscribe, resume, auth
 
@@ -64,7 +64,7 @@ struct RelayFrame {
   private static let maximumChannels = 10_000
   fileprivate static let maximumClientIDBytes = 64
 
-  /// How many channels the frame names.
+  /// The number of channels that the frame names.
   var channelCount: Int {
     switch action {
     case .message, .auth: 1
@@ -73,12 +73,12 @@ struct RelayFrame {
     }
   }
 
-  /// Reads an object as a frame. Throws `Failure` with the stable code for what is wrong.
+  /// Reads an object as a frame. Throws `Failure` with the stable code of the first fault.
   init(_ object: JSONObject, maximumContentBytes: Int) throws(Failure) {
     let clientID = object["client_id"]?.string
     self.clientID = clientID
     if let clientID, clientID.utf8.count > Self.maximumClientIDBytes {
-      // Said once: each of ten thousand channels would repeat it.
+      // Reported once, because each of ten thousand channels would repeat it.
       throw Failure(
         .invalidFrame, "client_id must have 1 to \(Self.maximumClientIDBytes) bytes.",
         clientID: clientID, channelID: object["channel_id"]?.string)
@@ -163,7 +163,7 @@ struct RelayFrame {
   }
 }
 
-/// A message on its way in, checked for form but not for access.
+/// A message as it was received. Its form was checked, but not whether its sender may write.
 struct RelayMessage {
   let channelID: String
   let type: MessageType
@@ -204,8 +204,8 @@ struct RelayMessage {
   }
 }
 
-/// The text as one JSON object, or nil.
+/// Parses the text as one JSON object. Nil if it is anything else.
 func parseObject(_ text: UnsafeRawBufferPointer, maximumDepth: Int) -> JSONObject? {
-  // Whatever is wrong with it, it is not one JSON object.
+  // Any parse failure has the same meaning here: it is not one JSON object.
   (try? JSONParser.parse(text.bindMemory(to: UInt8.self), maximumDepth: maximumDepth))?.object
 }

@@ -4,32 +4,32 @@ internal import Chat
 internal import Events
 internal import Live
 
-/// Holds back what one event loop must not carry out yet: entries and receipts while its gate is closed,
-/// and those of a room while that room's rules are being read. On the loop only.
+/// Holds back events that one event loop must not deliver yet: entries and receipts while the loop's gate is closed,
+/// and those of a room while the room's rules are being read. Used on the loop only.
 ///
-/// What takes access away never comes here: it counts at once. That a message was not stored is told at
-/// once, too, unless something of its room waits.
+/// Events that take access away never come here, because they count at once. A failed message is reported at once
+/// too, unless something of its room is being held.
 final class EventIntake {
-  /// Called with an entry or a receipt whose turn has come.
+  /// Called with each entry or receipt that may be delivered now.
   var perform: (Event) -> Void = { _ in }
-  /// Called where entries of a room were dropped; the log has them, up to this seq.
+  /// Called with a room and a seq if held entries of the room were dropped. The log has them, up to this seq.
   var headKnown: (RoomID, Int64) -> Void = { _, _ in }
-  /// Called when the gate has opened and what waited is carried out.
+  /// Called when the gate has opened and everything that was held has been delivered.
   var opened: () -> Void = {}
 
   private let gate: DeliveryGate
-  // Unowned: the feeds own all three.
+  // Unowned: `RoomFeeds` owns all three.
   private unowned let rooms: Reloads<RoomID, Room>
   private unowned let accounts: Reloads<UserID, Affiliations>
-  /// Whether the gate was closed at the last look. It counts as closed until `opened` was called, so that
-  /// nothing overtakes what waits.
+  /// Whether the gate was closed when it was last looked at. It counts as closed until `opened` was called, so that
+  /// nothing overtakes the events that are held.
   private var wasClosed = false
-  /// A comparison whose findings are still being read: when it began, and what of it has not been read.
+  /// A comparison with the database whose findings are still being read: when it began, and what remains to be read.
   private var comparison: (begin: Int64, rooms: Set<RoomID>, accounts: Set<UserID>)?
   private var held = HeldEvents()
   private var heldByRoom: [RoomID: HeldEvents] = [:]
 
-  /// `rooms` and `accounts` as they are read again: while some are, the gate stays closed.
+  /// `rooms` and `accounts` are those that are being read again. While any are, the gate stays closed.
   init(
     gate: DeliveryGate, rooms: Reloads<RoomID, Room>, accounts: Reloads<UserID, Affiliations>
   ) {
@@ -38,13 +38,13 @@ final class EventIntake {
     self.accounts = accounts
   }
 
-  /// Whether clients' frames may be served: not while this node does not know who may do what.
+  /// Whether clients' frames may be served. They may not while this node does not know who may do what.
   var isOpen: Bool {
     if !gate.isOpen { wasClosed = true }
     return !wasClosed
   }
 
-  /// Takes an entry, with its origin where that is a socket of this loop, or a receipt for one.
+  /// Takes an entry, with its origin if that is a socket of this loop, or a receipt for such a socket.
   func take(_ event: Event) {
     if case .receipt(let receipt) = event, case .unavailable = receipt.outcome,
       !holdsAnything(of: receipt.draft.roomID)
@@ -74,23 +74,23 @@ final class EventIntake {
     }
   }
 
-  /// A comparison that began at this moment has put all that it found before this.
+  /// Notes that the comparison that began at this moment is complete: its findings precede this call.
   func compared(at begin: Int64) {
-    // Looked at before it opens: what waits must be let go.
+    // Looked at before the gate opens, so that what is held is released.
     _ = isOpen
-    // Its findings are not waited for where those of an earlier one still are: another comes soon. Nor are
-    // changes that came later, or a stream of them would keep the gate closed.
+    // While findings of an earlier comparison are being read, those of this one are not waited for: another one comes
+    // soon. Changes that come later are not waited for either. A steady stream of them would keep the gate closed.
     if comparison == nil { comparison = (begin, rooms.all, accounts.all) }
     openIfKnown()
   }
 
-  /// What the account belongs to is known again.
+  /// Notes that the account's memberships are known again.
   func release(_ account: UserID) {
     comparison?.accounts.remove(account)
     openIfKnown()
   }
 
-  /// Opens the gate once all that the comparison found has been read.
+  /// Opens the gate once all findings of the comparison have been read.
   private func openIfKnown() {
     guard let (begin, rooms, accounts) = comparison, rooms.isEmpty, accounts.isEmpty else {
       return
@@ -105,14 +105,14 @@ final class EventIntake {
     opened()
   }
 
-  /// The room's rules are known again.
+  /// Delivers what waited for the room's rules.
   func release(_ room: RoomID) {
     if let waiting = heldByRoom.removeValue(forKey: room) { release(waiting) }
     comparison?.rooms.remove(room)
     openIfKnown()
   }
 
-  /// What waits is of a log that is no more.
+  /// Drops everything that is held, because it belongs to a log that does not exist any more.
   func forgetAll() {
     held = HeldEvents()
     heldByRoom = [:]

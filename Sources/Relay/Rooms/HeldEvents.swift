@@ -1,13 +1,13 @@
 internal import Basics
 internal import Events
 
-/// Entries and answers that must not be carried out yet, in order.
+/// Entries and receipts that must not be delivered yet, in order.
 ///
-/// Bounded: beyond that, of entries that no socket here waits for only the seqs are kept; the log has
-/// the entries. What sockets here wait for is bounded by what they may send.
+/// Bounded: beyond the bound, entries that no local socket waits for are dropped and only their seqs are kept, since
+/// the log has them. What local sockets wait for is bounded by what they may send.
 struct HeldEvents {
   private(set) var events: [Event] = []
-  /// Per room, the seq up to which there is more in the log.
+  /// For each room with dropped entries, the seq up to which the log has more.
   private(set) var heads: [RoomID: Int64] = [:]
   private var bytes = 0
 

@@ -2,16 +2,15 @@ internal import Access
 internal import Basics
 internal import Live
 
-/// The sockets of one event loop by their number, and by what they may be found by. A value, without a
-/// clock or a loop.
+/// The sockets of one event loop, by number, by user and by what rules may name. A value, without a clock or a loop.
 struct ListenerIndex {
   private var listeners: [UInt64: any RoomListener] = [:]
-  /// The connections of each user's listeners, the oldest first.
+  /// The connections of each user's listeners, oldest first.
   private var byUser: [UserID: [Hub.Connection]] = [:]
   private var byEntity: [UUID: Set<UInt64>] = [:]
 
   var isEmpty: Bool { listeners.isEmpty }
-  /// Every listener, in no order.
+  /// All listeners, in no particular order.
   var all: [any RoomListener] { Array(listeners.values) }
 
   subscript(number: UInt64) -> (any RoomListener)? { listeners[number] }
@@ -19,10 +18,11 @@ struct ListenerIndex {
   /// The numbers of a user's listeners.
   func of(_ user: UserID) -> Set<UInt64> { Set(connections(of: user).map(\.number)) }
 
-  /// The connections of a user's listeners, the oldest first.
+  /// The connections of a user's listeners, oldest first.
   func connections(of user: UserID) -> [Hub.Connection] { byUser[user] ?? [] }
 
-  /// The numbers of those whom a rule with this subject means: a person, or everyone of an entity.
+  /// The numbers of the listeners that a rule with this subject applies to: one person's, or those of everyone in an
+  /// entity.
   func affected(by subject: UUID) -> Set<UInt64> {
     of(UserID(subject)).union(byEntity[subject] ?? [])
   }
@@ -34,14 +34,14 @@ struct ListenerIndex {
     for entity in caller.entities { byEntity[entity, default: []].insert(number) }
   }
 
-  /// The listener acts for another caller than it was added with.
+  /// Files the listener under another caller than it was added with.
   mutating func move(_ number: UInt64, from old: Caller, to new: Caller) {
     guard let listener = listeners[number] else { return }
     unlist(number, old)
     add(number, listener, new)
   }
 
-  /// False where it is not there.
+  /// Returns false if the listener was not there.
   mutating func remove(_ number: UInt64, _ caller: Caller?) -> Bool {
     guard listeners.removeValue(forKey: number) != nil else { return false }
     if let caller { unlist(number, caller) }

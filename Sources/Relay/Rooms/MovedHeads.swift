@@ -1,26 +1,26 @@
 internal import Basics
 
-/// A moment in the life of a loop's rooms: how many times any of their heads has moved.
+/// A point on the loop's own time line, counted by how many heads have moved.
 struct HeadMark: Comparable {
   fileprivate var moves: UInt64 = 0
-  /// The period that it is in (`MovedHeads`).
+  /// The period it lies in, see `MovedHeads`.
   fileprivate var period: Int = 0
 
   static let beginning = HeadMark()
   static func < (left: HeadMark, right: HeadMark) -> Bool { left.moves < right.moves }
 }
 
-/// Which rooms' heads have moved lately, so that whoever wants to know looks at those only. A value; time
-/// passes in periods, when its owner says so.
+/// Remembers which rooms' heads have moved lately, so that a heartbeat looks at those rooms only. A value. Time
+/// passes in periods, whenever the owner says so.
 struct MovedHeads {
   private(set) var mark = HeadMark.beginning
-  /// For each of the last periods, the rooms that moved in it; the present one is the last.
+  /// The rooms that moved in each of the last periods; the present period is the last element.
   private var periods: [[RoomID]] = [[]]
 
-  /// As many periods are remembered.
+  /// How many periods are remembered.
   private static let maximumPeriods = 40
 
-  /// A room's head moves, which did so last at `last`. Returns the new mark of the room.
+  /// Notes that a room's head moves; it moved at `last` before. Returns the room's new mark.
   mutating func move(_ room: RoomID, last: HeadMark) -> HeadMark {
     mark.moves += 1
     if last.period < mark.period || last == .beginning {
@@ -36,8 +36,8 @@ struct MovedHeads {
     if periods.count > Self.maximumPeriods { periods.removeFirst() }
   }
 
-  /// Rooms that may have moved since, at most `limit`, some of them more than once; nil where there are more,
-  /// or where it was too long ago.
+  /// Rooms that may have moved since the mark, at most `limit`, possibly with repetitions. Nil if there are more, or
+  /// if the mark is older than what is remembered.
   func candidates(since: HeadMark, limit: Int) -> [RoomID]? {
     let count = mark.period - since.period + 1
     guard count <= periods.count else { return nil }

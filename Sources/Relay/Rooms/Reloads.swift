@@ -1,18 +1,18 @@
 internal import Basics
 
-/// Reads again what changed elsewhere, for one event loop: rooms, or what accounts belong to. Some are
-/// read together, one reading after the other, until each is as new as it was named; what could not be
-/// read is tried again, ever more slowly. On the loop only.
+/// Reads again what changed elsewhere, for one event loop: rooms, or accounts' memberships. Several are read
+/// together, one read after the other, until each is at least at the version that was announced. Failed reads are
+/// retried with exponential backoff. Used on the loop only.
 final class Reloads<ID: Hashable & Sendable, Found: Sendable> {
-  /// A version that something said there is.
+  /// The version that was announced for something.
   private struct Wanted {
     var version: Int64
-    /// Whether it was named after the reading that is under way began.
+    /// Whether it was announced after the read that is under way began.
     var isLater = false
   }
 
-  /// Called on the loop with what was read; nil where it does not exist (any more). While it is
-  /// called, this still counts as being read.
+  /// Called on the loop with what was read; nil if it does not exist (any more). During the call it still counts as
+  /// being read.
   var found: (ID, Found?) -> Void = { _, _ in }
   /// Called when it does not count as being read any more.
   var done: (ID) -> Void = { _ in }
@@ -27,23 +27,23 @@ final class Reloads<ID: Hashable & Sendable, Found: Sendable> {
   private let what: String
   private let log: Log
   private var wanted: [ID: Wanted] = [:]
-  /// Those of `wanted` that the next readings take. Some may not be wanted any more.
+  /// The ids that the next reads take. Some may not be wanted any more.
   private var waiting = Queue<ID>()
   private var isReading = false
-  /// How often everything was forgotten: what was being read then is handed to nobody.
+  /// How many times everything was forgotten. Results of reads that began before are dropped.
   private var generation = 0
   private var failures = 0
-  /// So many readings take one thing only: something among them could not be read, and holds up only
-  /// itself.
+  /// How many of the next reads take only one id each. Something in a larger read failed; read alone, it holds up
+  /// only itself.
   private var singly = 0
 
   private static var maximumPerReading: Int { 200 }
-  /// The pause after a reading failed. It doubles with each failure in a row, up to the longest.
+  /// The pause after a failed read. It doubles with each failure in a row, up to a maximum.
   private static var retryMilliseconds: Int { 100 }
   private static var longestRetryMilliseconds: Int { 5000 }
 
-  /// `read` gets things with the versions that they are at least at, and later hands over those that
-  /// exist; `wait` lets time pass; `version` is that of one; `what` names them in the log.
+  /// `read` fetches things that must be at least at the given versions, and later returns those that exist. `wait`
+  /// calls its body after some milliseconds. `version` tells a thing's version. `what` names the things in the log.
   init(
     of what: String, log: Log, version: @escaping (Found) -> Int64,
     wait: @escaping (_ milliseconds: Int, _ then: @escaping () -> Void) -> Void,
@@ -56,30 +56,30 @@ final class Reloads<ID: Hashable & Sendable, Found: Sendable> {
     self.read = read
   }
 
-  /// Whether nothing is being read, nor waits for it.
+  /// Whether nothing is being read or waits to be read.
   var isEmpty: Bool { wanted.isEmpty }
 
-  /// What is being read, or waits for it.
+  /// What is being read or waits to be read.
   var all: Set<ID> { Set(wanted.keys) }
 
   func contains(_ id: ID) -> Bool { wanted[id] != nil }
 
-  /// Reads something of which somebody said that it is at this version.
+  /// Reads something that was announced to be at this version.
   func read(_ id: ID, version: Int64) {
     if let known = wanted[id] {
       wanted[id] = Wanted(version: max(known.version, version), isLater: true)
       return
     }
-    // A reading that is under way may have it, for who forgot it since.
+    // A read that is under way may include it, if it was forgotten since.
     wanted[id] = Wanted(version: version, isLater: isReading)
     waiting.append(id)
     readNext()
   }
 
-  /// Nobody needs it any more. `done` is not called.
+  /// Stops waiting for something that nobody needs any more. `done` is not called.
   func forget(_ id: ID) { wanted[id] = nil }
 
-  /// As `forget`, everything.
+  /// The same as `forget`, for everything.
   func forgetAll() {
     wanted = [:]
     generation += 1
@@ -114,8 +114,8 @@ final class Reloads<ID: Hashable & Sendable, Found: Sendable> {
       found(id, all[id])
       guard let known = wanted[id] else { continue }
       if known.isLater, let one = all[id], version(one) < known.version {
-        // Named while this was read: the next reading has it. What was named before, and is not in the
-        // database, is no version of this database's.
+        // If it was announced during this read, the next read includes it. If it was announced before and is not in
+        // the database, the announced version belonged to another database.
         waiting.append(id)
       } else {
         wanted[id] = nil
@@ -131,14 +131,14 @@ final class Reloads<ID: Hashable & Sendable, Found: Sendable> {
         "not_read_again",
         ["what": .init(what), "count": .init(wanted.count), "cause": .init("\(failure)")])
     }
-    // Six doublings are beyond the longest: no overflow.
+    // Six doublings already exceed the maximum, so this cannot overflow.
     let pause = min(
       Self.retryMilliseconds << min(failures, 6), Self.longestRetryMilliseconds)
     failures += 1
     for id in ids { waiting.append(id) }
     let isTransient = (failure as? AppError)?.code == .unavailable
     if ids.count > 1, !isTransient { singly = waiting.count }
-    // `isReading` until then.
+    // `isReading` stays true until then.
     wait(pause) { [self] in
       isReading = false
       readNext()

@@ -1,19 +1,19 @@
 internal import Basics
 internal import Events
 
-/// What one socket is to be sent of the log: a piece at a time, and the next when it has taken that, so
-/// that neither its queue nor our memory fills. A value, without socket or database.
+/// The log entries that one resuming socket is still to be sent. They go out piece by piece, each when the socket has
+/// taken the one before, so that neither the socket's queue nor memory fills up. A value, without socket or database.
 ///
-/// Rooms are made whole one after the other: the next piece of the room that was sent last goes first.
+/// Rooms are completed one after the other: the room that was sent last continues first.
 struct ReplayQueue {
   /// A replay of a room's feed.
   struct Replay: Equatable {
     let room: RoomID
-    /// As the room's feed counts its replays.
+    /// The number that the room's feed gave this replay.
     let number: Int
   }
 
-  /// What is missing of one room's log.
+  /// A range of one room's log that is still to be read.
   struct Piece {
     let replay: Replay
     let after: Int64
@@ -23,7 +23,7 @@ struct ReplayQueue {
   enum Step {
     /// Tell the room's feed that the socket has taken what it was sent.
     case taken(Replay)
-    /// Read these entries, or the first of them, and give them to `read`.
+    /// Read these entries, or only the first of them, and pass them to `read`.
     case read(Piece)
 
     var room: RoomID {
@@ -38,31 +38,30 @@ struct ReplayQueue {
   /// The next piece of the room that was sent last.
   private var continuation: Piece?
   private var isReading = false
-  /// The replay whose last piece is on its way to the socket.
+  /// The replay whose last piece the socket has not taken yet.
   private var untaken: Replay?
-  /// The replay that was last told to go on.
+  /// The replay that was last told to continue.
   private var current: Replay?
-  /// Entries to read at once, by the size of the last ones.
+  /// How many entries to read at once, estimated from the size of the last ones.
   private var entriesPerPiece: Int64 = 32
 
-  /// What one piece takes of memory at most, unless its first entry alone takes more; and bytes that a socket
-  /// may still have to take when it is sent the next.
+  /// The most memory that one piece takes, unless its first entry alone takes more. Also the most bytes that a socket
+  /// may still have queued when it is sent the next piece.
   static let pieceBytes = 64 * 1024
-  /// What an entry counts at least: its frame is more than its content.
+  /// The least that an entry counts, because its frame is larger than its content.
   private static let smallestEntryBytes = 64
 
-  /// Whether nothing waits, is read, or is on its way.
+  /// Whether nothing waits, is being read, or is on its way.
   var isDone: Bool { !isReading && untaken == nil && continuation == nil && waiting.isEmpty }
 
   mutating func add(_ piece: Piece) {
     if piece.replay == current { continuation = piece } else { waiting.append(piece) }
   }
 
-  /// A piece of this replay is on its way to the socket.
+  /// A piece of this replay has been handed to the socket.
   mutating func sent(_ replay: Replay) { untaken = replay }
 
-  /// What to do now that the socket has little or nothing to take; nil while something is being read, and
-  /// where nothing waits.
+  /// What to do now that the socket's queue is nearly empty. Nil while something is being read, and if nothing waits.
   mutating func next() -> Step? {
     guard !isReading else { return nil }
     if let taken = untaken {
@@ -79,10 +78,11 @@ struct ReplayQueue {
         through: min(piece.through, piece.after + entriesPerPiece)))
   }
 
-  /// The piece that `next` said is not read now; others may be.
+  /// The piece that `next` returned is not read now. Other pieces may be.
   mutating func readingIsOff() { isReading = false }
 
-  /// What was read; nil where it could not be. Returns as much of it as makes one piece, at least one entry.
+  /// Takes what was read, or nil if the read failed. Returns as much of it as one piece may hold, but at least one
+  /// entry.
   mutating func read(_ entries: [Entry]?) -> [Entry]? {
     isReading = false
     guard let entries, !entries.isEmpty else { return entries }

@@ -3,80 +3,81 @@ internal import Basics
 internal import Chat
 internal import Events
 
-/// What goes into a room's feed, and what it decides.
+/// The inputs of a room's feed, and its outputs.
 extension RoomFeed {
-  /// What a subscriber asks for, which decides what it is told.
+  /// Why a subscriber enters the room. This decides which frames it is sent.
   enum Purpose: Equatable {
-    /// Part of a connection's first frame, or the one room of `/chat`.
+    /// The room is listed in a connection's first frame, or it is the one room of `/chat`.
     case listed
-    /// Asked for by `subscribe`; `clientID` is the frame's.
+    /// The client sent `subscribe` with this `clientID`.
     case subscribe(clientID: String?)
-    /// Because the room became readable.
+    /// The room became readable for a socket that follows all rooms.
     case became
-    /// Asked for by `resume`: `last` is the highest seq that the client has; `budget` is the frame's.
+    /// The client sent `resume`. `last` is the highest seq that it has; `budget` is shared by the frame's rooms.
     case resume(last: Int64, clientID: String?, budget: ReplayBudget)
   }
 
   enum Input {
     case attach(SubscriberID, Caller, Purpose)
-    /// Asked for by `unsubscribe`: answered by `left`, or by a refusal to who may not know of the room,
-    /// after what was asked before.
+    /// The client sent `unsubscribe`. Answered with `left` after all earlier requests, or with a refusal if the
+    /// caller may not know of the room.
     case leave(SubscriberID, Caller, clientID: String?)
-    /// The subscriber is gone; nobody is told.
+    /// The subscriber has closed; it is sent nothing.
     case detach(SubscriberID)
     /// The caller's claims changed.
     case renew(SubscriberID, Caller)
-    /// The first reading of the room and its head; nil where it does not exist.
+    /// The first read of the room and its head; nil if the room does not exist.
     case loaded((room: Room, lastSeq: Int64)?)
     case loadFailed
-    /// The room as it is now, after a change; nil where it was deleted.
+    /// The room after a change; nil if it was deleted.
     case changed(Room?)
     case entry(Entry)
-    /// Entries read from the log to fill a gap; nil where that failed.
+    /// Entries read from the log to fill a gap; nil if the read failed.
     case gapRead([Entry]?)
-    /// The gap has been waited for long enough.
+    /// The time to wait for missing entries is over.
     case gapTimeout
-    /// The head as the database has it; `asOf` is how far this loop had delivered when it began to read.
-    /// Entries beyond ours were lost on the way. A head below that is another log: a backup was
-    /// restored under us.
+    /// The head in the database; `asOf` is the seq up to which this loop had delivered when the read began. A head
+    /// beyond ours means that entries were lost on the way. A head below `asOf` means another log: a backup was
+    /// restored while this node was running.
     case head(Int64, asOf: Int64)
-    /// The first of the entries that a replay asked for, at least one; nil where that failed.
+    /// The first of the entries that a replay asked for, at least one; nil if the read failed.
     case replayRead(SubscriberID, replay: Int, [Entry]?)
-    /// The head that `readHead` asked for, with its `asOf`; nil where it could not be read.
+    /// The head that `readHead` asked for, with its `asOf`; nil if the read failed.
     case headRead(Int64?, asOf: Int64)
     /// The subscriber has taken what it was sent.
     case replayTaken(SubscriberID, replay: Int)
   }
 
   enum Output {
-    /// Tell the subscriber that it hears everything after `seq`; it is in the topic from here on.
+    /// Tell the subscriber that it receives everything after `seq`. It is in the topic from here on.
     case admit(SubscriberID, Purpose, seq: Int64)
     case refuse(SubscriberID, Purpose, ErrorCode)
-    /// To everyone in the topic.
+    /// Send this entry to everyone in the topic.
     case publish(Entry)
-    /// Give `gapTimeout` in 20 ms, or in a second where the log could not be read.
+    /// Give the input `gapTimeout` in 20 ms, or in one second if the log could not be read.
     case waitForGap(isRetry: Bool)
-    /// Read these entries, then give `gapRead`.
+    /// Read these entries, then give the input `gapRead`.
     case readGap(after: Int64, through: Int64)
-    /// Read the head in the database, then give `headRead` with this `asOf`.
+    /// Read the head in the database, then give the input `headRead` with this `asOf`.
     case readHead(asOf: Int64)
-    /// The database's log ends before what was delivered here: everyone is reset to where it ends.
+    /// The database's log ends before what was delivered here. Everyone is reset to its end.
     case rewound(from: Int64, to: Int64)
-    /// Read these entries or the first of them, when the subscriber has room, then give `replayRead`.
+    /// When the subscriber's queue has room, read these entries or the first of them, then give the input
+    /// `replayRead`.
     case readReplay(SubscriberID, replay: Int, after: Int64, through: Int64)
-    /// Entries for one subscriber, which is not in the topic.
+    /// Send these entries to one subscriber, which is not in the topic.
     case replay(SubscriberID, [Entry])
-    /// Tell it that it has everything up to `seq`. What came later follows.
+    /// Tell the subscriber that it has everything up to `seq`. Later entries follow.
     case resumed(SubscriberID, seq: Int64)
-    /// Give `replayTaken` when the subscriber has room.
+    /// Give the input `replayTaken` when the subscriber's queue has room.
     case awaitRoom(SubscriberID, replay: Int)
-    /// The replay is over: it is in the topic from here on.
+    /// The replay is over. The subscriber is in the topic from here on.
     case join(SubscriberID)
-    /// Tell it to reload up to `seq`; it is in the topic from here on.
+    /// Tell the subscriber to reload up to `seq`. It is in the topic from here on.
     case reset(SubscriberID, seq: Int64)
-    /// It left, as it asked to.
+    /// The subscriber has left, as it asked to.
     case left(SubscriberID, seq: Int64, clientID: String?)
-    /// It hears no more, and is told so.
+    /// The subscriber is told that it receives nothing of this room any more.
     case revoke(SubscriberID, ErrorCode)
   }
 }

@@ -3,17 +3,17 @@ internal import Basics
 internal import Chat
 internal import Events
 
-/// One room as one event loop serves it: where delivery stands, who hears it, and who is being made
-/// whole. A value without socket, clock or database: inputs in, outputs out.
+/// One room as one event loop serves it: how far entries have been delivered, who is subscribed, and who is still
+/// catching up. A value without socket, clock or database: inputs go in, outputs come out.
 ///
-/// What it keeps true for every subscriber: the seq that it is admitted with is exact. Every later
-/// entry is published or replayed to it, once and in order; nothing earlier is; and nothing at all
-/// once it may not read any more.
+/// Its promise to every subscriber: the seq that it is admitted with is exact. Every later entry is published or
+/// replayed to it, once and in order. No earlier entry is. And once the subscriber may not read the room any more, it
+/// receives nothing.
 struct RoomFeed {
   typealias SubscriberID = UInt64
 
   private enum State {
-    /// Waits for `loaded`; entries that arrive meanwhile are kept.
+    /// Waits for the input `loaded`. Entries that arrive meanwhile are kept.
     case loading(entries: [Entry])
     case live(Room)
     case gone
@@ -24,45 +24,45 @@ struct RoomFeed {
     case leave(clientID: String?)
   }
 
-  /// What one subscriber asked for and has not been answered.
+  /// The requests of one subscriber that have not been answered yet.
   private struct Asking {
-    /// In order, at least one.
+    /// In the order in which they came; never empty.
     var asks: [Ask]
     var headCheck = HeadCheck.none
   }
 
-  /// Whether a client that says it has more than this loop has delivered is right: it may come from a
-  /// loop or a node that is ahead.
+  /// Checks a client that claims to have more entries than this loop has delivered. It may be right: it may have read
+  /// them from a loop or a node that is ahead of this one.
   private enum HeadCheck {
     case none
-    /// The head is being read.
+    /// The head is being read from the database.
     case asked
-    /// The head is this, and what is missing here is being read.
+    /// The head is this seq; the entries up to it are being read.
     case behind(Int64)
     case done
   }
 
   private var state = State.loading(entries: [])
-  /// Where delivery stands, while it is live.
+  /// How far entries have been delivered, while the room is live.
   private var order = EntryOrder(after: 0)
-  /// For what is kept while it is loading.
+  /// Bounds the entries that are kept while the room is loading.
   private var limit = KeepLimit()
-  /// In the topic, unless they wait for the room or are being made whole. There are many: a reference for
-  /// each.
+  /// Those in the topic, except those that wait for the room or are catching up. There can be very many, so each
+  /// costs only a reference.
   private var subscribers: [SubscriberID: Caller] = [:]
   private var asking: [SubscriberID: Asking] = [:]
   private var replays = RoomReplays()
-  /// Subscribers that wait for the head in the database, or for this loop to reach it.
+  /// Subscribers that wait until the head was read from the database, or until this loop has reached it.
   private var headChecks: Set<SubscriberID> = []
 
-  /// Entries that one room's resume replays at most; beyond it `reset`.
+  /// The most entries that one resume of a room replays. A client that misses more gets `reset`.
   static let maximumReplay: Int64 = 1000
-  /// What one subscriber may ask for while earlier asks wait.
+  /// The most requests of one subscriber that may wait at a time.
   private static let maximumAsks = 256
 
-  // MARK: What others may see
+  // MARK: State for others
 
-  /// The room, once it is loaded and while it exists.
+  /// The room, if it is loaded and exists.
   var room: Room? { if case .live(let room) = state { room } else { nil } }
   /// The seq up to which this loop has delivered.
   var lastSeq: Int64? { isLive ? order.lastSeq : nil }
@@ -72,7 +72,8 @@ struct RoomFeed {
   var isUnused: Bool { subscribers.isEmpty }
 
   func isSubscribed(_ id: SubscriberID) -> Bool { subscribers[id] != nil }
-  /// Whether it has not heard all that was published: it waits for the room, or for older entries.
+  /// Whether the subscriber has not received everything that was published, because the room is loading or the
+  /// subscriber is catching up.
   func isBehind(_ id: SubscriberID) -> Bool {
     if replays.contains(id) { return true }
     return !asking.isEmpty && asking[id] != nil
@@ -80,7 +81,7 @@ struct RoomFeed {
 
   // MARK: The machine
 
-  /// Takes one input; returns what to do, in order.
+  /// Handles one input. Returns what to do, in order.
   mutating func handle(_ input: Input) -> [Output] {
     switch input {
     case .attach(let id, let caller, let purpose):
@@ -107,8 +108,8 @@ struct RoomFeed {
     }
   }
 
-  /// The common case of `entry`: true where it is the next, and all that there is to do is to publish it.
-  /// False, and nothing has changed, where `handle` is to be asked.
+  /// The fast path for the input `entry`. Returns true if the entry is the next one and publishing it is all there is
+  /// to do. Returns false, with nothing changed, if the caller must use `handle` instead.
   mutating func deliverNext(_ entry: Entry) -> Bool {
     guard isLive, headChecks.isEmpty, order.takeNext(entry) else { return false }
     replays.keep(entry)
@@ -135,7 +136,7 @@ struct RoomFeed {
     headChecks.remove(id)
   }
 
-  /// Removes all; returns them, each with what it asked for, in a fixed order.
+  /// Removes all subscribers and returns each with its unanswered requests, in a fixed order.
   private mutating func removeAll() -> [(id: SubscriberID, asks: [Ask])] {
     let removed = subscribers.keys.sorted().map { ($0, asking[$0]?.asks ?? []) }
     subscribers = [:]
@@ -151,7 +152,7 @@ struct RoomFeed {
     guard subscribers[id] != nil, replays.contains(id) else {
       return ask(.leave(clientID: clientID), of: id, caller)
     }
-    // The replay ends now; so does what waited behind it, unanswered but by `left`.
+    // The replay ends here. Requests that waited behind it end too; of those only `leave` is answered.
     let asks = asking[id]?.asks ?? []
     remove(id)
     let seq = lastSeq ?? 0
@@ -161,7 +162,7 @@ struct RoomFeed {
     }
   }
 
-  /// Answers what a subscriber asked for, in order, until something takes time.
+  /// Answers a subscriber's requests in order, up to the first that has to wait for something.
   private mutating func answerAsks(
     of id: SubscriberID
   ) -> [Output] {
@@ -210,7 +211,7 @@ struct RoomFeed {
     asks.map { ask in
       switch ask {
       case .enter(let purpose): .refuse(id, purpose, code)
-      // A member hears nothing, as it wanted; a stranger learns nothing.
+      // A listed member is not told, as it asked for. A stranger must not learn that the room exists.
       case .leave(let clientID):
         code == .forbidden
           ? .left(id, seq: 0, clientID: clientID)
@@ -241,14 +242,14 @@ struct RoomFeed {
     return [.readReplay(id, replay: number, after: last, through: lastSeq)]
   }
 
-  // MARK: Making whole
+  // MARK: Catching up
 
   private mutating func replayRead(
     _ id: SubscriberID, _ number: Int, _ entries: [Entry]?
   ) -> [Output] {
     guard replays.isCurrent(number, of: id), let lastSeq else { return [] }
     guard let entries, let progress = replays.take(entries, for: id) else {
-      // What cannot be read cannot make it whole: a reload does.
+      // Entries that cannot be read cannot be replayed. The client has to reload.
       replays.end(id)
       return [.reset(id, seq: lastSeq)] + answerAsks(of: id)
     }
@@ -256,7 +257,8 @@ struct RoomFeed {
     return [.replay(id, entries)] + resumed + [.awaitRoom(id, replay: number)]
   }
 
-  /// The next piece, or the end: what was published meanwhile, and then the topic.
+  /// Continues with the next part of the replay. After the last part come the entries that were published meanwhile;
+  /// then the subscriber joins the topic.
   private mutating func continueReplay(
     _ id: SubscriberID, _ number: Int
   ) -> [Output] {
@@ -283,7 +285,7 @@ struct RoomFeed {
     }
     state = .live(room)
     order = EntryOrder(after: lastSeq)
-    // Nobody is in the topic yet, so these reach nobody: they only move the head on.
+    // Nobody is in the topic yet, so these outputs reach nobody. They only move the head forward.
     var outputs: [Output] = []
     for entry in kept where entry.seq > lastSeq { outputs += receive(entry) }
     for id in subscribers.keys.sorted() { outputs += answerAsks(of: id) }
@@ -302,8 +304,8 @@ struct RoomFeed {
   private mutating func changed(_ room: Room?) -> [Output] {
     switch state {
     case .loading, .gone:
-      // What is being read may be the state before the change; its version tells, and the next
-      // comparison with the database puts it right.
+      // The reload that is under way may return the state before this change. It carries a version that is too old
+      // then, and the next comparison with the database corrects it.
       if room == nil, case .loading = state {
         state = .gone
         return refuseAll(.roomNotFound)
@@ -322,7 +324,7 @@ struct RoomFeed {
     }
   }
 
-  /// Those of these that may not read any more are told so, in a fixed order.
+  /// Tells those of these subscribers that may not read the room any more, in a fixed order.
   private mutating func revokeThoseWithoutAccess(
     _ candidates: some Sequence<SubscriberID>
   ) -> [Output] {
@@ -347,7 +349,7 @@ struct RoomFeed {
     switch state {
     case .gone: return []
     case .loading(var kept):
-      // In place: there may be thousands.
+      // Moved out instead of copied: there may be thousands.
       state = .loading(entries: [])
       if limit.admits(entry, besides: kept.count) { kept.append(entry) }
       state = .loading(entries: kept)
@@ -374,8 +376,8 @@ struct RoomFeed {
 
   private mutating func headSeen(_ seq: Int64, asOf: Int64) -> [Output] {
     if seq < asOf { return rewind(to: seq) }
-    // What was just committed is on its way here: it is given the time that a gap has. A gap that is being filled
-    // already is filled up to here.
+    // The broadcast of what was just committed is on its way, so it gets as much time as a gap. If a gap is being
+    // filled already, it is filled up to this seq.
     return isLive && order.reach(seq) ? [.waitForGap(isRetry: false)] : []
   }
 
@@ -395,8 +397,7 @@ struct RoomFeed {
     return outputs
   }
 
-  /// Goes back to where the log really ends. Whoever hears the room is told to reload; whoever is being
-  /// made whole as well.
+  /// Goes back to where the log really ends. Subscribers, and those that are catching up, are told to reload.
   private mutating func rewind(to seq: Int64) -> [Output] {
     let lastSeq = order.lastSeq
     guard isLive, order.rewind(to: seq) else { return [] }
@@ -410,7 +411,7 @@ struct RoomFeed {
     return outputs
   }
 
-  /// Answers those who waited for this loop to reach the head; `givesUp` where it cannot be reached now.
+  /// Answers the subscribers that waited until this loop reaches the head. With `givesUp` it cannot reach it now.
   private mutating func endHeadChecks(givesUp: Bool) -> [Output] {
     guard !headChecks.isEmpty, let lastSeq else { return [] }
     var outputs: [Output] = []
@@ -434,7 +435,7 @@ struct RoomFeed {
     outputs += endHeadChecks(givesUp: entries == nil)
     guard let (after, through) = order.missing() else { return outputs }
     if let entries, !entries.isEmpty {
-      // One reading gives a part.
+      // One read returns only a part of a large gap.
       outputs.append(.readGap(after: after, through: through))
     } else if entries == nil {
       outputs.append(.waitForGap(isRetry: true))

@@ -5,13 +5,12 @@ internal import Events
 internal import Live
 internal import Web
 
-/// What the node's stream of events brings to the rooms and sockets of this loop.
+/// Applies the node's event stream to the rooms and sockets of this loop.
 extension RoomFeeds {
-  /// Takes what a commit brought, in order.
+  /// Applies the events of one commit, in order.
   ///
-  /// What takes access away counts at once. Entries and receipts wait while the gate is closed, and
-  /// those of a room while its rules are being read: nothing is delivered by rules that are known to be
-  /// old.
+  /// Events that take access away count at once. Entries and receipts wait while the gate is closed, and those of a
+  /// room also while its rules are being read: nothing is delivered by rules that are known to be outdated.
   func apply(_ events: [Event]) {
     var ended: Set<SessionID> = []
     for event in events {
@@ -33,13 +32,13 @@ extension RoomFeeds {
         invited(subject, to: id, version)
       case .access(.roomDeleted(let id, _)): handle(id, .changed(nil))
       case .compared(let begin):
-        // Sessions that ended come before this in the stream.
+        // The stream announces ended sessions before this event.
         end(ended)
         ended = []
         intake.compared(at: begin)
       case .epochChanged: restart()
       case .missed(let shards): missed(shards)
-      // No feature of rooms sends any yet.
+      // No feature of rooms sends signals yet.
       case .signal: break
       }
     }
@@ -52,15 +51,15 @@ extension RoomFeeds {
 
   private func end(_ sessions: Set<SessionID>) {
     if sessions.isEmpty { return }
-    // Rare, and the list of all is short enough to look through once.
+    // This is rare, and the list of all listeners is short enough for a linear search.
     for listener in listeners.all
     where listener.caller?.sessionID.map(sessions.contains) == true {
       listener.sessionEnded()
     }
   }
 
-  /// The database is another one, or has gone back: nothing that is known of rooms counts, and no
-  /// cursor that was given out. Clients come back, and are told to reload.
+  /// The database was replaced or restored from a backup. Nothing that is known of rooms is valid any more, nor any
+  /// cursor that clients have. Clients connect again and are told to reload.
   private func restart() {
     for listener in listeners.all { hub.close(listener.connection, .unavailable) }
     intake.forgetAll()
@@ -73,12 +72,12 @@ extension RoomFeeds {
 
   // MARK: The gate
 
-  /// Whether frames of clients may be served: not while this node does not know who may do what.
+  /// Whether clients' frames may be served. They may not while this node does not know who may do what.
   var mayServe: Bool { intake.isOpen }
 
   func gateOpened() {
     var waiting = listeners.all[...]
-    // Each may have kept hundreds of frames.
+    // Each listener may have kept hundreds of frames.
     work.perform { [self] in
       if let listener = waiting.popFirst() {
         listener.connection.socket.resumeWriting()
@@ -99,8 +98,8 @@ extension RoomFeeds {
     }
   }
 
-  /// Hot path: an entry that is simply the next takes no input and no outputs. Two loops count references
-  /// to the same entry at the same time, and each count costs both.
+  /// Hot path: an entry that is simply the next one needs no input and no outputs. Two loops that count references to
+  /// the same entry at the same time slow each other down, so it is retained as rarely as possible.
   private func deliver(_ entry: Entry, _ origin: Origin?) {
     let served = rooms[entry.roomID]
     if let served {
@@ -122,7 +121,7 @@ extension RoomFeeds {
     case .stale: listeners[socket]?.settled(draft.roomID, stale: draft)
     case .known(let entry):
       listeners[socket]?.settled(draft.roomID, stale: nil)
-      // It may be in the log and not have reached this loop yet.
+      // It may be in the log without having reached this loop.
       handle(entry.roomID, .head(entry.seq, asOf: 0))
       if let listener = listeners[socket] {
         acknowledge(entry, to: listener, in: rooms[entry.roomID])
@@ -138,7 +137,7 @@ extension RoomFeeds {
     listeners[socket]?.failed(draft, code)
   }
 
-  /// The ack of an entry follows its broadcast on the sender's socket.
+  /// Acknowledges an entry to its sender, behind the entry's broadcast on the same socket.
   private func acknowledge(
     _ entry: Entry, to listener: any RoomListener, in served: ServedRoom?
   ) {
@@ -154,8 +153,8 @@ extension RoomFeeds {
 
   // MARK: Rooms that changed
 
-  /// A room changed. It is applied to its feed before it is offered to those who follow all rooms: who
-  /// may read it now was refused by the feed as it was.
+  /// Handles a changed room. The feed gets the change before the room is announced to sockets that follow all their
+  /// rooms: a socket that may read it only now would be refused by the feed's old rules.
   func accessChanged(_ id: RoomID, _ version: Int64) {
     let isServed = rooms[id] != nil
     guard isServed || !listeners.isEmpty else { return }
@@ -172,7 +171,7 @@ extension RoomFeeds {
   func apply(_ room: Room, to id: RoomID) {
     if let served = rooms[id] {
       if served.feed.isLoading {
-        // What is being read may be older.
+        // The read that is under way may return an older version.
         served.wantedVersion = max(served.wantedVersion, room.accessVersion)
       } else {
         handle(id, .changed(room))

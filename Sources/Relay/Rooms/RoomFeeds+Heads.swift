@@ -3,24 +3,24 @@ internal import Chat
 internal import Events
 internal import Live
 
-/// Where the rooms of this loop stand: which heads have moved, and whether the database's are the same.
+/// The heads of this loop's rooms: which have moved, and whether they agree with the database.
 extension RoomFeeds {
   // MARK: Moved
 
-  /// The seq up to which the room has been delivered on this loop.
+  /// The seq up to which this loop has delivered the room.
   func lastSeq(_ id: RoomID) -> Int64? { rooms[id]?.feed.lastSeq }
 
   var headMark: HeadMark { moved.mark }
 
-  /// Those of the rooms whose heads have moved since, with where they are now; without those that the
-  /// listener is behind in. Costs what moved, or what there is of the rooms, whichever is less.
+  /// Those of the rooms whose heads have moved since the mark, each with its present head. Rooms in which the
+  /// listener is still behind are left out. The cost is the number of moved heads or of rooms, whichever is smaller.
   func movedHeads(
     of ids: Set<RoomID>, since mark: HeadMark, for listener: any RoomListener
   ) -> [RoomHead] {
     let number = listener.connection.number
     var heads: [RoomID: Int64] = [:]
     func check(at id: RoomID) {
-      // Of the rooms that it asked for, it may not be in some yet, and may not know of others.
+      // The listener may not be in some of its rooms yet, and may not be allowed to know of others.
       guard let served = rooms[id], served.movedAt > mark, let head = served.feed.lastSeq,
         served.feed.isSubscribed(number), !served.feed.isBehind(number)
       else { return }
@@ -34,18 +34,19 @@ extension RoomFeeds {
     return heads.sorted { $0.key < $1.key }.map { ($0.key, $0.value) }
   }
 
-  /// Called once a second: heads that move from now on are of another period.
+  /// Called once a second. Heads that move from now on belong to the next period.
   func beginPeriod() { moved.beginPeriod() }
 
   // MARK: Comparing
 
-  /// An unused room is served for so long, in case somebody comes back.
+  /// How long a room without listeners is still served, in case one comes back.
   private static let unusedMilliseconds: Int64 = 30_000
-  /// After a comparison that had to be made at once failed.
+  /// The pause after a comparison that was urgent and failed.
   private static let retryMilliseconds = 1000
 
-  /// Compares the heads of some served rooms with the database, and forgets those of them that nobody
-  /// hears. Returns how many rooms the present round has in all; the call behind its last begins another.
+  /// Compares the heads of some served rooms with the database, and stops serving those of them that nobody listens
+  /// to. Returns the number of rooms in the present round. The call after the last part of a round begins the next
+  /// round.
   func compareSomeHeads() -> Int {
     comparisons.beginRound { rooms.keys }
     let now = reader.backend.now
@@ -61,12 +62,12 @@ extension RoomFeeds {
     return comparisons.roomsInRound
   }
 
-  /// Entries of these shards may have been lost between nodes: compares the heads of their rooms at once,
-  /// one part after the other.
+  /// Entries of these shards may have been lost between nodes. Compares the heads of their rooms without waiting for
+  /// the next round, one part after the other.
   func missed(_ shards: Set<Shard>) {
     var live: [RoomID] = []
     for (id, served) in rooms where shards.contains(Shard(of: id)) {
-      // What is being read may be the state before what was lost.
+      // The read that is under way may return the state before the loss.
       if served.feed.isLoading { served.mayHaveMissed = true } else { live.append(id) }
     }
     compareAtOnce(live)
@@ -91,13 +92,13 @@ extension RoomFeeds {
     }
   }
 
-  /// `left` could not be read.
+  /// The heads of `left` could not be read.
   private func urgentCompared(_ left: [RoomID], _ number: Int) {
     guard comparisons.urgentDone(number) else { return }
     compareAtOnce(left)
   }
 
-  /// `then` is told whether they could be read.
+  /// `then` is told whether the heads could be read.
   private func compareHeads(of ids: [RoomID], _ then: @escaping (_ isDone: Bool) -> Void) {
     var delivered: [RoomID: Int64] = [:]
     for id in ids { delivered[id] = lastSeq(id) }
@@ -114,29 +115,29 @@ extension RoomFeeds {
   }
 }
 
-/// Whose heads are compared with the database next: all rooms', again and again, and at once those of which
-/// entries may have been lost. A value, without a clock.
+/// Decides which rooms' heads are compared with the database next: all rooms in endless rounds, and without delay
+/// those that may have lost entries. A value, without a clock.
 struct HeadComparisons {
-  /// Reading and looking at as many takes a loop less than a millisecond.
+  /// Chosen so that reading and comparing one part takes the loop less than a millisecond.
   static let roomsPerPart = 500
 
   private var round = ArraySlice<RoomID>()
   private var urgent: Set<RoomID> = []
-  /// The part of the urgent ones that is being compared; nil while none is.
+  /// The number of the urgent part that is being compared, or nil.
   private var running: Int?
   private var parts = 0
 
-  /// How many rooms the present round has in all.
+  /// The number of rooms in the present round.
   private(set) var roomsInRound = 0
 
-  /// Begins a round where the last is at its end.
+  /// Begins a round if the last one has ended.
   mutating func beginRound(_ rooms: () -> some Sequence<RoomID>) {
     guard round.isEmpty else { return }
     round = ArraySlice(rooms())
     roomsInRound = round.count
   }
 
-  /// The round's next part.
+  /// The next part of the round.
   mutating func nextOfRound() -> ArraySlice<RoomID> {
     defer { round = round.dropFirst(Self.roomsPerPart) }
     return round.prefix(Self.roomsPerPart)
@@ -144,7 +145,7 @@ struct HeadComparisons {
 
   mutating func addUrgent(_ rooms: [RoomID]) { urgent.formUnion(rooms) }
 
-  /// The next part of what is urgent, with its number; nil while one is being compared, and where there is none.
+  /// The next urgent part with its number. Nil while one is being compared, and if there is none.
   mutating func nextUrgent() -> (rooms: [RoomID], number: Int)? {
     guard running == nil, !urgent.isEmpty else { return nil }
     parts += 1
@@ -154,14 +155,14 @@ struct HeadComparisons {
     return (part, parts)
   }
 
-  /// What `nextUrgent` gave has been compared. False where that was forgotten meanwhile.
+  /// The part that `nextUrgent` returned has been compared. Returns false if `forgetAll` was called meanwhile.
   mutating func urgentDone(_ number: Int) -> Bool {
     guard running == number else { return false }
     running = nil
     return true
   }
 
-  /// Nothing that is to be compared counts any more, nor what is being compared.
+  /// Forgets all rooms, also those that are being compared.
   mutating func forgetAll() {
     round = []
     urgent = []

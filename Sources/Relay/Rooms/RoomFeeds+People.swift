@@ -2,8 +2,8 @@ internal import Access
 internal import Basics
 internal import Chat
 
-/// Who is told what because of who they are: what their account belongs to, rooms that they may read now,
-/// invitations.
+/// What listeners are told because of the person they belong to: changed memberships, rooms that the person may read
+/// now, and invitations.
 extension RoomFeeds {
   func affiliationsChanged(_ user: UserID, _ version: Int64) {
     guard !listeners.of(user).isEmpty else { return }
@@ -20,8 +20,8 @@ extension RoomFeeds {
     }
   }
 
-  /// Tells those who may answer of a rule that waits. A signal only: who misses it finds the invitation
-  /// in the list.
+  /// Tells those who may answer an invitation that it waits. This is only a signal: a client that misses it finds the
+  /// invitation in the list.
   func invited(_ subject: UUID, to id: RoomID, _ version: Int64) {
     let numbers = listeners.affected(by: subject)
     guard !numbers.isEmpty else { return }
@@ -47,7 +47,7 @@ extension RoomFeeds {
     }
   }
 
-  /// Offers a room to those who may read it now.
+  /// Announces a room to those who may read it now.
   func announceReadable(_ room: Room) {
     var numbers = listeners.of(room.ownerUser)
     for rule in room.rules where rule.isAccepted {

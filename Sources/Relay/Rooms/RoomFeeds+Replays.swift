@@ -3,10 +3,10 @@ internal import Chat
 internal import Events
 internal import Live
 
-/// Pieces of logs on their way to the sockets that resume.
+/// Parts of logs on their way to sockets that resume.
 extension RoomFeeds {
-  /// Reads the next piece for a socket that resumes, if it has taken enough of the last; else this is called
-  /// again when it has.
+  /// Reads the next part for a socket that resumes, if the socket has taken enough of the last one. Otherwise this is
+  /// called again when it has.
   func advanceReplays(of number: UInt64) {
     guard let listener = listeners[number], replays[number] != nil else { return }
     hub.flush(listener.connection)
@@ -16,7 +16,7 @@ extension RoomFeeds {
       if !parkIfReloading(.taken(replay), for: number) {
         handle(replay.room, .replayTaken(number, replay: replay.number))
       }
-      // Where that was the end of it, others may wait.
+      // If the replay ended with this, other sockets may be waiting for their turn.
       whenIdle { [unowned self] in advanceReplays(of: number) }
     case .read(let piece)?:
       replayReads.add(piece, for: number)
@@ -27,11 +27,11 @@ extension RoomFeeds {
 
   private func readPieces() {
     while let (piece, number) = replayReads.next() {
-      // The socket may have gone.
+      // The socket may have closed.
       guard replays[number] != nil, !parkIfReloading(of: piece, for: number) else { continue }
       let replay = piece.replay
       guard let room = room(replay.room) else {
-        // The room is gone meanwhile.
+        // The room was deleted meanwhile.
         reader.backend.nextTurn { [unowned self] in take(nil, of: replay, for: number) }
         continue
       }
@@ -51,30 +51,30 @@ extension RoomFeeds {
     guard replays[number] != nil else { return }
     let fitting = replays[number]?.read(entries)
     handle(replay.room, .replayRead(number, replay: replay.number, fitting))
-    // Also where that replay is over meanwhile: others may wait.
+    // Even if this replay has ended meanwhile: other sockets may be waiting.
     whenIdle { [unowned self] in advanceReplays(of: number) }
   }
 
-  // MARK: Rooms whose rules are read again
+  // MARK: Rooms whose rules are being read
 
-  /// Nothing is sent by rules that are known to be old: true where a step has to wait for the room. Other rooms
-  /// of the socket go on.
+  /// Returns true if the step has to wait because the room's rules are being read again: nothing is sent by rules
+  /// that are known to be outdated. The socket's other rooms are not held up.
   private func parkIfReloading(_ step: ReplayQueue.Step, for number: UInt64) -> Bool {
     guard reader.served.contains(step.room) else { return false }
     parked[step.room, default: []].append((step, number))
     return true
   }
 
-  /// As above, of a piece whose turn to be read had come, or that was read: it is read again then.
+  /// The same for a part that was about to be read, or that was read: it is read again later.
   private func parkIfReloading(of piece: ReplayQueue.Piece, for number: UInt64) -> Bool {
     guard parkIfReloading(.read(piece), for: number) else { return false }
     replays[number]?.readingIsOff()
-    // Not now: thousands may follow each other.
+    // Not at once, to limit the depth of the stack: thousands of parts may follow each other.
     reader.backend.nextTurn { [unowned self] in advanceReplays(of: number) }
     return true
   }
 
-  /// The room's rules are known again.
+  /// Continues with the steps that waited for the room's rules.
   func resumeParked(of room: RoomID) {
     for (step, number) in parked.removeValue(forKey: room) ?? [] {
       switch step {
@@ -85,27 +85,28 @@ extension RoomFeeds {
     }
   }
 
-  /// The socket has gone.
+  /// Forgets a socket that has closed.
   func forgetReplays(of number: UInt64) {
     replays[number] = nil
     for room in parked.keys { parked[room]?.removeAll { $0.number == number } }
   }
 }
 
-/// Which pieces are read next. So many at a time, or what is read for a crowd that comes at once would take all
-/// memory and, when it comes, one long turn of the loop. First come, first served. A value.
+/// Chooses which parts are read next. The number of concurrent reads is limited. Otherwise a crowd that reconnects at
+/// once would need all memory, and its answers would block the loop for a long turn. First come, first served. A
+/// value.
 struct ReplayReads {
   private var waiting = Queue<(piece: ReplayQueue.Piece, number: UInt64)>()
   private var underWay = 0
 
-  /// So many are read at a time. Tests have less.
+  /// The number of concurrent reads. Tests use fewer.
   var maximum = 8
 
   mutating func add(_ piece: ReplayQueue.Piece, for number: UInt64) {
     waiting.append((piece, number))
   }
 
-  /// The next, where one more may be read; `didBegin` says that it is.
+  /// The next part to read, if another read may begin. The caller reports the beginning with `didBegin`.
   mutating func next() -> (piece: ReplayQueue.Piece, number: UInt64)? {
     underWay < maximum ? waiting.popFirst() : nil
   }
@@ -113,7 +114,7 @@ struct ReplayReads {
   mutating func didBegin() { underWay += 1 }
   mutating func ended() { underWay -= 1 }
 
-  /// Nobody waits any more, and nobody is told of what is being read.
+  /// Forgets all waiting sockets; results of reads that are under way are dropped.
   mutating func forgetAll() {
     waiting = Queue()
     underWay = 0

@@ -4,12 +4,12 @@ internal import Chat
 internal import Events
 internal import Live
 
-/// The rooms that one event loop serves: gives each `RoomFeed` its inputs and carries out what it decides.
-/// On the loop only.
+/// The rooms that one event loop serves. Gives each `RoomFeed` its inputs and performs its outputs. Used on the loop
+/// only.
 ///
-/// Inputs run from a queue, each to its end: whatever is carried out, and gives a feed another input, is
-/// finished before that input is looked at. Who hears what is in `ListenerIndex`, what is read in
-/// `RoomReader`.
+/// Inputs run from a queue, one after the other. If an output leads to another input, that input waits until all
+/// outputs before it were performed. `ListenerIndex` knows who is subscribed to what, `RoomReader` reads from the
+/// database.
 final class RoomFeeds {
   let hub: Hub
   let reader: RoomReader
@@ -20,25 +20,25 @@ final class RoomFeeds {
   private(set) var rooms: [RoomID: ServedRoom] = [:]
   var listeners = ListenerIndex()
   let intake: EventIntake
-  /// What sockets that resume are still to be sent of the log, by their number.
+  /// The log entries that resuming sockets are still to be sent, by the socket's number.
   var replays: [UInt64: ReplayQueue] = [:]
   var replayReads = ReplayReads()
-  /// What waits for a room whose rules are being read again, with the socket that it is for.
+  /// Replay steps that wait because the room's rules are being read again, with the number of their socket.
   var parked: [RoomID: [(step: ReplayQueue.Step, number: UInt64)]] = [:]
   var moved = MovedHeads()
   var comparisons = HeadComparisons()
-  /// Index of this event loop: which origins are sockets here.
+  /// The index of this event loop. It tells which origins are sockets of this loop.
   let loopIndex: Int
 
   private var inputs = Queue<(id: RoomID, input: RoomFeed.Input)>()
   private var isRunning = false
-  /// Whether `whenDone` is being emptied: the bodies do not nest.
+  /// Whether `whenDone` is being emptied. Bodies do not nest.
   private var isEmptying = false
-  /// What is to be done when all inputs have run.
+  /// What is called when all inputs have run.
   private var whenDone = Queue<() -> Void>()
 
   let work: TurnWork
-  /// Rooms that a closed socket leaves in one step of `work`.
+  /// How many rooms a closed socket leaves in one step of `work`.
   var roomsLeftPerStep = 50
 
   private static let gapMilliseconds = 20
@@ -59,7 +59,7 @@ final class RoomFeeds {
   }
 
   private func connect() {
-    // Unowned: these are owned, and call on the loop only.
+    // Unowned: this object owns them, and they call it on the loop only.
     reader.served.found = { [unowned self] id, room in
       if let room { apply(room, to: id) } else { handle(id, .changed(nil)) }
     }
@@ -81,10 +81,10 @@ final class RoomFeeds {
 
   // MARK: Rooms
 
-  /// The room where this loop serves it already.
+  /// The room, if this loop serves it already.
   func room(_ id: RoomID) -> Room? { rooms[id]?.feed.room }
 
-  /// The room as this loop serves it. Where it does not yet, it begins to: entries are kept from here on,
+  /// Returns the room as this loop serves it. If it is not served yet, serving begins: entries are kept from here on,
   /// then the room and its head are read.
   func served(_ id: RoomID) -> ServedRoom {
     if let known = rooms[id] { return known }
@@ -93,7 +93,7 @@ final class RoomFeeds {
     return new[0]
   }
 
-  /// Begins to serve rooms that are not served yet; the caller loads them.
+  /// Begins to serve those of the rooms that are not served yet. The caller has to load them.
   @discardableResult
   private func begin(_ ids: [RoomID]) -> [ServedRoom] {
     reader.backend.follow(ids)
@@ -104,14 +104,14 @@ final class RoomFeeds {
     }
   }
 
-  /// Serves a room no more; nil where it was not served.
+  /// Stops serving a room. Returns nil if it was not served.
   @discardableResult
   func endServing(_ id: RoomID) -> ServedRoom? {
     guard let served = rooms.removeValue(forKey: id) else { return nil }
     reader.backend.unfollow([id])
     hub.dissolve(served.relay)
     if let nano = served.nano { hub.dissolve(nano) }
-    // These entries are committed, though no broadcast of them comes any more.
+    // These entries are committed, but their broadcast will not come any more. Acknowledge them now.
     for (_, held) in served.heldAcks.sorted(by: { $0.key < $1.key }) {
       for socket in held.sockets { listeners[socket]?.committed(held.entry) }
     }
@@ -138,7 +138,7 @@ final class RoomFeeds {
       guard let served = rooms[id] else { continue }
       handle(id, .loaded(byID[id]))
       if let room = served.feed.room {
-        // The room may have changed between the reading and now.
+        // The room may have changed since it was read.
         if let newer = reader.backend.known(id), newer.accessVersion > room.accessVersion {
           handle(id, .changed(newer))
         } else if served.wantedVersion > room.accessVersion {
@@ -155,7 +155,7 @@ final class RoomFeeds {
 
   private func notLoaded(_ ids: [RoomID]) {
     for id in ids {
-      // Forgotten first: who asks again while being refused is served anew.
+      // Removed before anyone is refused, so that a listener that asks again meanwhile makes the room be served anew.
       guard let served = endServing(id) else { continue }
       run { perform(served.feed.handle(.loadFailed), id, served) }
       answerWaiters(of: served, .failure(AppError(.unavailable)))
@@ -166,7 +166,7 @@ final class RoomFeeds {
     for waiter in served.takeWaiters() { whenIdle { waiter(result) } }
   }
 
-  /// Forgets all rooms: what is known of them does not count any more.
+  /// Forgets all rooms, because nothing that is known of them is valid any more.
   func forgetRooms() {
     let old = rooms
     for id in old.keys { endServing(id) }
@@ -178,7 +178,7 @@ final class RoomFeeds {
   /// Whether no input is running.
   var isIdle: Bool { !isRunning }
 
-  /// Gives a room's feed an input, when those before it have run to their end.
+  /// Gives a room's feed an input. It runs after those that wait already.
   func handle(_ id: RoomID, _ input: RoomFeed.Input) {
     if isRunning {
       inputs.append((id, input))
@@ -187,12 +187,12 @@ final class RoomFeeds {
     }
   }
 
-  /// Calls `body` when all inputs have run: now, if none is running.
+  /// Calls `body` when all inputs have run; at once if none is running.
   func whenIdle(_ body: @escaping () -> Void) {
     if isRunning { whenDone.append(body) } else { body() }
   }
 
-  /// Runs `first`, then all inputs that it brought, and theirs.
+  /// Runs `first`, then all inputs that it caused, and those that they caused.
   private func run(_ first: () -> Void) {
     guard !isRunning else {
       first()
@@ -204,7 +204,7 @@ final class RoomFeeds {
     isRunning = false
     guard !isEmptying else { return }
     isEmptying = true
-    // Each may bring inputs, which then run before the next.
+    // Each body may cause inputs. They run before the next body.
     while let body = whenDone.popFirst() { body() }
     isEmptying = false
   }
@@ -213,7 +213,8 @@ final class RoomFeeds {
     guard let served = served(for: input, id) else { return }
     perform(served.feed.handle(input), id, served)
     if served.feed.isGone, rooms[id] === served {
-      // The room may come to exist later: whoever asks then makes it be read again.
+      // The room may be created later, so this result is not kept: the next listener that asks makes it be read
+      // again.
       endServing(id)
       answerWaiters(of: served, .success(nil))
     }
@@ -222,11 +223,11 @@ final class RoomFeeds {
     }
   }
 
-  /// The room that an input is for; nil where it has nobody to tell.
+  /// The room that an input is for, or nil if there is nobody left to tell.
   private func served(for input: RoomFeed.Input, _ id: RoomID) -> ServedRoom? {
     switch input {
     case .attach(let number, _, _), .leave(let number, _, _):
-      // It may have ended while the input waited.
+      // The listener may have ended while the input waited.
       guard listeners[number]?.isEnded == false else { return nil }
       let served = served(id)
       served.unusedSince = nil
@@ -235,7 +236,7 @@ final class RoomFeeds {
     }
   }
 
-  // MARK: Carrying out
+  // MARK: Outputs
 
   private func perform(_ outputs: [RoomFeed.Output], _ id: RoomID, _ served: ServedRoom) {
     for output in outputs { perform(output, id, served) }
@@ -253,7 +254,7 @@ final class RoomFeeds {
       hub.subscribe(listener.connection, to: served.makeTopic(listener.kind))
       listener.receive(.joined(room))
     case .refuse(let subscriber, let purpose, .rateLimited):
-      // It keeps what it has.
+      // The subscriber keeps what it has.
       present(subscriber)?.receive(.refused(id, purpose, .rateLimited))
     case .refuse(let subscriber, let purpose, let code):
       leaveTopic(subscriber, served)?.receive(.refused(id, purpose, code))
@@ -291,7 +292,7 @@ final class RoomFeeds {
     case .readHead(let asOf):
       reader.readHead(of: id) { [unowned self] in handle(id, .headRead($0, asOf: asOf)) }
     case .rewound(let from, let to):
-      // Of a log that is no more.
+      // They belong to a log that does not exist any more.
       served.heldAcks = [:]
       services.metrics.headsRewound.add()
       services.log.error(
@@ -300,7 +301,7 @@ final class RoomFeeds {
     }
   }
 
-  /// The subscriber is told what it hears the room from; then it does.
+  /// Tells the subscriber the seq from which on it hears the room, then adds it to the topic.
   private func enter(
     _ subscriber: UInt64, _ served: ServedRoom, _ notification: (Room) -> RoomNotification
   ) {
@@ -312,14 +313,14 @@ final class RoomFeeds {
     hub.subscribe(listener.connection, to: served.makeTopic(listener.kind))
   }
 
-  /// The subscriber's listener, unless it has ended and only leaves its rooms.
+  /// The subscriber's listener, or nil if it has ended and only leaves its rooms.
   private func present(_ subscriber: UInt64) -> (any RoomListener)? {
     guard let listener = listeners[subscriber], !listener.isEnded else { return nil }
     return listener
   }
 
-  /// The subscriber's listener, which has been sent what the topic still held for it (unless it is
-  /// revoked), and hears the topic no more.
+  /// Removes the subscriber from the topic and returns its listener. Unless its access was revoked, the listener was
+  /// sent everything that the topic still held for it.
   private func leaveTopic(
     _ subscriber: UInt64, _ served: ServedRoom, isRevoked: Bool = false
   ) -> (any RoomListener)? {

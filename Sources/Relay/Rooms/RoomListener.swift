@@ -4,32 +4,32 @@ internal import Chat
 internal import Events
 internal import Live
 
-/// A socket as the rooms of its loop see it. Called on the loop.
+/// A socket, as seen by the rooms of its loop. Called on the loop.
 protocol RoomListener: AnyObject {
   var connection: Hub.Connection { get }
-  /// Who the socket acts for; never nil while it is among the listeners.
+  /// The person that the socket acts for. Never nil while the socket is among the listeners.
   var caller: Caller? { get }
-  /// Which of a room's two topics it is in.
+  /// Which of a room's two topics the socket is in.
   var kind: DialectKind { get }
 
-  /// It is closed, and leaves its rooms.
+  /// Whether the socket is closed and only leaves its rooms.
   var isEnded: Bool { get }
 
-  /// What a room's feed decided for this socket, in order.
+  /// Receives what a room's feed decided for this socket, in order.
   func receive(_ notification: RoomNotification)
   /// An entry that this socket sent is in the log.
   func committed(_ entry: Entry)
   /// A message that this socket sent is not in the log, for this reason.
   func failed(_ draft: Draft, _ code: ErrorCode)
-  /// The log has answered a message that this socket sent, with the message where it is to be checked
-  /// again. Before `committed` or `failed`.
+  /// The log has answered a message that this socket sent. `stale` is the message itself if the sender's rights must
+  /// be checked again. Called before `committed` or `failed`.
   func settled(_ roomID: RoomID, stale: Draft?)
-  /// The session that the caller's credential names has ended.
+  /// The session of the caller's credential has ended.
   func sessionEnded()
-  /// What the caller's account belongs to is this now.
+  /// The caller's account has these memberships now.
   func affiliationsChanged(_ affiliations: Affiliations)
-  /// A rule of a room waits for an answer that the caller may give.
+  /// A room's rule waits for an answer that the caller may give.
   func invited(to room: Room, _ rule: RoomRule)
-  /// The gate was closed and is open: what was taken in meanwhile is to be served.
+  /// The gate was closed and is open again. Frames that were received meanwhile can be served.
   func gateOpened()
 }

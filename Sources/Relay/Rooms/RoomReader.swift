@@ -3,24 +3,24 @@ internal import Basics
 internal import Chat
 internal import Events
 
-/// Reads for the rooms of one event loop: those that it begins to serve, those that changed elsewhere, what
-/// accounts belong to, pieces of logs and where logs end. What could not be read is said once in the log,
-/// and tried again where somebody depends on it. On the loop only.
+/// Reads from the database for the rooms of one event loop: rooms that it begins to serve, rooms that changed
+/// elsewhere, accounts' memberships, parts of logs, and heads. A failure is logged once, and retried if something
+/// depends on the result. Used on the loop only.
 final class RoomReader {
   let backend: any RelayBackend
-  /// Rooms that this loop serves: their events wait until they are read.
+  /// Rooms that this loop serves. Their events wait until they are read.
   let served: Reloads<RoomID, Room>
-  /// Rooms that nobody hears here, read for those who follow all rooms: nothing waits for them.
+  /// Rooms without listeners here, read for the sockets that follow all their rooms. Nothing waits for them.
   let others: Reloads<RoomID, Room>
   let accounts: Reloads<UserID, Affiliations>
   private let log: Log
-  /// How often everything was forgotten: what was asked for before that is of no use.
+  /// How many times everything was forgotten. Results of reads that began before are dropped.
   private var generation = 0
 
-  /// Who waits for the heads of single rooms: those of a turn are read together.
+  /// Callbacks that wait for the heads of single rooms. All of a turn are read together.
   private var headWaiters: [RoomID: [(Int64?) -> Void]] = [:]
 
-  /// Rooms in one reading: whoever asks for thousands lets others have their turn.
+  /// The most rooms in one read, so that a request for thousands does not block the loop.
   private static let roomsPerRead = 256
 
   init(_ backend: any RelayBackend, log: Log) {
@@ -37,7 +37,7 @@ final class RoomReader {
     ) { backend.readAgain($0, $1) }
   }
 
-  /// The database is another one: nothing that is being read counts.
+  /// The database was replaced. Results of reads that are under way are dropped.
   func forgetAll() {
     generation += 1
     headWaiters = [:]
@@ -58,8 +58,8 @@ final class RoomReader {
 
   // MARK: Rooms
 
-  /// Reads rooms and the ends of their logs, some at a time; `then` is called with each part, nil where it
-  /// could not be read.
+  /// Reads rooms and their heads, some at a time. `then` is called with each part, or with nil if it could not be
+  /// read.
   func load(
     _ ids: [RoomID], _ then: @escaping ([RoomID], [(room: Room, lastSeq: Int64)]?) -> Void
   ) {
@@ -84,7 +84,7 @@ final class RoomReader {
 
   // MARK: Logs
 
-  /// Entries of a room from `after` + 1 on, in order; nil where they could not be read.
+  /// Reads entries of a room from `after` + 1 on, in order; nil if that failed.
   func readEntries(
     of room: Room, after: Int64, through: Int64, _ then: @escaping ([Entry]?) -> Void
   ) {
@@ -101,7 +101,8 @@ final class RoomReader {
       })
   }
 
-  /// Where a room's log ends; nil where that could not be read. A frame may ask for thousands.
+  /// Reads the head of a room; nil if that failed. Calls of one turn are combined, since one frame may ask for
+  /// thousands.
   func readHead(of id: RoomID, _ then: @escaping (Int64?) -> Void) {
     if headWaiters.isEmpty {
       // Unowned: it lives as long as its loop.
@@ -122,7 +123,7 @@ final class RoomReader {
     }
   }
 
-  /// Where the logs of rooms end; nil where that could not be read.
+  /// Reads the heads of rooms; nil if that failed.
   func readHeads(of ids: [RoomID], _ then: @escaping ([RoomID: Int64]?) -> Void) {
     backend.readHeads(
       of: ids,

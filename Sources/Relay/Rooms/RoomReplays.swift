@@ -1,33 +1,33 @@
 internal import Basics
 internal import Events
 
-/// Those of a room's subscribers that are being made whole: each is sent the log, a piece at a time, then what was
-/// published meanwhile. A value.
+/// The subscribers of a room that are catching up. Each is sent the log piece by piece, then what was published
+/// meanwhile. A value.
 struct RoomReplays {
   typealias SubscriberID = RoomFeed.SubscriberID
 
   private struct Replay {
-    /// Tells this replay's reads from those of earlier ones, which may still be under way.
+    /// Distinguishes this replay's reads from those of earlier replays, which may still be under way.
     let number: Int
-    /// The seq that `resumed` will name: the head when it was asked for.
+    /// The seq that `resumed` will name: the head at the time of the request.
     let promised: Int64
-    /// Up to where the log is being read.
+    /// The seq up to which the log is being read.
     var through: Int64
-    /// The last entry that was sent.
+    /// The seq of the last entry that was sent.
     var sent: Int64
   }
 
   private var replays: [SubscriberID: Replay] = [:]
-  /// What was published last, for all of them: in order, without a gap, to the head. Only while there are
-  /// replays, and not very much: the log has it.
+  /// The entries that were published last, shared by all replays: in order, without a gap, up to the head. Kept only
+  /// while there are replays, and bounded, because the log has them too.
   private var recent: [Entry] = []
   private var recentBytes = 0
   private var count = 0
 
   enum Step {
-    /// Read these entries, or the first of them.
+    /// Read these entries, or only the first of them.
     case read(after: Int64, through: Int64)
-    /// The subscriber has all but these, which were published meanwhile. It is not being made whole any more.
+    /// The subscriber lacks only these entries, which were published meanwhile. Its replay has ended.
     case end([Entry])
   }
 
@@ -36,14 +36,15 @@ struct RoomReplays {
   var subscribers: Set<SubscriberID> { Set(replays.keys) }
   func contains(_ id: SubscriberID) -> Bool { !replays.isEmpty && replays[id] != nil }
 
-  /// The subscriber has the log up to `last`, and is to have it up to `through`. Returns the number of the replay.
+  /// Begins a replay for a subscriber that has the log up to `last` and is to have it up to `through`. Returns the
+  /// replay's number.
   mutating func begin(_ id: SubscriberID, after last: Int64, through: Int64) -> Int {
     count += 1
     replays[id] = Replay(number: count, promised: through, through: through, sent: last)
     return count
   }
 
-  /// Whether this is the replay that the subscriber is in now.
+  /// Whether this is the subscriber's present replay.
   func isCurrent(_ number: Int, of id: SubscriberID) -> Bool { replays[id]?.number == number }
 
   mutating func end(_ id: SubscriberID) {
@@ -62,7 +63,7 @@ struct RoomReplays {
     recentBytes = 0
   }
 
-  /// An entry was published. Costs the same however many replays there are.
+  /// Keeps an entry that was published. The cost does not depend on the number of replays.
   mutating func keep(_ entry: Entry) {
     if replays.isEmpty { return }
     if recentBytes > Self.maximumRecentBytes { forgetRecent() }
@@ -70,20 +71,21 @@ struct RoomReplays {
     recentBytes += entry.cost
   }
 
-  /// What was published after `seq`, up to `lastSeq`; nil where not all of it is kept.
+  /// The entries published after `seq`, up to `lastSeq`; nil if not all of them are kept.
   private func published(after seq: Int64, through lastSeq: Int64) -> [Entry]? {
     guard seq < lastSeq else { return [] }
     guard let first = recent.first?.seq, first <= seq + 1 else { return nil }
     return Array(recent.dropFirst(Int(seq + 1 - first)))
   }
 
-  /// What a piece of the log brings the subscriber to.
+  /// The result of a piece of the log that was sent.
   struct Progress {
-    /// The seq that it was promised, where it has that with this piece.
+    /// The promised seq, if the subscriber has reached it with this piece.
     let promised: Int64?
   }
 
-  /// A piece of the log was read, and is sent to the subscriber. Nil where it is not what was asked for.
+  /// Takes a piece of the log that was read and is sent to the subscriber. Returns nil if it is not what the replay
+  /// asked for.
   mutating func take(_ entries: [Entry], for id: SubscriberID) -> Progress? {
     guard let replay = replays[id], let first = entries.first, let last = entries.last,
       first.seq == replay.sent + 1, last.seq <= replay.through,
@@ -94,7 +96,8 @@ struct RoomReplays {
     return Progress(promised: keepsPromise ? replay.promised : nil)
   }
 
-  /// The subscriber has taken what it was sent; `lastSeq` is where delivery stands. Nil where it is in no replay.
+  /// Decides how to continue after the subscriber has taken what it was sent; `lastSeq` is the head. Returns nil if
+  /// the subscriber is in no replay.
   mutating func next(_ id: SubscriberID, lastSeq: Int64) -> Step? {
     guard let replay = replays[id] else { return nil }
     if replay.sent < replay.through { return .read(after: replay.sent, through: replay.through) }

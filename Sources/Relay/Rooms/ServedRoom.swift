@@ -3,29 +3,29 @@ internal import Chat
 internal import Events
 internal import Live
 
-/// A room that one event loop serves: its feed, the topics of the two dialects, and what waits for it. On
-/// the loop only.
+/// A room that one event loop serves: its feed, the topics of the two dialects, and what waits for it. Used on the
+/// loop only.
 final class ServedRoom {
   let id: RoomID
   var feed = RoomFeed()
   private let ingest: any Ingest
   let relay: Topic
-  /// Nil as long as no socket of that dialect has heard the room.
+  /// Nil until a socket of that dialect has subscribed.
   private(set) var nano: Topic?
-  /// Version that an event named while the room was being read.
+  /// The version that an event announced while the room was being read.
   var wantedVersion: Int64 = 0
-  /// Whether entries may have been lost while the room was being read: its head is to be compared then.
+  /// Whether entries may have been lost while the room was being read. Its head must be compared afterwards.
   var mayHaveMissed = false
-  /// Since when nobody hears it; nil while someone does.
+  /// Since when the room has had no listener; nil while it has one.
   var unusedSince: Int64?
-  /// Acknowledgements that wait for their entry's broadcast, by seq, with who gets them.
+  /// Acknowledgements that wait for the broadcast of their entry, by seq, with the sockets that receive them.
   var heldAcks: [Int64: (entry: Entry, sockets: [UInt64])] = [:]
-  /// When its head moved last.
+  /// When the room's head moved last.
   var movedAt = HeadMark.beginning
   /// Called once it is known whether the room exists.
   var waiters: [(Result<Room?, AppError>) -> Void] = []
 
-  /// Its topics wait a moment for messages that `ingest` has taken.
+  /// The topics wait a moment before a flush if `ingest` holds messages for the room.
   init(_ id: RoomID, _ ingest: any Ingest) {
     self.id = id
     self.ingest = ingest
@@ -36,7 +36,7 @@ final class ServedRoom {
     Topic { ingest.isExpecting(id) }
   }
 
-  /// The topic of a dialect, for one that is to hear it.
+  /// The topic of a dialect, created if needed.
   func makeTopic(_ kind: DialectKind) -> Topic {
     if kind == .relay { return relay }
     if let nano { return nano }
@@ -45,7 +45,7 @@ final class ServedRoom {
     return new
   }
 
-  /// The topic of a dialect; nil where nobody has heard it.
+  /// The topic of a dialect; nil if no socket of that dialect has subscribed.
   func topic(_ kind: DialectKind) -> Topic? { kind == .relay ? relay : nano }
 
   func takeWaiters() -> [(Result<Room?, AppError>) -> Void] {

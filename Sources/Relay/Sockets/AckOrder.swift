@@ -1,23 +1,23 @@
 internal import Basics
 internal import Events
 
-/// Acknowledgements that wait until their socket has been sent the entries that they speak of: the ack of
-/// n follows n. A value.
+/// Acknowledgements that are held until their socket has been sent the entries they refer to, because the ack of seq
+/// n must follow entry n. A value.
 struct AckOrder {
   private var held: [RoomID: [Entry]] = [:]
-  /// What is held takes of memory, about.
+  /// The approximate memory that the held acks take.
   private(set) var bytes = 0
 
-  /// Keeps the ack of an entry of a room that the socket is behind in.
+  /// Holds the ack of an entry in a room in which the socket is behind.
   mutating func hold(_ entry: Entry) {
     held[entry.roomID, default: []].append(entry)
     bytes += entry.cost
   }
 
-  /// Whether acks of the room wait.
+  /// Whether acks of the room are held.
   func holds(_ room: RoomID) -> Bool { !held.isEmpty && held[room] != nil }
 
-  /// The entries whose acks may leave now: the socket is not behind in the room any more.
+  /// The entries whose acks may be sent now, because the socket is not behind in the room any more.
   mutating func release(_ room: RoomID) -> [Entry] {
     guard let entries = held.removeValue(forKey: room) else { return [] }
     for entry in entries { bytes -= entry.cost }

@@ -1,8 +1,8 @@
 internal import Access
 internal import Basics
 
-/// Whose a socket is, and for how long: the credential that it was opened with, its renewals and its
-/// end. A value; clocks are the caller's.
+/// Knows whom a socket acts for and for how long: the credential that it was opened with, its renewals and its
+/// expiry. A value; the caller provides the clocks.
 struct CredentialWatch {
   /// Nil before a token was shown.
   private(set) var caller: Caller?
@@ -21,27 +21,26 @@ struct CredentialWatch {
   // MARK: Tokens
 
   enum Acceptance {
-    /// The first that was shown.
+    /// The first token of this socket.
     case first(Caller)
-    /// The same user's again: from now on this counts, once `use` is called.
+    /// Another token of the same user. It replaces the present one when `use` is called.
     case renewed(Caller)
-    /// Another user's. Nothing has changed.
+    /// A token of another user. Nothing has changed.
     case otherUser
   }
 
-  /// Judges a token that is good.
+  /// Judges a token that was found to be valid.
   func judge(_ new: Caller) -> Acceptance {
     guard let old = caller else { return .first(new) }
     guard new.userID == old.userID else { return .otherUser }
-    // A cookie's socket lives as long as its session, whatever token it shows besides.
+    // A socket that was opened with a cookie lives as long as its session, whatever token it shows later.
     let keepsCookie = old.expiresAt == nil && old.sessionID == new.sessionID
     return .renewed(
       keepsCookie
         ? Caller(principal: new.principal.withoutExpiry, affiliations: new.affiliations) : new)
   }
 
-  /// From here on the socket acts for the caller as it is now. Returns whether it may do other things
-  /// than before.
+  /// From here on the socket acts for this caller. Returns whether the caller's rights differ from before.
   mutating func use(_ new: Caller) -> Bool {
     let old = caller
     caller = new
@@ -49,8 +48,8 @@ struct CredentialWatch {
     return old.map { !new.hasSameClaims(as: $0) } ?? true
   }
 
-  /// The caller with what its account belongs to now; nil where it knows that already, and for tokens of
-  /// another system.
+  /// The caller with its account's present memberships. Nil if the caller has them already, and for tokens of another
+  /// system.
   func joined(_ affiliations: Affiliations) -> Caller? {
     guard let caller, let known = caller.affiliations, known.version < affiliations.version else {
       return nil
@@ -62,12 +61,12 @@ struct CredentialWatch {
 
   enum Expiry: Equatable {
     case notYet
-    /// Said once for each credential.
+    /// Returned once for each credential.
     case soon(inSeconds: Int64)
     case over
   }
 
-  /// `mayAnnounce`: whether `soon` can be passed on now.
+  /// `mayAnnounce` tells whether `soon` could be passed on to the client now.
   mutating func expiry(at time: Timestamp, mayAnnounce: Bool) -> Expiry {
     guard let expiresAt = caller?.expiresAt else { return .notYet }
     let left = expiresAt.milliseconds - time.milliseconds
@@ -79,14 +78,14 @@ struct CredentialWatch {
     return .soon(inSeconds: (left + 999) / 1000)
   }
 
-  /// When something is to be looked at next, by `Monotonic.milliseconds`, which is `now` at this `time`.
+  /// When to look again, by `Monotonic.milliseconds`, which is `now` at this `time`.
   func due(now: Int64, at time: Timestamp) -> Int64 {
     guard let expiresAt = caller?.expiresAt else { return useDue }
     let left = expiresAt.milliseconds - time.milliseconds
     return min(useDue, now + (isExpiryAnnounced ? left : left - Self.warningMilliseconds))
   }
 
-  /// Whether its use is to be noted now: a socket that lives long uses its session all the time.
+  /// Whether the use of the credential must be noted now: a long-lived socket uses its session all the time.
   mutating func takeUseDue(now: Int64) -> Bool {
     guard caller != nil, now >= useDue else { return false }
     useDue = now + Self.useMilliseconds

@@ -1,25 +1,26 @@
 internal import Basics
 
-/// A connection's share of frames: its own rate, then its user's. A value; the clock is the caller's.
+/// The rate limit of a connection's frames: first the connection's own rate, then its user's. A value; the caller
+/// provides the clock.
 struct FrameAllowance {
-  /// Nil: every frame may be served.
+  /// Nil means no limit.
   private let rate: Rate?
   private var bucket: TokenBucket
-  /// Refusals in a row. A frame that only got the token which had just come does not end the row: who
-  /// floods gets those too.
+  /// Refusals in a row. A frame that only took the token which had just been refilled does not end the row, because a
+  /// flooding client gets those too.
   private(set) var refusals = 0
 
-  /// The part of a second's share that must be there again for the row to have ended.
+  /// The fraction of one second's rate that must have been refilled for the row to end.
   private static let recoveredShare = 0.2
 
-  /// `now` is `Monotonic.nanoseconds`.
+  /// `now` is a time of `Monotonic.nanoseconds`.
   init(_ rate: Rate?, now: UInt64) {
     self.rate = rate
     bucket = TokenBucket(rate ?? Rate(burst: 1, perSecond: 1), now: now)
   }
 
-  /// Whether another frame may be served. `ofUser` takes from the user's share; it is asked only where
-  /// the connection has a share left.
+  /// Whether another frame may be served. `ofUser` takes from the user's limit; it is called only if the connection's
+  /// own limit allows the frame.
   mutating func take(now: UInt64, ofUser: () -> Bool) -> Bool {
     guard let rate else { return true }
     guard bucket.take(rate, now: now), ofUser() else {
@@ -31,6 +32,6 @@ struct FrameAllowance {
     return true
   }
 
-  /// Takes more for a frame that was served already; the next ones wait for it.
+  /// Charges more for a frame that was served already. The next frames wait for it.
   mutating func charge(_ frames: Int) { if rate != nil { bucket.charge(frames) } }
 }

@@ -3,12 +3,12 @@ internal import Chat
 internal import Events
 internal import Web
 
-/// The nano protocol on a socket: what happens there as its inputs, what it decides as actions.
+/// Connects the nano protocol to a socket: inputs become frames and outcomes, decisions become actions.
 ///
-/// While a room is selected, later frames wait their turn.
+/// While a room is being selected, later frames wait.
 extension NanoDialect: SocketDialect {
   static let kind = DialectKind.nano
-  /// This protocol has no word for it: the socket is closed at once.
+  /// This protocol has no frame that reports a refusal, so the socket is closed at the first.
   static let maximumRefusals = 1
 
   var isBusy: Bool { selecting != nil }
@@ -30,7 +30,7 @@ extension NanoDialect: SocketDialect {
       return actions([.reply(code == .unavailable ? .unavailable : .notAuthorized)])
     case .tick:
       return !isReady && view.now >= readyDue ? [.close(.unauthenticated)] : []
-    // The broadcast is the answer to a message; for the others this protocol has no word.
+    // A message is answered by its broadcast. The protocol has no frames for the others.
     case .committed, .listed, .notListed, .loaded, .claimsChanged, .invited, .expiring:
       return []
     }
@@ -45,7 +45,7 @@ extension NanoDialect: SocketDialect {
       return [.detach(old)] + selected
     case .refused(_, _, let code): return actions(notSelected(code))
     case .revoked(let id, _, _): return id == room ? actions(roomLost()) : []
-    // A nano socket never resumes, leaves by selecting another room, and hears the one that it selected.
+    // A nano socket never resumes. It leaves a room by selecting another, and hears only the one that it selected.
     case .left, .replayed, .resumed, .joined, .reset, .becameReadable: return []
     }
   }
@@ -53,7 +53,7 @@ extension NanoDialect: SocketDialect {
   private func actions(_ actions: [Action]) -> [SocketAction] {
     actions.map { action in
       switch action {
-      // These say what the caller may do.
+      // These replies reveal what the caller may do.
       case .reply(.ready): .send(.nano(.ready), after: room)
       case .reply(.connected): .send(.nano(.connected), after: room)
       case .reply(let word): .answer(.nano(word), after: room)

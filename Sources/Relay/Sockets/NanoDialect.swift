@@ -1,7 +1,7 @@
 internal import Access
 internal import Basics
 
-/// The words of the nano protocol's answers.
+/// The words of the nano protocol's replies.
 enum NanoReply: Equatable {
   case start, tokenNeeded, roomNeeded, unknownCommand
   case ready, connected, notAuthorized, badAuth, badMessage, badJSON, unavailable
@@ -30,18 +30,17 @@ enum NanoReply: Equatable {
   }
 }
 
-/// The nano protocol as a value: frames and outcomes in, actions out. No socket,
-/// clock or database inside.
+/// The nano protocol as a value: frames and outcomes go in, actions come out. No socket, clock or database inside.
 struct NanoDialect {
   enum Action: Equatable {
     case reply(NanoReply)
-    /// After everything that was replied.
+    /// Close after all replies were sent.
     case close(NanoClose)
     /// Check the token, then give `tokenAccepted`, `tokenRejected` or `tokenUnchecked`.
     case authenticate(Secret<String>)
     /// Select the room, then give `selected` or `notSelected`.
     case select(RoomID)
-    /// Send to the selected room.
+    /// Send a message to the selected room.
     case send(content: String)
 
     static func == (left: Action, right: Action) -> Bool {
@@ -60,16 +59,16 @@ struct NanoDialect {
 
   private(set) var isReady = false
   private(set) var room: RoomID?
-  /// The room being selected, until it is known whether it may be.
+  /// The room that is being selected, until it is known whether the caller may read it.
   var selecting: RoomID?
   private var badTokens = 0
   private let maximumContentBytes: Int
-  /// READY is out by then, by `Monotonic.milliseconds`.
+  /// When READY must have been sent, by `Monotonic.milliseconds`.
   let readyDue: Int64
 
   private static let maximumBadTokens = 3
 
-  /// The types of frames. Who may send one is said here or does not build.
+  /// The types of frames. Each must have a policy below, or the code does not compile.
   enum Kind: String, CaseIterable {
     case token
     case selectRoom = "select_room"
@@ -98,19 +97,19 @@ struct NanoDialect {
     self.readyDue = readyDue
   }
 
-  /// `quit`, and what is not this language.
+  /// `quit` ends the connection, and so does a text that is not one JSON object.
   static var ends: ((JSONObject?) -> Bool)? {
     { object in object.map { $0["type"]?.string == Kind.quit.rawValue } ?? true }
   }
 
-  /// A text frame; nil where it is not one JSON object.
+  /// Receives a text frame; nil if it is not one JSON object.
   mutating func receive(_ object: JSONObject?) -> [Action] {
     guard let object else { return [.reply(.badJSON), .close(.notJSON)] }
     let kind = object["type"]?.string.flatMap(Kind.init)
     switch kind {
     case .quit: return [.close(.quit)]
     case .token:
-      // No text is no token either, and is refused like one that is bad.
+      // A missing text is refused like a bad token.
       return [.authenticate(Secret(object["content"]?.string ?? ""))]
     case .selectRoom, .message, nil: break
     }
@@ -132,7 +131,7 @@ struct NanoDialect {
     }
   }
 
-  /// As `receive`, where nothing can be looked up and nothing stored.
+  /// The same as `receive`, for a node that can neither read nor store anything now.
   func refuse(_ object: JSONObject?) -> [Action] {
     var unchanged = self
     return unchanged.receive(object).map { action in
@@ -143,7 +142,7 @@ struct NanoDialect {
     }
   }
 
-  /// The token is good; `isSameUser` is whether it names who is ready already.
+  /// The token is valid. `isSameUser` tells whether it belongs to the user that is ready already.
   mutating func tokenAccepted(isSameUser: Bool) -> [Action] {
     guard !isReady || isSameUser else { return [.reply(.badAuth), .close(.unauthenticated)] }
     isReady = true
@@ -156,7 +155,7 @@ struct NanoDialect {
       ? [.reply(.badAuth), .close(.unauthenticated)] : [.reply(.tokenNeeded)]
   }
 
-  /// It could not be found out whether the token is good.
+  /// The token could not be checked.
   func tokenUnchecked() -> [Action] { [.reply(.unavailable)] }
 
   mutating func selected(_ id: RoomID) -> [Action] {
@@ -170,7 +169,7 @@ struct NanoDialect {
     return [.reply(code == .unavailable ? .unavailable : .notAuthorized)]
   }
 
-  /// The selected room may not be read any more.
+  /// The caller may not read the selected room any more.
   mutating func roomLost() -> [Action] {
     room = nil
     return [.reply(.notAuthorized)]

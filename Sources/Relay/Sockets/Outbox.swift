@@ -1,16 +1,16 @@
 internal import Basics
 internal import Events
 
-/// Keeps one socket's messages to a room in order while access to the room changes: what the log sent
-/// back as stale is checked again before anything later goes in. A value, without clock or database.
+/// Keeps one socket's messages to a room in order while access to the room changes: drafts that the log returns as
+/// stale are checked again before any later draft is submitted. A value, without clock or database.
 struct Outbox {
   private struct Line {
-    /// What the drafts in flight were checked to rest on.
+    /// The versions on which the check of the drafts in flight is based.
     let access: Draft.Access
     var inFlight = 0
-    /// Sent back by the log, in their order.
+    /// Drafts that the log returned, in order.
     var stale: [Draft] = []
-    /// Came after those, and were not sent.
+    /// Later drafts, which were not submitted.
     var held: [Draft] = []
     var heldBytes = 0
 
@@ -36,36 +36,36 @@ struct Outbox {
   }
 
   private var lines: [RoomID: Line] = [:]
-  /// How often in a row a room's drafts were taken back, and none of them was answered otherwise.
+  /// How many times in a row a room's drafts were returned as stale, with no other answer in between.
   private var rounds: [RoomID: Int] = [:]
 
-  /// Drafts of one room that are held, and their bytes; more are refused. A client may send 200 frames
+  /// The most drafts that are held for one room, and the most bytes. More are refused. A client may send 200 frames
   /// at once.
   private static let maximumHeld = 256
   private static let maximumHeldBytes = 4 * 1024 * 1024
-  /// Who is stale so often in a row is told to try later: access changes all the time, or what this
-  /// node knows of it is not what the database has.
+  /// After this many stale answers in a row the client is told to retry later: either access changes all the time, or
+  /// this node's knowledge differs from the database.
   private static let maximumRounds = 16
 
   enum Decision: Equatable {
     case send
-    /// Kept until the fate of earlier ones is known.
+    /// Hold the draft until the fate of earlier ones is known.
     case hold
     case refuse
   }
 
-  /// What to do with a draft that was checked.
+  /// Decides about a draft that was checked.
   mutating func decide(_ draft: Draft) -> Decision {
     guard let index = lines.index(forKey: draft.roomID) else {
       lines[draft.roomID] = Line(access: draft.access, inFlight: 1)
       return .send
     }
-    // In its place: a copy of the line costs more than what is done to it.
+    // In place: copying the line costs more than the change.
     return lines.values[index].decide(draft)
   }
 
-  /// The log has answered a draft, with the draft itself where it is stale. True where the room is now
-  /// to be read, and `takeBack` to be asked for what is to be checked again.
+  /// The log has answered a draft; `stale` is the draft itself if its access must be checked again. Returns true if
+  /// the room must be read now, followed by a call of `drainForRecheck`.
   mutating func settled(_ room: RoomID, stale: Draft?) -> Bool {
     guard let index = lines.index(forKey: room), lines.values[index].inFlight > 0 else {
       return false
@@ -78,7 +78,7 @@ struct Outbox {
     return false
   }
 
-  /// What waits for another check, in its order; `isHopeless` where it is to be refused instead.
+  /// The drafts that wait to be checked again, in order. `isHopeless` means that they must be refused instead.
   mutating func drainForRecheck(_ room: RoomID) -> (drafts: [Draft], isHopeless: Bool) {
     guard let line = lines.removeValue(forKey: room) else { return ([], false) }
     let round = line.stale.isEmpty ? 0 : (rounds[room] ?? 0) + 1

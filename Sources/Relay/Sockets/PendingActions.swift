@@ -1,13 +1,13 @@
-/// What a socket has still to do, in order, where it is so much that it takes turns. A value, and a small one:
-/// every socket has it.
+/// The remaining actions of a socket, in order, when there are so many that they are spread over several turns. A
+/// value; kept small, because every socket has one.
 struct PendingActions {
   private var actions: [SocketAction] = []
-  /// So many of `actions` are done, or handed out.
+  /// How many of `actions` are done or handed out.
   private var done = 0
-  /// What `next` gave is being carried out.
+  /// Whether the result of `next` is being performed.
   private var isCarryingOut = false
 
-  /// How much there is to do: an action that names many rooms counts as many.
+  /// The amount of work: an action that names many rooms counts once for each.
   static func size(of actions: [SocketAction]) -> Int { actions.reduce(0) { $0 + $1.size } }
 
   var isEmpty: Bool { done == actions.count && !isCarryingOut }
@@ -16,7 +16,7 @@ struct PendingActions {
 
   mutating func removeAll() { self = PendingActions() }
 
-  /// The next of them, together at most `limit` in size. There count as some until `performed` is called.
+  /// The next actions, of at most `limit` in total size. They count as unfinished until `performed` is called.
   mutating func next(_ limit: Int) -> [SocketAction] {
     isCarryingOut = true
     var next: [SocketAction] = []
@@ -30,7 +30,7 @@ struct PendingActions {
     return next
   }
 
-  /// What `next` gave is done. With the last of it the memory is given back.
+  /// The result of `next` has been performed. After the last one the memory is released.
   mutating func performed() {
     isCarryingOut = false
     if isEmpty { removeAll() }
@@ -38,7 +38,7 @@ struct PendingActions {
 }
 
 extension SocketAction {
-  /// How many rooms it names, where it names rooms that take time each; at least one.
+  /// How many rooms the action names, if each of them takes time; at least one.
   fileprivate var size: Int {
     switch self {
     case .attach(let ids, _), .leave(let ids, _): max(1, ids.count)
@@ -46,7 +46,7 @@ extension SocketAction {
     }
   }
 
-  /// A part of at most this size, and the rest where there is any.
+  /// Splits off a part of at most this size, and returns the rest if there is any.
   fileprivate func split(at size: Int) -> (part: SocketAction, rest: SocketAction?) {
     guard self.size > size else { return (self, nil) }
     switch self {

@@ -4,67 +4,67 @@ internal import Chat
 internal import Events
 internal import Web
 
-/// Relay v1 as a value (docs/ARCHITECTURE.md): frames and outcomes in, actions out.
+/// Relay v1 as a value (docs/protocols/relay-v1.md): frames and outcomes go in, actions come out.
 ///
-/// Frames are served in the order they came. What must wait (a room that is read, a token that is
-/// checked) holds up only what depends on it, but nothing is served before `ready` is out.
+/// Frames are served in the order in which they came. Something that has to wait (a room that is being read, a token
+/// that is being checked) holds up only what depends on it. No frame is served before `ready` was sent.
 struct RelayDialect: SocketDialect {
   private enum State {
     case opening(Opening)
-    /// Rooms are asked for; so many have not answered. `ready` names those that did.
+    /// The rooms were asked for; `left` of them have not answered. `heads` are those that `ready` will name.
     case entering(left: Int, heads: [RoomHead])
     case open
   }
 
-  /// What is known while `ready` is being prepared.
+  /// The state while `ready` is being prepared.
   private struct Opening {
-    /// The rooms that it will list.
+    /// The rooms that `ready` will list.
     var rooms: [RoomID] = []
-    /// What the caller may do has changed since they were looked for.
+    /// Whether the caller's rights have changed since the rooms were looked up.
     var isOutdated = false
   }
 
   private var state = State.opening(Opening())
-  /// False for `?subscribe=none`: only what is asked for.
+  /// False for `?subscribe=none`: the socket hears only the rooms that it asks for.
   private let followsAllRooms: Bool
   private let maximumContentBytes: Int
-  /// Bytes of held acks beyond which a socket is too slow like any other: it sends on and does not take
-  /// what it is sent.
+  /// The bytes of held acks beyond which the socket counts as a slow reader: the client keeps sending without
+  /// reading.
   private let maximumHeldBytes: Int
   private var subscribed: Set<RoomID> = []
-  /// Rooms that the client unsubscribed from: they do not come back by themselves.
+  /// Rooms that the client unsubscribed from. They are not subscribed to again unless the client asks.
   private var left: Set<RoomID> = []
   /// Rooms that became readable while `ready` was being prepared.
   private var becameReadable: Set<RoomID> = []
-  /// Invitations that came meanwhile.
+  /// Invitations that arrived while `ready` was being prepared.
   private var invitations: [SocketAction] = []
   private var acks = AckOrder()
-  /// False where there are more rooms than `ready` lists: the others are subscribed to by name.
+  /// False if there are more rooms than `ready` lists. The client subscribes to the others by name.
   private var listsAllRooms = true
   private var following = Following.idle
   /// The `client_id` of the `auth` frame whose token is being checked.
   private var authClientID: String?
   private var heartbeatDue: Int64
-  /// What of the rooms' heads the client has been told.
+  /// The heads that the client has been told so far.
   private var headsTold = HeadMark.beginning
-  /// `ready` is out by then, or the client is to try again.
+  /// When `ready` must have been sent; otherwise the client is told to try again later.
   private let openingDue: Int64
 
-  /// The search for rooms that new claims opened.
+  /// The search for rooms that new rights made readable.
   private enum Following {
     case idle
-    /// They are being looked for, and `again` where claims changed meanwhile.
+    /// The search is under way. `again` means that rights have changed since it began.
     case searching(again: Bool)
-    /// They could not be found out.
+    /// The search failed; the next one begins at this time.
     case waiting(until: Int64)
   }
 
   private static let heartbeatMilliseconds: Int64 = 25_000
   private static let followAgainMilliseconds: Int64 = 1000
-  /// Channels of one frame that cost no more than the frame itself.
+  /// How many channels one frame may name without being charged for more than one frame.
   private static let channelsPerFrame = 100
 
-  /// `now` and the time that opening may take in `Monotonic.milliseconds`.
+  /// `now` and the time that opening may take are in `Monotonic.milliseconds`.
   init(
     followsAllRooms: Bool, maximumContentBytes: Int, maximumHeldBytes: Int,
     openingMilliseconds: Int64, now: Int64
@@ -128,7 +128,7 @@ struct RelayDialect: SocketDialect {
     do {
       let frame = try RelayFrame(object, maximumContentBytes: maximumContentBytes)
       if case .message(let message) = frame.action { return write(message) }
-      // Who names thousands of channels has sent more than one frame's worth.
+      // A frame that names thousands of channels is charged as several frames.
       let surcharge = frame.channelCount / Self.channelsPerFrame
       let charges: [SocketAction] = surcharge > 0 ? [.charge(frames: surcharge)] : []
       return charges + frame.faults.map(fail) + perform(frame, view)
@@ -189,7 +189,7 @@ struct RelayDialect: SocketDialect {
 
   // MARK: Acknowledgements
 
-  /// An ack follows its broadcast on the same socket.
+  /// Acknowledges an entry, behind its broadcast on the same socket.
   private mutating func committed(_ entry: Entry, _ view: some SocketView) -> [SocketAction] {
     guard entry.clientID != nil else { return [] }
     guard view.isBehind(in: entry.roomID) else {
@@ -199,7 +199,7 @@ struct RelayDialect: SocketDialect {
     return acks.bytes > maximumHeldBytes ? [.close(.slowReader)] : []
   }
 
-  /// The acknowledgements that waited, if their entries are out now.
+  /// Sends the acks of a room that were held, if their entries have been sent now.
   private mutating func releaseAcks(_ id: RoomID, _ view: some SocketView) -> [SocketAction] {
     guard acks.holds(id), !view.isBehind(in: id) else { return [] }
     return acks.release(id).map { .send(.relay(.ack($0)), after: id) }
@@ -207,7 +207,7 @@ struct RelayDialect: SocketDialect {
 
   // MARK: Subscriptions
 
-  /// The rooms that channels name; what is wrong with the others.
+  /// The rooms that the channels name, and what is wrong with the other channels.
   private func rooms<Element>(
     _ channels: [Element], _ name: (Element) -> String, _ clientID: String?
   ) -> (rooms: [(id: RoomID, element: Element)], actions: [SocketAction]) {
@@ -255,7 +255,7 @@ struct RelayDialect: SocketDialect {
     for (id, channel) in rooms {
       left.remove(id)
       subscribed.insert(id)
-      // No seq of another log means anything here: below zero asks for a reset.
+      // A seq of another log means nothing here. A negative one asks for a reset.
       let last = isSameLog ? channel.last : -1
       actions.append(.attach([id], .resume(last: last, clientID: clientID, budget: budget)))
     }
@@ -274,7 +274,7 @@ struct RelayDialect: SocketDialect {
       subscribed.remove(id)
       return [.send(.relay(.gone(id, channelID: channelID, code)))] + releaseAcks(id, view)
     case .left(let id, let seq, _):
-      // Unless it came back in the same breath.
+      // Unless the room was subscribed to again before this arrived.
       if !view.isSubscribed(to: id) { subscribed.remove(id) }
       return [position(.unsubscribed, id, seq)] + releaseAcks(id, view)
     case .replayed(let entries): return entries.map { .replay($0) }
@@ -307,14 +307,14 @@ struct RelayDialect: SocketDialect {
   private mutating func refused(
     _ id: RoomID, _ purpose: RoomFeed.Purpose, _ code: ErrorCode, _ view: some SocketView
   ) -> [SocketAction] {
-    // Refused for asking too often, it keeps what it has.
+    // A room that is refused only because the client asks too often stays as it is.
     if code != .rateLimited { subscribed.remove(id) }
-    // No way back to forget where there is no way in.
+    // The client cannot enter this room, so there is nothing to remember about leaving it.
     if code == .roomNotFound { left.remove(id) }
     switch purpose {
     case .listed: return entered(nil, view)
     case .became:
-      // What cannot be read now is looked for again.
+      // The room could not be read now, so it is looked for again later.
       if code == .unavailable, case .idle = following {
         following = .waiting(until: view.now + Self.followAgainMilliseconds)
       }
@@ -360,7 +360,7 @@ struct RelayDialect: SocketDialect {
     return enter(opening.rooms, view)
   }
 
-  /// Subscribes to all rooms and then says so: what comes of them meanwhile is sent behind that.
+  /// Subscribes to all rooms, then sends `ready`. Entries that arrive meanwhile are sent after it.
   private mutating func enter(_ ids: [RoomID], _ view: some SocketView) -> [SocketAction] {
     let served = ids.filter { view.isServed($0) }
     guard !served.isEmpty else { return [.cork] + ready([], view) }
@@ -369,7 +369,7 @@ struct RelayDialect: SocketDialect {
     return [.cork, .attach(served[...], .listed)]
   }
 
-  /// One of the rooms has answered, with where its log ends if it is heard now.
+  /// One of the rooms has answered, with its head if the socket hears it now.
   private mutating func entered(_ head: RoomHead?, _ view: some SocketView) -> [SocketAction] {
     guard case .entering(let left, var heads) = state else { return [] }
     if let head { heads.append(head) }
@@ -391,7 +391,7 @@ struct RelayDialect: SocketDialect {
       becameReadable = []
       invitations = []
     }
-    // What came while it was prepared, and what it had no place for.
+    // `ready`, then what arrived while it was being prepared, and what did not fit in it.
     return [.uncork(.relay(ready))] + follow(becameReadable.sorted()) + invitations
   }
 
@@ -408,7 +408,7 @@ struct RelayDialect: SocketDialect {
     }
   }
 
-  /// Looks for rooms that new claims opened; once more at the end where claims change meanwhile.
+  /// Looks for rooms that new rights made readable. If rights change meanwhile, searches once more at the end.
   private mutating func search() -> [SocketAction] {
     switch following {
     case .searching:
@@ -420,11 +420,11 @@ struct RelayDialect: SocketDialect {
     }
   }
 
-  /// Subscribes to those of the rooms that the client has not and did not leave.
+  /// Subscribes to those of the rooms that the client does not hear and has not left.
   private mutating func follow(_ ids: [RoomID]) -> [SocketAction] {
     let new = ids.filter { !left.contains($0) && subscribed.insert($0).inserted }
     guard !new.isEmpty else { return [] }
-    // Read together where they are many.
+    // Many rooms are read together.
     let prepare: [SocketAction] = new.count > 1 ? [.prepare(new)] : []
     return prepare + [.attach(new[...], .became)]
   }
@@ -432,7 +432,7 @@ struct RelayDialect: SocketDialect {
   private mutating func becameReadable(_ id: RoomID) -> [SocketAction] {
     guard followsAllRooms else { return [] }
     if case .open = state { return follow([id]) }
-    // `ready` comes first; it lists the room.
+    // `ready` comes first. It will list the room.
     becameReadable.insert(id)
     return []
   }
@@ -463,7 +463,7 @@ struct RelayDialect: SocketDialect {
     guard view.now >= heartbeatDue else { return actions }
     heartbeatDue = view.now + Self.heartbeatMilliseconds
     guard view.mayServe else {
-      // The connection is well, and of the rooms nothing may be said now.
+      // The connection works, but nothing may be told about rooms now.
       return actions + [.answer(.relay(.heartbeat([])))]
     }
     let moved = view.movedHeads(of: subscribed, since: headsTold)

@@ -5,7 +5,7 @@ internal import Events
 internal import Live
 internal import Web
 
-/// What a socket writes, and what it hears of its rooms and its account.
+/// What a socket writes to rooms, and what it is told of its rooms and its account.
 extension RelaySocket: RoomListener {
   var kind: DialectKind { Dialect.kind }
 

@@ -6,31 +6,31 @@ internal import Events
 internal import Live
 internal import Web
 
-/// One socket of either protocol: takes its frames in, asks its dialect, carries out what that decides.
-/// On its loop only.
+/// One socket of either protocol. Passes frames to its dialect and performs the actions that the dialect returns.
+/// Used on its loop only.
 final class RelaySocket<Dialect: SocketDialect>: WebSocketHandler {
   let connection: Hub.Connection
-  // Unowned: a relay lives as long as its loop, and sockets less.
+  // Unowned: a relay lives as long as its loop, and its sockets end before it.
   unowned let relay: RelayLoop
   private(set) var dialect: Dialect
   private var intake: FrameIntake
   var credential: CredentialWatch
   var sender: Sender
-  /// A token is checked; what comes behind it is served with the claims that it brings.
+  /// Whether a token is being checked. Frames behind it wait, to be served with the token's claims.
   private var isCheckingToken = false
-  /// Whether frames that waited are being served now.
+  /// Whether waiting frames are being served now.
   private var isServing = false
-  /// Whether actions are being carried out: frames that wait are served behind all of them.
+  /// Whether actions are being performed. Waiting frames are served after all of them.
   private var isCarryingOut = false
-  /// What a frame that names very many rooms still brings.
+  /// Remaining actions of a frame that names very many rooms.
   private var unfinished = PendingActions()
-  /// Held as long as this.
+  /// Held as long as this socket exists.
   private let permit: SocketAdmission.Permit?
-  /// Whether it counts among its user's connections.
+  /// Whether the socket is counted among its user's connections.
   private var isCounted = false
   private(set) var isEnded = false
 
-  /// `caller` is nil where the client shows its token later.
+  /// `caller` is nil if the client shows its token later.
   init(
     socket: any FrameSink, relay: RelayLoop, caller: Caller?, permit: SocketAdmission.Permit? = nil,
     dialect: Dialect
@@ -59,7 +59,7 @@ final class RelaySocket<Dialect: SocketDialect>: WebSocketHandler {
     handle(.opened)
   }
 
-  /// The socket is this caller's from here on; false where it was closed instead.
+  /// From here on the socket acts for this caller. Returns false if the socket was closed instead.
   private func enter(_ caller: Caller) -> Bool {
     isCounted = services.openConnection(of: caller.userID)
     guard isCounted else {
@@ -78,7 +78,7 @@ final class RelaySocket<Dialect: SocketDialect>: WebSocketHandler {
       return
     }
     if let ends = Dialect.ends {
-      // Whoever leaves, or does not speak the language, waits for what it sent before, but not long.
+      // A frame that ends the connection waits for the frames before it, but not for long.
       let object = parse(text)
       if ends(object) { intake.willEnd(object, now: now) }
     }
@@ -94,7 +94,7 @@ final class RelaySocket<Dialect: SocketDialect>: WebSocketHandler {
     feeds.drained(self)
   }
 
-  /// Before anyone is there, nothing waits that others said.
+  /// Before a token was shown, nothing that others said can be waiting.
   var mayWrite: Bool { caller == nil || feeds.mayServe }
 
   func closed() {
@@ -119,7 +119,7 @@ final class RelaySocket<Dialect: SocketDialect>: WebSocketHandler {
     } else if intake.hasWaiting, !feeds.mayServe {
       refuseOverdue(now: now)
     } else {
-      // Nobody tells a socket without a caller that it may be served again.
+      // A socket without a caller is not told when frames may be served again, so it tries here.
       serveWaiting()
     }
     if let caller, credential.takeUseDue(now: now) { services.authenticator.noteUse(of: caller) }
@@ -131,13 +131,13 @@ final class RelaySocket<Dialect: SocketDialect>: WebSocketHandler {
     var due = credential.due(now: now, at: .now)
     if let waiting = intake.due(now: now) { due = min(due, waiting) }
     if let dialect = dialect.tickDue { due = min(due, dialect) }
-    // What is overdue and waits for something else is looked at again soon, not at once.
+    // Something that is overdue, but waits for something else, is looked at again soon instead of at once.
     return max(due, now + Self.shortestTickMilliseconds)
   }
 
   private static var shortestTickMilliseconds: Int64 { 100 }
 
-  /// Where `tickDue` may have come nearer.
+  /// Called where `tickDue` may have become earlier.
   private func setTick() { connection.socket.tick(by: tickDue) }
 
   // MARK: Frames
@@ -168,7 +168,7 @@ final class RelaySocket<Dialect: SocketDialect>: WebSocketHandler {
     handle(.frame(object))
   }
 
-  /// Serves what waited, until something has to be waited for again.
+  /// Serves waiting frames, until one has to wait for something again.
   func serveWaiting() {
     guard !isServing, !isCarryingOut else { return }
     isServing = true
@@ -177,7 +177,7 @@ final class RelaySocket<Dialect: SocketDialect>: WebSocketHandler {
     adjustReading()
   }
 
-  /// Refuses what has waited for too long while this node may not serve it.
+  /// Refuses frames that have waited too long because this node may not serve them.
   private func refuseOverdue(now: Int64) {
     guard !isCheckingToken, !dialect.isBusy else { return }
     for frame in intake.takeOverdue(now: now) where !isEnded {
@@ -192,7 +192,7 @@ final class RelaySocket<Dialect: SocketDialect>: WebSocketHandler {
 
   // MARK: The dialect
 
-  /// Tells the dialect, and does what it decides.
+  /// Passes an input to the dialect and performs the actions that it returns.
   func handle(_ input: SocketInput) {
     guard !isEnded else { return }
     let actions = dialect.handle(input, self)
@@ -200,7 +200,7 @@ final class RelaySocket<Dialect: SocketDialect>: WebSocketHandler {
       unfinished.append(actions)
     } else if input.mayTakeTurns, PendingActions.size(of: actions) > relay.stepSize {
       unfinished.append(actions)
-      // Weak: it may be closed and gone before its turn comes.
+      // Weak: the socket may be closed and released before its turn comes.
       relay.work.perform { [weak self] in self?.performNext() ?? false }
     } else {
       perform(actions)
@@ -208,19 +208,19 @@ final class RelaySocket<Dialect: SocketDialect>: WebSocketHandler {
     }
   }
 
-  /// Carries out the next of many actions; returns whether there are more.
+  /// Performs the next of many actions. Returns whether there are more.
   private func performNext() -> Bool {
-    // They count as unfinished meanwhile: no other frame is served between them.
+    // They count as unfinished during the call, so no other frame is served in between.
     perform(unfinished.next(relay.stepSize))
     unfinished.performed()
     guard unfinished.isEmpty else { return true }
-    // The next frame may bring as much: then it takes a turn of its own.
+    // The next frame may cause as much work, so it gets a turn of its own.
     serveWaitingWhenFree()
     return false
   }
 
   private func perform(_ actions: [SocketAction]) {
-    // An action may bring inputs, and those more actions.
+    // An action may cause inputs, which may cause more actions.
     let isWithin = isCarryingOut
     isCarryingOut = true
     defer { isCarryingOut = isWithin }
@@ -231,7 +231,7 @@ final class RelaySocket<Dialect: SocketDialect>: WebSocketHandler {
     }
   }
 
-  /// What waited for this may go on, once all that is being carried out now is done.
+  /// Serves the frames that waited for this, once all actions of the moment have been performed.
   private func serveWaitingWhenFree() {
     guard intake.hasWaiting, !isServing, !isCarryingOut, isFree else { return }
     feeds.whenIdle { [weak self] in self?.serveWaiting() }
@@ -278,7 +278,7 @@ final class RelaySocket<Dialect: SocketDialect>: WebSocketHandler {
 
   // MARK: Credentials
 
-  /// Closes the socket where its credential has ended.
+  /// Whether the credential is still valid. Closes the socket if not.
   private func isCredentialValid() -> Bool {
     guard let caller else { return true }
     do {
@@ -301,7 +301,7 @@ final class RelaySocket<Dialect: SocketDialect>: WebSocketHandler {
         services.logRefusal(error, connection.socket.address)
         handle(.tokenRefused((error as? AppError)?.code ?? .unavailable))
       }
-      // What waited is served with the claims that this brought, or with the old ones.
+      // Waiting frames are served with the new claims, or with the old ones if the token was refused.
       isCheckingToken = false
       serveWaiting()
     }
@@ -321,7 +321,7 @@ final class RelaySocket<Dialect: SocketDialect>: WebSocketHandler {
     }
   }
 
-  /// From here on the socket acts for the caller as it is now.
+  /// From here on the socket acts for the caller with these claims.
   func use(_ new: Caller) {
     guard !isEnded, let old = caller else { return }
     let hasOtherClaims = credential.use(new)

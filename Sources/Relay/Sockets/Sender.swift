@@ -3,27 +3,27 @@ internal import Basics
 internal import Chat
 internal import Events
 
-/// What becomes of the messages that one socket writes: who may write, in which order they go to the log,
-/// what is checked again where access changed meanwhile. A value, without clock or database.
+/// Follows the messages that one socket writes: whether the caller may write, in which order messages go to the log,
+/// and which are checked again because access has changed meanwhile. A value, without clock or database.
 struct Sender {
   private var outbox = Outbox()
   private let origin: Origin
 
   enum Step {
     case submit(Draft)
-    /// It does not go to the log, for this reason.
+    /// The message does not go to the log, for this reason.
     case refuse(Draft, ErrorCode)
   }
 
   init(origin: Origin) { self.origin = origin }
 
-  /// A message of the caller's to a room; nil where it is held until the fate of earlier ones is known.
+  /// Takes a message to a room. Returns nil if it is held until the fate of earlier messages is known.
   mutating func write(_ message: OutgoingMessage, in room: Room, as caller: Caller) -> Step? {
     let access = Self.access(caller, room)
     let draft = Draft(
       roomID: room.id, channelID: room.channelID, from: caller.userID,
       body: .message(message.content), clientID: message.clientID, access: access, origin: origin)
-    // Who may not write may still ask for the ack of what is in the log already.
+    // A caller that may not write may still ask for the ack of a message that is in the log already.
     if case .denied(let code) = access, message.clientID == nil { return .refuse(draft, code) }
     return step(draft)
   }
@@ -36,20 +36,20 @@ struct Sender {
     }
   }
 
-  /// Whether the caller may write in the room, and what that rests on.
+  /// Whether the caller may write in the room, and on which versions that decision is based.
   private static func access(_ caller: Caller, _ room: Room) -> Draft.Access {
     if let grant = RuleEngine.grantToWrite(caller, in: room) { return .granted(grant) }
     return .denied(
       RuleEngine.standing(of: caller, in: room).isMember ? .forbidden : .roomNotFound)
   }
 
-  /// The log has answered a draft, with the draft itself where it is stale. True where the room is to be
-  /// read as it is now, and `checkAgain` to be called with it.
+  /// The log has answered a draft; `stale` is the draft itself if its access must be checked again. Returns true if
+  /// the room must be read and passed to `checkAgain`.
   mutating func settled(_ room: RoomID, stale: Draft?) -> Bool {
     outbox.settled(room, stale: stale)
   }
 
-  /// The room as the database has it now; nil where it does not exist.
+  /// `room` is the room as the database has it now; nil if it does not exist.
   mutating func checkAgain(
     _ id: RoomID, _ found: Result<Room?, AppError>, as caller: Caller
   ) -> [Step] {

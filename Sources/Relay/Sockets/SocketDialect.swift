@@ -4,100 +4,100 @@ internal import Chat
 internal import Events
 internal import Web
 
-/// A protocol on a socket, as a value: inputs in, actions out. No socket, clock, lock or database
-/// inside. `RelaySocket` carries the actions out.
+/// A WebSocket protocol as a value: inputs go in, actions come out. It contains no socket, clock, lock or database.
+/// `RelaySocket` performs the actions.
 ///
-/// What every dialect needs besides stands once, in `RelaySocket`: whose turn a frame is
-/// (`FrameIntake`), whose the socket is (`CredentialWatch`), what becomes of a message (`Sender`).
+/// What all dialects need is in `RelaySocket`: which frame is next (`FrameIntake`), whom the socket acts for
+/// (`CredentialWatch`), and what happens to messages (`Sender`).
 protocol SocketDialect {
-  /// Which of a room's two topics carries its frames.
+  /// Which of a room's two topics carries this dialect's frames.
   static var kind: DialectKind { get }
 
-  /// Tells whether a frame ends the connection at any time, also while others wait their turn (nil is a text
-  /// that is not one JSON object); nil where none does.
+  /// Tells whether a frame ends the connection even while other frames wait. A nil argument is a text that is not one
+  /// JSON object. Nil if no frame does.
   static var ends: ((JSONObject?) -> Bool)? { get }
 
-  /// Whether something is under way that the next frame depends on: frames wait until it is over.
+  /// Whether something is under way that the next frame depends on. Frames wait until it is over.
   var isBusy: Bool { get }
 
   /// The rooms that the socket hears or has asked for.
   var rooms: Set<RoomID> { get }
 
-  /// So many frames in a row are refused before the socket is closed for flooding.
+  /// How many frames in a row may be refused before the socket is closed for flooding.
   static var maximumRefusals: Int { get }
 
-  /// When `tick` is to come at the latest, by `Monotonic.milliseconds`; nil where it need not.
+  /// When the input `tick` is due at the latest, by `Monotonic.milliseconds`; nil if it is not needed.
   var tickDue: Int64? { get }
 
-  /// Takes one input; returns what to do, in order.
+  /// Handles one input. Returns what to do, in order.
   mutating func handle(_ input: SocketInput, _ view: some SocketView) -> [SocketAction]
 }
 
-/// The two protocols that share everything behind them.
+/// The two protocols, which share everything behind them.
 enum DialectKind { case relay, nano }
 
-/// What a dialect may look at while it decides.
+/// What a dialect may look at to decide.
 protocol SocketView {
-  /// `Monotonic.milliseconds`
+  /// The time by `Monotonic.milliseconds`.
   var now: Int64 { get }
-  /// Who the socket acts for; nil before it has shown a token.
+  /// The person that the socket acts for; nil before it has shown a token.
   var caller: Caller? { get }
-  /// Names the log that cursors are of.
+  /// The name of the log that cursors refer to.
   var epoch: String { get }
-  /// Whether this node may say anything of rooms now (`DeliveryGate`).
+  /// Whether this node may tell anything about rooms now, see `DeliveryGate`.
   var mayServe: Bool { get }
   /// Whether this loop has read the room.
   func isServed(_ id: RoomID) -> Bool
-  /// Whether the socket hears the room or waits for it, as its feed has it.
+  /// Whether the socket hears the room or is waiting to, according to the room's feed.
   func isSubscribed(to id: RoomID) -> Bool
-  /// Whether entries of the room may have been published that this socket was not sent yet.
+  /// Whether entries of the room may have been published that this socket has not been sent.
   func isBehind(in id: RoomID) -> Bool
   /// How far the heads of all rooms have moved.
   var headMark: HeadMark { get }
-  /// Those of the rooms whose head has moved since, with where it is now, by ascending id. Without those
-  /// that the socket is behind in.
+  /// Those of the rooms whose heads have moved since the mark, each with its present head, by ascending id. Rooms in
+  /// which the socket is behind are left out.
   func movedHeads(of rooms: Set<RoomID>, since mark: HeadMark) -> [RoomHead]
 }
 
-/// A room and the seq up to which its log is known.
+/// A room and the seq of its last entry.
 typealias RoomHead = (key: RoomID, value: Int64)
 
 /// What happens to a socket, as its dialect is told.
 enum SocketInput {
   case opened
-  /// A frame whose turn has come; nil where the text is not one JSON object.
+  /// A frame to serve; nil if the text is not one JSON object.
   case frame(JSONObject?)
-  /// A frame that is not served: too many of them came (`rate_limited`), or this node does not know
-  /// enough (`unavailable`).
+  /// A frame that is not served, because too many came (`rate_limited`) or because this node does not know who may do
+  /// what (`unavailable`).
   case refused(JSONObject?, ErrorCode)
   case binary
-  /// The token is good. Where it renews, the caller is still the old one.
+  /// The token is valid. If it renews an earlier one, the view's caller is still the old one.
   case tokenAccepted(Caller)
-  /// The token is good and another person's.
+  /// The token is valid but belongs to another user.
   case tokenOfAnotherUser
-  /// It is not good, or (`unavailable`) that could not be found out.
+  /// The token is not valid, or with `unavailable` could not be checked.
   case tokenRefused(ErrorCode)
-  /// The rooms that the caller may read; `hasMore` where there are more than a socket follows unasked.
+  /// The rooms that the caller may read. `hasMore` if there are more than a socket hears without asking.
   case listed([RoomID], hasMore: Bool)
   case notListed
-  /// The rooms that were to be loaded are, or there is a reason why not.
+  /// The rooms that `load` named have been read; or why they have not.
   case loaded(AppError?)
   case room(RoomNotification)
   /// A message that this socket sent is in the log.
   case committed(Entry)
   /// A message that this socket sent is not in the log, for this reason.
   case failed(channelID: String, clientID: String?, ErrorCode)
-  /// What the caller may do is not what it was.
+  /// The caller's rights may have changed.
   case claimsChanged
-  /// A rule of a room waits for an answer that the caller may give.
+  /// A room's rule waits for an answer that the caller may give.
   case invited(Room, RoomRule)
-  /// The credential ends in so many seconds. Comes once.
+  /// The credential expires in this many seconds. Given once.
   case expiring(inSeconds: Int64)
   /// `tickDue` has come.
   case tick
 
-  /// Whether what it brings may be carried out in several turns: frames wait until it is done, and what is
-  /// told of rooms meanwhile does not. That one socket names thousands of rooms takes nobody else's turn.
+  /// Whether the actions of this input may be spread over several turns, so that a socket that names thousands of
+  /// rooms does not block the others. Until they are done, the socket's frames wait; notifications of rooms do not.
   var mayTakeTurns: Bool {
     switch self {
     case .frame, .loaded: true
@@ -106,7 +106,7 @@ enum SocketInput {
   }
 }
 
-/// What a room's feed decided for one socket; `RoomFeed.Output` says what each means.
+/// What a room's feed decided for one socket. `RoomFeed.Output` explains each.
 enum RoomNotification {
   case admitted(Room, RoomFeed.Purpose, seq: Int64)
   case refused(RoomID, RoomFeed.Purpose, ErrorCode)
@@ -116,58 +116,58 @@ enum RoomNotification {
   case resumed(Room, seq: Int64)
   case joined(Room)
   case reset(Room, seq: Int64)
-  /// The room may be read now, and is not subscribed to.
+  /// The caller may read the room now, and the socket is not subscribed to it.
   case becameReadable(RoomID)
 }
 
 /// What a dialect wants done.
 enum SocketAction {
-  /// A frame of what the caller may know now, after what the topic of room `after` has for the socket so
-  /// far. `of` names the room whose content it is, or where the socket stands in: it is not sent any more
-  /// where the caller loses the room while nothing may be sent.
+  /// Send a frame that depends on what the caller may know now. It follows everything that the topic of room `after`
+  /// holds for the socket. `of` names the room whose content it carries, or in which the socket stands: the frame is
+  /// dropped if the caller loses that room while delivery is stopped.
   case send(SocketFrame, after: RoomID? = nil, of: RoomID? = nil)
-  /// A frame that says nothing of rooms or of others: it leaves also where this node knows too little.
+  /// Send a frame that tells nothing about rooms or other people. It is sent even while delivery is stopped.
   case answer(SocketFrame, after: RoomID? = nil)
-  /// An entry for this socket alone, which its room's topic does not reach.
+  /// Send an entry to this socket alone, because its room's topic does not reach it.
   case replay(Entry)
-  /// Where rooms' logs end now, after what their topics have for the socket so far.
+  /// Send the heads of rooms, after everything that their topics hold for the socket.
   case sendHeads([RoomHead])
-  /// What is sent from here on waits for `uncork`.
+  /// Hold back what is sent from here on, until `uncork`.
   case cork
-  /// This frame goes first, then what waited.
+  /// Send this frame first, then what was held back.
   case uncork(SocketFrame)
-  /// After everything that was sent.
+  /// Close the socket after everything that was sent.
   case close(CloseCode)
-  /// Check the token, then give one of the three inputs of tokens. Frames wait until then.
+  /// Check the token, then give one of the three token inputs. Frames wait until then.
   case authenticate(Secret<String>)
-  /// Give `listed` or `notListed`.
+  /// List the caller's rooms, then give `listed` or `notListed`.
   case list
-  /// Read the rooms that this loop does not serve yet, then give `loaded`.
+  /// Read those of the rooms that this loop does not serve yet, then give `loaded`.
   case load([RoomID])
-  /// These rooms are about to be asked for: read them together.
+  /// These rooms are about to be asked for. Read them together.
   case prepare([RoomID])
-  /// Hear these rooms; each answers by itself.
+  /// Subscribe to these rooms. Each answers on its own.
   case attach(ArraySlice<RoomID>, RoomFeed.Purpose)
-  /// Hear these rooms no more; each answers by itself.
+  /// Unsubscribe from these rooms. Each answers on its own.
   case leave(ArraySlice<RoomID>, clientID: String?)
-  /// Hear the room no more; nobody is told.
+  /// Leave the room without an answer.
   case detach(RoomID)
-  /// Give the message to the log, if the caller may write there; else give `failed`.
+  /// Submit the message to the log if the caller may write there; otherwise give `failed`.
   case write(OutgoingMessage)
-  /// The frame cost as much as so many more.
+  /// Charge the rate limit for this many more frames.
   case charge(frames: Int)
 }
 
-/// A frame as a dialect words it.
+/// A frame in the words of a dialect.
 enum SocketFrame {
   case relay(RelayAnswer)
   case nano(NanoReply)
 }
 
-/// A message as its sender wrote it, checked for form but not for access.
+/// A message as its sender wrote it. Its form was checked, but not whether its sender may write.
 struct OutgoingMessage {
   let roomID: RoomID
-  /// The channel as the sender named it: what an error about it says.
+  /// The channel as the sender named it, for errors about the message.
   let channelID: String
   let content: MessageContent
   let clientID: String?

@@ -1,22 +1,22 @@
-/// Reads the members of a body or a query with their types and limits, and gathers every fault, so
-/// that one answer names them all.
+/// Reads the members of a body or a query with their types and limits, and collects all faults, so that one answer
+/// names them all.
 ///
 ///     var fields = Fields(body)
 ///     let name = fields.string("name", 1...120)
 ///     let level = fields.integer("level_admin", 0...Fields.largestInteger)
 ///     try fields.finish()
 ///
-/// A reader gives a placeholder for what is at fault; `finish` throws before anyone can use it.
+/// A reader returns a placeholder for a member at fault. `finish` throws before anything can use it.
 package struct Fields {
   private let object: JSONObject
   private var details: [AppError.Detail] = []
 
-  /// The largest whole number that every JSON reader keeps exactly.
+  /// The largest integer that every JSON reader represents exactly.
   package static let largestInteger: Int64 = 1 << 53
 
   package init(_ object: JSONObject) { self.object = object }
 
-  /// Throws `validation_failed` with every fault found so far.
+  /// Throws `validation_failed` with all faults found so far.
   package func finish() throws(AppError) {
     if !details.isEmpty { throw AppError(.validationFailed, details: details) }
   }
@@ -27,12 +27,12 @@ package struct Fields {
     }
   }
 
-  /// Whether the member is there, also as null: null is a value, and none of these readers takes it.
+  /// Whether the member is present, even as null. Null is a value, and none of these readers accepts it.
   package func has(_ name: String) -> Bool { object[name] != nil }
 
   // MARK: Text
 
-  /// A text whose length in Unicode scalars is within `length`, without control characters.
+  /// A text without control characters, whose length in Unicode scalars is within `length`.
   package mutating func string(_ name: String, _ length: ClosedRange<Int>) -> String {
     guard let text = text(name) else { return "" }
     if text.unicodeScalars.contains(where: { $0.value < 0x20 || (0x7F...0x9F).contains($0.value) })
@@ -48,7 +48,7 @@ package struct Fields {
     has(name) ? string(name, length) : nil
   }
 
-  /// A text of any content but U+0000, within so many scalars: a password, a token.
+  /// A text of any content but U+0000, with a length in Unicode scalars within `length`: a password, or a token.
   package mutating func secret(_ name: String, _ length: ClosedRange<Int>) -> String {
     guard let text = text(name) else { return "" }
     if !length.contains(text.unicodeScalars.count) {
@@ -57,7 +57,7 @@ package struct Fields {
     return text
   }
 
-  /// One word of a list.
+  /// One of a list of words.
   package mutating func word<Word: RawRepresentable & CaseIterable>(
     _ name: String, as _: Word.Type = Word.self
   ) -> Word? where Word.RawValue == String {
@@ -79,7 +79,7 @@ package struct Fields {
     return uuid
   }
 
-  /// A moment in RFC 3339, or nil where the member is not there.
+  /// A time in RFC 3339, or nil if the member is absent.
   package mutating func optionalTime(_ name: String) -> Timestamp? {
     guard has(name), let text = text(name) else { return nil }
     guard let time = Timestamp(rfc3339: text) else {
@@ -108,7 +108,7 @@ package struct Fields {
 
   // MARK: Numbers and others
 
-  /// A whole number, also as a numeric string.
+  /// A whole number, also as a string of digits.
   package mutating func integer(_ name: String, _ range: ClosedRange<Int64>) -> Int64 {
     guard has(name), let value = object[name] else {
       fault(name, "is required")
@@ -139,6 +139,6 @@ package struct Fields {
 
   package mutating func optionalBool(_ name: String) -> Bool? { has(name) ? bool(name) : nil }
 
-  /// The value as it came, or nil.
+  /// The value as it was sent, or nil.
   package func value(_ name: String) -> JSON? { object[name] }
 }

@@ -1,27 +1,27 @@
-/// A JSON value (RFC 8259) as it came from outside.
+/// A JSON value (RFC 8259) that came from outside.
 package enum JSON: Sendable, Equatable {
   case null
   case bool(Bool)
   /// A number without fraction or exponent that fits 64 bits.
   case integer(Int64)
-  /// Every other number, infinite where the text exceeds a double's range, with the text as it came:
-  /// what is stored and given back must not change on the way.
+  /// Every other number, infinite if it exceeds a double's range. It keeps the text, because what is stored and
+  /// returned must not change on the way.
   case double(Double, text: String)
   case string(String)
   case array([JSON])
   case object(JSONObject)
 
-  /// The members, or nil where this is not an object.
+  /// The members, or nil if this is not an object.
   package var object: JSONObject? {
     if case .object(let object) = self { object } else { nil }
   }
 
-  /// The text, or nil where this is not a string.
+  /// The text, or nil if this is not a string.
   package var string: String? {
     if case .string(let string) = self { string } else { nil }
   }
 
-  /// The number where it is whole and at most 2^53 in size, also written `1.0` or `1e2`; else nil.
+  /// The number if it is whole and at most 2^53 in size, also written as `1.0` or `1e2`; else nil.
   package var wholeNumber: Int64? {
     switch self {
     case .integer(let value): value.magnitude <= 1 << 53 ? value : nil
@@ -31,7 +31,7 @@ package enum JSON: Sendable, Equatable {
     }
   }
 
-  /// Whether a text or a key anywhere in it holds U+0000, which no field may.
+  /// Whether any text or key in it contains U+0000, which no field may.
   package var containsNUL: Bool {
     switch self {
     case .string(let text): text.containsNUL
@@ -42,7 +42,7 @@ package enum JSON: Sendable, Equatable {
     }
   }
 
-  /// `wholeNumber`, or a string of decimal digits of the same range: clients of the nano protocol send both.
+  /// `wholeNumber`, or a string of decimal digits in the same range: clients of the nano protocol send both.
   package var wholeNumberOrNumericString: Int64? {
     guard case .string(let text) = self else { return wholeNumber }
     guard !text.isEmpty, text.utf8.count <= 17,
@@ -54,7 +54,7 @@ package enum JSON: Sendable, Equatable {
   }
 }
 
-/// An object's members in the order they came, each key once (the parser refuses a second).
+/// The members of an object in the order in which they came. Each key occurs once; the parser refuses duplicates.
 package struct JSONObject: Sendable, Equatable {
   package struct Member: Sendable, Equatable {
     package let key: String
@@ -65,7 +65,7 @@ package struct JSONObject: Sendable, Equatable {
 
   package init() {}
 
-  /// The value of a key, or nil. Linear: frames and bodies have few keys.
+  /// The value of a key, or nil. Linear search: frames and bodies have few keys.
   package subscript(key: String) -> JSON? {
     members.first { $0.key == key }?.value
   }

@@ -1,7 +1,7 @@
 /// Writes JSON text into a byte array, for answers and frames.
 ///
-/// Members are written in the order of the calls; commas take care of themselves. On the hot path a
-/// writer is kept and emptied with `removeAll`, which keeps its memory.
+/// Members are written in the order of the calls; commas are inserted automatically. Hot paths keep one writer and
+/// empty it with `removeAll`, which keeps its capacity.
 ///
 ///     var writer = JSONWriter()
 ///     writer.object {
@@ -53,7 +53,7 @@ package struct JSONWriter {
   package mutating func beginArray() { open(UInt8(ascii: "[")) }
   package mutating func endArray() { close(UInt8(ascii: "]")) }
 
-  /// A place in the text, to go back to.
+  /// A position in the text to return to.
   package struct Mark {
     fileprivate let count: Int
     fileprivate let needsComma: Bool
@@ -61,7 +61,7 @@ package struct JSONWriter {
 
   package var mark: Mark { Mark(count: bytes.count, needsComma: needsComma) }
 
-  /// Takes back what was written since.
+  /// Removes what was written since the mark.
   package mutating func rewind(to mark: Mark) {
     bytes.removeLast(bytes.count - mark.count)
     needsComma = mark.needsComma
@@ -83,7 +83,7 @@ package struct JSONWriter {
     needsComma = true
   }
 
-  /// Starts a member; the value follows. Keys are ours and need no escaping.
+  /// Writes a key; the value must follow. Keys are constants of this server and need no escaping.
   package mutating func key(_ key: StaticString) {
     separate()
     bytes.append(UInt8(ascii: "\""))
@@ -176,7 +176,7 @@ package struct JSONWriter {
     self.value(value.uuid)
   }
 
-  /// Null for nil.
+  /// Nil is written as null.
   package mutating func member<Entity>(_ key: StaticString, _ value: Identifier<Entity>?) {
     self.key(key)
     if let value { self.value(value.uuid) } else { null() }
@@ -209,7 +209,7 @@ package struct JSONWriter {
     bytes.append(contentsOf: text.utf8)
   }
 
-  /// Copies whole runs between the characters that must be escaped (RFC 8259, section 7).
+  /// Copies whole runs of characters between those that must be escaped (RFC 8259, section 7).
   private mutating func appendEscaped(_ text: UnsafeBufferPointer<UInt8>) {
     var start = 0
     for index in 0..<text.count {
