@@ -57,6 +57,7 @@ let package = Package(
     systemLibrary("COpenSSL", pkgConfig: "openssl", apt: "libssl-dev", brew: "openssl"),
     systemLibrary("CHiredis", apt: "libhiredis-dev", brew: "hiredis"),
     systemLibrary("CBrotli", pkgConfig: "libbrotlienc", apt: "libbrotli-dev", brew: "brotli"),
+    .systemLibrary(name: "CAllocator", path: "Sources/C/CAllocator"),
     systemLibrary("CZlib", pkgConfig: "zlib", apt: "zlib1g-dev", brew: "zlib"),
 
     .target(name: "Documents"),
@@ -80,7 +81,7 @@ let package = Package(
       "Server",
       [
         "Access", "Accounts", "Basics", "Chat", "Crypto", "Database", "Documents", "EventLoop",
-        "Events", "Live", "RedisFanout", "Relay", "TLS", "Web",
+        "Events", "Live", "RedisFanout", "Relay", "TLS", "Web", "CAllocator",
       ]),
     .executableTarget(
       name: "martlet", dependencies: ["Basics", "Server"], swiftSettings: settings,

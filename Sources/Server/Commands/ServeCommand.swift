@@ -1,4 +1,5 @@
 internal import Basics
+internal import CAllocator
 internal import Synchronization
 
 #if canImport(Glibc)
@@ -11,11 +12,16 @@ internal import Synchronization
 ///
 /// SIGTERM and SIGINT drain it; a second one of them ends it at once. SIGHUP reads the certificates again.
 enum ServeCommand {
+  /// Larger blocks have pages of their own, which go back to the system when they are freed. Unless this is fixed, glibc
+  /// raises it to the size of the largest such block that was ever freed, and the heap keeps the holes (mallopt(3)).
+  private static let largeBlockBytes: Int32 = 128 * 1024
+
   private final class Started: Sendable {
     let running = Mutex<MartletServer.Running?>(nil)
   }
 
   static func run(_ settings: Settings) -> Int32 {
+    martlet_fix_mmap_threshold(largeBlockBytes)
     // Waited for below; blocked before any thread starts, so that all of them leave these alone.
     var signals = sigset_t()
     sigemptyset(&signals)
