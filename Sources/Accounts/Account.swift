@@ -1,13 +1,13 @@
 package import Basics
 
-/// A person who signed up here.
+/// A person with an account on this server.
 package struct User: Sendable {
   package let id: UserID
-  /// As it was given; unique in any case.
+  /// As it was entered. Unique, ignoring case.
   package let email: String
   package let name: String
   package let isPlatformAdmin: Bool
-  /// Nobody logs in to it.
+  /// Whether log-in is disabled.
   package let isSuspended: Bool
 
   package init(
@@ -21,16 +21,16 @@ package struct User: Sendable {
   }
 }
 
-/// One log-in of a user, from log-in to its end.
+/// A session of a user, from log-in to its end.
 package struct Session: Sendable {
   package let id: SessionID
   package let userID: UserID
   package let ip: String
   package let userAgent: String
-  /// What the client said of itself, a JSON object.
+  /// What the client said about itself: a JSON object.
   package let data: String
   package let createdAt: Timestamp
-  /// Kept to the minute.
+  /// With a resolution of one minute.
   package let lastSeenAt: Timestamp
 }
 
@@ -41,7 +41,7 @@ package struct ClientDescription: Sendable {
   package let data: String
 }
 
-/// What a successful log-in hands out.
+/// The credentials that a successful log-in returns.
 package struct Grant: Sendable {
   package let user: User
   package let accessToken: Secret<String>

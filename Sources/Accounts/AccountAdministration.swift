@@ -4,9 +4,9 @@ internal import Crypto
 package import Database
 package import Events
 
-/// What an operator does with accounts, from the command line. Servers that run on the same database see it within a second.
+/// The operator's commands for accounts. Servers that run on the same database notice a change within a second.
 ///
-/// An address means the account that has it, in any case; where there is none, nothing happens and the answer says so.
+/// An e-mail address selects the account, ignoring case. If there is none, nothing happens, and the result says so.
 package struct AccountAdministration: Sendable {
   private let database: any SQLDatabase
   private let events: EventStream
@@ -23,8 +23,8 @@ package struct AccountAdministration: Sendable {
     self.memberships = memberships
   }
 
-  /// Makes an account that is a platform admin, and returns its password; nil where the address is taken. Throws
-  /// `validation_failed` where the address or the name is none.
+  /// Makes an account that is a platform admin, and returns its password; nil if the address is taken. Throws
+  /// `validation_failed` if the address or the name is not valid.
   package func createPlatformAdmin(email: String, name: String) async throws -> Secret<String>? {
     guard AccountRules.isEmailAddress(email) else {
       throw AppError(.validationFailed, "\(email) is no e-mail address.")
@@ -44,7 +44,7 @@ package struct AccountAdministration: Sendable {
     return isNew ? Secret(password) : nil
   }
 
-  /// Counts within a second, also for sessions that are open. False where there is no such account.
+  /// Takes effect within a second, also for open sessions. Returns false if there is no such account.
   package func setPlatformAdmin(_ isAdmin: Bool, email: String) async throws -> Bool {
     try await change(email) { user, transaction in
       try await AccountStore.setPlatformAdmin(isAdmin, of: user.id, in: transaction)
@@ -52,7 +52,7 @@ package struct AccountAdministration: Sendable {
     }
   }
 
-  /// Ends the account's sessions; nobody logs in to it from now on. False where there is no such account.
+  /// Ends the account's sessions and disables log-in. Returns false if there is no such account.
   package func suspend(email: String) async throws -> Bool {
     try await change(email) { user, transaction in
       try await AccountStore.setSuspended(at: .now, user.id, in: transaction)
@@ -60,14 +60,14 @@ package struct AccountAdministration: Sendable {
     }
   }
 
-  /// Takes `suspend` back. False where there is no such account.
+  /// Undoes `suspend`. Returns false if there is no such account.
   package func restore(email: String) async throws -> Bool {
     try await change(email) { user, transaction in
       try await AccountStore.setSuspended(at: nil, user.id, in: transaction)
     }
   }
 
-  /// Sets a new password, ends all sessions, and returns the password; nil where there is no such account.
+  /// Sets a new password, ends all sessions, and returns the password; nil if there is no such account.
   package func resetPassword(email: String) async throws -> Secret<String>? {
     let password = Base64URL.encode(SecretBytes.random(Self.passwordBytes))
     let hash = try Self.hash(password)
@@ -78,7 +78,8 @@ package struct AccountAdministration: Sendable {
     return isDone ? Secret(password) : nil
   }
 
-  /// Gives platform admins and suspended accounts, or with `all` every account, in the order in which they were made, to the millisecond.
+  /// Calls `body` with all platform admins and suspended accounts, or with `all` every account, in the order in which
+  /// they were made (to the millisecond).
   package func forEach(
     all: Bool, _ body: @escaping @Sendable (User, _ createdAt: Timestamp) -> Void
   ) async throws {
@@ -112,7 +113,7 @@ package struct AccountAdministration: Sendable {
     events.announceEnd(of: ended, in: transaction)
   }
 
-  /// On this thread: nobody else waits for a command line.
+  /// Runs on this thread: a command line has nothing else to do.
   private static func hash(_ password: String) throws -> String {
     guard let hash = PasswordHash.make(password) else {
       throw AppError(.unavailable, "There is no memory for hashing a password.")
@@ -122,7 +123,7 @@ package struct AccountAdministration: Sendable {
 }
 
 extension EventStream {
-  /// Tells every node that sessions have ended, once that is committed.
+  /// Announces to every node that sessions have ended, once that is committed.
   func announceEnd(of sessions: [SessionID], in transaction: Transaction) {
     transaction.afterCommit { self.publish(sessions.map { .access(.sessionEnded($0)) }) }
   }

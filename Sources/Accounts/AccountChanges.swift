@@ -1,9 +1,9 @@
 package import Basics
 package import Database
 
-/// What changed in accounts, for the comparison of nodes with the database.
+/// Finds what changed in accounts, for a node's comparison with the database.
 package enum AccountChanges {
-  /// Sessions that ended since a position, and versions of what people belong to.
+  /// Sessions that ended since a position, and the versions of changed memberships.
   package static func since(
     _ position: ChangePosition, in transaction: Transaction
   ) async throws -> (ended: [SessionID], affiliations: [UserID: Int64]) {
@@ -17,15 +17,15 @@ package enum AccountChanges {
     return (try results[0].rows.map { try $0.id(0) }, affiliations)
   }
 
-  /// All sessions that ended and have a row still.
+  /// All sessions that ended and still have a row.
   package static func allEndedSessions(in transaction: Transaction) async throws -> [SessionID] {
     try await transaction.query("SELECT id FROM sessions WHERE ended_at IS NOT NULL").map {
       try $0.id(0)
     }
   }
 
-  // On Postgres a dump brings positions of another cluster's with it, which may be beyond all of this one's:
-  // they tell of no change.
+  // On Postgres a dump brings positions of another cluster with it. They may be beyond all positions of this one and
+  // say nothing about changes here.
   private static let endedSQL = SQL(
     sqlite: """
       SELECT id FROM sessions WHERE changed_in >= $1 AND changed_in > 0 AND ended_at IS NOT NULL

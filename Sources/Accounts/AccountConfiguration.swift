@@ -1,9 +1,9 @@
-/// Who may make an account.
+/// Who may make an account, and how often.
 package struct AccountConfiguration: Sendable {
   package enum SignUp: String, Sendable, CaseIterable { case open, invited, closed }
 
   package var signUp: SignUp
-  /// Sign-ups of one address; nil: any number.
+  /// Sign-ups from one address in an hour; nil means no limit.
   package var signUpsPerHour: Int?
 
   package init(signUp: SignUp, signUpsPerHour: Int?) {

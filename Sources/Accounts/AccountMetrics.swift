@@ -1,6 +1,6 @@
 package import Basics
 
-/// What is counted of accounts.
+/// The metrics of accounts.
 package struct AccountMetrics: Sendable {
   let failedLogIns: Counter
   let limitedSignUps: Counter

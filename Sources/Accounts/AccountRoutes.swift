@@ -2,13 +2,13 @@ internal import Access
 package import Basics
 package import Web
 
-/// Signing up, logging in, and one's own account.
+/// The HTTP routes for signing up, logging in, and the caller's own account.
 package struct AccountRoutes: Sendable {
   private let accounts: AccountService
   private let isPublicURLSecure: Bool
   private let audit: Audit
 
-  /// `isPublicURLSecure`: browsers reach the server over https, whatever this hop uses.
+  /// `isPublicURLSecure` tells whether browsers reach the server over https, whatever the last hop uses.
   package init(
     accounts: AccountService, isPublicURLSecure: Bool, audit: Audit
   ) {
@@ -66,8 +66,8 @@ package struct AccountRoutes: Sendable {
       grant = try await accounts.logIn(
         email: email, password: password, client, from: request.address)
     } catch let error as AppError where error.code.status < 500 {
-      // The account where there is one, and never the address as it was typed: people type passwords
-      // into that field, too.
+      // The account if there is one, but never the address as it was typed: people also type passwords into that
+      // field.
       let account = try await accounts.account(email: email)
       audit.record(
         "log_in_refused", request,
@@ -161,7 +161,7 @@ package struct AccountRoutes: Sendable {
     return response
   }
 
-  // MARK: Oneself
+  // MARK: The caller's account
 
   private func me(_ request: AuthenticatedRequest) async throws -> Response {
     let user = try await accounts.user(request.caller.userID)
@@ -221,7 +221,7 @@ package struct AccountRoutes: Sendable {
         $0.member("id", session.id)
         $0.member("ip", session.ip)
         $0.member("user_agent", session.userAgent)
-        // Written by this server; an unreadable one is shown as nothing.
+        // Written by this server. If it cannot be parsed, it is shown as empty.
         $0.member(
           "data", (try? JSONParser.parse(Array(session.data.utf8), maximumDepth: .max)) ?? .null)
         $0.member("created_at", session.createdAt)
@@ -231,7 +231,7 @@ package struct AccountRoutes: Sendable {
     }
   }
 
-  /// A place in the list of sessions, as `next_cursor` names it.
+  /// The position in the list of sessions that `next_cursor` names.
   private func place(_ cursor: String) -> (time: Timestamp, id: SessionID)? {
     let parts = cursor.split(separator: ".", omittingEmptySubsequences: false)
     guard parts.count == 2, let time = Int64(parts[0]), let id = SessionID(String(parts[1])) else {

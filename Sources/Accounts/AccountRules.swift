@@ -1,13 +1,14 @@
-/// What an account's members may be.
+/// The limits of an account's properties.
 enum AccountRules {
-  /// In characters.
+  /// In Unicode scalars.
   static let nameLength = 1...120
-  /// In characters.
+  /// In Unicode scalars.
   static let passwordLength = 8...256
-  /// In characters, and at the top in bytes as well (RFC 5321, 4.5.3.1.3).
+  /// In Unicode scalars; the upper bound also in bytes (RFC 5321, 4.5.3.1.3).
   static let emailLength = 3...254
 
-  /// One @ with something on both sides, no blanks, no control characters: the rest is the mail server's to know.
+  /// Accepts one @ with something on both sides, without blanks and control characters. Only a mail server knows the
+  /// rest.
   static func isEmailAddress(_ text: String) -> Bool {
     let parts = text.split(separator: "@", omittingEmptySubsequences: false)
     return parts.count == 2 && !parts.contains(where: \.isEmpty)

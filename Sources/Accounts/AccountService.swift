@@ -5,7 +5,7 @@ package import Database
 package import EventLoop
 package import Events
 
-/// What may be done with accounts and sessions, in which order, and with which effects.
+/// The operations on accounts and sessions.
 package final class AccountService: Sendable {
   private let database: any SQLDatabase
   private let events: EventStream
@@ -18,9 +18,9 @@ package final class AccountService: Sendable {
   private let recent = RecentUsers()
   private let signUp: AccountConfiguration.SignUp
   private let signUpsByAddress: HourlyLimit<IPAddress.Site>?
-  /// So that the operator hears of an address once an hour.
+  /// Limits the log to one notice per address and hour.
   private let limitedAddresses = HourlyLimit<IPAddress.Site>(1)
-  /// Verified against where there is no account, so that both failures take the same time.
+  /// Verified if there is no account, so that both failures take the same time.
   private let decoyHash: String
 
   package init(
@@ -38,7 +38,7 @@ package final class AccountService: Sendable {
     self.log = log
     signUp = configuration.signUp
     signUpsByAddress = configuration.signUpsPerHour.map { HourlyLimit($0) }
-    // Only its cost matters; without memory for it log-ins fail anyway.
+    // Only its cost matters. If there is no memory for it, log-ins fail anyway.
     decoyHash = PasswordHash.make("decoy") ?? ""
   }
 
@@ -50,7 +50,7 @@ package final class AccountService: Sendable {
     return hash
   }
 
-  /// Addresses wait for each other in turn: a storm of log-ins from one is its own.
+  /// Addresses take turns, so that a flood of log-ins from one address delays only itself.
   private func inHashingPool<Result: Sendable>(
     for address: IPAddress?, _ body: @escaping @Sendable () -> Result
   ) async throws -> Result {
@@ -77,7 +77,7 @@ package final class AccountService: Sendable {
     if let seconds = signUpsByAddress?.take(address.site) {
       metrics.limitedSignUps.add()
       if limitedAddresses.take(address.site) == nil {
-        // An office behind one address, or somebody who makes accounts by the dozen.
+        // Either an office behind one address, or somebody who makes accounts by the dozen.
         log.notice(
           "sign_ups_limited",
           ["address": .init(address), "setting": "MARTLET_SIGNUPS_PER_HOUR"])
@@ -114,11 +114,11 @@ package final class AccountService: Sendable {
     }
     let session = SessionID.make()
     let user = try await database.write { transaction in
-      // The password may have been changed while this one was checked, and all sessions ended.
+      // While this password was checked, it may have been changed, which ends all sessions.
       guard let now = try await AccountStore.userForChange(email: email, in: transaction),
         now.user.id == found.user.id, now.passwordHash == found.passwordHash
       else { throw AppError(.invalidCredentials) }
-      // Said only to who knows the password.
+      // Told only to somebody who knows the password.
       guard !now.user.isSuspended else { throw AppError(.accountSuspended) }
       try await AccountStore.insert(session, of: now.user.id, client, at: .now, in: transaction)
       return now.user
@@ -134,14 +134,14 @@ package final class AccountService: Sendable {
       cookie: tokens.makeCookie(session))
   }
 
-  /// What became of a refresh token.
+  /// The outcome of a refresh.
   package enum RefreshOutcome: Sendable {
     case granted(Grant)
-    /// It was used before, so someone else has it: its session has ended now.
+    /// The token was used before, so somebody else has it. Its session has been ended.
     case reused(SessionID)
   }
 
-  /// Trades a refresh token for new credentials. Throws `invalid_refresh_token`.
+  /// Exchanges a refresh token for new credentials. Throws `invalid_refresh_token`.
   package func refresh(_ token: String) async throws -> RefreshOutcome {
     guard let (session, count) = tokens.readRefreshToken(token) else {
       throw AppError(.invalidRefreshToken)
@@ -165,7 +165,7 @@ package final class AccountService: Sendable {
 
   // MARK: Ending sessions
 
-  /// Ends one session and says so to all once that is committed.
+  /// Ends one session, and announces that once it is committed.
   private func end(
     _ session: SessionID, of user: UserID, in transaction: Transaction
   ) async throws -> Bool {
@@ -176,7 +176,7 @@ package final class AccountService: Sendable {
     return true
   }
 
-  /// Throws `session_not_found` where the user has no such session.
+  /// Throws `session_not_found` if the user has no such session.
   package func endSession(_ session: SessionID, of user: UserID) async throws {
     let hasEnded = try await database.write(.essential) { transaction in
       try await self.end(session, of: user, in: transaction)
@@ -191,7 +191,7 @@ package final class AccountService: Sendable {
     }
   }
 
-  /// Says to the operator how to go on, where nobody can sign up and nobody has an account.
+  /// Logs how to proceed if nobody can sign up and there is no account yet.
   package func noteIfNobodyCanLogIn() async throws {
     guard signUp != .open, try await database.read({ try await !AccountStore.hasUsers(in: $0) })
     else { return }
@@ -205,7 +205,7 @@ package final class AccountService: Sendable {
     try await database.read { try await AccountStore.user(email: email, in: $0)?.user.id }
   }
 
-  // MARK: Oneself
+  // MARK: The caller's account
 
   package func user(_ id: UserID) async throws -> User {
     let user = try await recent.user(id) { [database] in
@@ -236,8 +236,7 @@ package final class AccountService: Sendable {
     }
   }
 
-  /// Sessions, newest first, behind a place in that order; gives one more than `limit` where there are
-  /// more.
+  /// Sessions, newest first, after a position in that order. Returns `limit` + 1 if there are more than `limit`.
   package func sessions(
     of id: UserID, behind place: (time: Timestamp, id: SessionID)?, limit: Int
   ) async throws -> [Session] {
@@ -268,12 +267,12 @@ package final class AccountService: Sendable {
   }
 }
 
-/// What accounts do when the server starts and while it runs.
+/// What accounts need when the server starts and while it runs.
 package enum AccountUpkeep {
-  /// The signing keys, made at the first start. Throws where the database holds something else.
+  /// Reads the signing keys; makes them at the first start. Throws if the stored keys cannot be read.
   package static func tokens(from database: any SQLDatabase) async throws -> LocalTokens {
     let stored = try await database.write(.essential) { transaction in
-      // Nodes that start together must end up with one key.
+      // Nodes that start at the same time must end up with the same key.
       try await transaction.exclusively()
       var keys = try await AccountStore.signingKeys(in: transaction)
       if keys.isEmpty {
@@ -291,7 +290,7 @@ package enum AccountUpkeep {
     return tokens
   }
 
-  /// The sessions that ended, for the start of a node, and the position from which to go on.
+  /// The ended sessions, for the start of a node, and the position from which to continue.
   package static func ended(
     in database: any SQLDatabase
   ) async throws -> (sessions: [SessionID], position: ChangePosition) {
@@ -304,12 +303,12 @@ package enum AccountUpkeep {
   }
 
   private static let endedKeptMilliseconds: Int64 = 86_400_000
-  /// How long a session lives that nobody uses.
+  /// How long an unused session is kept.
   private static let unusedKeptMilliseconds: Int64 = 90 * 86_400_000
   private static let sessionsPerSlice: Int64 = 500
 
-  /// Removes sessions that are of no use to anyone: ended a day ago, or not used for 90 days. They are
-  /// looked for among the readers, and removed a slice at a time, so that messages never wait.
+  /// Removes sessions that nobody needs any more: ended a day ago, or not used for 90 days. They are searched by
+  /// readers and removed in small transactions, so that messages do not wait.
   package static func removeOldSessions(
     in database: any SQLDatabase, pause: () async -> Void
   ) async throws {

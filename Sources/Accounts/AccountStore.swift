@@ -1,11 +1,11 @@
 internal import Basics
 internal import Database
 
-/// The SQL of users and sessions, nothing else. Inside a transaction of the caller's.
+/// The SQL of users and sessions, and nothing else. Runs inside the caller's transaction.
 enum AccountStore {
   // MARK: Users
 
-  /// False where the address is taken, in any case.
+  /// Returns false if the address is taken, ignoring case.
   static func insert(
     _ user: User, passwordHash: String, at time: Timestamp, in transaction: Transaction
   ) async throws -> Bool {
@@ -21,11 +21,11 @@ enum AccountStore {
       ]) == 1
   }
 
-  /// Under which form an address is unique.
+  /// The form in which an address must be unique.
   ///
-  /// Unicode's simple case folding, near enough: by way of the upper case, since letters with two small
-  /// forms (σ and ς) have one large one, but never to another number of letters (ß), and not for the
-  /// dotless i, which only looks like one.
+  /// Approximates Unicode's simple case folding by converting to upper case first, since letters with two lower-case
+  /// forms (σ and ς) have one upper-case form. Letters that would become several (ß) are kept, and so is the dotless
+  /// i, which only looks like an i.
   static func key(_ email: String) -> String {
     var key = ""
     for scalar in email.unicodeScalars {
@@ -50,7 +50,7 @@ enum AccountStore {
     ).map { (try user($0), try $0.text(5)) }
   }
 
-  /// As `user`. Who changes the account waits until this transaction ends, and this one until such a change is done.
+  /// The same as `user`, and locks the account until this transaction ends.
   static func userForChange(
     email: String, in transaction: Transaction
   ) async throws -> (user: User, passwordHash: String)? {
@@ -77,8 +77,8 @@ enum AccountStore {
     ).map(user)
   }
 
-  /// Accounts behind `after`, in the order of their ids: to the millisecond that in which they were made. `onlySpecial`: platform
-  /// admins and suspended ones.
+  /// Accounts after `after`, in the order of their ids, which is the order of creation to the millisecond.
+  /// `onlySpecial` selects platform admins and suspended accounts.
   static func users(
     after: UserID, onlySpecial: Bool, limit: Int64, in transaction: Transaction
   ) async throws -> [(user: User, createdAt: Timestamp)] {
@@ -132,7 +132,7 @@ enum AccountStore {
       "UPDATE users SET is_platform_admin = $2 WHERE id = $1", [.id(id), .bool(isAdmin)])
   }
 
-  /// Nil: not suspended.
+  /// Nil means not suspended.
   static func setSuspended(
     at time: Timestamp?, _ id: UserID, in transaction: Transaction
   ) async throws {
@@ -158,7 +158,7 @@ enum AccountStore {
       ])
   }
 
-  /// The user of a session that has not ended, and how often it was refreshed.
+  /// The user of a session that has not ended, and the number of its refreshes.
   static func session(
     _ id: SessionID, in transaction: Transaction
   ) async throws -> (user: UserID, refreshCount: Int64)? {
@@ -167,7 +167,7 @@ enum AccountStore {
     ).map { (try $0.id(0), try $0.integer(1)) }
   }
 
-  /// Counts a refresh; false where another one came first.
+  /// Counts a refresh. Returns false if another one came first.
   static func countRefresh(
     _ id: SessionID, from count: Int64, at time: Timestamp, in transaction: Transaction
   ) async throws -> Bool {
@@ -183,7 +183,7 @@ enum AccountStore {
       ]) == 1
   }
 
-  /// A user's sessions, newest first, behind one of them.
+  /// A user's sessions, newest first, after one of them.
   static func sessions(
     of user: UserID, behind place: (time: Timestamp, id: SessionID)?, limit: Int,
     in transaction: Transaction
@@ -205,7 +205,7 @@ enum AccountStore {
     }
   }
 
-  /// False where the user has no such session that has not ended.
+  /// Returns false if the user has no such session, or if it has ended.
   static func end(
     _ id: SessionID, of user: UserID, at time: Timestamp, in transaction: Transaction
   ) async throws -> Bool {
@@ -214,7 +214,7 @@ enum AccountStore {
       [.id(id), .id(user), .time(time)]) == 1
   }
 
-  /// Ends all sessions of a user but `kept`; returns those it ended.
+  /// Ends all sessions of a user except `kept`. Returns those it ended.
   static func endAll(
     of user: UserID, but kept: SessionID?, at time: Timestamp, in transaction: Transaction
   ) async throws -> [SessionID] {
@@ -226,8 +226,8 @@ enum AccountStore {
     ).map { try $0.id(0) }
   }
 
-  /// Ids above `after` of sessions that are of no use any more: ended before a moment, or not used since
-  /// another one. Ascending, at most `limit` of them; and the id up to which was looked.
+  /// Ids above `after`, ascending, at most `limit`, of sessions that nobody needs any more: ended before a moment, or
+  /// not used since another one. Also returns the id up to which was searched.
   static func uselessSessions(
     endedBefore ended: Timestamp, unusedSince unused: Timestamp, after: SessionID, limit: Int64,
     in transaction: Transaction
@@ -246,7 +246,7 @@ enum AccountStore {
       sessions.map { Statement("DELETE FROM sessions WHERE id = $1", [.id($0)]) })
   }
 
-  /// Notes that a session was used, if it was not noted in the minute before.
+  /// Notes that a session was used, unless that was noted within the last minute.
   static func touch(_ id: SessionID, at time: Timestamp) -> Statement {
     Statement(
       "UPDATE sessions SET last_seen_at = $2 WHERE id = $1 AND last_seen_at <= $3",

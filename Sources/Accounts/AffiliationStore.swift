@@ -2,9 +2,9 @@ internal import Access
 internal import Basics
 internal import Database
 
-/// The SQL of what people belong to, nothing else. Inside a transaction of the caller's.
+/// The SQL of memberships, and nothing else. Runs inside the caller's transaction.
 enum AffiliationStore {
-  /// What accounts belong to. An unknown one belongs to nothing.
+  /// The memberships of accounts. An unknown account has none.
   static func affiliations(
     of users: [UserID], in transaction: Transaction
   ) async throws -> [UserID: Affiliations] {
@@ -18,7 +18,7 @@ enum AffiliationStore {
     for row in results[0].rows { versions[try row.id(0)] = try row.integer(1) }
     var organizations: [UserID: [OrganizationID: OrganizationRole]] = [:]
     for row in results[1].rows {
-      // A role of a newer release's is the least: nothing is allowed by default.
+      // A role that only a newer release knows counts as the lowest: nothing is allowed by default.
       organizations[try row.id(0), default: [:]][try row.id(1)] =
         OrganizationRole(rawValue: try row.text(2)) ?? .statusReporter
     }
@@ -92,7 +92,7 @@ enum AffiliationStore {
         FROM generate_series(0, length($1::bytea) / 16 - 1) AS i) AND is_platform_admin = 1
       """)
 
-  /// Raises the version; whoever checked something under an older one is told to check again.
+  /// Raises the version of the memberships. Decisions that were based on an older version are checked again.
   static func raiseVersion(of user: UserID, in transaction: Transaction) async throws -> Int64 {
     try transaction.willLock(.affiliationVersions)
     let row = try await transaction.first(
@@ -118,7 +118,7 @@ enum AffiliationStore {
       """, [.id(organization), .id(user), .text(role.rawValue), .time(time)])
   }
 
-  /// False where they were not in it.
+  /// Returns false if the user was not a member.
   static func remove(
     _ user: UserID, from organization: OrganizationID, _ transaction: Transaction
   ) async throws -> Bool {
@@ -138,7 +138,7 @@ enum AffiliationStore {
       """, [.id(team), .id(user), .text(role.rawValue), .time(time)])
   }
 
-  /// False where they were not in it.
+  /// Returns false if the user was not a member.
   static func remove(
     _ user: UserID, from team: TeamID, _ transaction: Transaction
   ) async throws -> Bool {
@@ -146,10 +146,10 @@ enum AffiliationStore {
       "DELETE FROM team_members WHERE team_id = $1 AND user_id = $2", [.id(team), .id(user)]) > 0
   }
 
-  // MARK: Names of this server
+  // MARK: Ids of this server
 
-  /// For each question whether one of its ids names, or ever named, an account, an organization or a team. Their rows
-  /// stay when they are deleted.
+  /// Tells for each question whether one of its ids belongs, or ever belonged, to an account, an organization or a
+  /// team. Their rows remain when they are deleted.
   static func readTaken(
     _ questions: [[UUID]], in transaction: Transaction
   ) async throws -> NameCheck.Reading {
@@ -163,8 +163,8 @@ enum AffiliationStore {
     return NameCheck.Reading(answers: answers, areAllVersion7: results[0].rows.isEmpty)
   }
 
-  /// By indexes that hold nothing else. SQLite uses one where it is named. Postgres believes that half of the rows are such,
-  /// and would look for one through the table: asked for the first in order, it takes the index.
+  /// Uses partial indexes that contain nothing else. SQLite uses one if the query repeats its condition. Postgres
+  /// estimates that half of the rows match and would scan the table; asked for the first in order, it uses the index.
   private static let unusualSQL = SQL(
     sqlite: """
       SELECT 1 WHERE EXISTS (SELECT 1 FROM users INDEXED BY users_not_version_7

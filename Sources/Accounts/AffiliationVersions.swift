@@ -1,10 +1,10 @@
 package import Basics
 package import Database
 
-/// The versions of what people belong to, for transactions whose decision rests on them.
+/// The versions of memberships, for transactions whose decision depends on them.
 package enum AffiliationVersions {
-  /// The versions as they are, 0 for those who have none; they belong to nothing. Nobody changes those of
-  /// the others until the transaction ends.
+  /// Reads and locks the versions; 0 for accounts without a row, which have no memberships. Nobody changes the others
+  /// until the transaction ends.
   package static func lock(
     _ users: Set<UserID>, in transaction: Transaction
   ) async throws -> [UserID: Int64] {
@@ -19,7 +19,7 @@ package enum AffiliationVersions {
   }
 
   private static let lockSQL = SQL(
-    // Writers come one at a time.
+    // On SQLite there is only one writer at a time.
     sqlite: "SELECT version FROM affiliation_versions WHERE user_id = $1",
     postgres: "SELECT version FROM affiliation_versions WHERE user_id = $1 FOR SHARE")
 }

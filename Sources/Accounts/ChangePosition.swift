@@ -1,22 +1,21 @@
 package import Database
 
-/// A place in the database's own order of changes, for reading what changed since. No clock of any
-/// machine is in it.
+/// A position in the database's own order of changes, used to read what changed since. It involves no machine's
+/// clock.
 ///
-/// Rows that may change carry the position of their last change in `changed_in`. What changed since a
-/// position are the rows at it or beyond; the position to go on from is read in the same snapshot. Some
-/// rows come twice; none is missed.
+/// Rows carry the position of their last change in `changed_in`. The rows at a position or beyond are those that
+/// changed since; the next position is read in the same snapshot. Some rows are returned twice, but none is missed.
 ///
-/// On Postgres the numbers of a sequence become visible in another order than they were given, so it is
-/// the transaction's id, and the position is the oldest transaction that had not ended:
-/// https://www.postgresql.org/docs/15/functions-info.html#FUNCTIONS-PG-SNAPSHOT
+/// On Postgres the numbers of a sequence become visible in another order than they were assigned. So the position
+/// there is the id of the oldest transaction that had not ended, compared with the id of the transaction that changed
+/// the row: https://www.postgresql.org/docs/15/functions-info.html#FUNCTIONS-PG-SNAPSHOT
 package struct ChangePosition: Sendable, Equatable {
   package let value: Int64
 
-  /// Everything that ever changed is beyond it.
+  /// Before every change.
   package static let start = ChangePosition(value: 1)
 
-  /// Where to go on from, after what this snapshot shows.
+  /// The position from which to continue after this snapshot.
   package static func next(in transaction: Transaction) async throws -> ChangePosition {
     let row = try await transaction.first(nextSQL)
     guard let row else { throw DatabaseError(kind: .other, message: "no position of changes") }

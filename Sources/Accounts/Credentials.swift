@@ -4,11 +4,11 @@ internal import Crypto
 package import Database
 internal import Synchronization
 
-/// Tells who a credential belongs to: sessions of this server and tokens of another system.
+/// Finds the caller of a credential: a session of this server, or a token of another system.
 ///
-/// A token that was verified is remembered as long as it is used, so that its signature is checked once
-/// per node. What is remembered is its digest and who it names, and nothing of what they may do;
-/// whether it has expired and whether its session has ended is asked every time.
+/// A verified token is cached while it is in use, so that its signature is checked once per node. The cache holds the
+/// token's digest and its principal, but no rights. Whether it has expired and whether its session has ended is
+/// checked every time.
 package final class Credentials: Authenticator {
   private let database: any SQLDatabase
   private let names: NameCheck
@@ -22,7 +22,7 @@ package final class Credentials: Authenticator {
   private let remembered = Mutex(BoundedCache<Digest, Principal>(capacity: rememberedCount))
 
   private static let rememberedCount = 16_384
-  /// How long a request waits for this node to know who may do what, and how often it looks.
+  /// How long a request waits until this node knows who may do what, in milliseconds.
   private static let patienceMilliseconds: Int64 = 5000
   private static let lookMilliseconds: UInt64 = 20
 
@@ -92,20 +92,20 @@ package final class Credentials: Authenticator {
     if let session = caller.sessionID { seen.touch(session) }
   }
 
-  /// Forgets what was remembered of sessions that ended: their cookies ask the database again.
+  /// Drops cached cookies of sessions that ended, so that they are checked with the database again.
   package func forget(_ sessions: Set<SessionID>) {
     remembered.withLock { remembered in
       remembered.removeAll { principal in principal.sessionID.map(sessions.contains) ?? false }
     }
   }
 
-  /// The database is another one, or has gone back: nothing that was read from it counts.
+  /// Drops everything that was read from the database, because that was replaced or restored.
   package func forgetAll() {
     names.forget()
     remembered.withLock { $0 = BoundedCache(capacity: Self.rememberedCount) }
   }
 
-  /// A node that was stopped, or cut off from its database, does not know whose session has ended.
+  /// A node that was stopped, or cut off from its database, does not know which sessions have ended.
   private func waitUntilFresh() async throws {
     if freshness.isFresh { return }
     let end = UptimeClock.milliseconds + Self.patienceMilliseconds
@@ -117,10 +117,9 @@ package final class Credentials: Authenticator {
     }
   }
 
-  // MARK: Reading
+  // MARK: Verification
 
-  /// What tells one credential from another: 16 bytes, where a token has hundreds, and none that would
-  /// let anyone in.
+  /// Identifies a credential in 16 bytes, instead of a token's hundreds, and cannot be used to log in.
   private typealias Digest = UUID
 
   private func remember(
@@ -130,8 +129,8 @@ package final class Credentials: Authenticator {
     if let known = remembered.withLock({ $0.value(for: key) }) { return known }
     let principal = try await read()
     remembered.withLock { remembered in
-      // Its session may have ended while it was read. Looked up inside the lock: `forget` comes after
-      // the session is among those that ended.
+      // Its session may have ended while it was read. Checked inside the lock: `forget` is called after the session
+      // was added to the ended ones.
       if let session = principal.sessionID, ended.contains(session) { return }
       remembered.insert(principal, for: key)
     }
@@ -140,7 +139,7 @@ package final class Credentials: Authenticator {
 
   private func read(_ token: String) async throws -> Principal {
     let parts = try JWT.parse(token)
-    // Each kind of key verifies its own algorithm only, whatever the token says.
+    // Each kind of key verifies only its own algorithm, whatever the token says.
     switch parts.algorithm {
     case "EdDSA": return try local.principal(of: parts, now: .now)
     case "HS256":
@@ -152,8 +151,8 @@ package final class Credentials: Authenticator {
     }
   }
 
-  /// Another system may not speak for people who signed up here, nor for our organizations and teams,
-  /// nor call an entity what is someone's id here.
+  /// Another system may not speak for accounts of this server or for its organizations and teams, nor use one of
+  /// their ids for an entity.
   private func refuseOurNames(_ principal: Principal) async throws {
     guard case .foreignToken(let entities, _) = principal.origin else { return }
     if try await names.isAnyTaken([principal.userID.uuid] + entities) {

@@ -2,7 +2,7 @@ package import Basics
 
 /// Accounts and their sessions.
 extension ErrorCode {
-  /// All of this file.
+  /// All codes of this file.
   package static let accounts: [ErrorCode] = [
     invalidCredentials, invalidRefreshToken, wrongPassword, accountSuspended, signupClosed,
     signupInvited, sessionNotFound, emailTaken,

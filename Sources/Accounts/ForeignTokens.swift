@@ -2,8 +2,8 @@ internal import Access
 package import Basics
 internal import Crypto
 
-/// Reads tokens of another system (RFC 7519): HS256 with a shared secret, claims that are
-/// the truth for as long as the token is good.
+/// Reads tokens of another system (RFC 7519): HS256 with a shared secret. Their claims hold as long as the token is
+/// valid.
 package struct ForeignTokens: Sendable {
   private let key: Secret<HMACKey>
   private let audience: String
@@ -11,12 +11,12 @@ package struct ForeignTokens: Sendable {
 
   private static let leewaySeconds: Int64 = 5
 
-  /// What both systems know.
+  /// What both systems have agreed on.
   package struct Configuration: Sendable {
     let secret: Secret<String>
-    /// What `aud` must be, or contain.
+    /// What the claim `aud` must be or contain.
     let audience: String
-    /// What `iss` must be.
+    /// What the claim `iss` must be.
     let issuer: String
 
     package init(secret: Secret<String>, audience: String, issuer: String) {
@@ -32,7 +32,7 @@ package struct ForeignTokens: Sendable {
     issuer = configuration.issuer
   }
 
-  /// Who such a token names. Throws `JWT.Failure` or `TokenRefusal`.
+  /// The principal that such a token names. Throws `JWT.Failure` or `TokenRefusal`.
   func principal(of parts: JWT.Parts, now: Timestamp) throws -> Principal {
     try JWT.verify(parts, hmacKey: key.reveal())
     let claims = parts.claims
@@ -44,7 +44,7 @@ package struct ForeignTokens: Sendable {
     guard let user = claims["userUUID"]?.string.flatMap({ UserID($0) }) else {
       throw TokenRefusal.noUser
     }
-    // What the server itself writes is the nil UUID's.
+    // The nil UUID stands for the server itself.
     guard user.uuid != .zero else { throw TokenRefusal.namesOurs }
     if let notBefore = claims["nbf"] {
       guard let notBefore = Self.date(notBefore), notBefore - Self.leewaySeconds <= seconds else {
@@ -68,7 +68,7 @@ package struct ForeignTokens: Sendable {
       }
       level = number
     }
-    // At most 2^53 seconds, so this does not overflow.
+    // At most 2^53 seconds, so this cannot overflow.
     return Principal(
       userID: user, origin: .foreignToken(entities: entities, level: level),
       expiresAt: Timestamp(milliseconds: (expires + Self.leewaySeconds) * 1000))
@@ -82,7 +82,7 @@ package struct ForeignTokens: Sendable {
     }
   }
 
-  /// A NumericDate (RFC 7519, 2), which may have a fraction; up to 2^53 seconds.
+  /// A NumericDate (RFC 7519, 2) of up to 2^53 seconds, possibly with a fraction.
   private static func date(_ claim: JSON?) -> Int64? {
     switch claim {
     case .integer(let seconds): seconds.magnitude <= 1 << 53 ? seconds : nil

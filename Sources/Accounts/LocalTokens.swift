@@ -4,12 +4,12 @@ package import Crypto
 
 /// Makes and reads the credentials of sessions of this server.
 ///
-/// The access token is a JWT (EdDSA) that names user, session and expiry, so that checking it asks no
-/// database; what the user may do is looked up. Refresh token and cookie name the session and carry a code that only this server can
-/// make: nothing of them is stored.
+/// The access token is a JWT (EdDSA) with the user, the session and an expiry, so that checking it needs no database;
+/// the user's rights are looked up. Refresh tokens and cookies name the session and carry a code that only this
+/// server can make, so nothing of them is stored.
 package struct LocalTokens: Sendable {
   package static let issuer = "martlet"
-  /// How long an access token lives.
+  /// The lifetime of an access token.
   package static let lifetimeMilliseconds: Int64 = 15 * 60_000
 
   private let keys: [SigningKey]
@@ -17,12 +17,12 @@ package struct LocalTokens: Sendable {
   private let refreshKey: [UInt8]
   private let cookieKey: [UInt8]
 
-  /// `keys`, newest first: the first signs, all verify.
+  /// `keys` are ordered with the newest first. The first one signs, all of them verify.
   package init?(keys: [SigningKey]) {
     guard let newest = keys.first, let oldest = keys.last else { return nil }
     self.keys = keys
     signingKey = newest
-    // Derived from the oldest key, so that a new signing key ends nobody's session.
+    // Derived from the oldest key, so that a new signing key does not end sessions.
     refreshKey = Hash.hmacSHA256(Array("refresh".utf8), key: oldest.seed)
     cookieKey = Hash.hmacSHA256(Array("cookie".utf8), key: oldest.seed)
   }
@@ -44,10 +44,10 @@ package struct LocalTokens: Sendable {
     return (Secret(token), Timestamp(milliseconds: expiresAt * 1000))
   }
 
-  /// Who one of our tokens names. Throws `JWT.Failure` or `TokenRefusal`.
+  /// The principal that one of our tokens names. Throws `JWT.Failure` or `TokenRefusal`.
   ///
-  /// A node whose clock is ahead makes tokens that live longer here. How much longer is bounded, since
-  /// the sessions that ended are remembered for so long only.
+  /// Tokens from a node whose clock is ahead live longer here. How much longer is bounded, because ended sessions are
+  /// remembered only for a limited time.
   func principal(of parts: JWT.Parts, now: Timestamp) throws -> Principal {
     try JWT.verify(parts, keys: keys)
     guard parts.claims["iss"]?.string == Self.issuer,
@@ -55,7 +55,7 @@ package struct LocalTokens: Sendable {
       let session = parts.claims["sid"]?.string.flatMap({ SessionID($0) }),
       let expires = parts.claims["exp"]?.wholeNumber
     else { throw TokenRefusal.missingClaim }
-    // At most 2^53 seconds, so this does not overflow.
+    // At most 2^53 seconds, so this cannot overflow.
     let expiresAt = Timestamp(milliseconds: expires * 1000)
     guard expiresAt > now else { throw TokenRefusal.expired }
     let latest = now.adding(
@@ -66,7 +66,7 @@ package struct LocalTokens: Sendable {
 
   // MARK: Refresh tokens and cookies
 
-  /// Good once: when the session has been refreshed so often.
+  /// Valid once: for the refresh with this number.
   func makeRefreshToken(_ session: SessionID, count: Int64) -> Secret<String> {
     let body = session.uuid.bytes + UUID(high: 0, low: UInt64(bitPattern: count)).bytes.suffix(8)
     return Secret(Base64URL.encode(body + Hash.hmacSHA256(body, key: refreshKey)))

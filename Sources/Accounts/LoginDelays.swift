@@ -1,11 +1,11 @@
 package import Basics
 internal import Synchronization
 
-/// Slows down guessing: after five failures for an account from an address, a delay that doubles from
-/// 1 s to 60 s. In memory, bounded, forgotten after an hour.
+/// Slows down password guessing: after five failures for an account from one address, log-ins are delayed by 1 s,
+/// doubling up to 60 s. Kept in memory, bounded, forgotten after an hour.
 ///
-/// Attempts that are being checked count as if they had failed, so that guesses sent together gain
-/// nothing: those beyond the fifth wait until the earlier ones are known.
+/// Attempts that are being checked count as failures, so that guesses sent in parallel gain nothing: those beyond the
+/// fifth wait for the result of earlier ones.
 package final class LoginDelays: Sendable {
   private struct Key: Hashable {
     let account: String
@@ -19,7 +19,7 @@ package final class LoginDelays: Sendable {
     var lastAt: Int64 = 0
     /// Attempts whose outcome is not known yet.
     var running = 0
-    /// By a number of their own, so that one that is cancelled can be found.
+    /// By a number of their own, so that a cancelled one can be found.
     var waiting: [Int: CheckedContinuation<Void, Never>] = [:]
   }
 
@@ -34,13 +34,13 @@ package final class LoginDelays: Sendable {
 
   private let now: @Sendable () -> Int64
 
-  /// `now` gives milliseconds of a clock that never goes back.
+  /// `now` is a clock in milliseconds that never goes back.
   package init(now: @escaping @Sendable () -> Int64 = { Monotonic.milliseconds }) {
     self.now = now
   }
 
-  /// Runs `attempt`, which says whether the secret was right, when its turn has come. Throws
-  /// `rate_limited` while the delay lasts, and what `attempt` throws, which counts as no attempt.
+  /// Runs `attempt` in its turn; `attempt` returns whether the secret was right. Throws `rate_limited` while the
+  /// delay lasts, and what `attempt` throws, which does not count as an attempt.
   package func guarded(
     _ account: String, _ address: IPAddress, _ attempt: () async throws -> Bool
   ) async throws -> Bool {
@@ -59,13 +59,13 @@ package final class LoginDelays: Sendable {
     }
   }
 
-  /// Until an attempt that is under way ends, or the calling task is cancelled.
+  /// Waits until a running attempt ends, or the calling task is cancelled.
   private func waitForOthers(_ key: Key) async {
     let number = waiterCount.wrappingAdd(1, ordering: .relaxed).newValue
     await withTaskCancellationHandler {
       await withCheckedContinuation { continuation in
         let mustWait = attempts.withLock { attempts in
-          // Checked inside the lock that the cancellation takes as well.
+          // Checked inside the lock that the cancellation handler takes too.
           guard !Task.isCancelled, let entry = attempts[key], entry.running > 0 else {
             return false
           }
@@ -79,14 +79,14 @@ package final class LoginDelays: Sendable {
     }
   }
 
-  /// False where the attempt has to wait for others.
+  /// Returns false if the attempt has to wait for others.
   private func begin(_ key: Key, now: Int64) throws(AppError) -> Bool {
     let turn = attempts.withLock { attempts -> Turn in
       makeRoom(&attempts, now: now)
       var entry = attempts[key] ?? Attempts()
       if entry.running == 0, now - entry.lastAt > Self.keptMilliseconds { entry = Attempts() }
       if entry.blockedUntil > now { return .refused(for: entry.blockedUntil - now) }
-      // Once there is a delay, attempts go one at a time.
+      // Once there is a delay, attempts run one at a time.
       let places = max(1, Self.free - entry.failures)
       guard entry.running < places else {
         return entry.waiting.count < Self.maximumWaiting ? .later : .never
@@ -107,7 +107,7 @@ package final class LoginDelays: Sendable {
 
   private enum Turn {
     case now, later, never
-    /// For so many milliseconds.
+    /// For this many milliseconds.
     case refused(for: Int64)
   }
 
@@ -126,7 +126,7 @@ package final class LoginDelays: Sendable {
         entry.failures += 1
         entry.lastAt = now
         if entry.failures >= Self.free {
-          // Seven doublings are beyond the longest: no overflow.
+          // Seven doublings already exceed the maximum, so this cannot overflow.
           let doublings = min(entry.failures - Self.free, 7)
           entry.blockedUntil = now + min(1000 << Int64(doublings), Self.longestMilliseconds)
         }

@@ -4,24 +4,24 @@ package import Database
 package import Events
 internal import Synchronization
 
-/// What the accounts seen lately belong to, in memory, each at the newest version known here.
+/// A cache of the memberships of recently used accounts, each at the newest version known here.
 ///
-/// A change made on this node or heard of from another is noted as a version; whoever needs the account
-/// then reads it. What was read before such a note is never kept after it.
+/// A change made on this node, or announced by another, is noted as a version; the next user of the account reads it.
+/// What was read before such a note is never kept after it.
 package final class MembershipDirectory: Memberships {
   private let database: any SQLDatabase
   private let events: EventStream
   private struct State {
     var known = BoundedCache<UserID, Affiliations>(capacity: MembershipDirectory.capacity)
-    /// Versions that changes named, so that an older reading that ends later is not kept.
+    /// The versions that changes announced, so that an older read that ends later is not kept.
     var leastVersions = BoundedCache<UserID, Int64>(capacity: MembershipDirectory.capacity)
   }
   private let state = Mutex(State())
 
   private static let capacity = 50_000
-  /// As many are read by one statement.
+  /// The number of accounts read by one statement.
   private static let accountsPerRead = 200
-  /// As many are read again while this node compares itself with the database. Others are forgotten,
+  /// The most accounts that are read again while this node compares itself with the database. The others are dropped,
   /// so that a comparison never takes long.
   private static let maximumRefreshed = 2000
 
@@ -69,8 +69,8 @@ package final class MembershipDirectory: Memberships {
     return affiliations
   }
 
-  /// Brings what memory has of these accounts to these versions, in a transaction of whoever calls: for
-  /// a node that compares itself with the database.
+  /// Updates the accounts in memory to these versions, in the caller's transaction, for a node that compares itself
+  /// with the database.
   package func refresh(
     _ versions: [UserID: Int64], in transaction: Transaction
   ) async throws {
@@ -92,8 +92,7 @@ package final class MembershipDirectory: Memberships {
     }
   }
 
-  /// Something said that the account is at this version now. Returns whether memory had it as it was
-  /// before; that is forgotten.
+  /// Notes that the account has this version now. Returns whether memory held an older version, which is dropped.
   @discardableResult
   package func note(_ user: UserID, version: Int64) -> Bool {
     state.withLock { state in
@@ -106,13 +105,13 @@ package final class MembershipDirectory: Memberships {
     }
   }
 
-  /// The database is another one, or has gone back: nothing that is known counts.
+  /// Drops everything, because the database was replaced or restored.
   package func removeAll() { state.withLock { $0 = State() } }
 
-  /// Call it in the transaction that changes what an account belongs to: raises its version, and tells
-  /// every node once that is committed. No message that rests on what was before enters after that.
-  /// After all that the transaction does to rooms (`RowLock`), and for several accounts in the order of
-  /// their ids.
+  /// Call this in the transaction that changes an account's memberships. It raises their version, and announces that
+  /// to every node once it is committed. After that, no message enters whose permission was based on the earlier
+  /// memberships. Call it after everything that the transaction does to rooms (`RowLock`), and for several accounts
+  /// in the order of their ids.
   package func changed(_ user: UserID, in transaction: Transaction) async throws {
     let version = try await AffiliationStore.raiseVersion(of: user, in: transaction)
     transaction.afterCommit { [events] in

@@ -1,39 +1,39 @@
 internal import Basics
 internal import Synchronization
 
-/// Tells whether ids that another system's token names are those of something here.
+/// Checks whether ids in another system's token are in use on this server.
 ///
-/// One read of the database answers all who have asked since the last one began: when everybody connects at once, as after
-/// a restart, that is one read for dozens of tokens.
+/// Questions that arrive while a read is under way are answered together by the next read. When all clients reconnect
+/// at once, for example after a restart, that is one read for dozens of tokens.
 ///
-/// Ours are version 7 (`Identifier.make`), those of most other systems are not. While it is known that there are no others
-/// here, such a question needs no read. It is known for a second, since somebody may put one in by hand: a token that comes in
-/// that second counts as one that came before.
+/// Ids of this server are version 7 (`Identifier.make`); those of most other systems are not. While all ids here are
+/// known to be version 7, other ids need no read. That knowledge is kept for a second, because somebody may insert
+/// another id by hand. A token that comes within that second counts as one that came before.
 final class NameCheck: Sendable {
   private struct Question {
     let ids: [UUID]
     let asker: CheckedContinuation<Turn, any Error>
   }
 
-  /// What somebody who asks is told.
+  /// The result for a waiting question.
   private enum Turn {
     case answer(Bool)
-    /// Nobody reads: do it yourself, and for all who wait.
+    /// No read is under way. The asker has to read, for itself and for all that wait.
     case reads
   }
 
   private struct State {
     var waiting = Queue<Question>()
     var isReading = false
-    /// Until when all ids here count as version 7, by `now`.
+    /// Until when all ids here are known to be version 7, in the time of `now`.
     var allVersion7Until = Int64.min
-    /// Counts calls of `forget`: what was read before one says nothing.
+    /// Counts calls of `forget`. The result of a read that began before one is not kept.
     var generation = 0
   }
 
-  /// What the database says.
+  /// The result of a read.
   struct Reading {
-    /// For each question, in their order.
+    /// One per question, in their order.
     let answers: [Bool]
     /// Whether all ids of accounts, organizations and teams are version 7.
     let areAllVersion7: Bool
@@ -43,12 +43,12 @@ final class NameCheck: Sendable {
   private let now: @Sendable () -> Int64
   private let state = Mutex(State())
 
-  /// Questions that one read answers, and that wait.
+  /// The most questions that one read answers, and the most that wait.
   private static let maximumAtOnce = 100
   private static let maximumWaiting = 10_000
   private static let knownMilliseconds: Int64 = 1000
 
-  /// `read` answers several questions, each some ids. `now` is a clock in milliseconds.
+  /// `read` answers several questions, each with some ids. `now` is a clock in milliseconds.
   init(
     now: @escaping @Sendable () -> Int64 = { Monotonic.milliseconds },
     read: @escaping @Sendable (_ questions: [[UUID]]) async throws -> Reading
@@ -57,11 +57,11 @@ final class NameCheck: Sendable {
     self.now = now
   }
 
-  /// How many wait for the next read, for tests.
+  /// The number of questions that wait for the next read, for tests.
   var waitingCount: Int { state.withLock(\.waiting.count) }
 
-  /// Whether any of these ids is that of a user, an organization or a team here. Throws what `read` throws, and
-  /// `unavailable` where too many wait.
+  /// Whether any of these ids belongs to a user, an organization or a team of this server. Throws what `read` throws,
+  /// and `unavailable` if too many questions wait.
   func isAnyTaken(_ ids: [UUID]) async throws -> Bool {
     if !ids.contains(where: \.isVersion7) {
       let now = now()
@@ -87,7 +87,7 @@ final class NameCheck: Sendable {
     }
   }
 
-  /// The database is another one, or has gone back.
+  /// Forgets what is known, because the database was replaced or restored.
   func forget() {
     state.withLock { state in
       state.generation += 1
@@ -95,7 +95,7 @@ final class NameCheck: Sendable {
     }
   }
 
-  /// Reads for who asks, and for others who wait; then one of those who came meanwhile reads.
+  /// Reads for the asker and for others that wait. Afterwards one of those that came meanwhile reads.
   private func readForAll(_ ids: [UUID]) async throws -> Bool {
     let others = state.withLock { $0.waiting.take(atMost: Self.maximumAtOnce - 1) }
     defer { wakeNextReader() }
@@ -114,7 +114,7 @@ final class NameCheck: Sendable {
       return answers[0]
     } catch {
       if Task.isCancelled {
-        // Only this task is cancelled. The others wait again, behind those who came meanwhile.
+        // Only this task was cancelled. The others wait again, behind those that came meanwhile.
         state.withLock { $0.waiting.append(contentsOf: others) }
       } else {
         for other in others { other.asker.resume(throwing: error) }

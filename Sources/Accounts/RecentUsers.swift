@@ -1,13 +1,13 @@
 internal import Basics
 internal import Synchronization
 
-/// The users that asked for themselves lately, so that doing so again costs no query.
+/// A cache of users who recently requested their own account, so that the next request needs no query.
 ///
-/// A change made on this node counts at once; one made elsewhere within a second.
+/// A change made on this node takes effect at once; one made elsewhere within a second.
 final class RecentUsers: Sendable {
   private struct State {
     var users = BoundedCache<UserID, (user: User, until: Int64)>(capacity: RecentUsers.capacity)
-    /// Counts changes, so that nothing read before one is kept after it.
+    /// Counts changes, so that nothing that was read before one is kept after it.
     var changes = 0
   }
   private let state = Mutex(State())
@@ -15,7 +15,7 @@ final class RecentUsers: Sendable {
   private static let keptMilliseconds: Int64 = 1000
   private static let capacity = 10_000
 
-  /// The user as it was at most a second ago, else as `read` finds it.
+  /// The user as of at most a second ago, or else as `read` returns it.
   func user(
     _ id: UserID, now: Int64 = Monotonic.milliseconds, read: () async throws -> User?
   ) async throws -> User? {
@@ -29,7 +29,7 @@ final class RecentUsers: Sendable {
     return user
   }
 
-  /// The user has changed.
+  /// Drops a user who has changed.
   func forget(_ id: UserID) {
     state.withLock { state in
       state.users.remove(id)

@@ -1,18 +1,18 @@
 package import Basics
 internal import Synchronization
 
-/// The sessions that ended lately: a token whose session is not here is as good as its signature. In
-/// memory, asked for every frame.
+/// The recently ended sessions. A token is valid if its signature is and its session is not in here. Held in memory,
+/// because it is asked for every frame.
 ///
-/// Kept for longer than any access token is accepted, counted from when this node heard of the end, by a
-/// clock that nobody sets: tokens made by a node whose clock is ahead live longer here.
+/// A session is kept for longer than any access token is accepted, counted from when this node learned of its end, by
+/// a clock that cannot be set: tokens from a node whose clock is ahead live longer here.
 package final class RevokedSessions: Sendable {
   private struct State {
-    /// When each was heard of, in milliseconds of `UptimeClock`.
+    /// When this node learned of each end, in milliseconds of `UptimeClock`.
     var heardAt: [SessionID: Int64] = [:]
   }
   private let state = Mutex(State())
-  /// Lets the common case, nothing ended lately, cost one load.
+  /// Makes the common case, no recently ended session, cost one atomic load.
   private let count = Atomic<Int>(0)
 
   /// How much longer than its lifetime a token may be accepted, because clocks differ.
@@ -27,7 +27,7 @@ package final class RevokedSessions: Sendable {
     return state.withLock { $0.heardAt[id] != nil }
   }
 
-  /// Adds a session; false where it was known already.
+  /// Adds a session. Returns false if it was known already.
   @discardableResult
   package func add(_ id: SessionID, now: Int64 = UptimeClock.milliseconds) -> Bool {
     state.withLock { state in
@@ -38,7 +38,7 @@ package final class RevokedSessions: Sendable {
     }
   }
 
-  /// Forgets those that were heard of so long ago that no token of theirs is accepted.
+  /// Forgets sessions that ended so long ago that none of their tokens is accepted.
   package func sweep(now: Int64 = UptimeClock.milliseconds) {
     state.withLock { state in
       state.heardAt = state.heardAt.filter { now - $0.value < Self.keptMilliseconds }

@@ -2,16 +2,16 @@ package import Access
 package import Basics
 package import Database
 
-/// What the ids that rules of rooms name mean on this server.
+/// What the ids in rules of rooms refer to on this server.
 package enum RuleSubjects {
-  /// Those of the ids that are an organization's or a team's.
+  /// Those of the ids that belong to an organization or a team.
   package static func groups(
     among ids: [UUID], in transaction: Transaction
   ) async throws -> Set<UUID> {
     Set(try await transaction.query(groupsSQL, [.uuids(ids)]).map { try $0.uuid(0) })
   }
 
-  /// What an account belongs to; nothing where there is no such account.
+  /// The memberships of an account; none if there is no such account.
   package static func affiliations(
     of user: UserID, in transaction: Transaction
   ) async throws -> Affiliations {

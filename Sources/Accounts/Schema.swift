@@ -2,9 +2,9 @@ package import Database
 
 /// The tables of accounts.
 ///
-/// Rows that other nodes must hear of carry `changed_in`, a position in the database's own order of
-/// changes (`ChangePosition`), put there by triggers. On SQLite it is a counter, since writers come one
-/// at a time; on Postgres it is the transaction's id.
+/// Rows whose changes other nodes must notice carry `changed_in`, a position in the database's own order of changes
+/// (`ChangePosition`), set by triggers. On SQLite, which has one writer at a time, it is a counter; on Postgres it is
+/// the transaction's id.
 package enum AccountSchema {
   package static let migrations: [Migration] = [
     Migration(
@@ -54,7 +54,7 @@ package enum AccountSchema {
             created_at BIGINT NOT NULL, PRIMARY KEY (organization_id, user_id));
           CREATE INDEX memberships_by_user ON memberships (user_id);
           """)),
-    // What people belong to, with versions, and changes in the database's own order.
+    // Memberships with versions, and changes in the database's own order.
     Migration(
       feature: "accounts", number: 2,
       SQL(
@@ -116,7 +116,7 @@ package enum AccountSchema {
           CREATE TRIGGER affiliations_changed BEFORE INSERT OR UPDATE OF version
             ON affiliation_versions FOR EACH ROW EXECUTE FUNCTION martlet_changed();
           """)),
-    // Ids of another version than 7, which this server does not make: hardly ever any (`NameCheck`).
+    // Partial indexes of ids that are not version 7. This server makes none, so they are usually empty (`NameCheck`).
     Migration(
       feature: "accounts", number: 3,
       SQL(
@@ -136,7 +136,7 @@ package enum AccountSchema {
           CREATE INDEX teams_not_version_7 ON teams (id)
             WHERE substr(id, 7, 1) NOT BETWEEN '\\x70' AND '\\x7f';
           """)),
-    // Accounts that nobody logs in to.
+    // Suspended accounts.
     Migration(
       feature: "accounts", number: 4,
       SQL(

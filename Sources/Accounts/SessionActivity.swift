@@ -2,7 +2,7 @@ internal import Basics
 package import Database
 internal import Synchronization
 
-/// Notes when sessions were last used, and writes it down now and then: at most once a minute each.
+/// Notes when sessions were last used, and stores that from time to time, at most once a minute for each.
 package final class SessionActivity: Sendable {
   private struct State {
     var notedAt = BoundedCache<SessionID, Int64>(capacity: SessionActivity.capacity)
@@ -20,15 +20,14 @@ package final class SessionActivity: Sendable {
     let now = Monotonic.milliseconds
     state.withLock { state in
       if let noted = state.notedAt.value(for: id), now - noted < Self.everyMilliseconds { return }
-      // What is noted beyond this is noted again in a minute.
+      // What exceeds the capacity is noted again a minute later.
       guard state.unwritten.count < Self.capacity else { return }
       state.notedAt.insert(now, for: id)
       state.unwritten.append((id, .now))
     }
   }
 
-  /// Writes down what was noted, some in each transaction. What cannot be written is lost: it is a
-  /// minute of "last seen".
+  /// Stores what was noted, in several small transactions. If that fails, it is lost: one minute of "last seen".
   package func write(to database: any SQLDatabase) async throws {
     while true {
       let uses = state.withLock { state in
@@ -39,7 +38,7 @@ package final class SessionActivity: Sendable {
         }
       }
       if uses.isEmpty { return }
-      // In one order, so that two nodes never wait for each other.
+      // In a fixed order, so that two nodes never deadlock.
       let statements = uses.sorted { $0.id.uuid < $1.id.uuid }.map {
         AccountStore.touch($0.id, at: $0.at)
       }

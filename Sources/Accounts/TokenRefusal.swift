@@ -1,5 +1,5 @@
-/// Why a credential is not valid. For the log; clients learn only that it is not. Says nothing of the
-/// token's content.
+/// Why a credential is not valid, without the token's content. For the log; clients are told only that it is not
+/// valid.
 enum TokenRefusal: String, Error, CustomStringConvertible {
   case notSigned = "it is no token of a kind that is accepted here"
   case foreignTokensOff = "tokens of another system are not configured"

@@ -2,9 +2,9 @@ package import Accounts
 package import Basics
 package import Database
 
-/// What changed in rooms, for the comparison of nodes with the database.
+/// Finds what changed in rooms, for a node's comparison with the database.
 package enum RoomChanges {
-  /// Rooms whose access changed since a position, with their versions; deleted ones as well.
+  /// Rooms whose access changed since a position, with their versions; also deleted ones.
   package static func since(
     _ position: ChangePosition, in transaction: Transaction
   ) async throws -> [RoomID: Int64] {
@@ -14,8 +14,8 @@ package enum RoomChanges {
     return changes
   }
 
-  // On Postgres a dump brings positions of another cluster's with it, which may be beyond all of this one's:
-  // they tell of no change.
+  // On Postgres a dump brings positions of another cluster with it. They may be beyond all positions of this one and
+  // say nothing about changes here.
   private static let sql = SQL(
     sqlite: """
       SELECT room_id, access_version FROM room_heads WHERE changed_in >= $1 AND changed_in > 0

@@ -2,40 +2,39 @@ package import Basics
 package import Database
 internal import Synchronization
 
-/// The rooms this node has seen lately, each at the newest access version known here.
+/// A cache of the rooms that this node used recently, each at the newest access version known here.
 ///
-/// A change made on this node puts the new state here before its event goes out. A change made
-/// elsewhere arrives as a version only; whoever needs the room then loads it.
+/// A change made on this node is stored here before its event is published. A change made elsewhere arrives only as a
+/// version; the next user of the room reads it.
 package final class RoomDirectory: Sendable {
   private let database: any SQLDatabase
   private struct State {
     var rooms = BoundedCache<RoomID, Room>(capacity: RoomDirectory.capacity)
-    /// Versions that changes named. What was read before such a change is never kept after it.
+    /// The versions that changes announced. A room that was read before such a change is never kept after it.
     var leastVersions = BoundedCache<RoomID, Int64>(capacity: RoomDirectory.capacity)
   }
   private let state = Mutex(State())
 
   private static let capacity = 50_000
-  /// As many are read by one statement.
+  /// The number of rooms read by one statement.
   private static let roomsPerRead = 200
-  /// As many are read again while this node compares itself with the database. Others are forgotten,
-  /// so that a comparison never takes long.
+  /// The most rooms that are read again while this node compares itself with the database. The others are dropped, so
+  /// that a comparison never takes long.
   private static let maximumRefreshed = 2000
 
   package init(database: any SQLDatabase) { self.database = database }
 
-  /// The room as it is in memory, without asking the database.
+  /// The room in memory, without reading the database.
   package func cached(_ id: RoomID) -> Room? { state.withLock { $0.rooms.value(for: id) } }
 
-  /// The room at `version` or newer; nil where it does not exist. Asks the database only where memory
-  /// has nothing as new.
+  /// The room at `version` or newer; nil if it does not exist. Reads the database only if memory has no such version.
   package func room(_ id: RoomID, atLeast version: Int64 = 0) async throws -> Room? {
     if let room = cached(id), room.accessVersion >= version { return room }
     return try await reload(id)
   }
 
-  /// As `room`, of many at once; those that do not exist are left out. `isUrgent` where delivery waits
-  /// for it.
+  /// The same for many rooms at once. Those that do not exist are left out. `isUrgent` means that delivery waits for
+  /// the result.
   package func rooms(
     atLeast versions: [RoomID: Int64], isUrgent: Bool
   ) async throws -> [RoomID: Room] {
@@ -52,7 +51,7 @@ package final class RoomDirectory: Sendable {
     return rooms.merging(try await reload(missing, isUrgent: isUrgent)) { _, read in read }
   }
 
-  /// The room as the database has it now.
+  /// Reads the room from the database.
   package func reload(_ id: RoomID) async throws -> Room? {
     try await reload([id], isUrgent: false)[id]
   }
@@ -68,8 +67,8 @@ package final class RoomDirectory: Sendable {
     return rooms
   }
 
-  /// Brings what memory has of these rooms to these versions, in a transaction of whoever calls: for a
-  /// node that compares itself with the database.
+  /// Updates the rooms in memory to these versions, in the caller's transaction, for a node that compares itself with
+  /// the database.
   package func refresh(_ versions: [RoomID: Int64], in transaction: Transaction) async throws {
     let outdated = versions.filter { note($0.key, version: $0.value) }.map(\.key)
       .prefix(Self.maximumRefreshed)
@@ -79,8 +78,8 @@ package final class RoomDirectory: Sendable {
     }
   }
 
-  /// A room is at this version now, or deleted. Returns whether memory had it as it was before; that
-  /// is forgotten.
+  /// Notes that a room has this version now, or was deleted with it. Returns whether memory held an older version,
+  /// which is dropped.
   @discardableResult
   package func note(_ id: RoomID, version: Int64) -> Bool {
     state.withLock { state in
@@ -95,7 +94,7 @@ package final class RoomDirectory: Sendable {
     }
   }
 
-  /// Keeps a room, unless it is known to have changed since.
+  /// Keeps a room, unless it is known to have changed since it was read.
   package func put(_ room: Room) {
     state.withLock { state in
       if let known = state.rooms.value(for: room.id), known.accessVersion > room.accessVersion {
@@ -106,7 +105,7 @@ package final class RoomDirectory: Sendable {
     }
   }
 
-  /// The room was deleted, which made this its version; nothing older is kept.
+  /// Notes that the room was deleted, which raised its version to this. Nothing older is kept.
   package func remove(_ id: RoomID, version: Int64) {
     state.withLock { state in
       state.rooms.remove(id)
@@ -114,16 +113,16 @@ package final class RoomDirectory: Sendable {
     }
   }
 
-  /// Forgets rooms that nobody asked for since the last call but one. Takes a moment where there are many: not for
-  /// a loop.
+  /// Drops rooms that were not used since the last call but one. Takes some time if there are many, so it must not
+  /// run on a loop.
   package func forgetUnused() {
-    // The memory is given back behind the lock.
+    // The memory is released outside the lock.
     _ = state.withLock { ($0.rooms.age(), $0.leastVersions.age()) }
   }
 
-  /// The database is another one, or has gone back: nothing that is known counts.
+  /// Drops everything, because the database was replaced or restored.
   package func removeAll() { state.withLock { $0 = State() } }
 
-  /// The database has no such room.
+  /// Drops a room that the database does not have.
   private func remove(_ id: RoomID) { state.withLock { _ = $0.rooms.remove(id) } }
 }

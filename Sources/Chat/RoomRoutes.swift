@@ -3,8 +3,8 @@ package import Basics
 package import Events
 package import Web
 
-/// Rooms, their rules and their messages: under `/v1`, and under the paths that clients of nano-messaging
-/// use.
+/// The HTTP routes of rooms, their rules and their messages: under `/v1`, and under the paths that clients of
+/// nano-messaging use.
 package struct RoomRoutes: Sendable {
   private let rooms: Rooms
   private let history: MessageHistory
@@ -94,7 +94,7 @@ package struct RoomRoutes: Sendable {
       return (change, fields)
     }
     let view = try await rooms.update(id, change, by: request.caller) { view in
-      // With the faults found above, before any of it is used.
+      // With the faults found above, before any of the values is used.
       var fields = fields
       try Self.findChanged(view, &fields)
       try fields.finish()
@@ -103,14 +103,14 @@ package struct RoomRoutes: Sendable {
     return .data { $0.value(view) }
   }
 
-  /// Members of a room that nobody can change, besides `last_seq`.
+  /// The members of a room that nobody can change, besides `last_seq`.
   private static let fixedMembers = [
     "id", "channel_id", "type", "kind", "owner_user_id", "owner_entity_id", "permissions", "level",
     "created_at",
   ]
 
-  /// Faults where a body says otherwise of what cannot be changed. It may repeat it: people send back
-  /// what they have read. The log may have grown since.
+  /// Notes a fault if a body gives another value for something that cannot be changed. It may repeat the present
+  /// value, because clients send back what they have read. `last_seq` may be older, since the log may have grown.
   private static func findChanged(_ view: Rooms.View, _ fields: inout Fields) throws {
     _ = fields.optionalInteger("last_seq", 0...view.lastSeq)
     let said = fixedMembers.filter { fields.has($0) }
@@ -177,7 +177,7 @@ package struct RoomRoutes: Sendable {
     return .data { $0.value(rule) }
   }
 
-  /// Letters, or nil for `false` and `""`, which delete the rule.
+  /// The letters; nil for `false` and `""`, which delete the rule.
   private func permissions(_ fields: inout Fields) -> Permissions? {
     switch fields.value("permissions") {
     case .bool(false), .string(""): return nil
@@ -214,7 +214,7 @@ package struct RoomRoutes: Sendable {
     return .data { $0.value(rule) }
   }
 
-  /// The invitations that wait for the caller's answer.
+  /// Lists the invitations that wait for the caller's answer.
   private func invitations(_ request: AuthenticatedRequest) async throws -> Response {
     var fields = request.query.fields
     let page = PageRequest(&fields)
@@ -261,7 +261,7 @@ package struct RoomRoutes: Sendable {
     for entry in found.entries {
       guard page.append({ $0.message(entry, for: caller) }) else { break }
       last = entry.seq
-      // Others have their turn between the parts of a large page.
+      // Lets other work run between the parts of a large page.
       if page.count > nextTurnAt {
         nextTurnAt = page.count + Self.bytesPerTurn
         await request.request.yieldToLoop()
@@ -271,9 +271,9 @@ package struct RoomRoutes: Sendable {
     return page.finish(nextCursor: hasMore ? last.map { String($0) } : nil)
   }
 
-  /// Pages of messages that are read and written at the same time: each takes a few MiB meanwhile.
+  /// The number of pages that are read and written concurrently. Each takes a few MiB meanwhile.
   private static let pagesAtOnce = 8
-  /// Bytes of a page that are written in one turn of the loop.
+  /// The bytes of a page that are written in one turn of the loop.
   private static let bytesPerTurn = 128 * 1024
 }
 
@@ -287,7 +287,7 @@ extension RoomRoutes {
       limit: page.limit)
     selection.isAscending = selection.after != nil
     if let cursor = page.cursor {
-      // The seq beyond which to go on, in the direction that the first page had.
+      // The seq after which to continue, in the direction of the first page.
       let seq = positiveDecimal(cursor)
       if seq == nil { fields.fault("cursor", "is not one of ours") }
       if selection.isAscending { selection.after = seq } else { selection.before = seq }
@@ -296,8 +296,8 @@ extension RoomRoutes {
     return selection
   }
 
-  /// What a request to a room says, in its query or its body. Where it says it wrongly, only those who may do the thing hear so:
-  /// to everyone else the room answers as it always does.
+  /// The parameters of a request to a room, from its query or its body. Only callers with the right are told about
+  /// malformed parameters; for everyone else the room answers as always.
   private func form<Form>(
     of request: AuthenticatedRequest, _ id: RoomID, _ right: RoomRight,
     _ read: (inout Fields) throws -> Form
@@ -348,7 +348,7 @@ extension JSONWriter {
     }
   }
 
-  /// A message or an event in its present state; `client_id` only to its sender. What this node cannot
+  /// A message or an event in its present state. `client_id` is included for its sender only. What this node cannot
   /// show has the type `unknown`.
   mutating func message(_ entry: Entry, for caller: Caller) {
     let type: String
@@ -383,7 +383,7 @@ extension JSONWriter {
     }
   }
 
-  /// The members that tell of an event, in a message and in a frame.
+  /// The members that describe an event, in a message and in a frame.
   package mutating func members(of event: RoomEvent) {
     member("event", event.kind.rawValue)
     if let subject = event.subject { member("subject", subject) }

@@ -1,14 +1,14 @@
 internal import Basics
 
-/// Runs the body of a transaction, which is written `async` for both databases, to its end on a thread
-/// that may block.
+/// Runs the body of a transaction, which is `async` because both databases share it, to its end on a thread that may
+/// block.
 ///
-/// The body awaits its own statements only, and here those never suspend: it finishes in the jobs that
-/// its task enqueues on this executor. A body that waits for anything else holds up this database, so
-/// it gets a second: then its transaction fails. What is left of the body may run later; its
-/// transaction has ended by then and refuses every statement.
+/// A body awaits only its own statements, and here those never suspend: it finishes within the jobs that its task
+/// enqueues on this executor. A body that waits for anything else would block this database, so it is given one
+/// second. Then its transaction fails. The rest of the body may run later, but its transaction has ended by then and
+/// refuses every statement.
 final class BlockingExecutor: TaskExecutor, @unchecked Sendable {
-  // Unchecked: `jobs` is behind the monitor.
+  // Unchecked: `jobs` is protected by the monitor.
   private let monitor = Monitor()
   private var jobs = Queue<UnownedJob>()
 
@@ -22,7 +22,8 @@ final class BlockingExecutor: TaskExecutor, @unchecked Sendable {
     }
   }
 
-  /// On the thread that owns this executor. The transaction is `body`'s own; it has ended afterwards.
+  /// Must be called on the thread that owns this executor. The transaction belongs to `body`; it has ended when this
+  /// returns.
   func run<Result: Sendable>(
     _ transaction: Transaction,
     _ body: @escaping @Sendable (Transaction) async throws -> Result
@@ -46,7 +47,7 @@ final class BlockingExecutor: TaskExecutor, @unchecked Sendable {
     }
   }
 
-  /// Nil where none comes within the body's patience.
+  /// Nil if none comes within a second.
   private func nextJob() -> UnownedJob? {
     let end = Monotonic.milliseconds + Self.patienceMilliseconds
     return monitor.locked {
@@ -65,7 +66,7 @@ final class BlockingExecutor: TaskExecutor, @unchecked Sendable {
   }
 }
 
-/// Carries a transaction into the task that runs its body on the same thread.
+/// Passes a transaction to the task that runs its body on the same thread.
 struct UncheckedTransfer<Value>: @unchecked Sendable {
   // Unchecked: jobs of a `BlockingExecutor` run on the one thread that owns it.
   let value: Value

@@ -1,7 +1,7 @@
 internal import Basics
 internal import Synchronization
 
-/// Watches the free space below a directory. Looks once a second, and sooner where much was written.
+/// Watches the free space below a directory. Checks once a second, and sooner after large writes.
 package final class DiskReserve: Sendable {
   private let path: String
   private let reserve: Int64
@@ -17,8 +17,8 @@ package final class DiskReserve: Sendable {
     self.reserve = reserve
   }
 
-  /// Whether less than the reserve is free, when these bytes have been written as well that are to be
-  /// written in any case. A directory that cannot be asked counts as full.
+  /// Whether less than the reserve is free, after subtracting `owed` bytes that will be written in any case. A
+  /// directory that cannot be queried counts as full.
   package func isLow(owing owed: Int64) -> Bool {
     let now = Monotonic.milliseconds
     return state.withLock { state in
@@ -26,7 +26,7 @@ package final class DiskReserve: Sendable {
       if now - 1000 >= state.checkedAt || hasMoved {
         state.checkedAt = now
         state.owed = owed
-        // The writes that follow would fail and say why; refusing them first keeps log-out working.
+        // Writes would fail and report the reason. Refusing them first keeps log-out working.
         let free = (try? FileSystem.freeBytes(path)) ?? 0
         state.isLow = free - owed < reserve
       }

@@ -1,12 +1,12 @@
 internal import Basics
 
-/// One step of the schema, of one feature. Steps are applied in order, each in a transaction, once.
+/// One step of a feature's schema. Steps are applied once, in order, each in a transaction.
 package struct Migration: Sendable {
   /// The feature that owns the tables: `accounts`, `chat`.
   package let feature: StaticString
-  /// From 1, without gaps.
+  /// Counted from 1, without gaps.
   package let number: Int
-  /// One or more statements. Never changed after a release: the checksum is kept.
+  /// One or more statements. Never changed after a release, which the stored checksum verifies.
   package let sql: SQL
 
   package init(feature: StaticString, number: Int, _ sql: SQL) {
@@ -16,15 +16,15 @@ package struct Migration: Sendable {
   }
 }
 
-/// What to do with a database whose schema is not this binary's.
+/// What to do if the database's schema is not that of this binary.
 package enum SchemaPolicy: Sendable {
-  /// Apply the steps that are missing, all of them where there are no tables yet.
+  /// Apply the missing steps; all of them if there are no tables yet.
   case bringUpToDate
-  /// Throw `MigrationError`: for commands that must change nothing by the way.
+  /// Throw `MigrationError`. For commands that must not migrate as a side effect.
   case mustBeUpToDate
 }
 
-/// Why the schema does not allow a start; a sentence for the operator.
+/// Why the server cannot start with this schema; a sentence for the operator.
 package struct MigrationError: Error, CustomStringConvertible {
   package let description: String
 
@@ -38,7 +38,7 @@ package struct MigrationError: Error, CustomStringConvertible {
   )
 }
 
-/// What is applied, and what must be.
+/// Compares the applied steps with those of this binary.
 struct MigrationPlan {
   struct Applied {
     let feature: String
@@ -46,8 +46,8 @@ struct MigrationPlan {
     let checksum: Int64
   }
 
-  /// The steps still to be done. Throws where the database is newer than this binary, or where a step
-  /// was applied in another form.
+  /// The steps that are still to be applied. Throws if the database is newer than this binary, or if a step was
+  /// applied in another form.
   static func pending(
     _ migrations: [Migration], applied: [Applied], checksum: (Migration) -> Int64
   ) throws(MigrationError) -> [Migration] {
@@ -74,7 +74,7 @@ struct MigrationPlan {
     }
   }
 
-  /// FNV-1a, 64 bits: tells an edited step from the applied one; nothing more is asked of it.
+  /// FNV-1a, 64 bits. It only has to distinguish an edited step from the applied one.
   static func checksum(_ text: StaticString) -> Int64 {
     var hash: UInt64 = 0xcbf2_9ce4_8422_2325
     for index in 0..<text.utf8CodeUnitCount {

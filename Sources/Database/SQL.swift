@@ -1,7 +1,7 @@
 package import Basics
 
-/// SQL text. Only literals can become one, so no value can ever get into the text: values are bound
-/// as `$1`, `$2` ...
+/// SQL text. Only string literals can become one, so that no value can get into the text: values are bound as `$1`,
+/// `$2` and so on.
 ///
 ///     try await transaction.query("SELECT name FROM rooms WHERE id = $1", [.integer(id)])
 package struct SQL: Sendable, ExpressibleByStringLiteral {
@@ -13,27 +13,26 @@ package struct SQL: Sendable, ExpressibleByStringLiteral {
     postgres = text
   }
 
-  /// For what the two databases must say differently: DDL, locks.
+  /// For what differs between the two databases, such as DDL and locks.
   package init(sqlite: StaticString, postgres: StaticString) {
     self.sqlite = sqlite
     self.postgres = postgres
   }
 }
 
-/// A value as the databases keep it. Booleans are the integers 0 and 1, times are milliseconds, UUIDs
-/// are 16 bytes.
+/// A value as databases store it. Booleans are the integers 0 and 1, times are milliseconds, and UUIDs are 16 bytes.
 package enum SQLValue: Sendable, Equatable {
   case null
   case integer(Int64)
   case text(String)
   case blob([UInt8])
-  /// A blob of 16 bytes, without an array: ids are in every row.
+  /// A blob of 16 bytes, stored without an array because every row has ids.
   case uuid(UUID)
 
   @inlinable package static func id<Entity>(_ value: Identifier<Entity>) -> SQLValue {
     .uuid(value.uuid)
   }
-  /// A blob as it came from a database.
+  /// A blob that was read from a database.
   static func blobOrUUID(_ bytes: UnsafeRawBufferPointer) -> SQLValue {
     if bytes.count == 16 {
       return .uuid(
@@ -46,7 +45,7 @@ package enum SQLValue: Sendable, Equatable {
 
   package static func room(_ value: RoomID) -> SQLValue { .integer(value.value) }
 
-  /// Ids as one value, for a statement about many of them: 16 bytes each, one after the other.
+  /// Ids as one value, for a statement about many of them: 16 bytes each, concatenated.
   package static func ids<Entity>(_ values: [Identifier<Entity>]) -> SQLValue {
     uuids(values.map(\.uuid))
   }
@@ -73,7 +72,7 @@ package struct Row: Sendable {
 
   init(_ values: [SQLValue]) { self.values = values }
 
-  /// A column of another type than asked is a schema we did not write: throws `DatabaseError`.
+  /// The error for a column whose type is not the requested one: the schema is not ours.
   private func typeMismatch(_ column: Int) -> DatabaseError {
     DatabaseError(kind: .other, message: "column \(column) is not of the expected type")
   }
@@ -123,7 +122,7 @@ package struct Row: Sendable {
     Timestamp(milliseconds: try integer(column))
   }
 
-  /// Nil for NULL, else what `read` makes of the column.
+  /// Nil for NULL; otherwise the result of `read`.
   @inlinable package func optional<Value>(_ column: Int, _ read: (Int) throws -> Value) rethrows
     -> Value?
   {
@@ -142,23 +141,23 @@ package struct Statement: Sendable {
   }
 }
 
-/// What a statement gave.
+/// The result of a statement.
 package struct ResultSet: Sendable {
   package let rows: [Row]
-  /// Rows inserted, updated or deleted.
+  /// The number of rows that were inserted, updated or deleted.
   package let changes: Int
 }
 
-/// Why a database refused.
+/// Why a database refused something.
 package struct DatabaseError: Error, Sendable, CustomStringConvertible {
   package enum Kind: Sendable {
-    /// A constraint of the schema: unique, foreign key, check, not null.
+    /// A constraint of the schema was violated: unique, foreign key, check, or not null.
     case constraint
-    /// Locked, full, gone, read-only: the same may work later. Answered 503.
+    /// The database is locked, full, gone or read-only. The same may succeed later. Answered with 503.
     case unavailable
-    /// The transaction took longer than `Transaction.expire` allows. Nothing was kept.
+    /// The transaction took longer than `Transaction.expire` allows. It was rolled back.
     case expired
-    /// Everything else is a mistake of ours.
+    /// Everything else is a bug of ours.
     case other
   }
 
@@ -174,13 +173,13 @@ package struct DatabaseError: Error, Sendable, CustomStringConvertible {
   package var description: String { message }
 }
 
-/// What a caller is told where the database could not do its work: transient trouble is
-/// `unavailable`, everything else keeps its type and becomes an internal error.
+/// The error that callers receive if the database failed: `unavailable` for transient failures. Everything else keeps
+/// its type and becomes an internal error.
 func unavailable(_ error: any Error) -> any Error {
   isTransient(error) && !(error is AppError) ? AppError(.unavailable, underlying: error) : error
 }
 
-/// Whether the same may work later: the fault is not in what was asked.
+/// Whether the same may succeed later, because the request was not at fault.
 func isTransient(_ error: any Error) -> Bool {
   switch error {
   case let failure as DatabaseError: failure.kind == .unavailable || failure.kind == .expired

@@ -1,40 +1,40 @@
 package import Basics
 
-/// The database behind the stores: the embedded SQLite or Postgres, with one behaviour.
+/// The database behind the stores, the embedded SQLite or Postgres, with the same behaviour.
 ///
-/// Bodies of transactions await nothing but their own statements. What fails because the database is
-/// locked, full or gone throws `AppError` `unavailable`; nothing of it was kept.
+/// Bodies of transactions await only their own statements. If the database is locked, full or gone, calls throw
+/// `AppError` `unavailable`, and nothing was kept.
 package protocol SQLDatabase: Sendable {
-  /// Runs `body` on one snapshot of the data. It must not write.
+  /// Runs `body` on one snapshot of the data. `body` must not write.
   func read<Result: Sendable>(
     _ body: @escaping @Sendable (Transaction) async throws -> Result
   ) async throws -> Result
 
-  /// As `read`, but never behind the reads of requests: for the comparison of what this node knows
-  /// with the database, on which revocations and live delivery depend.
+  /// The same as `read`, but never waits behind reads of requests. For the comparison of this node's knowledge with
+  /// the database, on which revocation and live delivery depend.
   func readUrgently<Result: Sendable>(
     _ body: @escaping @Sendable (Transaction) async throws -> Result
   ) async throws -> Result
 
-  /// Runs `body` in a transaction and returns once it is committed, durably. Where `body` throws,
-  /// nothing of it is kept. SQLite puts all waiting transactions into one commit. Throws `unavailable`
-  /// where too much of this class waits already.
+  /// Runs `body` in a transaction and returns once that is durably committed. If `body` throws, nothing is kept.
+  /// SQLite puts all waiting transactions into one commit. Throws `unavailable` if too many of this class are
+  /// waiting.
   @discardableResult
   func write<Result: Sendable>(
     _ writeClass: WriteClass, _ body: @escaping @Sendable (Transaction) async throws -> Result
   ) async throws -> Result
 
-  /// Adds work to the group commit. Any number may take part; each is asked for what waits whenever
-  /// it raised the signal that this returns. Before the first signal of any.
+  /// Adds a work to the group commit. There may be several. Each is asked for waiting parts when it has raised the
+  /// returned signal. Call this before the first signal of any work.
   func attach(_ work: any GroupCommitWork) -> GroupCommitSignal
 
-  /// Whether reading and writing work at this moment; found out by doing both.
+  /// Whether reading and writing work at this moment, tested by doing both.
   func condition() async -> DatabaseCondition
 
-  /// Whether other processes serve from the same data, so that what this node knows may be old.
+  /// Whether other processes use the same data, so that this node's knowledge may be outdated.
   var isShared: Bool { get }
 
-  /// Ends all connections; what waits fails as unavailable. Called once, last.
+  /// Closes all connections; whatever waits fails with `unavailable`. Called once, as the last.
   func close() async
 }
 
@@ -45,39 +45,40 @@ extension SQLDatabase {
   ) async throws -> Result { try await write(.ordinary, body) }
 }
 
-/// What a write is for: whether it is done when the disk is nearly full, and how much may wait.
+/// The purpose of a write. It decides whether the write is allowed when the disk is nearly full, and how many may
+/// wait.
 package enum WriteClass: Sendable, Equatable {
-  /// Takes access away or frees space (log-out, ban, deletion): done while anything can be written,
-  /// and before the others.
+  /// Revokes access or frees space (log-out, ban, deletion). Allowed as long as anything can be written, and done
+  /// before the others.
   case essential
-  /// A few small rows. Refused below the reserve of free disk.
+  /// A few small rows. Refused when free disk space is below the reserve.
   case ordinary
-  /// Rows of so many bytes in all, stored ahead of what will refer to them: sounds, files. A commit
-  /// takes a few megabytes of them, so that small writes never wait long. Refused below the reserve.
+  /// Rows with this many bytes in total, stored before anything refers to them: sounds, files. One commit takes only
+  /// a few megabytes of them, so that small writes do not wait long. Refused below the reserve.
   case bulk(bytes: Int)
 }
 
 /// What a database can do at the moment.
 package enum DatabaseCondition: String, Sendable {
   case writable
-  /// Free disk is below the reserve: what grows the data is refused.
+  /// Free disk space is below the reserve. Writes that grow the data are refused.
   case diskLow = "disk_low"
   /// Another process holds the write lock, or the disk fails.
   case locked
-  /// The server allows reading only: a standby, or `default_transaction_read_only`.
+  /// The database server allows only reads: a standby, or `default_transaction_read_only`.
   case readOnly = "read_only"
-  /// Not even reading works.
+  /// Not even reads work.
   case unavailable
 }
 
-/// What the database tells of itself.
+/// The metrics of the database.
 package struct DatabaseMetrics: Sendable {
   package let commitSeconds: Histogram
   package let batchSizes: Histogram
   package let syncSeconds: Histogram
   package let checkpointSeconds: Histogram
   package let walBytes: Gauge
-  /// Rows or transactions of a group commit that the database refused while the others were kept.
+  /// Rows or transactions of a group commit that the database refused while the others were committed.
   package let refusedAlone: Counter
 
   package init(_ metrics: Metrics) {

@@ -1,16 +1,16 @@
-/// One transaction, inside its body only. Used after its end it throws.
+/// One transaction. Usable inside its body only; later uses throw.
 package final class Transaction {
   private let connection: any SQLConnection
   private(set) var commitHooks: [@Sendable () -> Void] = []
-  /// What `expire` asked for.
+  /// The limit that `expire` set.
   private(set) var maximumMilliseconds: Int?
   private var lastLock: RowLock?
   private var hasEnded = false
 
   init(_ connection: any SQLConnection) { self.connection = connection }
 
-  /// Call it before rows are locked that others wait for. Throws where the order of `RowLock` is not
-  /// kept, which is a mistake of ours: two such transactions could wait for each other.
+  /// Call this before locking rows that others may wait for. Throws if the order of `RowLock` is violated, which is a
+  /// bug of ours: two such transactions could deadlock.
   package func willLock(_ lock: RowLock) throws {
     guard lock.rawValue >= lastLock?.rawValue ?? 0 else {
       throw DatabaseError(
@@ -19,23 +19,23 @@ package final class Transaction {
     lastLock = lock
   }
 
-  /// From here on every use throws: its connection belongs to another transaction.
+  /// From here on every use throws, because the connection belongs to another transaction.
   func end() { hasEnded = true }
 
-  /// Throws where the transaction has ended: for what else a body changes, besides the database.
+  /// Throws if the transaction has ended. For bodies that change other state besides the database.
   package func requireOpen() throws {
     if hasEnded { throw DatabaseError(kind: .other, message: "the transaction has ended") }
   }
 
-  /// The rows of a statement.
+  /// Returns the rows of a statement.
   package func query(_ sql: SQL, _ values: [SQLValue] = []) async throws -> [Row] {
     try requireOpen()
     return try await connection.run(Statement(sql, values)).rows
   }
 
-  /// The rows of a statement up to the first with which texts and blobs come to `bytes`; all where
-  /// there is less. SQLite reads no further; on Postgres the statement itself must bound what it
-  /// returns, since a result comes whole.
+  /// Returns the rows of a statement, up to the first with which texts and blobs reach `bytes`; all rows if they have
+  /// less. SQLite stops reading there. On Postgres the statement itself must bound what it returns, because a result
+  /// arrives as a whole.
   package func query(
     _ sql: SQL, _ values: [SQLValue], stoppingAfter bytes: Int
   ) async throws -> [Row] {
@@ -43,33 +43,33 @@ package final class Transaction {
     return try await connection.run(Statement(sql, values), stoppingAfter: bytes).rows
   }
 
-  /// The first row of a statement, or nil.
+  /// Returns the first row of a statement, or nil.
   package func first(_ sql: SQL, _ values: [SQLValue] = []) async throws -> Row? {
     try await query(sql, values).first
   }
 
-  /// Runs a statement; returns how many rows it inserted, updated or deleted.
+  /// Runs a statement. Returns how many rows it inserted, updated or deleted.
   @discardableResult
   package func execute(_ sql: SQL, _ values: [SQLValue] = []) async throws -> Int {
     try requireOpen()
     return try await connection.run(Statement(sql, values)).changes
   }
 
-  /// Runs statements that do not depend on each other's results, in order, in one round trip.
+  /// Runs statements that do not depend on each other's results, in order and in one round trip.
   package func pipeline(_ statements: [Statement]) async throws -> [ResultSet] {
     try requireOpen()
     return try await connection.run(statements)
   }
 
-  /// Waits until no other transaction, of whichever node, is past this line: for what is made once and
-  /// must be one. Until the transaction ends.
+  /// Waits until no other transaction of any node is behind this call, and keeps the others out until the transaction
+  /// ends. For things that must be made only once.
   package func exclusively() async throws { _ = try await query(Self.exclusiveSQL) }
 
   private static let exclusiveSQL = SQL(
-    // Writers come one at a time.
+    // SQLite has only one writer at a time.
     sqlite: "SELECT 1", postgres: "SELECT 1 FROM pg_advisory_xact_lock(7237955317802)")
 
-  /// As `exclusively()`, among the transactions that name the same number.
+  /// The same, but only among transactions that name the same number.
   package func exclusively(on number: Int64) async throws {
     _ = try await query(Self.exclusiveOnSQL, [.integer(number)])
   }
@@ -77,23 +77,22 @@ package final class Transaction {
   private static let exclusiveOnSQL = SQL(
     sqlite: "SELECT 1", postgres: "SELECT 1 FROM pg_advisory_xact_lock($1)")
 
-  /// Lets the commit fail with `DatabaseError.Kind.expired` where the transaction began longer ago
-  /// than this by the database's own clock: for what was decided on knowledge that gets old. With
-  /// SQLite, whose writer never waits for a network, it has no effect.
+  /// Makes the commit fail with `DatabaseError.Kind.expired` if the transaction began longer ago than this, by the
+  /// database's own clock. For decisions based on knowledge that becomes outdated. No effect on SQLite, whose writer
+  /// never waits for a network.
   package func expire(afterMilliseconds milliseconds: Int) { maximumMilliseconds = milliseconds }
 
-  /// Calls `hook` after the commit, before the writer's caller goes on; in the order of commits on
-  /// SQLite, and without an order between connections on Postgres. Not called where the transaction
-  /// fails. This is where events come from.
+  /// Calls `hook` after the commit, before the caller continues. On SQLite hooks run in commit order; on Postgres
+  /// there is no order between connections. Not called if the transaction fails. Events are published by these hooks.
   package func afterCommit(_ hook: @escaping @Sendable () -> Void) { commitHooks.append(hook) }
 }
 
-/// Rows that many transactions lock, in the order in which each of them must: those of one kind by
-/// ascending ids, in one call. Then no two of them ever wait for each other in a circle.
+/// The rows that many transactions lock, in the order in which each of them must lock them; those of one kind by
+/// ascending id, in one call. This prevents deadlocks.
 package enum RowLock: Int, Sendable {
-  /// The heads of rooms: who writes into a room, or changes it.
+  /// The heads of rooms, locked to write into a room or to change it.
   case roomHeads = 1
-  /// The versions of what accounts belong to: who changes a membership, or writes by right of one.
+  /// The versions of memberships, locked to change a membership, or to write with a permission that depends on one.
   case affiliationVersions = 2
 }
 

@@ -1,8 +1,8 @@
 internal import Basics
 internal import Synchronization
 
-/// Bounds the transactions that wait to be written, in bytes, each class by itself: a flood of uploads
-/// or of settings never keeps a ban from being written.
+/// Bounds the transactions that wait to be written, in bytes and separately for each class, so that a flood of
+/// uploads or of settings never keeps a ban from being written.
 final class WriteAdmission: Sendable {
   private struct Waiting {
     var essential = 0
@@ -11,13 +11,13 @@ final class WriteAdmission: Sendable {
   }
   private let waiting = Mutex(Waiting())
 
-  /// Bytes that may wait in each class.
+  /// The most bytes that may wait in each class.
   static let maximumBytes = 64 * 1024 * 1024
-  /// What a transaction of small rows counts: its task, its closure, and the largest of its texts.
+  /// The cost of a transaction of small rows: its task, its closure, and the largest of its texts.
   static let essentialBytes = 4 * 1024
   static let ordinaryBytes = 16 * 1024
 
-  /// False where too much of this class waits already. Where true, `release` must follow.
+  /// Returns false if too much of this class is waiting already. If true, `release` must follow.
   func admit(_ writeClass: WriteClass) -> Bool {
     waiting.withLock { waiting in
       switch writeClass {

@@ -1,8 +1,7 @@
 internal import Basics
 internal import Events
 
-/// One of the channels that the nodes of a database share in Redis: one for each shard of rooms, and one that all
-/// follow.
+/// A channel that the nodes of a database share in Redis: one for each shard of rooms, and one that all nodes follow.
 struct Channel: Hashable, Comparable, Sendable {
   /// The shard's index; 256 is the channel of all.
   let index: UInt16
@@ -12,7 +11,7 @@ struct Channel: Hashable, Comparable, Sendable {
   private init() { index = 256 }
   init(_ shard: Shard) { index = UInt16(shard.index) }
 
-  /// Nil where a node of another release speaks of a channel that there is not.
+  /// Nil if the index is not valid here, because a node of another release has more channels.
   init?(index: UInt16) {
     guard index <= 256 else { return nil }
     self.index = index
@@ -21,7 +20,7 @@ struct Channel: Hashable, Comparable, Sendable {
   /// Nil for the channel of all.
   var shard: Shard? { UInt8(exactly: index).map(Shard.init(index:)) }
 
-  /// What Redis calls it. The name begins with that of the log: after a restored backup the channels are others.
+  /// Its name in Redis. It begins with the epoch of the log, so that the channels change when a backup was restored.
   func name(epoch: String) -> String {
     "\(epoch):\(shard.map { "\($0.index)" } ?? "all")"
   }

@@ -1,22 +1,22 @@
-/// Which of a node's frames in one channel have come: each counts once, and what is missing is found. A value;
-/// times are milliseconds of whoever calls.
+/// Tracks which of a node's frames in one channel have arrived: each counts once, and gaps are detected. A value;
+/// times are the caller's milliseconds.
 struct CounterWindow {
-  /// The highest counter that came or was heard of.
+  /// The highest counter that has arrived or was announced.
   private(set) var highest: UInt64
-  /// Counters below that which have not come, and since when that is known.
+  /// Lower counters that have not arrived, with the time since when that is known.
   private var missing: [UInt64: Int64] = [:]
-  /// Whether more was missing than is kept.
+  /// Whether more was missing than is tracked.
   private var isBeyond = false
 
-  /// Frames may come out of order by as many.
+  /// The largest gap that is tracked; frames may arrive out of order by that many.
   private static let maximumMissing: UInt64 = 256
 
-  /// Everything up to `highest` counts as seen.
+  /// Everything up to `highest` counts as arrived.
   init(highest: UInt64) { self.highest = highest }
 
   var isWhole: Bool { missing.isEmpty && !isBeyond }
 
-  /// A frame came. False where it counts no more: it came before, or too late.
+  /// A frame arrived. Returns false if it does not count, because it arrived before, or too late.
   mutating func take(_ counter: UInt64, now: Int64) -> Bool {
     guard counter > highest else { return missing.removeValue(forKey: counter) != nil }
     noteMissing(through: counter - 1, now)
@@ -24,7 +24,7 @@ struct CounterWindow {
     return true
   }
 
-  /// The sender says that it has sent up to here.
+  /// The sender announces that it has sent frames up to this counter.
   mutating func reach(_ counter: UInt64, now: Int64) {
     guard counter > highest else { return }
     noteMissing(through: counter, now)
@@ -45,8 +45,8 @@ struct CounterWindow {
     missing = [:]
   }
 
-  /// Gives up what has been missing since `moment` or before; true where there was some, and where more was missing
-  /// than is kept.
+  /// Gives up what has been missing since `moment` or before. Returns true if there was any, or if more was missing
+  /// than is tracked.
   mutating func expire(missingSince moment: Int64) -> Bool {
     let before = missing.count
     missing = missing.filter { $0.value > moment }

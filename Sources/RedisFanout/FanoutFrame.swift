@@ -2,24 +2,24 @@ internal import Basics
 internal import Crypto
 internal import Events
 
-/// What is sent through a channel: who sends it, which of the sender's frames in this channel it is, and a sealed
-/// content.
+/// A frame on a channel: its sender, its number among the sender's frames in this channel, and sealed content.
 ///
 ///     version (1) | node (8) | counter (8) | sealed: kind (1), content
 ///
-/// Numbers are big-endian. Everything before the seal, and the channel's name, is sealed with it: a frame of
-/// another channel, or with another counter, does not open. A node skips versions and kinds that it does not know.
+/// Numbers are big-endian. Everything before the seal, and the name of the channel, is authenticated by it: a frame
+/// with another counter or from another channel does not open. A node ignores versions and kinds that it does not
+/// know.
 struct FanoutFrame: Equatable {
   enum Content: Equatable {
-    /// As `EventCoding` has them.
+    /// In the form of `EventCoding`.
     case events([UInt8])
     case heartbeat(Heartbeat)
-    /// Of a newer release.
+    /// From a newer release.
     case unknown
   }
 
   let node: NodeID
-  /// 1, 2, 3 ... for each channel of a node.
+  /// 1, 2, 3 and so on, for each channel of a node.
   let counter: UInt64
   let content: Content
 
@@ -47,15 +47,16 @@ struct FanoutFrame: Equatable {
       + key.seal(plain, authenticating: head.bytes + Array(channelName.utf8))
   }
 
-  /// Who says to have sent it: nobody has proved it yet. Nil where it is no frame of a version that this node knows.
+  /// The node that claims to have sent it, before the seal is verified. Nil if this is not a frame of a known
+  /// version.
   static func claimedNode(_ bytes: [UInt8]) -> NodeID? {
     var reader = WireReader(bytes[...])
     guard reader.byte() == version, let node = reader.integer(UInt64.self) else { return nil }
     return NodeID(node)
   }
 
-  /// Nil where it is of another version, where it was not made with this key for this channel, and where its content
-  /// is no heartbeat though it says so.
+  /// Nil if it has another version, was not sealed with this key for this channel, or is a heartbeat with malformed
+  /// content.
   init?(_ bytes: [UInt8], in channelName: String, _ key: SealingKey) {
     var reader = WireReader(bytes[...])
     guard reader.byte() == Self.version, let node = reader.integer(UInt64.self),
@@ -83,18 +84,18 @@ struct FanoutFrame: Equatable {
   }
 }
 
-/// What every node says in the channel of all once a second: how far it has counted in each channel, so that others
-/// see what they missed, and that it lives.
+/// What every node sends on the channel of all once a second: that it is alive, and how far it has counted in each
+/// channel, so that others detect what they missed.
 struct Heartbeat: Equatable {
-  /// A number that whoever answers it must have seen: made when this node started, and again when it forgot
-  /// somebody. See `Peers`.
+  /// A number that an answer must contain. Made when this node starts, and again when it has forgotten a node. See
+  /// `Peers`.
   var challenge: UInt64
-  /// The challenges of others, answered.
+  /// The answers to the challenges of other nodes.
   var answers: [NodeID: UInt64]
-  /// Channels in which something was sent.
+  /// The channels in which something was sent.
   var counters: [Channel: UInt64]
 
-  /// More are not answered at once: nobody has so many nodes.
+  /// The most answers in one heartbeat; nobody has so many nodes.
   static let maximumAnswers = 1024
 
   var bytes: [UInt8] {
@@ -119,7 +120,7 @@ struct Heartbeat: Equatable {
     self.counters = counters
   }
 
-  /// Nil where the bytes are none. What a newer release added stands behind.
+  /// Nil if the bytes are malformed. Additions of newer releases come at the end.
   init?(_ bytes: ArraySlice<UInt8>) {
     var reader = WireReader(bytes)
     guard let challenge = reader.integer(UInt64.self), let answerCount = reader.integer(UInt16.self)
@@ -139,7 +140,7 @@ struct Heartbeat: Equatable {
       else {
         return nil
       }
-      // A channel of a newer release is none of ours.
+      // A channel that only a newer release knows is ignored.
       if let channel = Channel(index: index) { counters[channel] = counter }
     }
   }

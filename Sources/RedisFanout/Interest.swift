@@ -1,17 +1,17 @@
 internal import Basics
 internal import Events
 
-/// Which shards this node follows, and of which Redis has confirmed it. A value: counts and confirmations in, what
-/// to ask of Redis out.
+/// Tracks which shards this node follows, and for which of them Redis has confirmed the subscription. A value: counts
+/// and confirmations go in, requests to Redis come out.
 struct Interest {
   private struct State {
-    /// How many rooms of it are followed.
+    /// The number of followed rooms in the shard.
     var count = 0
-    /// What was asked of Redis last.
+    /// What was last requested of Redis.
     var isAsked = false
-    /// Asked and not confirmed yet.
+    /// The number of requests that are not confirmed yet.
     var unconfirmed = 0
-    /// Somebody went on without knowing that it holds: what came meanwhile may have been missed.
+    /// Whether somebody continued without the confirmation: events since then may have been missed.
     var mayHaveMissed = false
 
     var isWanted: Bool { count > 0 }
@@ -19,7 +19,7 @@ struct Interest {
   }
 
   private var states = [State](repeating: State(), count: 256)
-  /// Shards for which something may have to be asked.
+  /// Shards whose subscription may have to change.
   private var changed: Set<Shard> = []
   private(set) var isConnected = false
 
@@ -28,7 +28,7 @@ struct Interest {
     set { states[Int(shard.index)] = newValue }
   }
 
-  /// Counts these rooms. True where Redis has to be asked for something.
+  /// Counts these rooms. Returns true if something must be requested of Redis.
   mutating func follow(_ rooms: [RoomID]) -> Bool {
     for room in rooms {
       let shard = Shard(of: room)
@@ -38,7 +38,7 @@ struct Interest {
     return !changed.isEmpty
   }
 
-  /// Counts these rooms no more. True where Redis has to be asked for something.
+  /// Stops counting these rooms. Returns true if something must be requested of Redis.
   mutating func unfollow(_ rooms: [RoomID]) -> Bool {
     for room in rooms {
       let shard = Shard(of: room)
@@ -49,9 +49,8 @@ struct Interest {
     return !changed.isEmpty
   }
 
-  /// Those of the shards of which it is not confirmed that they are followed, and for which waiting is worth while:
-  /// not without a connection, and not where something of them may have been missed already. In those something may be
-  /// missed from here on.
+  /// Those of the shards whose subscription is not confirmed and worth waiting for: there must be a connection, and
+  /// nothing may have been missed already. In the remaining unconfirmed shards events may be missed from here on.
   mutating func unconfirmed(of shards: Set<Shard>) -> Set<Shard> {
     if !isConnected { noteUnconfirmed(shards) }
     return shards.filter { !self[$0].holds && !self[$0].mayHaveMissed }
@@ -59,14 +58,14 @@ struct Interest {
 
   func holds(_ shards: Set<Shard>) -> Bool { shards.allSatisfy { self[$0].holds } }
 
-  /// Somebody goes on without knowing that these are followed.
+  /// Somebody continues without the confirmation for these shards.
   mutating func noteUnconfirmed(_ shards: Set<Shard>) {
     for shard in shards where !self[shard].holds { self[shard].mayHaveMissed = true }
   }
 
   // MARK: Redis
 
-  /// Subscribers can be told from here on; they know of nothing yet.
+  /// The connection for subscriptions is open. It has no subscriptions yet.
   mutating func connected() {
     isConnected = true
     for index in states.indices {
@@ -85,7 +84,7 @@ struct Interest {
     }
   }
 
-  /// What is to be asked of Redis now: shards to subscribe to, and to unsubscribe from.
+  /// The requests to make of Redis now: shards to subscribe to, and to unsubscribe from.
   mutating func takeChanges() -> (subscribe: [Shard], unsubscribe: [Shard]) {
     guard isConnected else { return ([], []) }
     var (subscribe, unsubscribe): ([Shard], [Shard]) = ([], [])
@@ -98,8 +97,8 @@ struct Interest {
     return (subscribe, unsubscribe)
   }
 
-  /// Redis has done what was asked for a shard. True where it is followed from here on, and something may have been
-  /// missed of it before.
+  /// Redis has confirmed a request for a shard. Returns true if the shard is followed from here on, and something may
+  /// have been missed before.
   mutating func confirmed(_ shard: Shard) -> Bool {
     guard self[shard].unconfirmed > 0 else { return false }
     self[shard].unconfirmed -= 1

@@ -1,21 +1,22 @@
 internal import Events
 
-/// The other nodes, as this one hears them: which of them live, and which of their frames count. A value: heartbeats
-/// and counters in, verdicts out; times are milliseconds of whoever calls.
+/// The other nodes, as this one receives them: which are alive, and which of their frames count. A value: heartbeats
+/// and counters go in, verdicts come out. Times are the caller's milliseconds.
 ///
-/// Whoever can write to Redis cannot make a frame, but can say again what a node once said, also one that is gone.
-/// So a node's frames count once each (`CounterWindow`), and only after the node has answered this node's
-/// challenge: a number that was not there when older frames were made. Where a silent node is forgotten, with
-/// what had come of it, the challenge becomes another.
+/// Somebody with write access to Redis cannot forge a frame, but can replay frames, also of a node that is gone. So
+/// each frame counts only once (`CounterWindow`), and only after its node has answered this node's challenge: a
+/// number that did not exist when older frames were made. When a silent node is forgotten, together with its
+/// counters, a new challenge is made.
 struct Peers {
   private struct Peer {
     var challenge: UInt64
     var heardAt: Int64
-    /// Whether it has answered; its frames count from there on.
+    /// Whether the node has answered the challenge. Its frames count from then on.
     var isAccepted = false
-    /// Of the channels that are followed.
+    /// One window for each followed channel.
     var windows: [Channel: CounterWindow] = [:]
-    /// How far it had counted, as far as is known: by its heartbeats, and by its frames in channels that were followed.
+    /// How far the node had counted, as known from its heartbeats, and from its frames in channels that were
+    /// followed.
     var announced: [Channel: UInt64] = [:]
 
     mutating func announce(_ counter: UInt64, in channel: Channel) {
@@ -23,7 +24,7 @@ struct Peers {
     }
   }
 
-  /// What becomes of a frame that was opened.
+  /// What to do with a frame that was opened.
   enum Verdict { case accepted, repeated, notFollowed, notAccepted }
 
   private struct NodeChannel: Hashable {
@@ -31,11 +32,11 @@ struct Peers {
     let channel: Channel
   }
 
-  /// What a heartbeat brought.
+  /// The effect of a heartbeat.
   struct HeartbeatResult: Equatable {
-    /// The sender has not been answered: a heartbeat of ours should go out soon.
+    /// The sender has not been answered, so this node should send a heartbeat soon.
     var wantsAnswer = false
-    /// Its frames count from here on; what it sent before may have been missed.
+    /// The sender's frames count from here on. What it sent before may have been missed.
     var isAccepted = false
   }
 
@@ -44,28 +45,28 @@ struct Peers {
   private(set) var challenge: UInt64
   private var peers: [NodeID: Peer] = [:]
   private var followed: Set<Channel> = [.all]
-  /// Windows in which something is missing.
+  /// Windows with gaps.
   private var incomplete: Set<NodeChannel> = []
 
-  /// A node that was silent for so long is forgotten.
+  /// A node that has been silent for this long is forgotten.
   private static let silenceMilliseconds: Int64 = 30_000
 
-  /// `makeChallenge` makes numbers that nobody can guess.
+  /// `makeChallenge` makes unpredictable numbers.
   init(node: NodeID, makeChallenge: @escaping () -> UInt64) {
     self.node = node
     self.makeChallenge = makeChallenge
     challenge = makeChallenge()
   }
 
-  /// Nodes whose frames count.
+  /// The number of nodes whose frames count.
   var count: Int { peers.values.count { $0.isAccepted } }
 
-  /// What those are to be told who asked.
+  /// The answers to the challenges of other nodes.
   var answers: [NodeID: UInt64] { peers.mapValues(\.challenge) }
 
   // MARK: Channels
 
-  /// From here on frames of the channel come.
+  /// Frames of the channel arrive from here on.
   mutating func follow(_ channel: Channel) {
     guard followed.insert(channel).inserted else { return }
     for (id, peer) in peers where peer.isAccepted {
@@ -76,7 +77,7 @@ struct Peers {
   mutating func unfollow(_ channel: Channel) {
     guard followed.remove(channel) != nil else { return }
     for id in peers.keys {
-      // What came counts once, also where the channel is followed again.
+      // A frame still counts only once if the channel is followed again.
       if let window = peers[id]?.windows.removeValue(forKey: channel) {
         peers[id]?.announce(window.highest, in: channel)
       }
@@ -91,11 +92,11 @@ struct Peers {
 
   // MARK: Frames
 
-  /// Whether a frame counts that came through a channel and was opened.
+  /// Decides whether an opened frame from a channel counts.
   mutating func judge(
     _ counter: UInt64, of node: NodeID, in channel: Channel, now: Int64
   ) -> Verdict {
-    // In place: this is on the path of every frame.
+    // In place, because this is on the path of every frame.
     guard peers[node]?.isAccepted == true else { return .notAccepted }
     guard let isNew = peers[node]?.windows[channel]?.take(counter, now: now) else {
       return .notFollowed
@@ -112,7 +113,7 @@ struct Peers {
     if isWhole { incomplete.remove(nodeChannel) } else { incomplete.insert(nodeChannel) }
   }
 
-  /// A heartbeat came, as the frame of this counter.
+  /// A heartbeat arrived, in the frame with this counter.
   mutating func receive(
     _ heartbeat: Heartbeat, _ counter: UInt64, of id: NodeID, now: Int64
   ) -> HeartbeatResult {
@@ -151,10 +152,10 @@ struct Peers {
 
   // MARK: Time
 
-  /// Whether something is missing that may still come.
+  /// Whether missing frames may still arrive.
   var hasGaps: Bool { !incomplete.isEmpty }
 
-  /// Channels in which frames have been missing since `moment` or before: they count as lost.
+  /// The channels in which frames have been missing since `moment` or before. They count as lost.
   mutating func lost(missingSince moment: Int64) -> Set<Channel> {
     var lost: Set<Channel> = []
     for nodeChannel in incomplete {
@@ -172,7 +173,7 @@ struct Peers {
     guard !silent.isEmpty else { return }
     for id in silent.keys { peers[id] = nil }
     incomplete = incomplete.filter { peers[$0.node] != nil }
-    // What was kept of their counters is gone: only a node that lives can answer the new one.
+    // Their counters are lost, so only living nodes may be accepted again, by answering a new challenge.
     if silent.values.contains(where: \.isAccepted) { challenge = makeChallenge() }
   }
 }

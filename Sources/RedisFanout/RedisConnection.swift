@@ -2,34 +2,34 @@ internal import Basics
 internal import EventLoop
 internal import TLS
 
-/// One connection to a Redis: opened, let in, then commands and replies. On its loop only.
+/// One connection to a Redis server: opened, authenticated, then commands and replies. Used on its loop only.
 final class RedisConnection {
   enum Event {
-    /// It is open, and the password was taken: commands can be sent.
+    /// The connection is open and authenticated: commands can be sent.
     case ready
-    /// What came in one piece: at least one.
+    /// Replies that arrived together; at least one.
     case replies([RedisReply])
-    /// It ended, for this reason, and says no more. Not said after `close`.
+    /// The connection has ended for this reason. No further events follow. Not reported after `close`.
     case ended(String)
   }
 
   private let url: RedisURL
-  /// Nil once it is closed.
+  /// Nil once the connection is closed.
   private var tell: ((Event) -> Void)?
   private var connection: TCPConnection?
   private let tls: TLSSession?
-  /// Between the two.
+  /// Connects TLS with the socket.
   private let wire = TLSWire()
-  /// What was to be sent before TLS was agreed on.
+  /// Output that waits for the TLS handshake.
   private var waitingForTLS: [UInt8] = []
   private let reader: RedisReplyReader
   private var output: [UInt8] = []
   private var isGreeted = false
-  /// When something came last, or when the connection stood (`Monotonic.milliseconds`); nil before.
+  /// When something last arrived, or when the connection was opened (`Monotonic.milliseconds`); nil before.
   private(set) var heardAt: Int64?
   private(set) var isReady = false
 
-  /// Begins to connect; `tls` where the URL wants it. Throws `TLSError`.
+  /// Begins to connect, with `tls` if the URL requires it. Throws `TLSError`.
   init(
     loop: Loop, url: RedisURL, tls: TLSClient?, maximumReplyBytes: Int,
     _ tell: @escaping (Event) -> Void
@@ -38,13 +38,13 @@ final class RedisConnection {
     self.url = url
     self.tell = tell
     self.tls = try url.usesTLS ? tls?.session(with: url.host, on: wire) : nil
-    // Weak: the connection may say its last word when this is gone.
+    // Weak: the socket may report its end when this object is gone.
     connection = TCPConnection(loop: loop, host: url.host, port: url.port) { [weak self] in
       self?.take($0)
     }
   }
 
-  /// Bytes that wait to be taken by the system.
+  /// The bytes that the system has not accepted yet.
   var queuedBytes: Int { output.count + (connection?.queuedBytes ?? 0) }
 
   /// Adds a command to what `flush` sends: its name and arguments as bulk strings.
@@ -58,7 +58,7 @@ final class RedisConnection {
     }
   }
 
-  /// Sends what was gathered, in one piece.
+  /// Sends what was gathered, as one piece.
   func flush() {
     guard !output.isEmpty, let connection else { return }
     let bytes = output
@@ -86,7 +86,7 @@ final class RedisConnection {
     wire.output = []
   }
 
-  /// Ends it without a word; harmless a second time.
+  /// Closes the connection without an event. Calling it again does nothing.
   func close() {
     tell = nil
     isReady = false
@@ -113,7 +113,7 @@ final class RedisConnection {
     }
   }
 
-  /// The first command tells whether commands are taken at all.
+  /// The first command shows whether commands are accepted at all.
   private func greet() {
     let greeting =
       if let password = url.password {
@@ -136,8 +136,8 @@ final class RedisConnection {
     }
   }
 
-  /// What an error of Redis is about, for the log. Nothing of its text: that may repeat what it was sent, the
-  /// password included.
+  /// A safe description of a Redis error for the log. The error's own text is left out, because it may repeat what
+  /// was sent, including the password.
   static func refusal(_ text: String) -> String {
     let code = text.prefix { $0.isASCII && $0.isLetter && $0.isUppercase }.prefix(32)
     let meaning =
@@ -152,7 +152,8 @@ final class RedisConnection {
     return "Redis refuses: \(code) (\(meaning))"
   }
 
-  /// What the server said; the bytes themselves without TLS. Throws `TLSError`, also where the server ended it.
+  /// Decrypts what the server sent; without TLS returns the bytes themselves. Throws `TLSError`, also if the server
+  /// ended the connection.
   private func decrypt(_ bytes: [UInt8]) throws -> [UInt8] {
     guard let tls else { return bytes }
     defer { sendWire() }
@@ -167,7 +168,7 @@ final class RedisConnection {
       try waitingForTLS.withUnsafeBytes { try tls.send($0) }
       waitingForTLS = []
     }
-    // What came before the end is not lost with it: the connection ends right behind it.
+    // What arrived before the end is still processed. The connection ends right after it.
     guard goesOn || !plain.isEmpty else { throw TLSEnded() }
     return plain
   }

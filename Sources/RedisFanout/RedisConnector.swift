@@ -2,17 +2,17 @@ internal import Basics
 internal import EventLoop
 internal import TLS
 
-/// Keeps one connection to a Redis open: opens it again where it ended, ever more slowly, and ends it where it says
-/// nothing any more. On its loop only.
+/// Keeps one connection to a Redis server open: reopens it with exponential backoff, and closes it if the server is
+/// silent. Used on its loop only.
 final class RedisConnector {
   /// Called when commands can be sent.
   var opened: () -> Void = {}
-  /// Called when they cannot any more, also where they never could. Not after `close`.
+  /// Called when they cannot be sent any more, or could not be from the start. Not after `close`.
   var closed: () -> Void = {}
-  /// Called with what came in one piece. An error is no reply that is passed on: it ends the connection.
+  /// Called with replies that arrived together. Errors are not passed on: they end the connection.
   var replied: ([RedisReply]) -> Void = { _ in }
 
-  /// What it is for, in the log.
+  /// The connection's purpose, for the log.
   private let role: StaticString
   private let url: RedisURL
   private let tls: TLSClient?
@@ -21,20 +21,20 @@ final class RedisConnector {
   private let log: Log
   private var connection: RedisConnection?
   private var isClosed = false
-  /// Since the connection stood the last time.
+  /// Failures since the connection was last established.
   private var failures = 0
-  /// What was logged of this outage.
+  /// The reason of the present outage that was logged last.
   private var loggedReason: String?
   private var openedAt: Int64?
-  /// Whether it has been open for so long that it counts.
+  /// Whether the connection has been open long enough to count as established.
   private var stands = false
 
-  /// A connection that ends before that is one more failure: Redis may refuse what it is asked.
+  /// A connection that ends earlier counts as a failed attempt: Redis may refuse its commands.
   private static let standingMilliseconds: Int64 = 1000
-  /// Nothing came for so long, though a reply was due every second.
+  /// Silence after which the connection is closed, although a reply is due every second.
   private static let silenceMilliseconds: Int64 = 3000
-  /// The pause before the next attempt. It doubles with each failure in a row, up to the longest; a part of it is
-  /// left to chance, so that nodes do not come all at once.
+  /// The pause before the next attempt. It doubles with each failure in a row, up to a maximum. A part of it is
+  /// random, so that nodes do not reconnect all at once.
   private static let retryMilliseconds = 100
   private static let longestRetryMilliseconds = 3000
 
@@ -53,7 +53,7 @@ final class RedisConnector {
   var isOpen: Bool { connection?.isReady == true }
   var queuedBytes: Int { connection?.queuedBytes ?? 0 }
 
-  /// Adds a command to what `flush` sends. Nothing where the connection is not open.
+  /// Adds a command to what `flush` sends. Does nothing if the connection is not open.
   func send(_ arguments: [[UInt8]]) { if isOpen { connection?.send(arguments) } }
   func ask(_ arguments: [String]) { send(arguments.map { Array($0.utf8) }) }
   func flush() { if isOpen { connection?.flush() } }
@@ -75,7 +75,7 @@ final class RedisConnector {
     connection = nil
   }
 
-  /// Ends the connection and opens another at once.
+  /// Closes the connection and opens another at once.
   func reopen() {
     guard let connection else { return }
     connection.close()
@@ -85,7 +85,7 @@ final class RedisConnector {
     open()
   }
 
-  /// Once a second, after something was sent that is answered.
+  /// Must be called once a second, after sending something that is answered.
   func tick() {
     guard let connection else { return }
     let now = Monotonic.milliseconds
@@ -118,7 +118,7 @@ final class RedisConnector {
     connection = nil
     openedAt = nil
     stands = false
-    // Once for an outage, and again where the reason becomes another.
+    // Logged once per outage, and again if the reason changes.
     if loggedReason != reason {
       loggedReason = reason
       log.warning(
@@ -126,7 +126,7 @@ final class RedisConnector {
         ["redis": .init(url.place), "role": .init("\(role)"), "cause": .init(reason)])
     }
     closed()
-    // Five doublings are beyond the longest: no overflow.
+    // Five doublings already exceed the maximum, so this cannot overflow.
     let pause = min(Self.retryMilliseconds << min(failures, 5), Self.longestRetryMilliseconds)
     failures += 1
     loop.schedule(after: pause / 2 + Int.random(in: 0...pause / 2)) { [weak self] in self?.open() }

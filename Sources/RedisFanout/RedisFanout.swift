@@ -5,22 +5,22 @@ package import Events
 internal import Synchronization
 internal import TLS
 
-/// Carries events between nodes by Redis' channels: docs/scaling.md.
+/// Carries events between nodes through Redis channels: docs/scaling.md.
 ///
-/// Everything on the wire happens on one loop. Two connections, since a subscriber may send nothing else: one that
-/// publishes, one that subscribes. Nothing waits for Redis: what cannot be sent is lost, and the counters of the
-/// frames behind it tell the others.
+/// All network work happens on one loop. There are two connections, because a subscribed connection cannot send other
+/// commands: one publishes, one subscribes. Nothing waits for Redis. What cannot be sent is lost, and the counters of
+/// later frames tell the other nodes.
 package final class RedisFanout: Fanout {
-  /// Where and as whom.
+  /// The server's address, and the identity of this node.
   package struct Configuration: Sendable {
     package let url: RedisURL
-    /// A PEM file with the authorities that are believed for `rediss://`; nil: the system's.
+    /// A PEM file of trusted authorities for `rediss://`; nil means the system's.
     package let authorities: String?
     package let node: NodeID
     /// Shared by the nodes of a database, and by nobody else.
     package let key: SealingKey
     package let epoch: String
-    /// The largest content of an entry: whatever is larger than that by much is no frame of a node.
+    /// The largest content of an entry. A frame that is much larger cannot come from a node.
     package let maximumEventBytes: Int
 
     package init(
@@ -36,7 +36,7 @@ package final class RedisFanout: Fanout {
     }
   }
 
-  /// What threads other than the loop's touch.
+  /// What is used by other threads than the loop's.
   private struct Shared {
     var interest = Interest()
     var waiters: [Int: Waiter] = [:]
@@ -52,10 +52,11 @@ package final class RedisFanout: Fanout {
   private let shared = Mutex(Shared())
   private let link: LoopBound<RedisLink>
 
-  /// So long `following` waits for Redis: beyond it a room is opened all the same.
+  /// How long `following` waits for Redis. After that the room is opened anyway.
   private static let followingMilliseconds = 250
 
-  /// To be made on `loop`, where it talks to Redis from `start` on. Throws `TLSError` where the authorities cannot be read.
+  /// Must be called on `loop`, on which it talks to Redis from `start` on. Throws `TLSError` if the authorities
+  /// cannot be read.
   package init(
     _ configuration: Configuration, loop: Loop, log: Log, metrics: Metrics
   ) throws {
@@ -65,7 +66,7 @@ package final class RedisFanout: Fanout {
     link = LoopBound(
       RedisLink(configuration, tls: tls, loop: loop, log: log, RedisFanoutMetrics(metrics)),
       on: loop)
-    // Weak: it owns the link.
+    // Weak: this object owns the link.
     link.value.interest = { [weak self] in self?.takeChanges(since: $0) ?? ([], []) }
     link.value.confirmed = { [weak self] in self?.confirmed($0) ?? [] }
   }
@@ -134,7 +135,7 @@ package final class RedisFanout: Fanout {
     }
   }
 
-  /// Somebody has waited for long enough.
+  /// The waiting time of a call of `following` is over.
   private func stopWaiting(_ number: Int) {
     let waiter = shared.withLock { shared in
       let waiter = shared.waiters.removeValue(forKey: number)

@@ -1,6 +1,6 @@
 internal import Basics
 
-/// What the fanout tells of itself.
+/// The metrics of the fan-out.
 struct RedisFanoutMetrics: Sendable {
   /// 1 while both connections are open.
   let connected: Gauge
@@ -9,13 +9,13 @@ struct RedisFanoutMetrics: Sendable {
   let unsent: Counter
   let received: Counter
   let gaps: Counter
-  /// Not sealed with our key for that channel.
+  /// Frames that were not sealed with our key for their channel.
   let forged: Counter
-  /// They came twice, or too late.
+  /// Frames that arrived twice, or too late.
   let repeated: Counter
-  /// Of a node that has not answered the challenge yet.
+  /// Frames of a node that has not answered the challenge yet.
   let notAccepted: Counter
-  /// Of a version of a newer release, or with events that cannot be read.
+  /// Frames of a newer version, or with malformed events.
   let unreadable: Counter
 
   init(_ metrics: Metrics) {

@@ -4,17 +4,17 @@ internal import EventLoop
 internal import Events
 internal import TLS
 
-/// The loop's side of a `RedisFanout`: both connections, this node's counters, and what comes of others. On the
-/// loop only.
+/// The part of a `RedisFanout` that runs on the loop: both connections, this node's counters, and what other nodes
+/// send. Used on the loop only.
 final class RedisLink {
-  /// What became of the subscription.
+  /// How the subscription has changed.
   enum Subscription { case began, ended, unchanged }
 
-  /// Who gets what comes. Set once, before `open`.
+  /// Receives the events of other nodes. Set once, before `open`.
   var receive: @Sendable ([Event]) -> Void = { _ in }
-  /// Asked what is to be subscribed to and unsubscribed from.
+  /// Returns what to subscribe to and to unsubscribe from.
   var interest: (Subscription) -> (subscribe: [Shard], unsubscribe: [Shard]) = { _ in ([], []) }
-  /// Told what Redis has confirmed; says in which shards something may have been missed.
+  /// Told what Redis has confirmed. Returns the shards in which something may have been missed.
   var confirmed: ([Shard]) -> Set<Shard> = { _ in [] }
 
   private let configuration: RedisFanout.Configuration
@@ -26,7 +26,7 @@ final class RedisLink {
   private var epoch: String
   private var channels: [String: Channel] = [:]
   private var names: [Channel: String] = [:]
-  /// How many frames of this node there were in each channel, sent or not.
+  /// The number of this node's frames in each channel, whether sent or lost.
   private var counters: [Channel: UInt64] = [:]
   private var publisher: RedisConnector?
   private var subscriber: RedisConnector?
@@ -36,21 +36,21 @@ final class RedisLink {
   private var forgedLoggedAt: Int64?
 
   private static let beaconMilliseconds = 1000
-  /// Beacons that answer somebody go at most this often.
+  /// The shortest pause between heartbeats that answer another node.
   private static let answerMilliseconds = 20
-  /// A frame that has not come so long after one behind it is lost.
+  /// A frame counts as lost this long after a later frame has arrived.
   private static let gapMilliseconds = 50
-  /// What may wait for Redis to take it; for signals, which are lost first, less.
+  /// The most bytes that may wait for Redis. The limit for signals, which are lost first, is lower.
   private static let maximumQueuedBytes = 8 * 1024 * 1024
   private static let maximumQueuedBytesForSignals = 512 * 1024
-  /// What a frame carries, about: more of a commit goes in several.
+  /// The approximate size of a frame. A larger commit is divided into several.
   private static let frameBytes = 128 * 1024
   private static let logMilliseconds: Int64 = 60_000
-  /// What the end may take, where Redis is slow.
+  /// How long the end may take if Redis is slow.
   private static let finishMilliseconds = 500
   private static let finishPauseMilliseconds = 10
 
-  /// Whatever is larger than this, no node has sent.
+  /// No node sends frames larger than this.
   private var maximumFrameBytes: Int {
     2 * (Self.frameBytes + configuration.maximumEventBytes + Self.frameOverheadBytes)
   }
@@ -95,7 +95,7 @@ final class RedisLink {
         role, configuration.url, tls: tls, maximumReplyBytes: maximumFrameBytes, loop: loop,
         log: log)
     }
-    // Weak, here and below: connections and timers outlive it for a moment.
+    // Weak, here and below: connections and timers may outlive this object for a moment.
     let publisher = connect("publisher")
     publisher.opened = { [weak self] in self?.publisherOpened() }
     publisher.closed = { [weak self] in self?.noteConnected() }
@@ -118,7 +118,7 @@ final class RedisLink {
     }
   }
 
-  /// Sends what was published, with a heartbeat behind it, if that takes no time; then closes.
+  /// Sends what was published, followed by a heartbeat, if that takes little time. Then closes.
   func finish(_ done: @escaping () -> Void) {
     sendHeartbeat()
     publisher?.flush()
@@ -131,7 +131,7 @@ final class RedisLink {
       done()
       return
     }
-    // It is kept until then.
+    // This retains the object until then.
     loop.schedule(after: Self.finishPauseMilliseconds) {
       self.finish(triesLeft: triesLeft - 1, done)
     }
@@ -164,8 +164,8 @@ final class RedisLink {
     guard epoch != self.epoch else { return }
     self.epoch = epoch
     nameChannels()
-    // Comes back with the new names; everybody makes himself known anew. Counters go on: nothing of an epoch that
-    // comes back counts again.
+    // Reconnects with the new names, and all nodes have to be accepted again. Counters continue, so that nothing
+    // counts twice if an old epoch returns.
     peers = Self.peers(of: configuration.node)
     subscriber?.reopen()
   }
@@ -178,7 +178,8 @@ final class RedisLink {
   }
 
   func publish(_ events: [Event]) {
-    // What changes access stands between entries, and must not be overtaken by those of other channels.
+    // Changes of access are ordered with the entries around them, and must not be overtaken by entries of other
+    // channels.
     var run: [Event] = []
     for event in events where event.isShared {
       if let last = run.last, (last.room == nil) != (event.room == nil) {
@@ -223,7 +224,7 @@ final class RedisLink {
     let maximum = areSignals ? Self.maximumQueuedBytesForSignals : Self.maximumQueuedBytes
     guard let publisher, publisher.isOpen, publisher.queuedBytes <= maximum else {
       metrics.unsent.add()
-      // Counted, so that others see that it is missing. Nobody looks for a signal.
+      // Counted although it is lost, so that others detect the gap. Nobody looks for a lost signal.
       if !areSignals { counters[channel, default: 0] += 1 }
       return
     }
@@ -251,7 +252,7 @@ final class RedisLink {
     send(.heartbeat(heartbeat), in: .all)
   }
 
-  /// Soon, and once for all who ask meanwhile.
+  /// Sends a heartbeat soon, once for all nodes that ask meanwhile.
   private func sendAnswer() {
     guard !isBeaconDue else { return }
     isBeaconDue = true
@@ -280,7 +281,7 @@ final class RedisLink {
 
   // MARK: Receiving
 
-  /// What came of Redis in one piece.
+  /// Handles replies of Redis that arrived together.
   private func take(_ replies: [RedisReply]) {
     var confirmations: [Shard] = []
     var events: [Event] = []
@@ -288,7 +289,7 @@ final class RedisLink {
       guard case .array(let parts) = reply, case .bytes(let kind)? = parts.first, parts.count == 3,
         case .bytes(let name) = parts[1],
         let channel = channels[String(decoding: name, as: UTF8.self)]
-        // An answer to PING, or a channel of an epoch before.
+        // An answer to PING, or a message on a channel of an earlier epoch.
       else { continue }
       switch (String(decoding: kind, as: UTF8.self), parts[2]) {
       case ("message", .bytes(let bytes)): events += take(bytes, in: channel)
@@ -307,13 +308,13 @@ final class RedisLink {
     lookForGaps()
   }
 
-  /// The events of a frame; none where it is not taken.
+  /// The events of a frame; none if it does not count.
   private func take(_ bytes: [UInt8], in channel: Channel) -> [Event] {
     guard let claimed = FanoutFrame.claimedNode(bytes) else {
       metrics.unreadable.add()
       return []
     }
-    // This node hears itself as well.
+    // A node also receives its own frames.
     if claimed == configuration.node { return [] }
     guard bytes.count <= maximumFrameBytes, let name = names[channel],
       let frame = FanoutFrame(bytes, in: name, configuration.key)
@@ -337,7 +338,7 @@ final class RedisLink {
     }
     guard case .events(let bytes) = frame.content else { return [] }
     if let events = EventCoding.decode(bytes[...]) { return events }
-    // It is a node's, and says what this one cannot read: the database has it.
+    // The frame comes from a node, but cannot be read by this release. The database has what it says.
     metrics.unreadable.add()
     return channel.shard.map { [.missed([$0])] } ?? []
   }
@@ -350,7 +351,7 @@ final class RedisLink {
     return [.missed(Set((0...UInt8.max).map(Shard.init(index:))))]
   }
 
-  /// It was not sealed with our key.
+  /// The frame was not sealed with our key.
   private func refuse(_ channel: Channel) {
     metrics.forged.add()
     let now = Monotonic.milliseconds
@@ -361,7 +362,7 @@ final class RedisLink {
       ["channel": .init(names[channel] ?? ""), "redis": .init(configuration.url.place)])
   }
 
-  /// What is missing is given a moment; then it counts as lost.
+  /// Missing frames get a moment to arrive; then they count as lost.
   private func lookForGaps() {
     guard !isLookingForGaps, peers.hasGaps else { return }
     isLookingForGaps = true
@@ -374,8 +375,8 @@ final class RedisLink {
     if !lost.isEmpty {
       metrics.gaps.add()
       let shards = Set(lost.compactMap(\.shard))
-      // Changes of access that were lost in the channel of all are found by the comparison that is made three times a
-      // second. Signals and invitations are lost.
+      // Lost changes of access on the channel of all are found by the comparison with the database, three times a
+      // second. Lost signals and invitations are not recovered.
       if !shards.isEmpty { receive([.missed(shards)]) }
     }
     lookForGaps()
@@ -383,7 +384,7 @@ final class RedisLink {
 }
 
 extension Event {
-  /// What it takes as bytes, about.
+  /// Its approximate encoded size.
   fileprivate var cost: Int {
     switch self {
     case .entry(let entry, _): entry.cost

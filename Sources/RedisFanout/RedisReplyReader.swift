@@ -1,11 +1,11 @@
 internal import CHiredis
 
-/// What Redis says (RESP 2).
+/// A reply of Redis (RESP 2).
 ///
 /// https://redis.io/docs/latest/develop/reference/protocol-spec/
 indirect enum RedisReply: Equatable, Sendable {
   case status(String)
-  /// Begins with a code in capitals: `NOAUTH Authentication required.`
+  /// Begins with a code in capital letters: `NOAUTH Authentication required.`
   case error(String)
   case integer(Int64)
   case bytes([UInt8])
@@ -13,29 +13,29 @@ indirect enum RedisReply: Equatable, Sendable {
   case array([RedisReply])
 }
 
-/// Cuts what comes from Redis into replies, with hiredis. What it holds is bounded: whatever answers in the place
-/// of a Redis cannot make it take more.
+/// Parses what Redis sends into replies, with hiredis. Its memory is bounded, whatever is at the other end of the
+/// connection.
 final class RedisReplyReader {
-  /// Why what came is no reply. The reader is of no use after that.
+  /// Why the input is not a reply. The reader cannot be used afterwards.
   struct Failure: Error, CustomStringConvertible {
     let description: String
   }
 
   private let reader: UnsafeMutablePointer<redisReader>
-  /// Bytes since the last whole reply.
+  /// The bytes since the last complete reply.
   private var unfinishedBytes = 0
   private let maximumReplyBytes: Int
 
-  /// A line, or the length of a text: hiredis looks for its end from its beginning each time that more has come.
+  /// The longest line, or length of a text: hiredis searches its end from the start whenever more arrives.
   private static let maximumLineBytes = 4096
-  /// What comes for a subscriber has three.
+  /// The messages that a subscriber receives have three elements.
   private static let maximumElements: martlet_reply_count = 16
 
-  /// A reply has so many bytes at most, about.
+  /// A reply has about this many bytes at most.
   init(maximumReplyBytes: Int) {
     self.maximumReplyBytes = maximumReplyBytes
     guard let reader = redisReaderCreateWithFunctions(Self.functions) else {
-      // Where there is no memory Swift ends everywhere.
+      // Without memory a Swift process ends in any case.
       fatalError("out of memory")
     }
     self.reader = reader
@@ -43,7 +43,7 @@ final class RedisReplyReader {
 
   deinit { redisReaderFree(reader) }
 
-  /// Takes bytes as they came; returns the replies that they complete. Throws `Failure`.
+  /// Takes received bytes. Returns the replies that they complete. Throws `Failure`.
   func read(_ bytes: [UInt8]) throws -> [RedisReply] {
     unfinishedBytes += bytes.count
     let status = bytes.withUnsafeBytes {
@@ -69,7 +69,7 @@ final class RedisReplyReader {
     return replies
   }
 
-  /// Whether what waits to be read is a line that does not end soon.
+  /// Whether the unread input is a line that is too long.
   private var hasEndlessLine: Bool {
     let waiting = reader.pointee.len - reader.pointee.pos
     guard waiting > Self.maximumLineBytes, let start = reader.pointee.buf else { return false }
@@ -85,7 +85,7 @@ final class RedisReplyReader {
     return Failure(description: "no reply of a Redis: \(text)")
   }
 
-  // MARK: What hiredis calls
+  // MARK: Callbacks of hiredis
 
   /// A reply that is being read.
   private final class Node {
@@ -104,7 +104,7 @@ final class RedisReplyReader {
     var reply: RedisReply { elements.map { .array($0.map(\.reply)) } ?? value }
   }
 
-  /// Used by every reader. Unsafe, since it is a pointer: nobody writes to it once it is made.
+  /// Used by all readers. Unsafe because it is a pointer, but never written after it was made.
   nonisolated(unsafe) private static let functions:
     UnsafeMutablePointer<redisReplyObjectFunctions> =
       {
@@ -113,14 +113,14 @@ final class RedisReplyReader {
           to: redisReplyObjectFunctions(
             createString: { RedisReplyReader.string($0, $1, $2) },
             createArray: { task, count in
-              // Nil ends the reading: so many are no answer to anything that was asked.
+              // Nil stops the reading: no expected reply has so many elements.
               guard count <= RedisReplyReader.maximumElements else { return nil }
               return RedisReplyReader.keep(Node(elements: Int(count)), task)
             },
             createInteger: { RedisReplyReader.keep(Node(.integer($1)), $0) },
             createNil: { RedisReplyReader.keep(Node(.null), $0) },
             freeObject: { object in
-              // The other half of passRetained in `keep`, where the reply was never whole.
+              // The other half of passRetained in `keep`, for a reply that was never completed.
               if let object { Unmanaged<Node>.fromOpaque(object).release() }
             }))
         return functions
@@ -139,7 +139,7 @@ final class RedisReplyReader {
     return keep(Node(reply), task)
   }
 
-  /// A part of an array is kept by that; what is on its own, by whoever reads it.
+  /// An element is retained by its array; a complete reply is retained by the reader.
   private static func keep(
     _ node: Node, _ task: UnsafePointer<redisReadTask>?
   ) -> UnsafeMutableRawPointer? {

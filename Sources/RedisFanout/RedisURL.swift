@@ -1,8 +1,9 @@
 internal import Basics
 
-/// Where a Redis is, and how it is entered: `redis://[user:]password@host[:port]`, `rediss://` with TLS.
+/// The address of a Redis server and its credentials: `redis://[user:]password@host[:port]`, with TLS as `rediss://`.
 ///
-/// The number of a database may follow, as in URLs of other systems; channels belong to none of them.
+/// A database number may follow, as in URLs for other systems. It is ignored, because channels belong to no database.
+///
 /// https://www.iana.org/assignments/uri-schemes/prov/redis
 package struct RedisURL: Sendable {
   package let host: String
@@ -11,10 +12,10 @@ package struct RedisURL: Sendable {
   let user: String?
   let password: Secret<String>?
 
-  /// For logs: without what is secret.
+  /// For logs: without the secret parts.
   package var place: String { "\(host):\(port)" }
 
-  /// Nil where it is none.
+  /// Nil if the URL is not valid.
   package init?(_ url: String) {
     var rest = Substring(url)
     if rest.hasPrefix("redis://") {
@@ -67,7 +68,7 @@ package struct RedisURL: Sendable {
     self.port = number
   }
 
-  /// Percent-decoded (RFC 3986, 2.1); nil where that is not UTF-8.
+  /// Percent-decoded (RFC 3986, 2.1); nil if that is not UTF-8.
   private static func decoded(_ text: Substring) -> String? {
     var bytes: [UInt8] = []
     var rest = Array(text.utf8)[...]

@@ -1,16 +1,17 @@
 internal import Documents
 internal import Web
 
-/// `/openapi.yaml`, and pages to read it and the protocols at `/docs`. They are part of the binary.
+/// The routes `/openapi.yaml` and `/docs`, with pages on the HTTP interface and the protocols. They are part of the
+/// binary.
 struct DocumentationRoutes: Sendable {
   private let answers: [String: PreparedAnswer]
 
-  /// Without the documents, for the table of routes.
+  /// Without the documents, for printing the table of routes.
   static let described = DocumentationRoutes(answers: [:])
 
   private init(answers: [String: PreparedAnswer]) { self.answers = answers }
 
-  /// Compresses all of them, which takes some milliseconds: not on a loop.
+  /// Compresses all documents. That takes some milliseconds, so do not call this on a loop.
   init(isSecure: Bool) {
     var answers: [String: PreparedAnswer] = [:]
     for document in UnsafeBufferPointer(start: martlet_documents, count: martlet_document_count) {
@@ -29,7 +30,7 @@ struct DocumentationRoutes: Sendable {
     router.prepared("/docs/{page}") { (page: String) in answers[page] }
   }
 
-  /// The pages need their style sheet and nothing else. Browsers ask again whether they have changed.
+  /// The pages need only their style sheet. Browsers revalidate them on each use.
   private static let headers: [(name: String, value: String)] = [
     ("cache-control", "no-cache"),
     (
@@ -39,7 +40,7 @@ struct DocumentationRoutes: Sendable {
   ]
 
   private static func contentType(of name: String) -> String {
-    // RFC 9512 registers YAML's.
+    // YAML's media type was registered by RFC 9512.
     if name.hasSuffix(".yaml") { return "application/yaml; charset=utf-8" }
     return name.hasSuffix(".css") ? "text/css; charset=utf-8" : "text/html; charset=utf-8"
   }

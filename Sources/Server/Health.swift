@@ -2,7 +2,7 @@ internal import Basics
 internal import Database
 internal import Synchronization
 
-/// Whether the server is up, whether it should get requests, and what its database can do.
+/// Whether the server is running, whether it should get requests, and what its database can do.
 final class Health: Sendable {
   private let draining = Atomic<Bool>(false)
   private struct State {
@@ -14,13 +14,13 @@ final class Health: Sendable {
 
   init(log: Log) { self.log = log }
 
-  /// How long a condition that was found out counts: asking often costs nothing.
+  /// How long a result is reused, so that frequent probes cost nothing.
   private static let keptMilliseconds: Int64 = 1000
 
   var isDraining: Bool { draining.load(ordering: .acquiring) }
   func startDraining() { draining.store(true, ordering: .releasing) }
 
-  /// The last condition that was found out.
+  /// The result of the last check.
   var lastCondition: DatabaseCondition { state.withLock(\.condition) }
 
   /// What the database can do, as of at most a second ago.
@@ -38,7 +38,7 @@ final class Health: Sendable {
       return state.condition
     }
     if condition != before, !isDraining {
-      // Once, not for each probe.
+      // Logged once, not for each probe.
       log.record(
         condition == .writable ? .notice : .warning, "database_condition",
         ["is": .string(condition.rawValue), "was": .string(before.rawValue)])

@@ -10,7 +10,7 @@ internal import Live
 internal import Relay
 package import Web
 
-/// The whole server: made from settings, started, drained. The only place that knows all parts.
+/// The whole server: built from settings, started, and drained. The only place that knows all parts.
 package final class MartletServer: Sendable {
   private let settings: Settings
   private let log: Log
@@ -18,12 +18,12 @@ package final class MartletServer: Sendable {
   private let health: Health
   private let group: LoopGroup
   private let hashing: ThreadPool
-  /// What would hold up a loop: compressing, large JSON, tidying up.
+  /// For computations that would block a loop: compression, large JSON, cleaning up.
   private let computing = ThreadPool(
     name: "compute", threads: 1, maximumWaiting: 64, maximumWaitingForOne: 16)
   private let openFileLimit: Int
 
-  /// How long tickets of TLS sessions are sealed with the same keys.
+  /// How long the same keys are used for tickets of TLS sessions.
   private static let ticketKeyMilliseconds = 12 * 3_600_000
 
   package init(settings: Settings, log: Log) {
@@ -38,9 +38,9 @@ package final class MartletServer: Sendable {
       maximumWaitingForOne: 64)
   }
 
-  /// What runs once the server has started.
+  /// The parts of a started server.
   package struct Running: Sendable {
-    /// `http://127.0.0.1:8080`
+    /// For example `http://127.0.0.1:8080`.
     package let url: String
     fileprivate let web: WebServer
     fileprivate let metricsWeb: WebServer?
@@ -51,22 +51,22 @@ package final class MartletServer: Sendable {
 
   // MARK: For the main thread
 
-  /// As `start`, blocking the calling thread.
+  /// The same as `start`, but blocks the calling thread.
   package func startBlocking() throws -> Running {
     try group.loops[0].runBlocking { [self] in try await start() }
   }
 
-  /// As `drain`, blocking the calling thread.
+  /// The same as `drain`, but blocks the calling thread.
   package func drainBlocking(_ running: Running) throws {
     try group.loops[0].runBlocking { [self] in await drain(running) }
   }
 
-  // MARK: Starting
+  // MARK: Start
 
-  /// Opens the database, binds the listeners and serves. Throws a sentence for the operator.
+  /// Opens the database, binds the listeners and begins to serve. Throws a sentence for the operator.
   package func start() async throws -> Running {
     try Storage.lock(settings)
-    // Meanwhile, on a thread that may take its time.
+    // Runs in parallel on a thread, because it computes for some milliseconds.
     async let documentation = computing.run { [settings] _ in
       DocumentationRoutes(isSecure: settings.isPublicURLSecure)
     }
@@ -74,7 +74,7 @@ package final class MartletServer: Sendable {
       settings, metrics: DatabaseMetrics(metrics), log: log, loops: group.loops)
     let tokens = try await AccountUpkeep.tokens(from: database)
     let epoch = try await Epoch.read(from: database) { Base64URL.encode(SecretBytes.random(9)) }
-    // From here on everything that changes is found by comparing from this position.
+    // Every change after this position is found by comparison.
     let known = try await AccountUpkeep.ended(in: database)
     let ended = RevokedSessions()
     for session in known.sessions { ended.add(session) }
@@ -93,7 +93,7 @@ package final class MartletServer: Sendable {
       ended: ended,
       seen: activity, memberships: memberships, freshness: freshness)
     let directory = RoomDirectory(database: database)
-    // First of the listeners: whoever hears of a change after this finds it here.
+    // Added before all other listeners: when they learn of a change, these have been updated.
     events.listen { events in
       Self.note(events, in: ended, credentials, memberships, directory)
     }
@@ -166,7 +166,7 @@ package final class MartletServer: Sendable {
       fanout: fanout, tasks: tasks)
   }
 
-  /// Takes what events say into what is asked for every frame and request.
+  /// Applies events to the caches that are used for every frame and request.
   private static func note(
     _ events: [Event], in ended: RevokedSessions, _ credentials: Credentials,
     _ memberships: MembershipDirectory, _ directory: RoomDirectory
@@ -191,7 +191,7 @@ package final class MartletServer: Sendable {
     credentials.forget(sessions)
   }
 
-  /// Every route of the public listener.
+  /// All routes of the public listener.
   private static func router(
     settings: Settings, health: Health, database: any SQLDatabase, accounts: AccountService,
     rooms: Rooms, history: MessageHistory, relayLoops: [LoopBound<RelayLoop>], audit: Audit,
@@ -214,7 +214,7 @@ package final class MartletServer: Sendable {
     return router
   }
 
-  /// The web application's files. Throws a sentence for the operator.
+  /// The files of the web application. Throws a sentence for the operator.
   private func assets() throws -> StaticFiles {
     let isSecure = settings.isPublicURLSecure
     if let folder = settings.assets {
@@ -228,7 +228,7 @@ package final class MartletServer: Sendable {
     return try StaticFiles(folder: beside, isSecure: isSecure)
   }
 
-  /// The table of routes without a server behind it, for `martlet routes`.
+  /// The table of routes for `martlet routes`, without a running server.
   package static func describeRoutes(_ settings: Settings) throws -> [Route] {
     let database = DescribedDatabase()
     let events = EventStream(fanout: InProcessFanout())
@@ -267,7 +267,7 @@ package final class MartletServer: Sendable {
       compression: Compression(pool: computing), pool: computing)
   }
 
-  /// A loop that takes long turns is late for all its sockets.
+  /// A long turn of a loop delays all its sockets, so turns are measured.
   private func measureTurns() async {
     let turns = metrics.histogram(
       "martlet_loop_turn_cpu_seconds", "Processor time that turns of the event loops took.",
@@ -275,7 +275,7 @@ package final class MartletServer: Sendable {
     _ = await group.onEachLoop { loop in loop.measureTurns { turns.observe($0) } }
   }
 
-  /// Live delivery on every loop, for all features that publish.
+  /// Live delivery for every loop, shared by all features that publish.
   private func makeLiveLoops(_ database: any SQLDatabase) async -> [LoopBound<LiveLoop>] {
     let liveMetrics = LiveMetrics(metrics)
     let maximumAge = database.isShared ? Freshness.maximumAgeMilliseconds : nil
@@ -353,7 +353,7 @@ package final class MartletServer: Sendable {
       loop.task { [computing] in
         while !Task.isCancelled {
           await loop.sleep(milliseconds: Self.forgetRoomsMilliseconds)
-          // On a thread that may take its time. Where that is busy, it is the next time.
+          // On a thread, because it may take long. If the threads are busy, it happens next time.
           _ = computing.submit { _ in directory.forgetUnused() }
         }
       },
@@ -364,7 +364,7 @@ package final class MartletServer: Sendable {
           do { try await activity.write(to: database) } catch {
             log.warnUnlessStopping("session_use_not_written", error)
           }
-          // For the metric, also where nobody asks `/readyz`.
+          // For the metric, even if nobody requests `/readyz`.
           _ = await health.condition(of: database)
         }
       },
@@ -379,7 +379,7 @@ package final class MartletServer: Sendable {
             }
             isFailing = false
           } catch {
-            // Once, until it succeeds.
+            // Logged once, until it succeeds again.
             if !isFailing { log.warnUnlessStopping("client_keys_not_merged", error) }
             isFailing = true
           }
@@ -388,11 +388,11 @@ package final class MartletServer: Sendable {
     ]
   }
 
-  /// A room that nobody uses leaves memory within twice that.
+  /// An unused room is dropped from memory after at most twice this time.
   private static let forgetRoomsMilliseconds = 300_000
-  /// Between two slices of upkeep.
+  /// The pause between two small transactions of upkeep.
   private static let sliceMilliseconds = 50
-  /// Between two slices of a merge of client keys, which must keep up with what is written.
+  /// The pause between two transactions of a merge of client keys, which must keep up with the writes.
   private static let mergePauseMilliseconds = 5
   private static let mergeRetryMilliseconds = 2000
 
@@ -406,26 +406,26 @@ package final class MartletServer: Sendable {
     running.web.reloadCertificates()
   }
 
-  /// `/readyz` fails first, then accepting stops, requests finish, sockets close with 1001.
+  /// First `/readyz` fails, then accepting stops, requests finish, and sockets are closed with 1001.
   package func drain(_ running: Running) async {
     log.notice("draining")
     health.startDraining()
-    // Time for a load balancer to see it.
+    // Time for a load balancer to notice.
     let loop = group.loops[0]
     await loop.sleep(milliseconds: 250)
     running.web.stopAccepting()
     running.web.drain()
-    // With what follows, within ten seconds.
+    // All steps together take at most ten seconds.
     for _ in 0..<80 where running.web.openConnections > 0 { await loop.sleep(milliseconds: 100) }
     if running.web.openConnections > 0 {
       running.web.abandonRequests()
       await loop.sleep(milliseconds: 200)
     }
     for task in running.tasks { task.cancel() }
-    // First, since whoever still waits for it then goes on and ends.
+    // Closed first: tasks that still wait for the database fail then, and end.
     await running.database.close()
     for task in running.tasks { await task.value }
-    // What was committed last is told to the others.
+    // The last commits are still sent to the other nodes.
     await running.fanout.stop()
     await running.web.destroy()
     await running.metricsWeb?.destroy()
@@ -434,13 +434,13 @@ package final class MartletServer: Sendable {
 }
 
 extension Log {
-  /// For tasks that go on until the server stops: then the database closes under them, which is no news.
+  /// For tasks that run until the server stops. The database is closed under them then, which needs no warning.
   func warnUnlessStopping(_ event: StaticString, _ error: any Error) {
     if !Task.isCancelled { warning(event, ["cause": .init("\(error)")]) }
   }
 }
 
-/// Stands where a database would, while routes are only described. Answers nothing.
+/// Stands in for a database while routes are only described. Answers nothing.
 private struct DescribedDatabase: SQLDatabase {
   func read<Result: Sendable>(
     _ body: @escaping @Sendable (Transaction) async throws -> Result

@@ -6,9 +6,9 @@ internal import EventLoop
 internal import Events
 internal import RedisFanout
 
-/// Opens what the settings name to carry events between nodes.
+/// Opens the connection between nodes that the settings name.
 enum Nodes {
-  /// On `loop`. Throws a sentence for the operator; a Redis that is away is no reason for that.
+  /// Must be called on `loop`. Throws a sentence for the operator, but not because a Redis is unreachable.
   static func fanout(
     _ settings: Settings, node: NodeID, epoch: String, database: any SQLDatabase, loop: Loop,
     log: Log, metrics: Metrics
@@ -26,7 +26,7 @@ enum Nodes {
     }
     var identity = ""
     do { identity = try await FanoutKey.identity(of: database) } catch {
-      // Some services do not let everybody ask. Then a copy with the same epoch must not use the same Redis.
+      // Some hosted databases do not allow this query. Then a copy with the same epoch must not use the same Redis.
       log.warning("database_not_identified", ["cause": .init("\(error)")])
     }
     do {

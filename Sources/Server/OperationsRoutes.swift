@@ -4,7 +4,7 @@ internal import Database
 internal import Synchronization
 internal import Web
 
-/// `/healthz` (the process) and `/readyz` (database, draining), for load balancers and supervisors.
+/// The routes `/healthz` (the process) and `/readyz` (database, draining), for load balancers and supervisors.
 struct OperationsRoutes: Sendable {
   let health: Health
   let database: any SQLDatabase
@@ -14,7 +14,7 @@ struct OperationsRoutes: Sendable {
       .data { $0.object { $0.member("status", "ok") } }
     }
     router.on(.get, "/readyz", policy: .anyone) { request in
-      // Returned, not thrown: a probe that fails is an answer, and nobody's error to look into.
+      // Returned, not thrown: a failing probe is a regular answer, and not an error to log.
       func notReady(_ message: String) -> Response {
         .failure(AppError(.unavailable, message), requestID: request.id)
       }
@@ -23,7 +23,7 @@ struct OperationsRoutes: Sendable {
       switch condition {
       case .unavailable: return notReady("The database does not answer.")
       case .readOnly: return notReady("The database allows reading only.")
-      // The only server of its data goes on serving what it can.
+      // A server that does not share its database keeps serving what it can.
       case .writable, .diskLow, .locked: break
       }
       return .data {
@@ -36,7 +36,7 @@ struct OperationsRoutes: Sendable {
   }
 }
 
-/// `/metrics` in the Prometheus text format, on a listener of its own.
+/// The route `/metrics` in the Prometheus text format, on a listener of its own.
 struct MetricsRoutes: Sendable {
   let metrics: Metrics
 

@@ -1,6 +1,6 @@
 internal import Basics
 
-/// What the process takes of the machine, under the names that Prometheus' own clients use, and what it is.
+/// The resources and the version of the process, under the names that Prometheus' client libraries use.
 enum ProcessMetrics {
   static func add(to metrics: Metrics, version: String, data: String?) {
     metrics.gauge(
@@ -27,7 +27,7 @@ enum ProcessMetrics {
     }
     guard let data else { return }
     metrics.reading("martlet_disk_free_bytes", "Bytes that may still be written beside the data.") {
-      // A disk that cannot be asked has nothing to give.
+      // A disk that cannot be queried counts as full.
       Double((try? FileSystem.freeBytes(data)) ?? 0)
     }
   }

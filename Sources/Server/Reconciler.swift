@@ -7,15 +7,14 @@ internal import EventLoop
 internal import Events
 internal import Synchronization
 
-/// Compares what this node knows of sessions, memberships and rooms with the database, a few times a
-/// second.
+/// Compares this node's knowledge of sessions, memberships and rooms with the database a few times a second.
 ///
-/// The stream of events brings changes at once, but may lose them between nodes. What is found here is
-/// put into this node's stream as if it had just come: a lost signal costs a moment, not a leak. The
-/// end of each comparison goes the same way, so that whoever hears of it has heard of what it found;
-/// only then do loops go on whose last one was too long ago (`Freshness`).
+/// The event stream brings changes at once, but may lose them between nodes. What a comparison finds is put into this
+/// node's stream as if it had just arrived, so a lost signal causes a delay and not a leak. The end of each
+/// comparison is put there too, after its findings. Loops whose last comparison was too long ago continue only then
+/// (`Freshness`).
 ///
-/// Changes are read by the database's own order (`ChangePosition`); no clock is compared.
+/// Changes are read in the database's own order (`ChangePosition`); clocks are not compared.
 final class Reconciler: Sendable {
   private let database: any SQLDatabase
   private let events: EventStream
@@ -28,17 +27,17 @@ final class Reconciler: Sendable {
   private struct State {
     var position: ChangePosition
     var epoch: String
-    /// What was passed on already of what the last comparison found: it may be found again.
+    /// Findings of the last comparison that were published already. They may be found again.
     var passedOnRooms: [RoomID: Int64] = [:]
     var passedOnAffiliations: [UserID: Int64] = [:]
     var isFailing = false
   }
   private let state: Mutex<State>
 
-  /// A third of the second within which a revocation must count, so that one slow reading is no harm.
+  /// A third of the second within which a revocation must take effect, so that one slow read is tolerated.
   private static let everyMilliseconds = 300
 
-  /// `position` and `epoch` as they were when this node began to know things.
+  /// `position` and `epoch` are those from when this node read its first state.
   init(
     database: any SQLDatabase, events: EventStream, ended: RevokedSessions,
     memberships: MembershipDirectory, rooms: RoomDirectory, freshness: Freshness,
@@ -54,7 +53,7 @@ final class Reconciler: Sendable {
     state = Mutex(State(position: position, epoch: epoch))
   }
 
-  /// Repeats until the task is cancelled.
+  /// Repeats the comparison until the task is cancelled.
   func run(on loop: Loop) async {
     while !Task.isCancelled {
       await compare()
@@ -63,7 +62,7 @@ final class Reconciler: Sendable {
   }
 
   private struct Findings: Sendable {
-    /// Nil while the database has the name that it had; else its name now.
+    /// The database's new epoch; nil if it has not changed.
     let newEpoch: String?
     let sessions: [SessionID]
     let affiliations: [UserID: Int64]
@@ -71,7 +70,7 @@ final class Reconciler: Sendable {
     let position: ChangePosition
   }
 
-  /// One comparison. Failures are logged once, until one succeeds.
+  /// Makes one comparison. Failures are logged once, until one succeeds.
   func compare() async {
     let begin = UptimeClock.milliseconds
     let (position, epoch) = state.withLock { ($0.position, $0.epoch) }
@@ -79,7 +78,8 @@ final class Reconciler: Sendable {
       let findings = try await database.readUrgently { transaction in
         let next = try await ChangePosition.next(in: transaction)
         let epochNow = try await Epoch.current(in: transaction) ?? epoch
-        // Positions only grow: another database took this one's place, even if it has its name.
+        // Positions only increase. If this one decreased, another database has taken the place of this one, even with
+        // the same epoch.
         guard epochNow == epoch, next.value >= position.value else {
           return Findings(
             newEpoch: epochNow,
@@ -88,7 +88,7 @@ final class Reconciler: Sendable {
         }
         let accounts = try await AccountChanges.since(position, in: transaction)
         let changedRooms = try await RoomChanges.since(position, in: transaction)
-        // What is in memory already is brought up to date here, so that loops need not ask.
+        // Rooms and memberships in memory are updated here, so that loops need not read them.
         try await self.memberships.refresh(accounts.affiliations, in: transaction)
         try await self.rooms.refresh(changedRooms, in: transaction)
         return Findings(
@@ -124,7 +124,7 @@ final class Reconciler: Sendable {
       news.append(.epochChanged(epoch))
     }
     events.deliverHere(news + [.compared(at: begin)])
-    // Whoever goes on by this finds what was delivered.
+    // Stored last: whoever continues because of this finds the results delivered.
     freshness.compared(at: begin)
   }
 }

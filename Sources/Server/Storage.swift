@@ -4,9 +4,9 @@ internal import Chat
 internal import Database
 internal import EventLoop
 
-/// Opens the database that the settings name, with everyone's tables.
+/// Opens the database that the settings name, with the tables of all features.
 enum Storage {
-  /// All migrations, in the order of the arrows between targets.
+  /// All migrations, in the order in which targets depend on each other.
   static let migrations: [Migration] = AccountSchema.migrations + ChatSchema.migrations
 
   private static let fileName = "martlet.db"
@@ -14,7 +14,8 @@ enum Storage {
 
   static func databasePath(_ settings: Settings) -> String { "\(settings.data)/\(fileName)" }
 
-  /// The path of the embedded database, for commands that make none. Throws a sentence for the operator where there is none.
+  /// The path of the embedded database, for commands that must not create one. Throws a sentence for the operator if
+  /// there is none.
   static func existingDatabase(_ settings: Settings) throws -> String {
     let path = databasePath(settings)
     guard FileSystem.exists(path) else {
@@ -24,8 +25,8 @@ enum Storage {
     return path
   }
 
-  /// Takes the data directory for the life of this process. Throws a sentence for the operator where
-  /// another server holds it.
+  /// Locks the data directory for the life of this process. Throws a sentence for the operator if another server
+  /// holds the lock.
   static func lock(_ settings: Settings) throws {
     do {
       try FileSystem.makeDirectory(settings.data)
@@ -38,7 +39,8 @@ enum Storage {
     }
   }
 
-  /// Opens the database. Without `lock` only for a command, beside a server that may run: its writer and this one take turns.
+  /// Opens the database. Only commands do so without `lock`, since a server may be running: the two take turns as
+  /// writers.
   static func open(
     _ settings: Settings, _ schema: SchemaPolicy = .bringUpToDate, metrics: DatabaseMetrics,
     log: Log, loops: [Loop]

@@ -1,12 +1,13 @@
 internal import Basics
 
-/// Which connections the server takes.
+/// Decides which connections the server accepts.
 ///
-/// An address may have so many, trusted proxies any number. In all there are as many places as WebSockets fit the limit of
-/// open files. When these are taken, connections without a request go, the oldest first (`WebLoop.makeRoom`); a few more
-/// are taken meanwhile, so that a server full of WebSockets can still say so.
+/// The connections of an address are limited; those of trusted proxies are not. In total there are as many places as
+/// the limit of open files allows for WebSockets. When all places are taken, connections without a request are
+/// closed, oldest first (`WebLoop.makeRoom`). A few more are accepted meanwhile, so that a server full of WebSockets
+/// can still answer that it is full.
 final class ConnectionAdmission: Sendable {
-  /// How many WebSockets, and how many connections of all kinds before some have to go.
+  /// The number of WebSockets that fit. Beyond as many connections of all kinds, some have to be closed.
   let places: Int
   private let hardLimit: Int
   private let counter: ConnectionCounter?
@@ -15,7 +16,7 @@ final class ConnectionAdmission: Sendable {
   private let refused: Counter
   private let evicted: Counter
 
-  /// Descriptors kept back for the database, files and what else the process opens.
+  /// Descriptors reserved for the database, files and everything else that the process opens.
   private static let reservedDescriptors = 512
 
   init(configuration: WebConfiguration, openFileLimit: Int, metrics: Metrics) {
@@ -31,13 +32,13 @@ final class ConnectionAdmission: Sendable {
       "Connections without a request that were closed to make room.")
   }
 
-  /// What a connection that was taken has to give back.
+  /// The place of an accepted connection.
   struct Permit {
-    /// Nil where it counts for no address.
+    /// Nil if it does not count for any address.
     fileprivate let site: IPAddress.Site?
   }
 
-  /// A place for a connection from this address; nil where it is to be closed.
+  /// A permit for a connection from this address, or nil if it must be closed.
   func admit(_ peer: IPAddress) -> Permit? {
     guard open.current < hardLimit else {
       refused.add()
@@ -60,14 +61,14 @@ final class ConnectionAdmission: Sendable {
     if let site = permit.site { counter?.remove(site) }
   }
 
-  /// Connections that have to go.
+  /// The number of connections that must be closed.
   var surplus: Int { open.current - places }
   var openCount: Int { open.current }
 
   func evicted(_ count: Int) { evicted.add(count) }
 
-  /// A place for the WebSocket of a client that a trusted proxy speaks for, whose connections count for nobody; nil for
-  /// others. Throws `too_many_connections`.
+  /// A permit for the WebSocket of a client behind a trusted proxy, because the proxy's connections count for no
+  /// address. Nil for other clients. Throws `too_many_connections`.
   func admitWebSocket(
     _ origin: RequestOrigin
   ) throws(AppError) -> ConnectionCounter.Permit? {

@@ -1,14 +1,14 @@
 internal import Basics
 internal import Synchronization
 
-/// Counts connections per address, so that one client cannot take them all.
+/// Counts connections per address, so that one client cannot occupy all of them.
 final class ConnectionCounter: Sendable {
   private let maximum: Int
   private let counts = Mutex<[IPAddress.Site: Int]>([:])
 
   init(maximumPerAddress: Int) { maximum = maximumPerAddress }
 
-  /// Counts one more; false, and nothing is counted, where the address has its share.
+  /// Counts a connection. Returns false, without counting it, if the address has reached its limit.
   func add(_ site: IPAddress.Site) -> Bool {
     counts.withLock { counts in
       let count = counts[site] ?? 0
@@ -25,7 +25,7 @@ final class ConnectionCounter: Sendable {
     }
   }
 
-  /// A place for one WebSocket of a client behind a proxy; given back when it is let go. Throws
+  /// A permit for one WebSocket of a client behind a proxy. It is returned when it is released. Throws
   /// `too_many_connections`.
   func take(_ address: IPAddress) throws(AppError) -> Permit {
     let site = address.site

@@ -1,8 +1,8 @@
 package import Basics
 
-/// How the server listens and what it allows, whatever it serves.
+/// How the server listens, and the limits that apply whatever it serves.
 package struct WebConfiguration: Sendable {
-  /// PEM files of a certificate's chain and its private key.
+  /// PEM files of a certificate chain and its private key.
   package struct CertificateFiles: Sendable, Equatable {
     package let chain: String
     package let key: String
@@ -14,27 +14,27 @@ package struct WebConfiguration: Sendable {
   }
 
   package var listen: ListenAddress
-  /// The first is for clients that ask for no name, or for one that none has. Empty: no TLS.
+  /// The first one is for clients that send no server name, or a name that no certificate has. Empty means no TLS.
   package var certificates: [CertificateFiles]
-  /// From these `X-Forwarded-For` and `X-Forwarded-Proto` are believed.
+  /// Proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` are trusted.
   package var trustedProxies: [IPAddress.Range]
-  /// Connections that an address may hold open; nil: any number.
+  /// Connections that one address may hold open; nil means no limit.
   package var connectionsPerAddress: Int?
-  /// Largest request line with headers, in bytes.
+  /// The largest request line with headers, in bytes.
   package var headBytes: Int
-  /// Largest WebSocket message, in bytes.
+  /// The largest WebSocket message, in bytes.
   package var frameBytes: Int
-  /// Largest JSON body, in bytes.
+  /// The largest JSON body, in bytes.
   package var jsonBodyBytes: Int
-  /// Deepest nesting of a JSON text.
+  /// The deepest nesting of a JSON text.
   package var jsonDepth: Int
-  /// Bytes that all bodies and answers in flight may take together; an address an eighth of them.
+  /// The bytes that all bodies and answers in flight may take together. One address may take an eighth of them.
   package var bufferBytes: Int
-  /// Time for a request's head.
+  /// The time for a request's head.
   package var handshakeMilliseconds: Int64
-  /// Time for the work on a request until its answer begins, and for which its body may stand still.
+  /// The time until the answer to a request begins, and the time for which its body may stall.
   package var requestMilliseconds: Int64
-  /// Requests that are logged; beyond it they are counted. 0: none.
+  /// The requests per second that are logged. Those beyond are only counted. 0 means none.
   package var accessLogPerSecond: Int
 
   package init(

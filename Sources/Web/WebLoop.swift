@@ -2,7 +2,7 @@ internal import Basics
 internal import EventLoop
 internal import TLS
 
-/// The bounds of one connection, in the units in which they are checked.
+/// The limits of one connection, in the units in which they are checked.
 struct ConnectionLimits: Sendable {
   let http: HTTPMachine.Limits
   let frameBytes: Int
@@ -16,11 +16,12 @@ struct ConnectionLimits: Sendable {
   }
 }
 
-/// What is of one turn of the loop: the transports that hold back bytes until its end. An object of its own, since the loop
-/// never forgets who waits for the ends of its turns, and one that is held weakly costs more whenever it is used.
+/// The state of one turn of the loop: the transports that hold back bytes until its end. A separate object, because
+/// the loop retains its end-of-turn hooks for good, and a weak reference to the web loop would cost more at every
+/// use.
 private final class TurnState {
   var transports: [Transport] = []
-  /// Requests that were answered at once.
+  /// The number of requests that were answered at once.
   var answeredCount = 0
 
   func end() {
@@ -39,31 +40,31 @@ final class WebLoop {
   let limits: ConnectionLimits
   private(set) var isDraining = false
   private let server: WebServer
-  /// What TLS of all connections reads from and writes to.
+  /// The wire of all TLS sessions of this loop.
   let wire = TLSWire()
-  /// What arrived last, for one call: bytes are handled before more are read.
+  /// The bytes that arrived last. They are handled before more are read.
   let readBuffer = UnsafeMutableRawBufferPointer.allocate(
     byteCount: readBufferBytes, alignment: 16)
-  /// Where an answer is put together that leaves at once.
+  /// The buffer in which an answer is composed that leaves at once.
   var scratch: [UInt8] = []
   private var listeners: [Listener] = []
   private var connections: [ObjectIdentifier: Transport] = [:]
-  /// How many of them are WebSockets.
+  /// How many of the connections are WebSockets.
   private var webSocketCount = 0
   private let turn = TurnState()
   private var ticker: LoopTimer?
   private var wheel = TimerWheel<ObjectIdentifier>(now: Monotonic.milliseconds)
   private var date: (second: Int64, text: [UInt8]) = (-1, [])
 
-  /// When connections without a request are looked for again, after there were too few.
+  /// After a search for connections to close that found too few: when to search again.
   private var lookAgainAt: Int64 = 0
 
   private static let answeredAtOnce = 512
   private static let evictedAtOnce = 64
-  /// The newest of a loop stay: their requests may be on their way.
+  /// The newest connections of a loop that are never closed: their requests may be on their way.
   private static let sparedCount = 16
   private static let lookAgainMilliseconds: Int64 = 20
-  /// Bytes taken from a socket at once.
+  /// The bytes read from a socket at once.
   static let readBufferBytes = 64 * 1024
 
   init(server: WebServer, loop: Loop, application: Application, limits: ConnectionLimits) {
@@ -72,25 +73,26 @@ final class WebLoop {
     self.loop = loop
     self.application = application
     self.limits = limits
-    // Unowned, here and below: what calls back is owned, and ended in `destroy`.
+    // Unowned, here and below: this object owns the callers, and ends them in `destroy`.
     ticker = loop.schedule(every: Int(TimerWheel<ObjectIdentifier>.slotMilliseconds)) {
       [unowned self] in tick()
     }
-    // Behind the hooks of protocols, which were there before: what they write leaves with what is held.
+    // Runs after the protocols' hooks, which were added earlier, so that what they write leaves together with what is
+    // held.
     loop.onTurnEnd { [turn] in turn.end() }
   }
 
   /// The transport has bytes that leave at the end of the turn.
   func holds(_ transport: Transport) { turn.transports.append(transport) }
 
-  /// Whether one more request may be worked on at once, and not as a job of the loop, which are bounded themselves: a crowd
-  /// that sends many at once holds up nobody for long.
+  /// Whether one more request may be handled at once instead of as a job of the loop, whose number per turn is
+  /// bounded. So clients that send many requests at once do not block the loop for long.
   func mayAnswerAtOnce() -> Bool {
     turn.answeredCount += 1
     return turn.answeredCount <= Self.answeredAtOnce
   }
 
-  /// Takes over a bound descriptor and accepts on it.
+  /// Takes ownership of a bound descriptor and accepts connections on it.
   func listen(on descriptor: Int32) throws {
     listeners.append(
       try Listener(loop: loop, descriptor: descriptor) { [unowned self] descriptor, peer in
@@ -118,23 +120,23 @@ final class WebLoop {
     if server.admission.surplus > 0 { makeRoom() }
   }
 
-  /// Closes connections that have not sent a request, or wait idly for the next, the oldest first, where the server has
-  /// more connections than places.
+  /// Closes connections that have not sent a request or wait for the next one, oldest first, if the server has more
+  /// connections than places.
   func makeRoom() {
     let surplus = server.admission.surplus
     let now = Monotonic.milliseconds
     guard surplus > 0, now >= lookAgainAt else { return }
-    // More than are needed now, so that a crowd is not looked through for each that comes.
+    // More than are needed now, so that a crowd does not cause a search for each connection.
     let closed = closeIdle(max(surplus, Self.evictedAtOnce))
     guard closed < surplus else { return }
-    // Looking through all connections for each that comes would cost more than they do.
+    // Searching all connections for every new one would cost more than the connections do.
     lookAgainAt = now + Self.lookAgainMilliseconds
     server.makeRoomElsewhere(than: loop)
   }
 
-  /// Closes at most so many connections without a request, and returns how many there were.
+  /// Closes at most this many connections without a request. Returns how many it found.
   private func closeIdle(_ wanted: Int) -> Int {
-    // A loop full of WebSockets is not looked through.
+    // A loop with only WebSockets is not searched.
     guard connections.count - webSocketCount > Self.sparedCount else { return 0 }
     var idle = connections.values.compactMap { transport in
       (transport.handler as? HTTPConnection)?.idleSince.map { (since: $0, transport) }
@@ -146,7 +148,7 @@ final class WebLoop {
     return leaving.count
   }
 
-  /// Owns the descriptor, also where it throws.
+  /// Takes ownership of the descriptor, even if it throws.
   private func makeTransport(_ descriptor: Int32, _ peer: IPAddress) throws -> Transport {
     let session: TLSSession?
     do { session = try server.tls?.session(on: wire) } catch {
@@ -183,15 +185,15 @@ final class WebLoop {
     server.streamFailed(error, requestID: requestID)
   }
 
-  /// Throws `too_many_connections` where the client has its share.
+  /// Throws `too_many_connections` if the client has reached its limit.
   func admitWebSocket(_ origin: RequestOrigin) throws(AppError) -> ConnectionCounter.Permit? {
     try server.admission.admitWebSocket(origin)
   }
 
-  /// What all bodies and answers in flight share.
+  /// The memory that all bodies and answers in flight share.
   var budget: BufferBudget { server.budget }
 
-  /// A part of a file, to be sent to a client.
+  /// Reads a part of a file, to be sent to a client.
   func pieces(of slice: FileSlice, isSecure: Bool, for site: IPAddress.Site) -> FilePieces {
     FilePieces(slice: slice, isSecure: isSecure, pool: server.filePool, site: site)
   }
@@ -200,7 +202,7 @@ final class WebLoop {
 
   // MARK: Time
 
-  /// `transport` is to be ticked at this moment, if not earlier.
+  /// The transport wants a tick at this moment, if none comes earlier.
   func tick(_ transport: Transport, by moment: Int64) {
     wheel.set(ObjectIdentifier(transport), at: moment, &transport.wheelDue)
   }
@@ -211,7 +213,7 @@ final class WebLoop {
 
   private func tick() {
     let now = Monotonic.milliseconds
-    // A tick may close connections, and set others: first all that are due.
+    // A tick may close connections and set others, so everything due is collected first.
     var due: [Transport] = []
     wheel.take(now: now) { id, isDue in
       if let transport = connections[id], isDue(&transport.wheelDue) { due.append(transport) }
@@ -222,21 +224,21 @@ final class WebLoop {
     }
   }
 
-  /// The Date header's value (RFC 9110, 5.6.7), made once a second.
+  /// The value of the Date header (RFC 9110, 5.6.7), formatted once a second.
   func httpDate() -> [UInt8] {
     let second = Timestamp.now.milliseconds / 1000
     if second != date.second { date = (second, Array(HTTPDate.text(second).utf8)) }
     return date.text
   }
 
-  // MARK: Ending
+  // MARK: End
 
   func stopAccepting() {
     for listener in listeners { listener.stop() }
     listeners = []
   }
 
-  /// Lets requests finish and closes WebSockets with 1001.
+  /// Lets requests finish, and closes WebSockets with code 1001.
   func drain() {
     isDraining = true
     for transport in Array(connections.values) {
@@ -248,7 +250,7 @@ final class WebLoop {
     }
   }
 
-  /// Answers the requests that are not done at the end of draining.
+  /// Answers the requests that are not finished at the end of the drain.
   func abandonRequests() {
     for transport in Array(connections.values) {
       if let connection = transport.handler as? HTTPConnection { connection.abandonRequests() }

@@ -15,7 +15,7 @@ package final class WebServer: Sendable {
   private let refusals: Counter
   private let handshakeFailures: Counter
   let budget: BufferBudget
-  /// Where files are read that are not in memory.
+  /// Threads that read files which are not in memory.
   let filePool: ThreadPool
   private let certificates: CertificateStore?
   private let loops = Mutex<[LoopBound<WebLoop>]>([])
@@ -50,8 +50,8 @@ package final class WebServer: Sendable {
       "martlet_tls_failures_total", "TLS connections that failed, most in their handshake.")
   }
 
-  /// Binds and accepts on every loop; returns when all listen, with the address, its port filled in.
-  /// `makeApplication` gets that address. Throws `SystemError` or `SettingsError`.
+  /// Binds and accepts on every loop. Returns the address, with its port filled in, when all loops listen.
+  /// `makeApplication` is called with that address. Throws `SystemError` or `SettingsError`.
   package func start(
     _ makeApplication: (ListenAddress) -> Application
   ) async throws -> ListenAddress {
@@ -102,30 +102,30 @@ package final class WebServer: Sendable {
 
   // MARK: Operations
 
-  /// What new connections begin TLS with; nil without TLS.
+  /// The TLS setup of new connections; nil without TLS.
   var tls: TLSServer? { certificates?.server }
 
-  /// Reads the certificate files again; connections that are open keep what they have. Where they cannot be used the
-  /// old certificates stay.
+  /// Reads the certificate files again. Open connections keep their certificate. If the files cannot be used, the old
+  /// certificates stay.
   package func reloadCertificates() { certificates?.reload() }
 
-  /// As above, where a file has changed since it was read.
+  /// The same, if a file has changed since it was read.
   package func reloadChangedCertificates() { certificates?.reloadIfChanged() }
 
-  /// Has new keys seal the tickets of TLS sessions.
+  /// Replaces the keys that seal the tickets of TLS sessions.
   package func renewTicketKeys() { certificates?.renewTicketKeys() }
 
   package func stopAccepting() { onEveryLoop { $0.stopAccepting() } }
 
-  /// Lets requests finish and closes WebSockets with 1001.
+  /// Lets requests finish, and closes WebSockets with code 1001.
   package func drain() { onEveryLoop { $0.drain() } }
 
-  /// Answers what is still under way with 503.
+  /// Answers requests that are still in progress with 503.
   package func abandonRequests() { onEveryLoop { $0.abandonRequests() } }
 
   package var openConnections: Int { admission.openCount }
 
-  /// Cuts what is left and ends the loops' part of the server.
+  /// Closes all connections and releases the server's state on every loop.
   package func destroy() async {
     for bound in loops.withLock({ $0 }) {
       await withCheckedContinuation { continuation in
@@ -139,7 +139,7 @@ package final class WebServer: Sendable {
 
   // MARK: Counting
 
-  /// Has the other loops close connections without a request, too.
+  /// Makes the other loops close connections without a request, too.
   func makeRoomElsewhere(than loop: Loop) {
     onEveryLoop { if $0.loop !== loop { $0.makeRoom() } }
   }
@@ -155,21 +155,21 @@ package final class WebServer: Sendable {
     ).add()
   }
 
-  /// How many WebSockets fit the limit of open files.
+  /// How many WebSockets the limit of open files allows.
   package var maximumWebSockets: Int { admission.places }
 
-  /// The kernel or OpenSSL has no room for a connection.
+  /// The kernel or OpenSSL has no resources for a connection.
   func notAccepted(_ error: any Error, peer: IPAddress) {
     log.warning("connection_not_accepted", ["address": .init(peer), "cause": .string("\(error)")])
   }
 
-  /// A peer that does not speak our TLS: its business, so only who looks for it finds it in the log.
+  /// The peer does not speak TLS as it should. That is its problem, so the log has it at a low level only.
   func tlsFailed(_ error: TLSError, peer: IPAddress) {
     handshakeFailures.add()
     log.debug("tls_failed", ["address": .init(peer), "cause": .string("\(error)")])
   }
 
-  /// The body of an answer could not be made to its end, after its head had left.
+  /// An answer's body failed after its head had been sent.
   func streamFailed(_ error: any Error, requestID: String) {
     log.error(
       "answer_broken", ["request_id": .string(requestID), "cause": .string("\(error)")])
@@ -177,7 +177,7 @@ package final class WebServer: Sendable {
 
   func refused(_ error: AppError, requestID: String, peer: IPAddress) {
     refusals.add()
-    // A server that is too slow is news; clients that break rules are not.
+    // A slow server is worth a warning; clients that break rules are not.
     log.record(
       error.code.status == 503 ? .warning : .debug, "request_refused",
       [

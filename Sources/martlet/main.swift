@@ -1,7 +1,7 @@
 internal import Basics
 internal import Server
 
-// The process ends here rather than by returning: threads of the server may still be at work.
+// The process ends here instead of returning, because threads of the server may still be running.
 let status = MartletCommand.run(
   Array(CommandLine.arguments.dropFirst()), environment: ProcessEnvironment.all)
 ProcessEnvironment.exit(status)

@@ -2,8 +2,8 @@ internal import Basics
 internal import CPostgres
 internal import EventLoop
 
-/// One connection to Postgres, non-blocking, in pipeline mode. On its loop only, for one transaction
-/// at a time.
+/// One connection to Postgres, non-blocking and in pipeline mode. Used on its loop only, by one transaction at a
+/// time.
 ///
 /// https://www.postgresql.org/docs/15/libpq-async.html, libpq-pipeline-mode.html
 final class PostgresConnection: SQLConnection {
@@ -12,19 +12,18 @@ final class PostgresConnection: SQLConnection {
   private let isClosing: @Sendable () -> Bool
   private var watch: DescriptorWatch?
   private var prepared: [UnsafeRawPointer: String] = [:]
-  /// Names given to prepared statements so far; none is given twice.
+  /// The number of names given to prepared statements. Names are never reused.
   private var nameCount = 0
   private var waiter: CheckedContinuation<DescriptorWatch.Readiness, Never>?
   private(set) var isBroken = false
 
   private static let connectMilliseconds = 5000
-  /// No answer for so long means that the server is gone, whatever the network says.
+  /// If an answer takes this long, the server counts as gone, whatever the network says.
   private static let answerMilliseconds = 15_000
-  /// How often whoever waits looks whether the pool has been closed.
+  /// How often a waiting task checks whether the pool has been closed.
   private static let lookMilliseconds: Int64 = 100
 
-  /// Connects. While and after `isClosing` says so, nothing is waited for any more. Throws
-  /// `DatabaseError` `unavailable`.
+  /// Connects. Once `isClosing` returns true, nothing is waited for any more. Throws `DatabaseError` `unavailable`.
   static func connect(
     to url: Secret<String>, on loop: Loop, isClosing: @escaping @Sendable () -> Bool
   ) async throws -> PostgresConnection {
@@ -66,8 +65,8 @@ final class PostgresConnection: SQLConnection {
         }
         _ = try await run([
           Statement("SET statement_timeout = '9s'"), Statement("SET lock_timeout = '5s'"),
-          // Statements follow each other at once: longer, and this process stands still, with rows
-          // locked that others wait for (`lock_timeout`).
+          // Statements of a transaction follow each other at once. A longer pause means that this process stands
+          // still while it holds locks that others wait for (`lock_timeout`).
           Statement("SET idle_in_transaction_session_timeout = '2s'"),
           Statement(Self.durableSQL),
         ])
@@ -77,15 +76,15 @@ final class PostgresConnection: SQLConnection {
     }
   }
 
-  /// Acknowledged means committed: a database or role whose commits do not wait for the disk is
-  /// overruled; one that waits for more (a standby) is left as it is.
+  /// A commit must be durable before it is acknowledged. If the database or the role has asynchronous commits, this
+  /// overrides them. A stricter level (waiting for a standby) is kept.
   private static let durableSQL: SQL = """
     SELECT set_config('synchronous_commit', 'on', false)
     WHERE current_setting('synchronous_commit') = 'off'
     """
 
   private func makeWatch() throws -> DescriptorWatch {
-    // Unowned: the watch is closed with the connection, which owns it.
+    // Unowned: the connection owns the watch, and closes it.
     try DescriptorWatch(loop: loop, descriptor: PQsocket(handle)) { [unowned self] readiness in
       watch?.watch([])
       let waiter = waiter
@@ -94,7 +93,7 @@ final class PostgresConnection: SQLConnection {
     }
   }
 
-  /// Waits for the socket. Throws where it is broken, `until` has passed, or the pool closes.
+  /// Waits for the socket. Throws if it is broken, `until` has passed, or the pool is closing.
   private func ready(
     _ interest: DescriptorWatch.Readiness, until: Int64
   ) async throws -> DescriptorWatch.Readiness {
@@ -108,11 +107,11 @@ final class PostgresConnection: SQLConnection {
     }
   }
 
-  /// Empty where nothing came in that time.
+  /// Returns an empty set if nothing happened within that time.
   private func wait(
     for interest: DescriptorWatch.Readiness, milliseconds: Int64
   ) async -> DescriptorWatch.Readiness {
-    // Unowned: whoever awaits below holds the connection, and cancels the timer.
+    // Unowned: the task that awaits below holds the connection, and cancels the timer.
     let timer = loop.schedule(after: Int(milliseconds)) { [unowned self] in
       let waiter = waiter
       self.waiter = nil
@@ -126,7 +125,7 @@ final class PostgresConnection: SQLConnection {
     }
   }
 
-  /// Ends the connection; harmless a second time.
+  /// Closes the connection. Calling it again does nothing.
   func close() {
     guard !isClosed else { return }
     isClosed = true
@@ -139,7 +138,7 @@ final class PostgresConnection: SQLConnection {
 
   // MARK: Statements
 
-  /// Whether a statement of the open transaction failed. Its COMMIT would roll back and succeed.
+  /// Whether a statement of the open transaction failed. A COMMIT would then roll back, but report success.
   var isTransactionFailed: Bool { PQtransactionStatus(handle) == PQTRANS_INERROR }
 
   func run(_ statement: Statement) async throws -> ResultSet {
@@ -148,8 +147,8 @@ final class PostgresConnection: SQLConnection {
     return result
   }
 
-  /// A result that libpq will give: of a statement, or of its preparation. Statements are named by the
-  /// address of their text, as in `prepared`.
+  /// A result that libpq will return: of a statement or of its preparation. Statements are identified by the address
+  /// of their text, as in `prepared`.
   private enum Expected {
     case result(of: UnsafeRawPointer)
     case preparation(of: UnsafeRawPointer)
@@ -161,9 +160,8 @@ final class PostgresConnection: SQLConnection {
     }
   }
 
-  /// Sends all statements, then reads all results. Where one fails, those behind it are not run and
-  /// the first failure is thrown; the transaction is then to be rolled back, and the connection is as
-  /// good as before.
+  /// Sends all statements, then reads all results. If one fails, those after it are not run, and the first failure is
+  /// thrown. The transaction must then be rolled back, but the connection remains usable.
   func run(_ statements: [Statement]) async throws -> [ResultSet] {
     loop.preconditionOnLoop()
     guard !isBroken else { throw gone("the connection is broken") }
@@ -176,12 +174,12 @@ final class PostgresConnection: SQLConnection {
     return try await readResults(expected, until: end)
   }
 
-  /// A result comes whole, so the statement itself bounds what it returns.
+  /// A result arrives as a whole, so the statement itself must bound what it returns.
   func run(_ statement: Statement, stoppingAfter bytes: Int) async throws -> ResultSet {
     try await run(statement)
   }
 
-  /// Queues a statement, prepared first where it is new.
+  /// Queues a statement; prepares it first if it is new.
   private func send(_ statement: Statement, _ expected: inout [Expected]) throws {
     let text = statement.sql.postgres
     let key = UnsafeRawPointer(text.utf8Start)
@@ -217,9 +215,9 @@ final class PostgresConnection: SQLConnection {
     }
   }
 
-  /// In pipeline mode each command's results end with a null one, and the sync has one of its own. All
-  /// of them are read, whatever the first ones are: what stayed would be taken for the next
-  /// statement's.
+  /// Reads the results. In pipeline mode the results of each command end with a null result, and the sync has one of
+  /// its own. All of them are read, whatever the first ones are: what remained would be taken for the next
+  /// statement's results.
   private func readResults(_ expected: [Expected], until end: Int64) async throws -> [ResultSet] {
     var sets: [ResultSet] = []
     var firstFailure: DatabaseError?
@@ -276,7 +274,7 @@ final class PostgresConnection: SQLConnection {
     return ResultSet(rows: rows, changes: Int(affected) ?? 0)
   }
 
-  /// Binary values by their type's OID (pg_type.dat).
+  /// Decodes binary values by the OID of their type (pg_type.dat).
   private static func value(_ result: OpaquePointer, _ row: Int32, _ column: Int32) throws
     -> SQLValue
   {
@@ -285,7 +283,7 @@ final class PostgresConnection: SQLConnection {
     let bytes = UnsafeRawBufferPointer(start: PQgetvalue(result, row, column), count: count)
     switch PQftype(result, column) {
     case 20, 21, 23:
-      // Two's complement, big-endian, of 2, 4 or 8 bytes.
+      // Two's complement, big-endian, with 2, 4 or 8 bytes.
       guard let first = bytes.first else { break }
       let start: Int64 = first >= 0x80 ? -1 : 0
       return .integer(bytes.reduce(start) { $0 << 8 | Int64($1) })
@@ -307,14 +305,14 @@ final class PostgresConnection: SQLConnection {
 
   private func failure() -> DatabaseError { gone("connect") }
 
-  /// feature_not_supported ("cached plan must not change result type") and
-  /// invalid_sql_statement_name: the schema changed; the statement is prepared anew next time.
+  /// feature_not_supported ("cached plan must not change result type") and invalid_sql_statement_name: the schema has
+  /// changed. The statement is prepared again next time.
   private static let uselessPlanStates = ["0A000", "26000"]
 
-  /// Division by zero: what `PostgresDatabase.ageSQL` fails with, and no other statement of ours.
+  /// Division by zero: the failure of `PostgresDatabase.ageSQL`, and of no other statement of ours.
   private static let expiredState = "22012"
 
-  /// By the class of the SQLSTATE (Postgres manual, appendix A).
+  /// Classified by the class of the SQLSTATE (Postgres manual, appendix A).
   private func failure(_ result: OpaquePointer) -> DatabaseError {
     let state = sqlState(of: result)
     let message = String(cString: PQresultErrorMessage(result)).trimmingNewlines()
@@ -322,10 +320,10 @@ final class PostgresConnection: SQLConnection {
       switch state.prefix(2) {
       case _ where state == Self.expiredState: .expired
       case "23": .constraint
-      // A statement after one that failed, whose error was dropped.
+      // A statement after one that failed and whose error was dropped.
       case _ where state == "25P02": .other
-      // Connection, read-only transactions, resources, operator's intervention, locks, conflicts of
-      // transactions.
+      // Connection failures, read-only transactions, lack of resources, operator intervention, locks, and
+      // serialization failures.
       case "", "08", "25", "53", "55", "57", "58", "40": .unavailable
       default: .other
       }
@@ -333,7 +331,7 @@ final class PostgresConnection: SQLConnection {
   }
 }
 
-/// A statement's values in libpq's form, binary.
+/// The values of a statement in libpq's binary form.
 private struct Parameters {
   private var storage: [UInt8] = []
   private var offsets: [Int?] = []
@@ -357,7 +355,7 @@ private struct Parameters {
       offsets.append(value == .null ? nil : start)
       lengths.append(Int32(storage.count - start))
     }
-    // So that an empty value at the end still has an address inside.
+    // So that an empty value at the end still has a valid address.
     storage.append(0)
   }
 
@@ -379,8 +377,8 @@ extension String {
   }
 }
 
-/// The five characters that say what failed; empty where nothing did (Postgres manual, appendix A).
+/// The five characters that classify a failure; empty if there is none (Postgres manual, appendix A).
 func sqlState(of result: OpaquePointer?) -> String {
-  // 67 is PG_DIAG_SQLSTATE, a character's code that Swift does not see.
+  // 67 is PG_DIAG_SQLSTATE, a character constant that Swift does not import.
   PQresultErrorField(result, 67).map { String(cString: $0) } ?? ""
 }

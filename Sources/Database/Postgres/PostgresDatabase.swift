@@ -2,9 +2,9 @@ package import Basics
 internal import CPostgres
 package import EventLoop
 
-/// Postgres through a pool of connections, spread over the event loops. Two more are kept apart: one
-/// for the group commit, so that a burst of requests never holds up messages, and one for comparing
-/// what this node knows with the database, so that it never holds up a revocation.
+/// Postgres through a pool of connections, distributed over the event loops. Two further connections have one purpose
+/// each: the group commit, so that a burst of requests never delays messages, and the comparison of this node's
+/// knowledge with the database, so that nothing delays a revocation.
 package final class PostgresDatabase: SQLDatabase {
   private let pool: PostgresPool
   private let urgentPool: PostgresPool
@@ -12,8 +12,8 @@ package final class PostgresDatabase: SQLDatabase {
   private let admission = WriteAdmission()
   private let metrics: DatabaseMetrics
 
-  /// Brings the schema up to date, or looks whether it is, and opens the pool. Blocks while it does. Throws `DatabaseError` or
-  /// `MigrationError`.
+  /// Migrates the schema, or checks that it is up to date, and opens the pool. Blocks meanwhile. Throws
+  /// `DatabaseError` or `MigrationError`.
   package init(
     url: Secret<String>, migrations: [Migration], schema: SchemaPolicy = .bringUpToDate,
     connections: Int, loops: [Loop], metrics: DatabaseMetrics, log: Log
@@ -65,7 +65,7 @@ package final class PostgresDatabase: SQLDatabase {
     do {
       let isReadOnly = try await pool.use(beginning: PostgresPool.begin) { connection in
         try await connection.transact { transaction in
-          // On in a standby as well.
+          // Also true on a standby.
           try await transaction.first(
             "SELECT CASE WHEN current_setting('transaction_read_only') = 'on' THEN 1 ELSE 0 END")?
             .bool(0) ?? true
@@ -87,15 +87,15 @@ extension PostgresConnection {
   private static let commit = Statement("COMMIT")
   private static let rollback = Statement("ROLLBACK")
 
-  /// Fails where the transaction began more than `$1` milliseconds ago, by the server's own clock. In
-  /// one pipeline with COMMIT, so that nothing can come between.
+  /// Fails if the transaction began more than `$1` milliseconds ago by the server's own clock. Sent in one pipeline
+  /// with COMMIT, so that nothing can come between.
   static let ageSQL: SQL = """
     SELECT 1 / CASE WHEN clock_timestamp() - transaction_timestamp()
       > $1::bigint * interval '1 millisecond' THEN 0 ELSE 1 END
     """
 
-  /// Runs a transaction that has begun to its end; returns what `body` returned, and the hooks for
-  /// after the commit. Where it throws, the transaction is rolled back.
+  /// Completes a transaction that has begun. Returns the result of `body`, and the hooks to run after the commit. If
+  /// it throws, the transaction is rolled back.
   func transact<Result: Sendable>(
     _ body: @Sendable (Transaction) async throws -> Result
   ) async throws -> (Result, [@Sendable () -> Void]) {
@@ -115,7 +115,7 @@ extension PostgresConnection {
       }
       return (result, transaction.commitHooks)
     } catch {
-      // Where even that fails the connection is broken, and is thrown away with its transaction.
+      // If even the rollback fails, the connection is broken, and is discarded with its transaction.
       if !isBroken { _ = try? await run(Self.rollback) }
       throw error
     }

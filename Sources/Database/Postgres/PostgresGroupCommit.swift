@@ -2,12 +2,12 @@ internal import Basics
 internal import EventLoop
 internal import Synchronization
 
-/// The group commit on Postgres: one transaction after the other, on a connection of its own, each with
-/// a batch of every work that has something waiting.
+/// The group commit on Postgres: one transaction after the other, on a connection of its own, each with a batch of
+/// every work that has parts waiting.
 final class PostgresGroupCommit: Sendable {
   private struct State {
     var works: [any GroupCommitWork] = []
-    /// By the order of `works`.
+    /// In the order of `works`.
     var isSignalled: [Bool] = []
     var isRunning = false
     var isClosed = false
@@ -19,8 +19,8 @@ final class PostgresGroupCommit: Sendable {
   private let log: Log
   private let state = Mutex(State())
 
-  /// How often a batch is written again whose transaction became too old, and the time between. In all
-  /// about as long as a client waits.
+  /// How many times a batch is retried whose transaction became too old, and the pause in between. The total is about
+  /// as long as a client waits.
   private static let attempts = 100
   private static let retryMilliseconds = 50
 
@@ -63,7 +63,7 @@ final class PostgresGroupCommit: Sendable {
     while let batches = takeBatches() { await commit(batches) }
   }
 
-  /// A batch of each work that raised its signal; nil, and the next signal starts again, where none did.
+  /// A batch of each work that raised its signal. If none did, nil, and the next signal starts another round.
   private func takeBatches() -> [any GroupCommitBatch]? {
     let works = state.withLock { state -> [any GroupCommitWork]? in
       let signalled = state.works.indices.filter { state.isSignalled[$0] }
@@ -84,8 +84,8 @@ final class PostgresGroupCommit: Sendable {
     return batches
   }
 
-  /// Commits batches together. Where the database refuses something, each is committed by itself, and
-  /// what is refused again is divided, until the part that is at fault stands alone.
+  /// Commits batches together. If the database refuses something, each batch is committed by itself. A batch that is
+  /// refused again is divided, until the faulty part is isolated.
   private func commit(_ batches: [any GroupCommitBatch]) async {
     guard let first = batches.first else { return }
     let failure: any Error

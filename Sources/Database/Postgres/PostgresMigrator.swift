@@ -1,10 +1,10 @@
 internal import Basics
 internal import CPostgres
 
-/// Looks after a Postgres schema before the server serves: blocking, on a connection of its
-/// own, under a lock that makes nodes that start together wait for each other.
+/// Migrates a Postgres schema before the server serves. Blocking, on a connection of its own, under a lock that makes
+/// nodes which start at the same time wait for each other.
 enum PostgresMigrator {
-  /// Any number, the same on all nodes.
+  /// An arbitrary number, the same on all nodes.
   private static let lockSQL: StaticString = "SELECT pg_advisory_xact_lock(7237955317801)"
 
   static func prepare(
@@ -33,7 +33,7 @@ enum PostgresMigrator {
       do {
         return try migrate(handle, migrations)
       } catch let failure as LockFailure {
-        // Nodes that serve hold locks for milliseconds; a dump for as long as it takes.
+        // Serving nodes hold locks for milliseconds; a dump holds them until it is done.
         guard Monotonic.milliseconds - start < patienceMilliseconds else {
           throw DatabaseError(
             kind: .unavailable,
@@ -46,19 +46,19 @@ enum PostgresMigrator {
     }
   }
 
-  /// Another transaction held a lock for too long, or it and this one waited for each other.
+  /// Another transaction held a lock for too long, or there was a deadlock with it.
   private struct LockFailure: Error {
     let message: String
   }
 
-  /// deadlock_detected and lock_not_available (Postgres manual, appendix A).
+  /// The states deadlock_detected and lock_not_available (Postgres manual, appendix A).
   private static let lockStates = ["40P01", "55P03"]
   private static let patienceMilliseconds: Int64 = 60_000
 
   private static func migrate(_ handle: OpaquePointer, _ migrations: [Migration]) throws {
     try run(handle, "BEGIN")
     try run(handle, lockSQL)
-    // Whoever waits for a table's lock makes everyone behind it wait.
+    // While this waits for a table's lock, everyone else who needs the table waits too.
     try run(handle, "SET LOCAL lock_timeout = '2s'")
     try run(
       handle,
@@ -88,18 +88,18 @@ enum PostgresMigrator {
     }
   }
 
-  /// How long a server may take to answer, where the URL says nothing else.
+  /// How many seconds a server may take to answer, unless the URL says otherwise.
   private static let connectSeconds = "10"
 
   private static func connect(_ url: Secret<String>) throws -> OpaquePointer {
-    // libpq quotes what it does not understand, and that may be the password.
+    // libpq quotes what it cannot parse, and that may include the password.
     guard PostgresURL.isPlausible(url.reveal()), let options = PQconninfoParse(url.reveal(), nil)
     else {
       throw DatabaseError(
         kind: .other, message: "MARTLET_DATABASE is not a URL that libpq understands.")
     }
     PQconninfoFree(options)
-    // The URL comes last: what it says wins.
+    // Parameters of the URL come last and take precedence.
     let handle = "connect_timeout".withCString { timeout in
       connectSeconds.withCString { seconds in
         "dbname".withCString { name in

@@ -2,7 +2,7 @@ internal import Basics
 internal import EventLoop
 internal import Synchronization
 
-/// Connections that are made when they are needed and kept; broken ones are replaced.
+/// Connections that are made on demand and kept. Broken ones are replaced.
 final class PostgresPool: Sendable {
   private let url: Secret<String>
   private let loops: [Loop]
@@ -10,7 +10,7 @@ final class PostgresPool: Sendable {
     var idle: [LoopBound<PostgresConnection>] = []
     var open = 0
     var made = 0
-    /// Who waits for a connection, in order; those that gave up are gone from `waiters` only.
+    /// The waiting tasks, in order. Those that gave up are removed from `waiters` only.
     var line = Queue<UInt64>()
     var waiters: [UInt64: Waiter] = [:]
     var lastWaiter: UInt64 = 0
@@ -23,14 +23,14 @@ final class PostgresPool: Sendable {
       return nil
     }
   }
-  /// Resumed with a connection, or with nil where one must ask again.
+  /// Resumed with a connection, or with nil to try again.
   private typealias Waiter = CheckedContinuation<LoopBound<PostgresConnection>?, Never>
   private let state = Mutex(State())
   private let size: Int
-  /// From then on nobody waits for Postgres any more.
+  /// Once true, nothing waits for Postgres any more.
   private let isAborting = Atomic<Bool>(false)
 
-  /// What is under way when the pool closes may take so long, and after that as long to end.
+  /// How long running work may take when the pool closes, and how long its abortion may take after that.
   private static let closeMilliseconds = 300
   private static let maximumWaiting = 10_000
 
@@ -43,11 +43,11 @@ final class PostgresPool: Sendable {
     self.loops = loops
   }
 
-  /// Runs `body` with a connection on which `begin` was run, on that connection's loop. Throws what
-  /// `body` throws; transient trouble as `AppError` `unavailable`.
+  /// Runs `body` with a connection on which `begin` was run, on that connection's loop. Throws what `body` throws,
+  /// with transient failures as `AppError` `unavailable`.
   ///
-  /// Connections that lay idle while Postgres was restarted are found out here, and replaced: nothing
-  /// has been asked of them yet.
+  /// Connections that were idle while Postgres was restarted are detected and replaced here, because nothing has been
+  /// asked of them yet.
   func use<Result: Sendable>(
     beginning begin: Statement,
     _ body: @escaping @Sendable (PostgresConnection) async throws -> Result
@@ -112,7 +112,7 @@ final class PostgresPool: Sendable {
     case refuse
   }
 
-  /// What whoever waits gets: `never` is found out by asking again.
+  /// The result for a waiting task. `never` means: try again, to learn the reason.
   private enum Ready {
     case now(Checkout)
     case later
@@ -130,7 +130,7 @@ final class PostgresPool: Sendable {
     return state.waiters.count < Self.maximumWaiting ? .wait : .refuse
   }
 
-  /// Throws where the pool is closed or full, and where the calling task was cancelled.
+  /// Throws if the pool is closed or full, or if the calling task was cancelled.
   private func take() async throws -> Checkout {
     switch state.withLock({ decide(&$0) }) {
     case .checkout(let checkout): return checkout
@@ -148,20 +148,20 @@ final class PostgresPool: Sendable {
     }
     if let given { return .connection(given) }
     guard !Task.isCancelled else {
-      // It may have been woken for a place that came free: the next one is to look.
+      // This task may have been woken for a free place, so the next one has to look.
       wakeNext()
       throw AppError(.unavailable)
     }
-    // A place came free without a connection in it.
+    // A place became free without a connection in it.
     return try await take()
   }
 
   private func wait(for id: UInt64, _ waiter: Waiter) {
     let isCancelled = Task.isCancelled
     let ready: Ready = state.withLock { state in
-      // Cancelled before it waits: `onCancel` has been and gone.
+      // Cancelled before waiting: `onCancel` has already run.
       if isCancelled { return .never }
-      // Something may have come free between the decision and now.
+      // A place may have become free since the decision.
       switch decide(&state) {
       case .checkout(let checkout): return .now(checkout)
       case .refuse: return .never
@@ -173,7 +173,7 @@ final class PostgresPool: Sendable {
     }
     switch ready {
     case .later:
-      // Cancelled between the look and the waiting.
+      // Cancelled between the check and the wait.
       if Task.isCancelled {
         state.withLock { $0.waiters.removeValue(forKey: id) }?.resume(returning: nil)
       }
@@ -201,19 +201,19 @@ final class PostgresPool: Sendable {
     next?.resume(returning: bound)
   }
 
-  /// A place is free, but its connection is gone.
+  /// Frees a place whose connection is gone.
   private func connectionWasLost() {
     state.withLock { $0.open -= 1 }
     wakeNext()
   }
 
-  /// Lets whoever waits longest look for a free place, if there is one.
+  /// Lets the task that has waited longest look for a free place, if there is one.
   private func wakeNext() {
     let next = state.withLock { $0.open < size ? $0.popWaiter() : nil }
     next?.resume(returning: nil)
   }
 
-  /// Throws away the connections that nobody uses.
+  /// Closes the connections that are not in use.
   private func dropIdle() async {
     let idle = state.withLock { state in
       defer { state.idle = [] }
@@ -225,7 +225,7 @@ final class PostgresPool: Sendable {
     }
   }
 
-  /// Ends all connections: those in use when what they do is done, but soon.
+  /// Closes all connections. Those in use may finish their work first, within a limit.
   func close() async {
     let (idle, waiting) = state.withLock { state in
       state.isClosed = true

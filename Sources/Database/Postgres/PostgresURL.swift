@@ -1,5 +1,5 @@
-/// A look at a connection URL before libpq sees it: what libpq cannot use it repeats in its errors, and
-/// a password with a raw `/` or `@` in it would be taken for something else, and shown.
+/// Checks a connection URL before libpq parses it. libpq repeats what it cannot parse in its errors, and a password
+/// with an unescaped `/` or `@` would be taken for something else and shown.
 ///
 /// https://www.postgresql.org/docs/15/libpq-connect.html, "Connection URIs"
 enum PostgresURL {
@@ -13,7 +13,7 @@ enum PostgresURL {
     return hosts.split(separator: ",", omittingEmptySubsequences: false).allSatisfy(isHost)
   }
 
-  /// `name`, `name:port`, `[address]:port`.
+  /// Accepts `name`, `name:port` and `[address]:port`.
   private static func isHost(_ text: Substring) -> Bool {
     var rest = text
     if text.hasPrefix("[") {

@@ -1,23 +1,23 @@
 internal import Basics
 internal import CSQLite
 
-/// Copies the write-ahead log into the database file, on a thread and a connection of its own, so that
+/// Copies the write-ahead log to the database file (a checkpoint), with a thread and a connection of its own, so that
 /// no commit waits for megabytes to be copied and synced.
 ///
-/// The log starts again from its beginning once all of it is copied and nobody reads from it. Under
-/// steady load there is always one commit more. So the thread copies until little is left, and the writer
-/// copies the rest between two commits. Where the thread cannot keep up, commits wait for it: the
-/// log takes 64 MiB and one commit. Only a reader who stays, as a backup does, lets it grow
-/// further.
+/// The log restarts from its beginning once all of it is copied and nobody reads from it. Under steady load there is
+/// always another commit. So the thread copies until little is left, and the writer copies the rest between two
+/// commits. If the thread cannot keep up, commits wait for it: the log is limited to 64 MiB and one commit. Only a
+/// long-running reader, such as a backup, lets it grow further.
+///
 /// https://www.sqlite.org/wal.html#avoiding_excessively_large_wal_files
 final class SQLiteCheckpointer: @unchecked Sendable {
-  // Unchecked: `state` is behind `monitor`, the two connections are used by one thread each, and what
-  // is said to be the writer's is the writer's.
+  // Unchecked: `state` is protected by `monitor`. Each connection is used by one thread only. Properties marked as
+  // the writer's are used by the writer's thread only.
 
   private struct State {
-    /// Pages in the log after the last commit.
+    /// The pages in the log after the last commit.
     var pages = 0
-    /// Of these, how many have been copied.
+    /// How many of them have been copied.
     var copied = 0
     var isFailing = false
     var isStopping = false
@@ -25,15 +25,15 @@ final class SQLiteCheckpointer: @unchecked Sendable {
     var left: Int { pages - copied }
   }
 
-  /// When the thread is to copy.
+  /// When the thread has to copy.
   private enum Due: Int {
     case never, whenIdle, now
   }
 
   private enum Mode {
-    /// What no reader stands in the way of.
+    /// Copies as much as readers allow.
     case passive
-    /// All, waiting for readers, so that the log surely starts again.
+    /// Copies everything and waits for readers, so that the log restarts.
     case restart
   }
 
@@ -43,26 +43,26 @@ final class SQLiteCheckpointer: @unchecked Sendable {
   private let monitor = Monitor()
   private var state = State()
   private var thread: PlatformThread?
-  /// Held while pages are copied: SQLite refuses a second checkpoint meanwhile.
+  /// Held while pages are copied: SQLite refuses a second checkpoint at the same time.
   private let copying = Monitor()
-  /// The writer's: the log's size at which it is to help.
+  /// The writer's: the size of the log at which it has to help.
   private var pagesToHelpAt = pagesAtOnce
-  /// The writer's: it is asked to help before its next commit.
+  /// The writer's: whether it is asked to help before its next commit.
   private(set) var wantsWriter = false
 
   private static let pageBytes = 4096
-  /// A log of more than this is copied when nobody has written for a moment.
+  /// A larger log is copied when there was no write for a moment.
   private static let pagesWhenIdle = (1 << 20) / pageBytes
   private static let idleMilliseconds: Int64 = 50
-  /// A log of more than this is copied at once.
+  /// A larger log is copied at once.
   private static let pagesAtOnce = (32 << 20) / pageBytes
-  /// So little is left that the writer may copy it between two commits.
+  /// The most pages that the writer copies between two commits.
   private static let pagesForWriter = (2 << 20) / pageBytes
-  /// A log of more than this is not written to until it was copied.
+  /// Nothing is written to a larger log until it has been copied.
   private static let pagesAtMost = (64 << 20) / pageBytes
-  /// How long the writer then waits for those who read. Longer readings are backups, which take minutes.
+  /// How long the writer waits for readers then. Readers that take longer are backups, which take minutes.
   private static let readersMilliseconds: Int32 = 100
-  /// Between two attempts of which the first copied nothing.
+  /// The pause after an attempt that copied nothing.
   private static let pauseMilliseconds: ClosedRange<Int64> = 50...1000
 
   /// Opens a connection of its own. Throws `DatabaseError`.
@@ -74,7 +74,7 @@ final class SQLiteCheckpointer: @unchecked Sendable {
     thread = PlatformThread(name: "checkpointer") { self.run() }
   }
 
-  /// What is to be copied yet: at most so many bytes may the database file grow by it.
+  /// What remains to be copied: the most bytes by which the database file may grow.
   var owedBytes: Int64 { Int64(monitor.locked { state.left } * Self.pageBytes) }
 
   func stop() {
@@ -88,13 +88,13 @@ final class SQLiteCheckpointer: @unchecked Sendable {
 
   // MARK: From the writer's thread
 
-  /// After each commit: so many pages are in the log.
+  /// Called after each commit with the number of pages in the log.
   func logGrew(toPages pages: Int) {
     metrics.walBytes.set(pages * Self.pageBytes)
     let left = monitor.locked {
       let before = due
       if pages < state.pages {
-        // The log has started again.
+        // The log has restarted.
         state.copied = 0
         pagesToHelpAt = Self.pagesAtOnce
       }
@@ -105,14 +105,14 @@ final class SQLiteCheckpointer: @unchecked Sendable {
     wantsWriter = pages > pagesToHelpAt && (left <= Self.pagesForWriter || pages > Self.pagesAtMost)
   }
 
-  /// Copies what is left of the log, between two commits, on the writer's connection.
+  /// Copies the rest of the log between two commits, with the writer's connection.
   func help(on connection: SQLiteConnection) {
     let pages = monitor.locked { state.pages }
     if pages > Self.pagesAtMost {
       connection.waitForLocks(milliseconds: Self.readersMilliseconds)
       checkpoint(on: connection, .restart)
       connection.waitForLocks()
-      // Seldom, while somebody reads for long: each attempt makes all commits wait.
+      // Attempts are rare while somebody reads for long, because each of them delays all commits.
       pagesToHelpAt = pages + pages / 4
     } else {
       checkpoint(on: connection, .passive)
@@ -134,13 +134,13 @@ final class SQLiteCheckpointer: @unchecked Sendable {
     }
   }
 
-  /// Inside the monitor.
+  /// Used inside the monitor.
   private var due: Due {
     if state.pages > Self.pagesAtOnce, state.left > Self.pagesForWriter { return .now }
     return state.left > Self.pagesWhenIdle ? .whenIdle : .never
   }
 
-  /// Waits for `pause` milliseconds first. False when the thread is to end.
+  /// First waits for `pause` milliseconds. Returns false when the thread has to end.
   private func waitUntilDue(_ pause: Int64) -> Bool {
     monitor.locked {
       if pause > 0, !state.isStopping { monitor.wait(milliseconds: pause) }
@@ -159,7 +159,7 @@ final class SQLiteCheckpointer: @unchecked Sendable {
     }
   }
 
-  /// Copies, and returns whether it has copied anything.
+  /// Copies, and returns whether anything was copied.
   /// https://www.sqlite.org/c3ref/wal_checkpoint_v2.html
   @discardableResult
   private func checkpoint(on connection: SQLiteConnection, _ mode: Mode) -> Bool {
@@ -176,7 +176,7 @@ final class SQLiteCheckpointer: @unchecked Sendable {
     if !hasFailed { metrics.checkpointSeconds.observe(Int((Monotonic.nanoseconds - start) / 1000)) }
     let (hasCopied, isFirstFailure) = monitor.locked {
       let before = state.copied
-      // No more than there is: meanwhile the writer may have begun the log again.
+      // Not more than the log has: the writer may have restarted it meanwhile.
       state.copied = min(max(before, Int(copied)), state.pages)
       defer { state.isFailing = hasFailed }
       return (state.copied > before, hasFailed && !state.isFailing)

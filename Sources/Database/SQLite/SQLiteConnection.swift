@@ -1,19 +1,19 @@
 internal import Basics
 internal import CSQLite
 
-/// One connection to the embedded database, for one thread at a time.
+/// One connection to the embedded database, used by one thread at a time.
 ///
-/// SQLite reads `$1` as a name whose index is the order of first appearance, so values are bound by
-/// name: https://www.sqlite.org/lang_expr.html#varparam
+/// SQLite reads `$1` as a name and numbers names by first appearance, so values are bound by name:
+/// https://www.sqlite.org/lang_expr.html#varparam
 final class SQLiteConnection: SQLConnection {
   let handle: OpaquePointer
   private var statements: [UnsafeRawPointer: Prepared] = [:]
-  /// Texts and blobs of the statement that runs, so that SQLite need not copy them one by one.
+  /// The texts and blobs of the running statement, so that SQLite need not copy each.
   private var scratch: UnsafeMutableRawBufferPointer
 
   private struct Prepared {
     let handle: OpaquePointer
-    /// SQLite's index of `$1`, `$2` ...; 0 where the text does not use it.
+    /// SQLite's indexes of `$1`, `$2` and so on; 0 if the text does not use it.
     let parameters: [Int32]
   }
 
@@ -21,13 +21,13 @@ final class SQLiteConnection: SQLConnection {
   private static let maximumParameters = 32
   private static let keptScratchBytes = 64 * 1024
 
-  /// Counting SQLite's memory takes a lock for each allocation, and nobody reads the counts. Set
-  /// before the library is used first (https://www.sqlite.org/c3ref/config.html).
+  /// Turns off SQLite's memory statistics, which take a lock for each allocation and which nobody reads. Done before
+  /// the first use of the library (https://www.sqlite.org/c3ref/config.html).
   private static let isConfigured: Bool = martlet_sqlite_disable_memory_statistics() == SQLITE_OK
 
   /// Opens or creates the file. Throws `DatabaseError`.
   init(path: String, isReadOnly: Bool) throws {
-    // Without it SQLite is slower, and nothing else.
+    // If it fails, SQLite is only slower.
     _ = Self.isConfigured
     var opened: OpaquePointer?
     let flags = isReadOnly ? SQLITE_OPEN_READONLY : SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE
@@ -49,7 +49,7 @@ final class SQLiteConnection: SQLConnection {
     scratch.deallocate()
   }
 
-  /// From now on, statements wait so long for a lock that another connection or process has.
+  /// From now on, statements wait this long for a lock that another connection or process holds.
   func waitForLocks(milliseconds: Int32 = busyMilliseconds) {
     sqlite3_busy_timeout(handle, milliseconds)
   }
@@ -62,12 +62,12 @@ final class SQLiteConnection: SQLConnection {
     guard status == SQLITE_OK else { throw failure(status) }
   }
 
-  /// As `script`, for one statement that is run again and again: it is prepared once.
+  /// The same for one statement that is run repeatedly: it is prepared once.
   func control(_ text: StaticString) throws {
     _ = try runNow(Statement(SQL(stringLiteral: text)))
   }
 
-  /// Whether no transaction is open: SQLite ends one by itself on some errors
+  /// Whether no transaction is open. SQLite rolls back by itself after some errors
   /// (https://www.sqlite.org/lang_transaction.html, "Response To Errors").
   var isOutsideTransaction: Bool { sqlite3_get_autocommit(handle) != 0 }
 
@@ -76,7 +76,7 @@ final class SQLiteConnection: SQLConnection {
   func run(_ statements: [Statement]) async throws -> [ResultSet] {
     var results: [ResultSet] = []
     results.reserveCapacity(statements.count)
-    // By index: the iterator would copy each.
+    // By index, because an iterator would copy each statement.
     for index in statements.indices { results.append(try runNow(statements[index])) }
     return results
   }
@@ -106,7 +106,7 @@ final class SQLiteConnection: SQLConnection {
   }
 
   private func prepare(_ text: StaticString) throws -> Prepared {
-    // A literal's address stands for its text: the same literal is the same statement.
+    // The address of a literal stands for its text: the same literal is the same statement.
     let key = UnsafeRawPointer(text.utf8Start)
     if let known = statements[key] { return known }
     var made: OpaquePointer?
@@ -125,8 +125,8 @@ final class SQLiteConnection: SQLConnection {
 
   // MARK: Binding
 
-  /// Copies texts and blobs side by side into `scratch`, where they stay until the statement is reset,
-  /// and binds them there (SQLITE_STATIC).
+  /// Copies texts and blobs into `scratch`, where they stay until the statement is reset, and binds them there
+  /// (SQLITE_STATIC).
   private func bind(_ values: [SQLValue], to prepared: Prepared) throws {
     if values.isEmpty { return }
     makeScratch(values)
@@ -167,7 +167,7 @@ final class SQLiteConnection: SQLConnection {
   }
 
   private func makeScratch(_ values: [SQLValue]) {
-    // One byte more, so that an empty text at the end has an address inside: a null one binds NULL.
+    // One extra byte, so that an empty text at the end has a valid address: a null address would bind NULL.
     var needed = 1
     for value in values {
       switch value {
@@ -214,7 +214,7 @@ final class SQLiteConnection: SQLConnection {
         values.append(.blobOrUUID(blob))
         bytes += count
       case SQLITE_FLOAT:
-        // No column of ours is one; an aggregate may be.
+        // No column of ours has this type, but an aggregate may.
         values.append(.integer(sqlite3_column_int64(statement, column)))
       default: values.append(.null)
       }

@@ -13,9 +13,9 @@ package final class SQLiteDatabase: SQLDatabase {
   private let readConnections: ReadConnections
   private let disk: DiskReserve
 
-  /// A connection and an executor per reading thread; each is used by its own thread only.
+  /// A connection and an executor for each reading thread, which alone uses them.
   private final class ReadConnections: @unchecked Sendable {
-    // Unchecked: slot N is touched by thread N of the pool alone.
+    // Unchecked: slot N is used by thread N of the pool only.
     let slots: [(SQLiteConnection, BlockingExecutor)]
 
     init(path: String, count: Int) throws {
@@ -28,8 +28,8 @@ package final class SQLiteDatabase: SQLDatabase {
 
   private static let maximumWaitingReads = 10_000
 
-  /// Opens the file, brings its schema up to date and starts the threads. Throws `DatabaseError` or
-  /// `MigrationError`, both of which name the file.
+  /// Opens the file, migrates the schema and starts the threads. Throws `DatabaseError` or `MigrationError`, both of
+  /// which name the file.
   package init(
     path: String, migrations: [Migration], schema: SchemaPolicy = .bringUpToDate,
     readers readerCount: Int, disk: DiskReserve, metrics: DatabaseMetrics, log: Log
@@ -58,7 +58,7 @@ package final class SQLiteDatabase: SQLDatabase {
     if !FileSystem.exists(path) { try FileSystem.createPrivate(path) }
     let connection = try SQLiteConnection(path: path, isReadOnly: false)
     try connection.script("PRAGMA journal_mode = WAL")
-    // Each commit is on the disk before it is answered.
+    // Every commit is on disk before it is answered.
     try connection.script("PRAGMA synchronous = FULL")
     try connection.script("PRAGMA foreign_keys = ON")
     try connection.script("PRAGMA cache_size = -16384")
@@ -91,7 +91,7 @@ package final class SQLiteDatabase: SQLDatabase {
       }
       try connection.script("COMMIT")
     } catch {
-      // The error that matters is the one being thrown.
+      // If this fails too, the error that matters is the one being thrown.
       if !connection.isOutsideTransaction { try? connection.script("ROLLBACK") }
       throw error
     }
@@ -131,7 +131,7 @@ package final class SQLiteDatabase: SQLDatabase {
         let (connection, executor) = readConnections.slots[thread]
         try connection.control("BEGIN")
         defer {
-          // Ends a snapshot; there is nothing to lose.
+          // Ends a snapshot. If that fails, nothing is lost.
           try? connection.control("COMMIT")
         }
         return try executor.run(Transaction(connection), body).get()
@@ -143,7 +143,7 @@ package final class SQLiteDatabase: SQLDatabase {
     }
   }
 
-  /// Nothing on this node waits for the comparison where there is one server for the data.
+  /// The same as `read`: on a single server nothing waits for the comparison.
   package func readUrgently<Result: Sendable>(
     _ body: @escaping @Sendable (Transaction) async throws -> Result
   ) async throws -> Result { try await read(body) }
@@ -176,7 +176,7 @@ package final class SQLiteDatabase: SQLDatabase {
   }
 
   private final class Outcome<Value>: @unchecked Sendable {
-    // Unchecked: written and read by the writer's thread alone.
+    // Unchecked: written and read by the writer's thread only.
     var value: Swift.Result<Value, any Error>?
   }
 
@@ -190,7 +190,7 @@ package final class SQLiteDatabase: SQLDatabase {
       return .unavailable
     }
     if disk.isLow(owing: checkpointer.owedBytes) { return .diskLow }
-    // Takes the write lock and gives it back: nothing is written.
+    // Takes the write lock and releases it, without writing anything.
     do { try await write(.essential) { _ in } } catch { return .locked }
     return .writable
   }
@@ -203,9 +203,9 @@ package final class SQLiteDatabase: SQLDatabase {
 
   // MARK: Backup
 
-  /// Writes a consistent copy into a new file for its owner's eyes only, while everything goes on, and
-  /// runs `changes` on the copy. One file is all of it, and it is there when it is whole. Throws where
-  /// another backup to the same file is under way.
+  /// Writes a consistent copy to a new file that only its owner can read, while the server keeps working, and runs
+  /// `changes` on the copy. The copy is a single file, which appears when it is complete. Throws if another backup to
+  /// the same file is under way.
   /// https://www.sqlite.org/backup.html
   package static func backup(
     from path: String, to target: String, changes: [Statement]
@@ -215,7 +215,7 @@ package final class SQLiteDatabase: SQLDatabase {
       throw DatabaseError(kind: .other, message: "Another backup to \(target) is under way.")
     }
     do {
-      // What a backup that was killed left.
+      // What a killed backup left behind.
       try FileSystem.emptyPrivately(unfinished)
       try copy(from: path, to: unfinished, changes: changes)
       try FileSystem.publish(unfinished, as: target)
@@ -233,7 +233,7 @@ package final class SQLiteDatabase: SQLDatabase {
     guard let backup = sqlite3_backup_init(copy.handle, "main", source.handle, "main") else {
       throw copy.failure(sqlite3_errcode(copy.handle))
     }
-    // All pages in one step: one snapshot, however busy the writer is.
+    // All pages in one step, so that it is one snapshot however busy the writer is.
     let status = sqlite3_backup_step(backup, -1)
     sqlite3_backup_finish(backup)
     guard status == SQLITE_DONE else { throw copy.failure(status) }

@@ -1,22 +1,22 @@
 internal import Basics
 internal import CSQLite
 
-/// The only writer of the embedded database, on a thread of its own.
+/// The only writer of the embedded database, with a thread of its own.
 ///
-/// A batch of each group-commit work and all transactions that wait go into one commit, each in a
-/// savepoint but the first; one `fdatasync` makes all of them durable. Nothing is answered or published
-/// before COMMIT succeeded.
+/// One batch of each group-commit work and all waiting transactions go into one commit, each but the first in a
+/// savepoint. One `fdatasync` makes all of them durable. Nothing is answered or published before COMMIT has
+/// succeeded.
 final class SQLiteWriter: @unchecked Sendable {
-  // Unchecked: what callers touch is behind `monitor`; the rest belongs to the thread.
+  // Unchecked: what callers use is protected by `monitor`; the rest is used by the thread only.
 
-  /// A transaction that waits: run inside the commit, then told how it went.
+  /// A waiting transaction. It is run inside the commit, and then told the outcome.
   struct Pending: Sendable {
     let writeClass: WriteClass
-    /// Runs the body; returns the hooks for after the commit, or what it threw.
+    /// Runs the body. Returns the hooks for after the commit, or what the body threw.
     let run:
       @Sendable (SQLiteConnection, BlockingExecutor) ->
         Swift.Result<[@Sendable () -> Void], any Error>
-    /// Called once: nil where the body's own outcome stands, else why nothing was kept.
+    /// Called once: with nil if the body's own outcome stands, or with the reason why nothing was kept.
     let finish: @Sendable ((any Error)?) -> Void
   }
 
@@ -40,9 +40,9 @@ final class SQLiteWriter: @unchecked Sendable {
   private var thread: PlatformThread?
   private var wasDiskLow = false
 
-  /// Transactions of a class in one commit; those behind them wait for the next.
+  /// The most transactions of a class in one commit. The others wait for the next.
   private static let maximumTransactions = 1000
-  /// Bytes of bulk writes in one commit, beyond its first.
+  /// The most bytes of bulk writes in one commit, not counting its first.
   private static let maximumBulkBytes = 4 * 1024 * 1024
 
   init(
@@ -54,9 +54,8 @@ final class SQLiteWriter: @unchecked Sendable {
     self.disk = disk
     self.metrics = metrics
     self.log = log
-    // Unretained: the connection and its hook end with the thread, which holds the writer. A hook of
-    // our own also takes the place of SQLite's automatic checkpoints
-    // (https://www.sqlite.org/c3ref/wal_hook.html).
+    // Unretained: the connection and its hook end with the thread, which holds the writer. A hook of our own also
+    // replaces SQLite's automatic checkpoints (https://www.sqlite.org/c3ref/wal_hook.html).
     sqlite3_wal_hook(
       connection.handle,
       { context, _, _, pages in
@@ -70,7 +69,7 @@ final class SQLiteWriter: @unchecked Sendable {
 
   // MARK: From any thread
 
-  /// False where the writer has stopped.
+  /// Returns false if the writer has stopped.
   func submit(_ pending: Pending) -> Bool {
     monitor.locked {
       guard !isStopping else { return false }
@@ -100,7 +99,7 @@ final class SQLiteWriter: @unchecked Sendable {
     }
   }
 
-  /// Does what was accepted, then ends the thread.
+  /// Completes what was accepted, then ends the thread.
   func stop() {
     monitor.locked {
       isStopping = true
@@ -114,10 +113,10 @@ final class SQLiteWriter: @unchecked Sendable {
 
   // MARK: The thread
 
-  /// What goes into one commit.
+  /// The contents of one commit.
   private struct Turn {
     var transactions: [Pending] = []
-    /// Works that raised their signal, by their index.
+    /// The works that raised their signal, by index.
     var works: [(index: Int, work: any GroupCommitWork)] = []
   }
 
@@ -128,7 +127,7 @@ final class SQLiteWriter: @unchecked Sendable {
     }
   }
 
-  /// Waits for something to do; nil when the writer is to stop and everything accepted is done.
+  /// Waits for something to do. Returns nil when the writer has to stop and everything accepted is done.
   private func next() -> Turn? {
     monitor.locked {
       while true {
@@ -140,7 +139,7 @@ final class SQLiteWriter: @unchecked Sendable {
     }
   }
 
-  /// Inside the monitor.
+  /// Used inside the monitor.
   private func takeTurn() -> Turn {
     var turn = Turn()
     var count = 0
@@ -191,7 +190,7 @@ final class SQLiteWriter: @unchecked Sendable {
       for pending in transactions { hooks += try runInSavepoint(pending) }
       try connection.control("COMMIT")
     } catch {
-      // The whole transaction is lost: by SQLite's own doing, or because BEGIN or COMMIT failed.
+      // The whole transaction is lost, because SQLite rolled it back, or because BEGIN or COMMIT failed.
       if !connection.isOutsideTransaction { rollback() }
       let failure = unavailable(error)
       log.error("commit_failed", ["cause": .init("\(error)")])
@@ -209,11 +208,11 @@ final class SQLiteWriter: @unchecked Sendable {
     for pending in transactions { pending.finish(nil) }
   }
 
-  /// Those of the transactions that may grow the data now; the others are told.
+  /// Returns the transactions that may write now, and fails those that must not grow the data.
   private func allowed(_ transactions: [Pending]) -> [Pending] {
     var isDiskLow = disk.isLow(owing: checkpointer.owedBytes)
     if isDiskLow, !wasDiskLow, checkpointer.owedBytes > 0 {
-      // The log may owe less than it seems: many of its pages are one page of the file.
+      // The log may owe less than it appears to: many of its pages can be the same page of the file.
       checkpointer.help(on: connection)
       isDiskLow = disk.isLow(owing: checkpointer.owedBytes)
     }
@@ -241,7 +240,7 @@ final class SQLiteWriter: @unchecked Sendable {
 
   private var diskFull: AppError { AppError(.unavailable, "The server's disk is nearly full.") }
 
-  /// Throws only where the whole transaction is gone.
+  /// Throws only if the whole transaction is lost.
   private func runInSavepoint(_ pending: Pending) throws -> [@Sendable () -> Void] {
     try connection.control("SAVEPOINT one")
     switch pending.run(connection, executor) {
@@ -254,9 +253,9 @@ final class SQLiteWriter: @unchecked Sendable {
     }
   }
 
-  /// Writes the batch that comes first in the commit, without a savepoint: inside one SQLite copies
-  /// every page before it changes it, which costs a fifth of the writer's time. Where the database
-  /// refuses the batch, the commit begins again: nothing else was in it.
+  /// Writes the batch that comes first in the commit, without a savepoint. In a savepoint SQLite copies every page
+  /// before it changes it, which costs a fifth of the writer's time. If the database refuses the batch, the commit is
+  /// begun again, since it contains nothing else yet.
   private func writeFirst(_ batch: any GroupCommitBatch, _ written: inout [WrittenBatch]) throws {
     let transaction = Transaction(connection)
     let outcome = executor.run(transaction) { try await batch.write(in: $0) }
@@ -283,9 +282,9 @@ final class SQLiteWriter: @unchecked Sendable {
     return DatabaseError(kind: .unavailable, message: "SQLite rolled the transaction back")
   }
 
-  /// Writes a batch in a savepoint. Where the database refuses it, what it divides into is written
-  /// instead, each in a savepoint of its own, until what is refused stands alone. Throws only where the
-  /// whole transaction is gone, with all of this batch among `written`.
+  /// Writes a batch in a savepoint. If the database refuses it, its parts are written instead, each in a savepoint of
+  /// its own, until the refused part is isolated. Throws only if the whole transaction is lost, with all parts of
+  /// this batch in `written`.
   private func write(_ batch: any GroupCommitBatch, _ written: inout [WrittenBatch]) throws {
     let transaction = Transaction(connection)
     let outcome: Swift.Result<Void, any Error>
@@ -308,7 +307,7 @@ final class SQLiteWriter: @unchecked Sendable {
     }
   }
 
-  /// Writes what a refused batch divides into; the batch itself is done where there is nothing.
+  /// Writes the parts of a refused batch. If it cannot be divided, the batch itself has failed.
   private func divide(
     _ batch: any GroupCommitBatch, _ failure: any Error, _ written: inout [WrittenBatch]
   ) throws {

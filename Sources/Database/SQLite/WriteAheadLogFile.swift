@@ -1,44 +1,43 @@
 internal import Basics
 internal import CSQLite
 
-/// Stands between SQLite and the write-ahead log of the writer's connection: gathers a commit's writes,
-/// and times its sync.
+/// Wraps the write-ahead log of the writer's connection: combines a commit's writes, and measures the time of its
+/// sync.
 ///
-/// SQLite writes each page of a commit by itself, in two calls, one after the other in the file, and then
-/// syncs. Here they are gathered and written with one call before the sync. Nobody reads them earlier:
-/// other connections are told of a commit's pages after its sync (`synchronous = FULL`), and this
-/// connection's own readings are preceded by the write as well. What is gathered when the power goes is
-/// what was not synced yet.
+/// SQLite writes each page of a commit with two calls, at consecutive positions of the file, and then syncs. Here
+/// these writes are gathered and done with one call before the sync. Nobody reads them earlier: other connections
+/// learn of a commit's pages after its sync (`synchronous = FULL`), and this connection's own reads write them first.
+/// What is lost in a power failure has not been synced yet.
 ///
-/// SQLite gives the open file by SQLITE_FCNTL_JOURNAL_POINTER. A file's methods are a table of functions
-/// (https://www.sqlite.org/c3ref/io_methods.html); a copy with some entries replaced takes its place
-/// until the file is closed, when the connection is.
+/// SQLite provides the open file through SQLITE_FCNTL_JOURNAL_POINTER. A file's methods are a table of functions
+/// (https://www.sqlite.org/c3ref/io_methods.html). A copy with some functions replaced takes the table's place until
+/// the connection closes the file.
 enum WriteAheadLogFile {
-  /// The copy, with what the replaced entries need behind it. Lives as long as the process: it is some
-  /// hundred bytes a database.
+  /// The copied table, followed by what the replaced functions need. Lives as long as the process: some hundred bytes
+  /// per database.
   private struct Methods {
-    // First: SQLite reads the address of this struct as that of the table.
+    // The first member: SQLite uses the address of this struct as that of the table.
     var table: sqlite3_io_methods
     let original: UnsafePointer<sqlite3_io_methods>
     let gathered: WriteBuffer
   }
 
-  /// Writes that follow each other in the file. On the connection's thread only.
+  /// Consecutive writes to the file. Used on the connection's thread only.
   private final class WriteBuffer {
     let syncSeconds: Histogram
     private let buffer = UnsafeMutableRawBufferPointer.allocate(
       byteCount: WriteBuffer.capacity, alignment: 16)
     private var count = 0
-    /// Where the first of them belongs.
+    /// The file position of the first of them.
     private var offset: sqlite3_int64 = 0
 
-    /// SQLite's own files take less than 128 KiB in one call; this is 30 pages with their headers.
+    /// SQLite writes less than 128 KiB in one call; this is 30 pages with their headers.
     private static let capacity = 30 * (4096 + 24)
 
     init(syncSeconds: Histogram) { self.syncSeconds = syncSeconds }
     deinit { buffer.deallocate() }
 
-    /// Keeps a write. Returns SQLite's code of those that had to be written for it.
+    /// Gathers a write. Returns SQLite's result code of the earlier writes that had to be done first.
     func add(
       _ bytes: UnsafeRawBufferPointer, at offset: sqlite3_int64, _ file: File
     ) -> Int32 {
@@ -56,8 +55,7 @@ enum WriteAheadLogFile {
       return SQLITE_OK
     }
 
-    /// Writes what was gathered. Where that fails it is dropped: SQLite rolls the transaction back that it
-    /// is of.
+    /// Writes what was gathered. If that fails it is dropped, because SQLite then rolls back the transaction.
     func flush(_ file: File) -> Int32 {
       guard count > 0 else { return SQLITE_OK }
       let status = file.methods.pointee.xWrite(
@@ -68,16 +66,16 @@ enum WriteAheadLogFile {
     }
   }
 
-  /// An open file with the methods that SQLite's own VFS gave it.
+  /// An open file with the methods of SQLite's own VFS.
   private struct File {
     let pointer: UnsafeMutablePointer<sqlite3_file>
     private let ours: UnsafePointer<Methods>
 
-    // Read where they stand: SQLite comes here twice a page.
+    // Read in place: SQLite calls this twice per page.
     var methods: UnsafePointer<sqlite3_io_methods> { ours.pointee.original }
     var gathered: WriteBuffer { ours.pointee.gathered }
 
-    /// Nil for a file whose table is not ours; this function stands in no other.
+    /// Nil for a file whose table is not ours. These functions are in no other table.
     init?(_ pointer: UnsafeMutablePointer<sqlite3_file>?) {
       guard let pointer, let table = UnsafeRawPointer(pointer.pointee.pMethods) else { return nil }
       self.pointer = pointer
@@ -87,8 +85,8 @@ enum WriteAheadLogFile {
     func flush() -> Int32 { gathered.flush(self) }
   }
 
-  /// Puts itself before the log of a connection that has one open. Without the file nothing is gathered
-  /// and nothing measured, and nothing else is lost.
+  /// Wraps the log of a connection that has one open. If that fails, writes are neither combined nor measured, but
+  /// everything still works.
   static func install(on connection: SQLiteConnection, syncSeconds: Histogram) {
     var pointer: UnsafeMutablePointer<sqlite3_file>?
     let status = sqlite3_file_control(
@@ -138,7 +136,7 @@ enum WriteAheadLogFile {
     }
     table.xClose = { pointer in
       guard let file = File(pointer) else { return SQLITE_IOERR }
-      // Of a commit everything was written with its sync; this is of none.
+      // A commit's writes were done with its sync; what remains belongs to no commit.
       _ = file.flush()
       return file.methods.pointee.xClose(file.pointer)
     }

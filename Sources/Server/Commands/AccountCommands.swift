@@ -3,8 +3,8 @@ internal import Basics
 internal import EventLoop
 internal import Events
 
-/// What an operator does with accounts from the command line, also beside a server that runs: both write to the same database,
-/// and the server sees the change within a second. Each act leaves a line in the audit.
+/// The operator's commands for accounts. They also work while a server is running: both write to the same database,
+/// and the server notices the change within a second. Each command writes a line to the audit log.
 struct AccountCommands {
   private let settings: Settings
 
@@ -61,7 +61,7 @@ struct AccountCommands {
     return "The new password of \(email) is \(password.reveal())\nOpen sessions have ended."
   }
 
-  /// Prints a line for each: the address, what is special, since when there is the account, and the name.
+  /// Prints a line per account: address, special state, creation date and name.
   func list(all: Bool, _ print: @escaping @Sendable (String) -> Void) throws {
     try withAccounts { accounts in
       try await accounts.forEach(all: all) { user, createdAt in
@@ -91,7 +91,8 @@ struct AccountCommands {
   }
 }
 
-/// Without what would move the cursor of a terminal or break a table: people choose their names.
+/// The text without characters that would move the cursor of a terminal or break a table, because users choose their
+/// names.
 private func printable(_ text: String) -> String {
   String(
     String.UnicodeScalarView(

@@ -1,32 +1,32 @@
 internal import Basics
 
-/// One command of the command line: how it is called, what its help says, and what it does.
+/// One command of the command line: its syntax, its help, and its action.
 struct Command: Sendable {
   /// A word that must follow the command's name.
   struct Argument: Sendable {
-    /// As the help writes it: `EMAIL`.
+    /// The name in the help: `EMAIL`.
     let name: String
     let meaning: String
   }
 
-  /// What may follow as `--name VALUE` or `--name=VALUE`, and where `value` is nil as `--name`.
+  /// An option: `--name VALUE` or `--name=VALUE`, or `--name` alone if `value` is nil.
   struct Option: Sendable {
     let name: String
-    /// As the help writes it: `NAME`.
+    /// The name of the value in the help: `NAME`.
     let value: String?
     let meaning: String
   }
 
-  /// What a command does: with the settings of the call, and throws a sentence for the operator.
+  /// The action of a command. Returns the exit status; throws a sentence for the operator.
   typealias Action = @Sendable (Call) throws -> Int32
 
   /// One or two words: `serve`, `admin create`.
   let name: String
   let arguments: [Argument]
   let options: [Option]
-  /// One line, for the list of commands.
+  /// One line for the list of commands.
   let summary: String
-  /// What else its help says: whole sentences, in lines of at most 80 characters.
+  /// The rest of its help: whole sentences, in lines of at most 80 characters.
   let details: String
   let run: Action
 
@@ -42,29 +42,29 @@ struct Command: Sendable {
     self.run = run
   }
 
-  /// `admin create EMAIL`
+  /// For example `admin create EMAIL`.
   var usage: String { ([name] + arguments.map(\.name)).joined(separator: " ") }
 
-  /// A command as somebody called it: checked for form, and with everything that it may read.
+  /// A call of a command. Its syntax was checked.
   struct Call: Sendable {
-    /// As many as the command has, none of them empty.
+    /// As many as the command has; none is empty.
     let arguments: [String]
-    /// By name, without the dashes. An option without a value has an empty one.
+    /// By name, without the dashes. An option without a value has an empty text.
     let options: [String: String]
     /// The file that `--config` names.
     let configurationFile: String?
     let environment: [String: String]
 
-    /// The settings of the file and the environment. Throws `SettingsError`.
+    /// The settings from the file and the environment. Throws `SettingsError`.
     func settings() throws -> Settings {
       try Settings(environment: environment, file: configurationFile)
     }
   }
 }
 
-/// A call that the command line does not allow; a sentence for the person who typed it.
+/// A call with wrong syntax; a sentence for the person who typed it.
 struct UsageError: Error, Equatable {
   let message: String
-  /// The command whose help explains it; nil for all of them.
+  /// The command whose help explains the syntax; nil for the general help.
   let command: String?
 }

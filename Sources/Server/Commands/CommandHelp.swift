@@ -1,4 +1,4 @@
-/// The texts of `martlet --help` and `martlet COMMAND --help`, made from the table of commands.
+/// The texts of `martlet --help` and `martlet COMMAND --help`, generated from the table of commands.
 enum CommandHelp {
   private static let settingsText = """
     Settings come from the environment, or from a file of NAME=value lines; the environment wins.
@@ -6,7 +6,7 @@ enum CommandHelp {
     ./data unless told otherwise.
     """
 
-  /// Every command with its summary.
+  /// All commands with their summaries.
   static func all(_ commands: [Command]) -> String {
     """
     martlet - live communication for an organisation, on your own machine
@@ -25,7 +25,7 @@ enum CommandHelp {
     """
   }
 
-  /// The help of one command, or the list of a group's.
+  /// The help of one command, or the list of a group's commands.
   static func text(on commands: [Command]) -> String {
     guard commands.count == 1, let command = commands.first else {
       return "Commands:\n\(list(commands))"

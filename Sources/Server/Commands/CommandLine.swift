@@ -6,15 +6,15 @@ internal import Basics
   internal import Darwin
 #endif
 
-/// The command line: what `martlet` understands.
+/// The command line interface of `martlet`.
 package enum MartletCommand {
   package static let version = "0.1.0"
 
-  /// A command that was called in a way that it does not allow.
+  /// The exit status for wrong syntax.
   private static let usageStatus: Int32 = 2
   private static let failureStatus: Int32 = 1
 
-  /// Runs a command; returns the exit status: 0, 1 where it failed, 2 where it was called wrongly.
+  /// Runs a command. Returns the exit status: 0, 1 for a failure, 2 for wrong syntax.
   package static func run(_ arguments: [String], environment: [String: String]) -> Int32 {
     do {
       switch try CommandLineParser(commands: Commands.all).parse(arguments) {
@@ -37,10 +37,10 @@ package enum MartletCommand {
     }
   }
 
-  /// A line for the person who called, on standard output.
+  /// Prints a line on standard output.
   static func say(_ text: String) { write(text + "\n", to: 1) }
 
-  /// Says why a command failed, on standard error; returns its exit status.
+  /// Prints on standard error why a command failed. Returns the exit status.
   static func fail(_ error: any Error) -> Int32 {
     if let failure = error as? AppError {
       printError(failure.underlying.map { "\(failure.message) (\($0))" } ?? failure.message)
@@ -52,7 +52,7 @@ package enum MartletCommand {
 
   private static func printError(_ text: String) { write("martlet: \(text)\n", to: 2) }
 
-  /// Writes all of it, unless nobody reads any more.
+  /// Writes the whole text, unless the reader is gone.
   private static func write(_ text: String, to descriptor: Int32) {
     var bytes = Array(text.utf8)[...]
     while !bytes.isEmpty {

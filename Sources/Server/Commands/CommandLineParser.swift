@@ -1,10 +1,10 @@
-/// Reads the words of a command line. A value: words in, what is meant out; nothing is looked up or done.
+/// Parses a command line. A value: words go in, a request comes out; nothing is executed.
 struct CommandLineParser {
-  /// What a command line asks for.
+  /// What a command line requests.
   enum Request {
     case run(Command, arguments: [String], options: [String: String], configurationFile: String?)
     case helpOnAll
-    /// The commands of a group, such as `admin`, or one command.
+    /// Help for the commands of a group, such as `admin`, or for one command.
     case help([Command])
     case version
   }
@@ -17,15 +17,15 @@ struct CommandLineParser {
   private static let version = Command.Option(name: "version", value: nil, meaning: "")
   private static let shortNames = ["-h": "help", "-v": "version", "-V": "version"]
 
-  /// What was read so far.
+  /// The words that were read so far.
   private struct Words {
     var plain: [String] = []
     var options: [String: String] = [:]
   }
 
-  /// Reads the words after the program's name. Throws where they are no call of a command.
+  /// Parses the words after the program's name. Throws if their syntax is wrong.
   func parse(_ words: [String]) throws(UsageError) -> Request {
-    // What an option means depends on the command, which may stand behind it.
+    // The meaning of an option depends on the command, which may come after it.
     let command = try command(named: try read(words, anyOptions: true).plain)
     let allowed = [Self.configuration, Self.help, Self.version] + (command.only?.options ?? [])
     let read = try read(words, allowing: allowed, of: command.only, anyOptions: false)
@@ -61,17 +61,17 @@ struct CommandLineParser {
     return .run(found, arguments: arguments, options: options, configurationFile: file)
   }
 
-  // MARK: Which command
+  // MARK: The command
 
   private struct Found {
     /// The command that was named.
     var only: Command?
-    /// `admin`, where that is all that was said.
+    /// `admin`, if no more than that was given.
     var group: String?
-    /// What help is about.
+    /// The commands that help is about.
     var candidates: [Command] = []
     var isHelp = false
-    /// How many words name it.
+    /// The number of words that name it.
     var wordCount = 0
   }
 
@@ -113,8 +113,7 @@ struct CommandLineParser {
 
   // MARK: Options
 
-  /// Tells options from other words. With `anyOptions` every option is let pass, and only those that are known to take a value
-  /// take one.
+  /// Separates options from other words. With `anyOptions` unknown options are accepted too, without a value.
   private func read(
     _ words: [String], allowing allowed: [Command.Option] = [], of command: Command? = nil,
     anyOptions: Bool
@@ -167,7 +166,7 @@ struct CommandLineParser {
     return text
   }
 
-  /// Whether any command has an option of that name with a value.
+  /// Whether any command has an option with this name that takes a value.
   private func takesValue(_ name: String) -> Bool {
     name == Self.configuration.name
       || commands.contains { $0.options.contains { $0.name == name && $0.value != nil } }

@@ -1,6 +1,6 @@
 internal import Basics
 
-/// Every command, in the order of the help.
+/// All commands, in the order of the help.
 enum Commands {
   private static let email = Command.Argument(
     name: "EMAIL", meaning: "the account's e-mail address, in any case")

@@ -4,13 +4,14 @@ internal import Crypto
 internal import Database
 internal import EventLoop
 
-/// What an operator does with the database from the command line. Only `backup` and `renewEpoch` are for a server that runs.
+/// The operator's commands for the database. `backup` is for a running server. `migrate` and `renewEpoch` also work
+/// while servers are running.
 struct DatabaseCommands {
   private let settings: Settings
 
   init(_ settings: Settings) { self.settings = settings }
 
-  /// Brings the schema up to date. Throws where there is no database.
+  /// Migrates the schema. Throws if there is no database.
   func migrate() throws -> String {
     try CommandDatabase(settings).use(.bringUpToDate) { _ in }
     return "The schema is up to date."
@@ -26,7 +27,7 @@ struct DatabaseCommands {
     return "The log has a new epoch. Clients that resume are told to reload."
   }
 
-  /// A consistent copy of the embedded database, while the server runs.
+  /// Makes a consistent copy of the embedded database while the server is running.
   func backup(to file: String) throws -> String {
     guard settings.database == nil else {
       throw SettingsError("`backup` is for the embedded database; use pg_dump for Postgres.")
@@ -35,21 +36,21 @@ struct DatabaseCommands {
       throw SettingsError("\(file) exists; a backup never overwrites.")
     }
     let source = try Storage.existingDatabase(settings)
-    // A server that starts on the copy is another history: its clients must reload.
+    // A server that starts on the copy has another history, so its clients must reload.
     try SQLiteDatabase.backup(from: source, to: file, changes: [Epoch.forget])
     return "Saved to \(file). To restore, put it at \(source) while no server runs."
   }
 }
 
-/// The database for a command: opened beside a server that may run, used once and closed.
+/// The database for a command: opened beside a server that may be running, used once, and closed.
 struct CommandDatabase {
   private let settings: Settings
   private let loop = Loop(name: "command")
 
   init(_ settings: Settings) { self.settings = settings }
 
-  /// Throws a sentence for the operator where there is no database, and, unless told to bring it up to date, where its schema is
-  /// another release's: none of the commands makes one by the way.
+  /// Throws a sentence for the operator if there is no database, or, unless told to migrate it, if its schema belongs
+  /// to another release. No command creates a database as a side effect.
   func use<Result: Sendable>(
     _ schema: SchemaPolicy = .mustBeUpToDate,
     _ body: @escaping @Sendable (any SQLDatabase) async throws -> Result

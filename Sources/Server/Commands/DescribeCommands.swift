@@ -3,9 +3,9 @@ internal import Basics
 internal import Relay
 internal import Web
 
-/// What the server says of itself without running.
+/// Descriptions of the server that need no running server.
 enum DescribeCommands {
-  /// Every route and every frame with its policy, one a line.
+  /// All routes and frames with their policies, one per line.
   static func routes(_ settings: Settings) throws -> String {
     var lines = try MartletServer.describeRoutes(settings).map { route in
       let method = route.kind == .webSocket ? "WS" : route.method.rawValue
@@ -21,7 +21,7 @@ enum DescribeCommands {
     text + String(repeating: " ", count: max(0, width - text.count))
   }
 
-  /// docs/CONFIGURATION.md, from the table of settings.
+  /// The page docs/CONFIGURATION.md, from the table of settings.
   static func settingsPage() -> String {
     var page = """
       # Configuration

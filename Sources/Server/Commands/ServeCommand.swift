@@ -10,10 +10,11 @@ internal import Synchronization
 
 /// `martlet serve`: runs the server until a signal ends it.
 ///
-/// SIGTERM and SIGINT drain it; a second one of them ends it at once. SIGHUP reads the certificates again.
+/// SIGTERM and SIGINT drain it; a second one ends it at once. SIGHUP reloads the certificates.
 enum ServeCommand {
-  /// Larger blocks have pages of their own, which go back to the system when they are freed. Unless this is fixed, glibc
-  /// raises it to the size of the largest such block that was ever freed, and the heap keeps the holes (mallopt(3)).
+  /// Blocks from this size on get pages of their own, which return to the system when the block is freed. If the size
+  /// is not set, glibc raises it to that of the largest such block ever freed. Large blocks then come from the heap
+  /// and fragment it (mallopt(3)).
   private static let largeBlockBytes: Int32 = 128 * 1024
 
   private final class Started: Sendable {
@@ -22,7 +23,7 @@ enum ServeCommand {
 
   static func run(_ settings: Settings) -> Int32 {
     martlet_fix_mmap_threshold(largeBlockBytes)
-    // Waited for below; blocked before any thread starts, so that all of them leave these alone.
+    // Waited for below. Blocked before any thread starts, so that no thread handles them.
     var signals = sigset_t()
     sigemptyset(&signals)
     for number in [SIGTERM, SIGINT, SIGHUP] { sigaddset(&signals, number) }
@@ -41,11 +42,11 @@ enum ServeCommand {
         if let running { server.reloadCertificates(running) }
         continue
       }
-      // Nothing was accepted yet where nothing runs.
+      // Before the server has started, there is nothing to drain.
       guard let running else { return 0 }
       if isDraining {
         log.warning("drain_cut_short", ["signal": .init(number)])
-        // As a shell says it of whoever died of a signal.
+        // The status that a shell reports for a process that was ended by a signal.
         return 128 + number
       }
       isDraining = true
@@ -53,7 +54,7 @@ enum ServeCommand {
     }
   }
 
-  /// On a thread of its own, so that a start that waits for its database can be called off.
+  /// On a thread of its own, so that a start that waits for its database can be interrupted.
   private static func start(_ server: MartletServer, _ started: Started, _ log: Log) {
     _ = PlatformThread(name: "start") {
       do {
@@ -69,7 +70,7 @@ enum ServeCommand {
     }
   }
 
-  /// On a thread of its own, so that another signal is heard meanwhile. Ends the process.
+  /// On a thread of its own, so that another signal can be handled meanwhile. Ends the process.
   private static func drain(_ server: MartletServer, _ running: MartletServer.Running) {
     _ = PlatformThread(name: "drain") {
       do {

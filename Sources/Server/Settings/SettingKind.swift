@@ -2,11 +2,11 @@ internal import Accounts
 internal import Basics
 internal import Web
 
-/// How a setting is written, and what it may be.
+/// How a setting is written, and which values it allows.
 struct SettingKind<Value>: Sendable {
-  /// The value that a text stands for. Throws the end of a sentence that begins with the setting's name.
+  /// Parses a value. Throws the end of a sentence that begins with the setting's name.
   let read: @Sendable (String) throws(SettingsError) -> Value
-  /// A value as text; nil for one that means "unset".
+  /// The value as text; nil if it means "unset".
   let write: @Sendable (Value) -> String?
 }
 
@@ -29,7 +29,7 @@ extension SettingKind<String?> {
     }
   }
 
-  /// `scheme://host[:port]` without path (RFC 6454, 6.2).
+  /// An origin `scheme://host[:port]` without a path (RFC 6454, 6.2).
   static var origin: Self {
     SettingKind { text throws(SettingsError) in
       guard isOrigin(text) else { throw SettingsError("is not of the form https://host[:port]") }
@@ -41,7 +41,7 @@ extension SettingKind<String?> {
 }
 
 extension SettingKind<Secret<String>?> {
-  /// A text of so many bytes or more that no error shows.
+  /// A secret text that `isRight` accepts. No error message shows it.
   static func secret(_ explanation: String, _ isRight: @escaping @Sendable (String) -> Bool) -> Self
   {
     SettingKind { text throws(SettingsError) in
@@ -81,7 +81,7 @@ extension SettingKind<Int> {
     }
   }
 
-  /// Seconds between two looks: `off` for never, `on` for every second.
+  /// The seconds between two checks: `off` for never, `on` for one second.
   static func interval(_ range: ClosedRange<Int>) -> Self {
     let integer = integer(range)
     return SettingKind { text throws(SettingsError) in
@@ -108,7 +108,7 @@ extension SettingKind<Int?> {
 }
 
 extension SettingKind<Rate> {
-  /// `burst,per-second`
+  /// A rate, as `burst,per-second`.
   static var rate: Self {
     SettingKind { text throws(SettingsError) in
       let parts = text.split(separator: ",").map { $0.trimmingBlanks() }
@@ -150,7 +150,7 @@ extension SettingKind<ListenAddress?> {
 }
 
 extension SettingKind<AccountConfiguration.SignUp> {
-  /// One of the cases' words.
+  /// One of the enumeration's words.
   static var word: Self {
     SettingKind { text throws(SettingsError) in
       guard let value = Value(rawValue: text) else {
@@ -216,7 +216,7 @@ extension SettingKind<[String]> {
 }
 
 extension SettingKind<[IPAddress.Range]> {
-  /// Addresses, or blocks of them in the notation of CIDR. None by default.
+  /// Addresses, or address ranges in CIDR notation. None by default.
   static var addressRanges: Self {
     SettingKind { text throws(SettingsError) in
       var ranges: [IPAddress.Range] = []
@@ -233,7 +233,7 @@ extension SettingKind<[IPAddress.Range]> {
   }
 }
 
-/// The parts of a list with commas, without blanks.
+/// The parts of a comma-separated list, without blanks around them.
 private func list(_ text: String) -> [String] {
   text.split(separator: ",").map { String($0.trimmingBlanks()) }.filter { !$0.isEmpty }
 }

@@ -3,7 +3,7 @@ internal import Basics
 internal import Relay
 package import Web
 
-/// What each target gets of the settings. Where rates are off, limits of a user or an address are nil.
+/// The configurations of the targets. If rates are off, the limits per user and per address are nil.
 extension Settings {
   private func limit<Value>(_ value: Value) -> Value? { rateLimits ? value : nil }
 
@@ -23,7 +23,7 @@ extension Settings {
       requestMilliseconds: milliseconds(requestSeconds), accessLogPerSecond: accessLogPerSecond)
   }
 
-  /// For the listener of operators, which is another; nil where there is none.
+  /// For the separate listener of metrics; nil if there is none.
   var metricsWeb: WebConfiguration? {
     guard let metricsListen else { return nil }
     var configuration = web
@@ -44,20 +44,20 @@ extension Settings {
     AccountConfiguration(signUp: signUp, signUpsPerHour: limit(signUpsPerHour))
   }
 
-  /// Nil unless secret, audience and issuer are all set: tokens of another system are then refused.
+  /// Nil unless secret, audience and issuer are all set. Tokens of another system are refused then.
   var foreignTokens: ForeignTokens.Configuration? {
     guard let tokenSecret, let tokenAudience, let tokenIssuer else { return nil }
     return ForeignTokens.Configuration(
       secret: tokenSecret, audience: tokenAudience, issuer: tokenIssuer)
   }
 
-  // MARK: For browsers
+  // MARK: Public URL and origins
 
   package var usesTLS: Bool { !tlsCertificates.isEmpty }
 
   var isPublicURLSecure: Bool { publicURL?.hasPrefix("https://") == true || usesTLS }
 
-  /// Our own origins: the public URL, or what the listener is called.
+  /// The server's own origins: the public URL, or else the listener's names.
   func ownOrigins(_ address: ListenAddress) -> [String] {
     if let publicURL {
       return [publicURL.hasSuffix("/") ? String(publicURL.dropLast()) : publicURL]

@@ -2,8 +2,8 @@ package import Basics
 internal import Web
 
 extension Settings {
-  /// Settings from an environment and, where given, a file of `NAME=value` lines; the environment
-  /// wins. Throws one sentence where a name is unknown, a value is wrong or two contradict.
+  /// Reads settings from the environment and an optional file of `NAME=value` lines. The environment takes
+  /// precedence. Throws one sentence if a name is unknown, a value is wrong, or two settings contradict each other.
   package init(environment: [String: String], file: String?) throws(SettingsError) {
     self.init()
     var values: [String: String] = [:]
@@ -14,7 +14,7 @@ extension Settings {
       guard let row = rows[name] else {
         throw SettingsError("\(name) is not a setting; `martlet settings` lists them all.")
       }
-      // An empty value is that of a setting that is not set: so an environment takes back what a file says.
+      // An empty value means unset, so that the environment can undo a setting of the file.
       if value.isEmpty { continue }
       do { try row.read(value, &self) } catch {
         throw SettingsError(
@@ -41,7 +41,7 @@ extension Settings {
     }
   }
 
-  /// The lines of a file by their names.
+  /// The values of a file by name.
   private static func values(ofFile path: String) throws(SettingsError) -> [String: String] {
     let contents: [UInt8]
     do { contents = try FileSystem.read(path) } catch {

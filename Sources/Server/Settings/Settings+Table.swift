@@ -3,20 +3,20 @@ internal import Basics
 internal import Web
 
 extension Settings {
-  /// One setting as it is documented, and how it is read.
+  /// One setting: its documentation, and how it is parsed.
   struct Row: Sendable {
-    /// With its prefix: `MARTLET_LISTEN`.
+    /// With its prefix, for example `MARTLET_LISTEN`.
     let name: String
-    /// As text; nil where unset is the default.
+    /// As text; nil if unset is the default.
     let defaultText: String?
     let meaning: String
-    /// Whether no error may show its value.
+    /// Whether no error message may show its value.
     let isSecret: Bool
-    /// Sets it from a text. Throws the end of a sentence that begins with its name.
+    /// Parses a text and sets the value. Throws the end of a sentence that begins with the setting's name.
     let read: @Sendable (String, inout Settings) throws(SettingsError) -> Void
   }
 
-  /// Every setting, in the order of the documentation.
+  /// All settings, in the order of the documentation.
   static let table: [Row] = [
     row(
       "LISTEN", \.listen, .address,
@@ -180,7 +180,7 @@ extension Settings {
       "Connections to Postgres."),
   ]
 
-  /// As long as what HMAC-SHA-256 gives (RFC 7518, 3.2).
+  /// At least as long as the output of HMAC-SHA-256 (RFC 7518, 3.2).
   private static let minimumTokenSecretBytes = 32
 
   private static func row<Value>(

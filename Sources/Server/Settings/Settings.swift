@@ -5,8 +5,8 @@ internal import Web
 
 /// Everything that varies between two installations. Immutable once read.
 ///
-/// Each member's default stands here, and what it means in `Settings.table`, from which `martlet settings` and
-/// docs/CONFIGURATION.md are made. Targets know none of this: they get configurations of their own
+/// The defaults are declared here. The meanings are in `Settings.table`, from which `martlet settings` and
+/// docs/CONFIGURATION.md are generated. Targets do not know this type: they get configurations of their own
 /// (`Settings+Configurations.swift`).
 package struct Settings: Sendable {
   var listen = ListenAddress.loopback(port: 8080)
@@ -19,7 +19,7 @@ package struct Settings: Sendable {
   var tokenAudience: String?
   var tokenIssuer: String?
   var rateLimits = true
-  /// Nil: one for each core.
+  /// Nil means one per core.
   var loops: Int?
   var keepsProcessors = true
   var signUp = AccountConfiguration.SignUp.open
@@ -31,7 +31,7 @@ package struct Settings: Sendable {
   var roomCreateLevel = 100
   var tlsCertificates: [String] = []
   var tlsKeys: [String] = []
-  /// 0: never.
+  /// 0 means never.
   var tlsWatchSeconds = 0
   var logLevel = Log.Level.info
   var logFormat = Log.Format.json
@@ -57,6 +57,6 @@ package struct Settings: Sendable {
   var passwordHashers = 2
   var postgresConnections = 10
 
-  /// The defaults.
+  /// All defaults.
   package init() {}
 }

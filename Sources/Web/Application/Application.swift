@@ -2,13 +2,13 @@ internal import Access
 package import Basics
 package import EventLoop
 
-/// The routes and what stands around them: a request's head in, a decision out; then, where there is work to do, a request
-/// in and an answer out, whatever happens.
+/// The routes with everything around them. The head of a request goes in, and a decision comes out. If the decision
+/// is to do work, the request goes in, and an answer comes out, whatever happens.
 ///
-/// What can be decided on the head is decided at once, on the loop: the address's rate, the route, the length of the body.
-/// Who asks is found out before anything of the body is read.
+/// Everything that can be decided from the head is decided at once, on the loop: the address's rate limit, the route,
+/// and the length of the body. The caller is authenticated before any of the body is read.
 ///
-/// A class: every request uses it, and a copy would count a dozen references.
+/// A class, because every request uses it, and a copy of a struct would retain a dozen references.
 package final class Application: Sendable {
   private let router: Router
   private let proxies: TrustedProxies
@@ -20,8 +20,8 @@ package final class Application: Sendable {
   let log: RequestLog
   private let jsonBodies: JSONBodies
 
-  /// What is nil is not done: a listener for operators has no rates, no callers and no browsers. Large JSON bodies are parsed
-  /// on `pool`; without one, on the loop.
+  /// Parts that are nil are skipped: a listener for operators has no rate limits, callers or browsers. Large JSON
+  /// bodies are parsed on `pool`, or on the loop if it is nil.
   package init(
     router: Router, configuration: WebConfiguration, log: Log, metrics: Metrics,
     addressLimit: AddressLimit? = nil, crossOrigin: CrossOrigin? = nil,
@@ -43,13 +43,14 @@ package final class Application: Sendable {
 
   // MARK: On the head
 
-  /// What is to be done with a request.
+  /// What to do with a request.
   enum Decision {
-    /// Answer this; nothing of the body is wanted.
+    /// Send this answer; the body is not needed.
     case answer(Response)
-    /// Send this, which is in memory.
+    /// Send this answer, which is in memory.
     case prepared(PreparedAnswer)
-    /// The route's handler answers; the body may have so many bytes, of which `ahead` may come before it asks.
+    /// Call the route's handler. The body may have at most `bodyLimit` bytes, of which `ahead` may arrive before the
+    /// handler asks for them.
     case work(Match, bodyLimit: Int, ahead: Int)
 
     struct Match: Sendable {
@@ -58,12 +59,12 @@ package final class Application: Sendable {
     }
   }
 
-  /// Who asks, as far as the connection knows.
+  /// The client of the connection, and whether it uses TLS.
   func origin(of head: RequestHead, peer: IPAddress, isSecure: Bool) -> RequestOrigin {
     proxies.origin(of: head.headers, peer: peer, isSecure: isSecure)
   }
 
-  /// Decides on a request by its head. `record` is told which route it is for.
+  /// Decides about a request by its head, and stores the route in `record`.
   func decide(_ head: RequestHead, _ exchange: inout RequestRecord) -> Decision {
     do throws(AppError) {
       return try decideOrThrow(head, &exchange)
@@ -123,7 +124,7 @@ package final class Application: Sendable {
 
   // MARK: The work
 
-  /// Has a request's route answer it.
+  /// Lets a request's route answer it.
   func respond(
     to request: Request, _ match: Decision.Match, _ record: RequestRecord
   ) async -> Response {
@@ -137,7 +138,7 @@ package final class Application: Sendable {
       if match.route.kind == .webSocket { try WebSocketHandshake.check(request) }
       response = try await match.route.respond(request, match.values)
     } catch  where Task.isCancelled || error is BodyWriter.ClientGone {
-      // Nobody gets this answer, and the handler was ended in its middle: no failure of ours.
+      // Nobody receives this answer: the handler was cancelled while running, which is not an error of ours.
       return .failure(AppError(.unavailable), requestID: record.id)
     } catch {
       response = failures.response(to: error, record)
@@ -155,7 +156,7 @@ package final class Application: Sendable {
     return response
   }
 
-  /// What every answer carries.
+  /// Adds the headers that every answer has.
   private func add(to response: inout Response, _ headers: Headers, _ record: RequestRecord) {
     guard let crossOrigin else { return }
     crossOrigin.allow(&response, headers)
@@ -164,14 +165,14 @@ package final class Application: Sendable {
   }
 }
 
-/// What is known of a request beside its head, from its beginning to its line in the log.
+/// What is known of a request besides its head, from its arrival to its line in the log.
 struct RequestRecord: Sendable {
   let id: String
   let origin: RequestOrigin
   /// By `Monotonic.nanoseconds`.
   let begun: UInt64
   let head: RequestHead
-  /// Its place in the table of routes; nil where none answers.
+  /// Its index in the table of routes; nil if no route matched.
   var route: Int?
 
   /// Nil for a method that no route uses.

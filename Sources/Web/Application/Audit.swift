@@ -1,13 +1,13 @@
 internal import Access
 package import Basics
 
-/// Writes a line for each act that changes who may do what: who did it, from where, in which request.
+/// Logs every action that changes what somebody may do: who did it, from where, and in which request.
 package struct Audit: Sendable {
   private let log: Log
 
   package init(_ log: Log) { self.log = log }
 
-  /// Call it when the act is done. `fields` say to what it was done.
+  /// Call this when the action is done. `fields` name what it was done to.
   package func record(
     _ act: StaticString, _ request: AuthenticatedRequest,
     _ fields: KeyValuePairs<StaticString, Log.Value> = [:]
@@ -15,7 +15,7 @@ package struct Audit: Sendable {
     record(act, request.request, by: request.caller, Array(fields))
   }
 
-  /// As above, for acts of nobody who is known: signing up, logging in.
+  /// The same for actions without a known caller, such as signing up and logging in.
   package func record(
     _ act: StaticString, _ request: Request, _ fields: KeyValuePairs<StaticString, Log.Value> = [:]
   ) {

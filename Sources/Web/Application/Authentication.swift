@@ -1,11 +1,10 @@
 package import Access
 package import Basics
 
-/// Finds out who asks, where the route's policy wants to know, and refuses who may not.
+/// Identifies the caller if the route's policy asks for one, and refuses callers without the right.
 ///
-/// A credential is a bearer token, on WebSockets also in a subprotocol, or the session cookie. What
-/// only the cookie vouches for must come from our own pages: an unsafe request or an upgrade needs an
-/// Origin that is allowed.
+/// A credential is a bearer token (on WebSockets also in a subprotocol) or the session cookie. A request that is
+/// authenticated only by the cookie must come from our own pages: unsafe methods and upgrades need an allowed Origin.
 package struct Authentication: Sendable {
   package static let cookieName = "martlet_session"
   private static let subprotocolTokenPrefix = "bearer."
@@ -15,7 +14,7 @@ package struct Authentication: Sendable {
   private let tokenSubprotocol: String
   private let log: Log
 
-  /// `tokenSubprotocol`: a WebSocket that offers it may offer its token as a subprotocol too.
+  /// `tokenSubprotocol` is the WebSocket subprotocol with which a client may send its token in another subprotocol.
   package init(
     _ authenticator: any Authenticator, origins: Origins, tokenSubprotocol: String, log: Log
   ) {
@@ -25,7 +24,7 @@ package struct Authentication: Sendable {
     self.log = log
   }
 
-  /// Finds out whose request this is. Throws `AppError`: 401, 403, or what the authenticator throws.
+  /// Authenticates a request. Throws `AppError`: 401, 403, or what the authenticator throws.
   func authenticate(_ request: inout Request, for route: Route) async throws {
     let credential: Credential
     if let token = bearerToken(request) {
@@ -54,7 +53,7 @@ package struct Authentication: Sendable {
     request.authenticated = caller
   }
 
-  /// Why, for whoever has to find out; without the credential's content.
+  /// Logs the reason for the operator, without the credential's content.
   private func logRefusal(_ error: any Error, _ request: Request) {
     guard let failure = error as? AppError, failure.code == .invalidToken else { return }
     log.info(
@@ -72,7 +71,7 @@ package struct Authentication: Sendable {
     return String(decoding: value[end...].trimmingBlanks(), as: UTF8.self)
   }
 
-  /// A browser cannot set headers on a WebSocket, but it can offer subprotocols: ours, and the token.
+  /// Browsers cannot set headers on a WebSocket, but they can offer subprotocols: ours, and one with the token.
   private func subprotocolToken(_ request: Request) -> String? {
     guard request.offers(subprotocol: tokenSubprotocol) else { return nil }
     let prefix = Self.subprotocolTokenPrefix.utf8

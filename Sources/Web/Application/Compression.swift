@@ -1,12 +1,12 @@
 internal import CZlib
 package import EventLoop
 
-/// gzip (RFC 1952) for text of more than 1 KB that is made for one answer, where the client takes it.
+/// Compresses (gzip, RFC 1952) text of more than 1 KB that was made for one answer, if the client accepts it.
 package struct Compression: Sendable {
   private static let smallestBytes = 1024
-  /// Larger bodies would hold up the loop for more than a millisecond.
+  /// Larger bodies would block the loop for more than a millisecond.
   private static let largestOnLoopBytes = 16 * 1024
-  /// Of zlib's 1 to 9.
+  /// One of zlib's levels 1 to 9.
   private static let level: Int32 = 5
 
   private let pool: ThreadPool
@@ -14,11 +14,11 @@ package struct Compression: Sendable {
   /// Large bodies are compressed on `pool`.
   package init(pool: ThreadPool) { self.pool = pool }
 
-  /// Compresses an answer to a request with these fields. What a route has encoded already stays as it is.
+  /// Compresses an answer to a request with these headers. A body that its route has encoded already is left alone.
   func compress(_ response: inout Response, for headers: Headers) async {
     guard case .bytes(let body) = response.body, body.count > Self.smallestBytes,
       response.header("content-encoding") == nil,
-      // A part, or what a tag stands for, is of just these bytes.
+      // A partial body, or one with an entity tag, must keep exactly these bytes.
       response.status != 206, response.header("etag") == nil,
       let type = response.header("content-type"),
       type.hasPrefix("text/") || type.hasPrefix("application/json"),
@@ -29,7 +29,7 @@ package struct Compression: Sendable {
     response.add("content-encoding", "gzip")
   }
 
-  /// Nil where there is no room for it now: the body leaves as it is.
+  /// Nil if there are no resources for it now; the body is then sent uncompressed.
   private func compress(_ body: [UInt8]) async -> [UInt8]? {
     if body.count <= Self.largestOnLoopBytes { return Self.gzip(body, level: Self.level) }
     do { return try await pool.run { _ in Self.gzip(body, level: Self.level) } } catch {
@@ -37,15 +37,15 @@ package struct Compression: Sendable {
     }
   }
 
-  /// Nil where that would be no smaller, or zlib has no memory.
+  /// Nil if the result would not be smaller, or if zlib has no memory.
   static func gzip(_ body: [UInt8], level: Int32) -> [UInt8]? {
     var stream = z_stream()
     guard martlet_deflate_init_gzip(&stream, level) == Z_OK else { return nil }
     defer { deflateEnd(&stream) }
-    // What would be larger than the body is of no use.
+    // A result that is larger than the body is useless.
     let output = [UInt8](unsafeUninitializedCapacity: body.count) { target, count in
       body.withUnsafeBufferPointer { source in
-        // zlib only reads its input, whatever its header says.
+        // zlib only reads its input, although its header does not say so.
         stream.next_in = UnsafeMutablePointer(mutating: source.baseAddress)
         stream.avail_in = UInt32(source.count)
         stream.next_out = target.baseAddress
@@ -54,7 +54,7 @@ package struct Compression: Sendable {
       }
     }
     if output.isEmpty { return nil }
-    // A copy of its own size: the other has room for the body.
+    // Copied to an array of its own size, because the other one has capacity for the whole body.
     return output.withUnsafeBufferPointer { Array($0) }
   }
 }

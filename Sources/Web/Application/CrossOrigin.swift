@@ -1,13 +1,13 @@
 internal import Basics
 
-/// What pages of other origins may do with our answers (Fetch standard, 3.2): those of the allowed origins everything,
-/// others nothing.
+/// Cross-origin resource sharing (Fetch standard, 3.2): pages of the allowed origins may do everything, others
+/// nothing.
 package struct CrossOrigin: Sendable {
   private let origins: Origins
 
   package init(_ origins: Origins) { self.origins = origins }
 
-  /// Answers what a browser asks before a request of another origin's page; nil where this is no such question.
+  /// Answers a preflight request; nil if this is not one.
   func preflight(_ head: RequestHead) -> Response? {
     guard head.method == .options, head.headers.has("access-control-request-method"),
       let origin = head.headers["origin"], origins.allows(origin)
@@ -30,7 +30,7 @@ package struct CrossOrigin: Sendable {
   }
 }
 
-/// The origins whose pages may act with a browser's cookie.
+/// The origins whose pages may use a browser's cookie.
 package struct Origins: Sendable {
   private let allowed: Set<String>
 
@@ -41,7 +41,7 @@ package struct Origins: Sendable {
 
   package func allows(_ origin: String) -> Bool { allowed.contains(Self.normal(origin)) }
 
-  /// In lower case and without the scheme's own port, which browsers leave out (RFC 6454, 6.2).
+  /// In lower case and without the scheme's default port, which browsers omit (RFC 6454, 6.2).
   private static func normal(_ origin: String) -> String {
     let origin = origin.lowercased()
     for (scheme, port) in [("https://", ":443"), ("http://", ":80")]

@@ -1,7 +1,7 @@
 internal import Basics
 
-/// Turns every error into a response: an `AppError` into its code, all else into 500 with the cause
-/// in the log and nowhere else.
+/// Turns every error into a response: an `AppError` into its code, everything else into 500, with the cause in the
+/// log only.
 struct Failures: Sendable {
   let log: Log
 
@@ -25,7 +25,7 @@ struct Failures: Sendable {
     return response
   }
 
-  /// That all places are taken is counted, and what its clients do about it is no news.
+  /// Whether the failure is worth a line. When all places are taken, that is only counted.
   private func isNews(_ failure: AppError) -> Bool {
     failure.code.status >= 500 && failure.code != .tooManyConnections
       && !(failure.underlying is BufferBudget.Exhausted)

@@ -1,7 +1,7 @@
 internal import Basics
 internal import Synchronization
 
-/// Request ids: the client's where it sent a fitting one, else ours.
+/// Request ids: the client's if it sent an acceptable one, or else a new one.
 enum RequestIDs {
   static func make() -> String { UUID.version7().description }
 
@@ -13,19 +13,19 @@ enum RequestIDs {
   }
 }
 
-/// Logs every request with its outcome, and counts it. Above a rate per second it logs only
-/// how many lines it left out.
+/// Logs and counts every request with its outcome. Beyond a rate per second it logs only the number of lines that
+/// were left out.
 ///
-/// A class, as `Application`.
+/// A class, for the same reason as `Application`.
 package final class RequestLog: Sendable {
   private let log: Log
   private let linesPerSecond: Int
-  /// The second in which lines are counted, and how many it has.
+  /// The present second, and the number of lines logged in it.
   private let second = Atomic<Int64>(0)
   private let lineCount = Atomic<Int>(0)
   private let durations: Histogram
   private let abandoned: Counter
-  /// By the place of the route in its table; behind these, by method, what no route answers.
+  /// By the index of the route in its table; after these, by method, for requests without a route.
   private let counters: [StatusCounters]
   private let routeCount: Int
 
@@ -48,7 +48,7 @@ package final class RequestLog: Sendable {
     routeCount = routes.count
   }
 
-  /// An answer begins to leave.
+  /// An answer begins to be sent.
   func answered(_ record: RequestRecord, status: Int, bytes: Int64?) {
     let microseconds = Int((Monotonic.nanoseconds &- record.begun) / 1000)
     counters[place(of: record)].counter(status).add()
@@ -63,7 +63,7 @@ package final class RequestLog: Sendable {
       ])
   }
 
-  /// A WebSocket has ended: why, how long it was open, how much its client said.
+  /// A WebSocket has ended: why, after what time, and how much its client sent.
   func socketEnded(_ ending: SocketEnding) {
     guard mayWrite() else { return }
     let (by, code): (String, UInt16) =
@@ -81,7 +81,7 @@ package final class RequestLog: Sendable {
       ])
   }
 
-  /// The client left, or was told already that it took too long: nobody gets the answer.
+  /// Nobody receives the answer, because the client is gone or was already told that it took too long.
   func abandonedAnswer() { abandoned.add() }
 
   private func place(of record: RequestRecord) -> Int {
@@ -106,7 +106,7 @@ package final class RequestLog: Sendable {
   }
 }
 
-/// The counters of one route, made when a status comes for the first time.
+/// The counters of one route, created when a status first occurs.
 private final class StatusCounters: Sendable {
   private let metrics: Metrics
   private let method: String

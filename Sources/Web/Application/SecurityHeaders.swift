@@ -1,8 +1,8 @@
 internal import Basics
 
-/// Headers that keep browsers from doing harm with our answers, where a route has not said otherwise.
+/// Headers that limit what browsers do with our answers, unless a route sets its own.
 enum SecurityHeaders {
-  // The type is written out: what would be inferred has no names, and each answer would convert it.
+  // With an explicit type: the inferred one has no labels, and each answer would convert it.
   private static let always: [(name: String, value: String)] = [
     ("x-content-type-options", "nosniff"), ("x-frame-options", "DENY"),
     ("referrer-policy", "no-referrer"),

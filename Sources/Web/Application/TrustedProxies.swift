@@ -1,14 +1,14 @@
 internal import Basics
 
-/// Who asks, and whether over TLS: the peer, or whom a proxy names.
+/// The client of a request and whether it uses TLS: the peer, or the client that a trusted proxy names.
 struct RequestOrigin: Sendable {
   let address: IPAddress
   let isSecure: Bool
-  /// Whether a trusted proxy names the client.
+  /// Whether a trusted proxy named the client.
   let isProxied: Bool
 }
 
-/// The proxies that are believed when they name the client they speak for.
+/// The proxies that are trusted to name their clients.
 struct TrustedProxies: Sendable {
   private let ranges: [IPAddress.Range]
 
@@ -18,7 +18,7 @@ struct TrustedProxies: Sendable {
     !ranges.isEmpty && ranges.contains { $0.contains(address) }
   }
 
-  /// Behind a trusted proxy the client is the last address that no trusted proxy added.
+  /// Behind a trusted proxy the client is the last address that was not added by a trusted proxy.
   func origin(of headers: Headers, peer: IPAddress, isSecure: Bool) -> RequestOrigin {
     guard contains(peer) else {
       return RequestOrigin(address: peer, isSecure: isSecure, isProxied: false)

@@ -1,6 +1,6 @@
 internal import Basics
 
-/// The codings that a client takes an answer in (RFC 9110, 12.5.3).
+/// The content codings that a client accepts (RFC 9110, 12.5.3).
 struct AcceptEncoding: Sendable {
   private var gzip: Bool?
   private var brotli: Bool?
@@ -10,7 +10,7 @@ struct AcceptEncoding: Sendable {
     headers.visitList("accept-encoding") { offer in
       let end = offer.firstIndex(of: UInt8(ascii: ";")) ?? offer.endIndex
       let name = offer[..<end].trimmingBlanks()
-      // Of one that is named twice the first counts.
+      // If a coding is named twice, the first counts.
       if isWord(name, "gzip") || isWord(name, "x-gzip") {
         gzip = gzip ?? Self.isTaken(offer[end...])
       } else if isWord(name, "br") {
@@ -25,8 +25,8 @@ struct AcceptEncoding: Sendable {
   var takesGzip: Bool { gzip ?? others ?? false }
   var takesBrotli: Bool { brotli ?? others ?? false }
 
-  /// Whether a coding with these parameters, each with `;` in front, has no weight, or one above 0; what is malformed is no
-  /// weight.
+  /// Whether a coding with these parameters, each preceded by `;`, is accepted: it has no weight, or a weight above
+  /// 0. A malformed weight is ignored.
   private static func isTaken(_ parameters: ArraySlice<UInt8>) -> Bool {
     parameters.split(separator: UInt8(ascii: ";")).allSatisfy { parameter in
       let parts = parameter.split(separator: UInt8(ascii: "="), maxSplits: 1)

@@ -1,26 +1,26 @@
 internal import Basics
 internal import EventLoop
 
-/// Where an answer's body is written as it is made (`Response.Body.stream`). For one writer at a time.
+/// Writes an answer's body piece by piece, as it is produced (`Response.Body.stream`). Used by one writer at a time.
 // Unchecked: everything is touched on the loop only.
 package final class BodyWriter: @unchecked Sendable {
   private let loop: Loop
   /// Nil once the connection is gone.
   private weak var connection: HTTPConnection?
   private let isChunked: Bool
-  /// Bytes that are still to come; nil where that is not known.
+  /// Bytes that are still to come; nil if their number is not known.
   private var left: Int64?
   private var waiter: CheckedContinuation<Void, any Error>?
   private var sentInTurn = 0
 
-  /// Bytes that are sent before other connections have their turn.
+  /// Bytes that are sent before other connections get a turn.
   private static let turnBytes = 512 * 1024
 
-  /// What became of a piece.
+  /// The outcome of sending a piece.
   enum Sent {
-    /// It has left.
+    /// The piece has been sent.
     case room
-    /// Some of it waits: `drained` is called when all has left.
+    /// A part of it is queued. `drained` is called when everything has been sent.
     case full
     case gone
   }
@@ -32,15 +32,14 @@ package final class BodyWriter: @unchecked Sendable {
     self.isChunked = isChunked
   }
 
-  /// Sends bytes, of which 64 KiB at once are enough, and returns when the next should be made: a reader that is slow has its
-  /// writer wait. Throws
-  /// `ClientGone` where the client has left.
+  /// Sends bytes; pieces of 64 KiB are large enough. Returns when the next piece should be produced, so a slow reader
+  /// makes its writer wait. Throws `ClientGone` if the client has disconnected.
   package func write(_ bytes: [UInt8]) async throws {
     guard !bytes.isEmpty else { return }
     try await onLoop { self.write(bytes, $0) }
   }
 
-  /// Has a part of a file sent, and returns when it has left. On plain connections only; throws as above.
+  /// Sends a part of a file, and returns when it has been sent. On plain connections only. Throws like the above.
   func write(_ slice: FileSlice) async throws {
     try await onLoop { self.write(slice, $0) }
   }
@@ -53,10 +52,10 @@ package final class BodyWriter: @unchecked Sendable {
     }
   }
 
-  /// The client closed, or read nothing for too long.
+  /// The client disconnected, or read nothing for too long.
   package struct ClientGone: Error {}
 
-  /// The body is longer than was said before.
+  /// The body is longer than announced.
   struct TooLong: Error {}
 
   private func write(_ bytes: [UInt8], _ continuation: CheckedContinuation<Void, any Error>) {
@@ -70,7 +69,7 @@ package final class BodyWriter: @unchecked Sendable {
         continuation.resume()
         return
       }
-      // A reader that is as fast as its writer would have the loop for itself.
+      // A reader as fast as its writer would otherwise keep the loop to itself.
       sentInTurn = 0
       waiter = continuation
       loop.onNextTurn { self.drained() }
@@ -85,7 +84,7 @@ package final class BodyWriter: @unchecked Sendable {
     }
   }
 
-  /// Counts what is written; nil where it may not be, which the writer has been told then.
+  /// Accounts for bytes to be written. Returns nil if they may not be written; the writer has been told then.
   private func begin(
     _ count: Int, _ continuation: CheckedContinuation<Void, any Error>
   ) -> HTTPConnection? {
@@ -115,13 +114,13 @@ package final class BodyWriter: @unchecked Sendable {
 
   // MARK: From the connection
 
-  /// What ends the body; nil where less was written than was said before.
+  /// The bytes that end the body; nil if less was written than announced.
   var lastBytes: [UInt8]? {
     if isChunked { return Array("0\r\n\r\n".utf8) }
     return left ?? 0 == 0 ? [] : nil
   }
 
-  /// What was written has left.
+  /// Everything that was written has been sent.
   func drained() {
     let waiter = waiter
     self.waiter = nil

@@ -1,7 +1,7 @@
 internal import Basics
 internal import Synchronization
 
-/// How many bytes all bodies and answers in flight may take, and those of one address: an eighth of it.
+/// Limits the memory of all bodies and answers in flight. One address may take an eighth of it.
 final class BufferBudget: Sendable {
   private struct State {
     var total = 0
@@ -18,10 +18,10 @@ final class BufferBudget: Sendable {
     maximumPerSite = bytes / Self.siteShare
   }
 
-  /// There is no room for what somebody sends or wants.
+  /// The budget has no room for this request or answer.
   struct Exhausted: Error {}
 
-  /// Bytes that are held now, for metrics.
+  /// The bytes that are held now, for metrics.
   var heldBytes: Int { state.withLock(\.total) }
 
   fileprivate func take(_ count: Int, for site: IPAddress.Site) -> Bool {
@@ -43,13 +43,13 @@ final class BufferBudget: Sendable {
   }
 }
 
-/// What of the budget somebody holds; given back when it is let go. For one thread at a time.
+/// A share of the budget, returned when it is released. Used by one thread at a time.
 final class BufferLease {
   private let budget: BufferBudget
   private let site: IPAddress.Site
   private var held = 0
 
-  /// What is no more than this is free: small requests and answers cost no lock.
+  /// Up to this size nothing is counted, so that small requests and answers need no lock.
   static let freeBytes = 16 * 1024
 
   init(_ budget: BufferBudget, site: IPAddress.Site) {
@@ -59,10 +59,10 @@ final class BufferLease {
 
   deinit { if held > 0 { budget.release(held, for: site) } }
 
-  /// Whether one address may ever hold so many.
+  /// Whether one address may ever hold this many bytes.
   func isPossible(_ bytes: Int) -> Bool { bytes <= budget.maximumPerSite + Self.freeBytes }
 
-  /// Holds `bytes` from here on, in place of what it held; false, and nothing changes, where there is no room for more.
+  /// Changes the share to `bytes`. Returns false, without a change, if the budget has no room for more.
   func resize(to bytes: Int) -> Bool {
     let wanted = max(0, bytes - Self.freeBytes)
     if wanted > held {

@@ -1,49 +1,49 @@
 internal import Basics
 
-/// Reads a body that comes in chunks (RFC 9112, 7.1), strictly. A value: bytes in, data out.
+/// Decodes a body in chunked encoding (RFC 9112, 7.1), strictly. A value: bytes go in, data comes out.
 ///
-/// Lines end in CR LF. A size has at most 16 hexadecimal digits. Extensions and trailers are read and dropped; what all of
-/// them together may have is bounded, so that a body of nothing but these ends.
+/// Lines end in CR LF. A size has at most 16 hexadecimal digits. Extensions and trailers are dropped. Their total
+/// length is bounded, so that a body of nothing else ends too.
 struct ChunkedDecoder: Sendable {
-  /// Why the body cannot be read; nothing behind it can be trusted.
+  /// Why the body is malformed. Nothing after it on the connection can be trusted.
   struct Failure: Error, Equatable {
     let message: String
   }
 
   private enum State {
-    /// In a line with the size of a chunk.
+    /// In the line with the size of a chunk.
     case size(digits: Int, value: UInt64)
-    /// Behind the size, in its extensions.
+    /// After the size, in its extensions.
     case sizeExtension
-    /// Behind the CR of a size.
+    /// After the CR of a size line.
     case sizeEnd
     case data(left: UInt64)
-    /// Behind a chunk's data: CR, then LF.
+    /// After a chunk's data: CR, then LF.
     case dataEnd
     case dataEndLine
-    /// At the beginning of a line of the trailers, behind `count` lines.
+    /// At the start of a trailer line, after `count` lines.
     case trailer
     case trailerName
     case trailerValue
     case trailerEnd
-    /// Behind the CR of the empty line at the end.
+    /// After the CR of the empty line at the end.
     case lastEnd
     case done
   }
 
   private var state = State.size(digits: 0, value: 0)
-  /// The size of the chunk that begins behind this line.
+  /// The size of the chunk that begins after this line.
   private var size: UInt64 = 0
   private var overheadBytes = 0
 
-  /// Of extensions and trailers, in all of a body.
+  /// The most bytes of extensions and trailers in one body.
   private static let maximumOverheadBytes = 8 * 1024
   private static let maximumSizeDigits = 16
 
   var isDone: Bool { if case .done = state { true } else { false } }
 
-  /// Takes bytes and calls `emit` with each piece of data among them, until it returns false, the bytes are used up, or
-  /// the body ends. Returns how many bytes it has used; those of the last piece that was emitted are used.
+  /// Decodes bytes and calls `emit` with each piece of data, until it returns false, the bytes are used up, or the
+  /// body ends. Returns how many bytes were used, including those of the last piece.
   mutating func decode(
     _ bytes: UnsafeRawBufferPointer, _ emit: (UnsafeRawBufferPointer) -> Bool
   ) throws(Failure) -> Int {

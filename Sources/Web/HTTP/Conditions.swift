@@ -1,6 +1,6 @@
 internal import Basics
 
-/// What a request asks of the state of what it is about (RFC 9110, 13 and 14).
+/// The preconditions and the range of a request (RFC 9110, 13 and 14).
 struct Conditions {
   private let headers: Headers
   private let isReading: Bool
@@ -14,13 +14,13 @@ struct Conditions {
 
   enum Verdict: Equatable {
     case proceed
-    /// 304: what the client has is what there is.
+    /// 304: the client's copy is up to date.
     case notModified
-    /// 412: it is not as the client wants it.
+    /// 412: the resource is not in the state that the client requires.
     case failed
   }
 
-  /// In the order of RFC 9110, 13.2.2. `modified` counts in whole seconds.
+  /// Evaluated in the order of RFC 9110, 13.2.2. `modified` is compared in whole seconds.
   func verdict(tag: EntityTag, modified: Timestamp?) -> Verdict {
     if headers.has("if-match") {
       guard tag.isListed(in: headers.all("if-match"), takesWeak: false) else { return .failed }
@@ -46,14 +46,14 @@ struct Conditions {
   }
 
   enum Range: Equatable {
-    /// All of it: no range, several, one that is malformed or of something that has changed.
+    /// The whole: no range, several ranges, a malformed one, or one of something that has changed.
     case whole
     case part(Swift.Range<Int64>)
-    /// 416: it begins beyond the end.
+    /// 416: the range begins beyond the end.
     case unsatisfiable
   }
 
-  /// The part that is asked for of something with so many bytes. Several ranges are answered with the whole.
+  /// The requested part of something with this many bytes. Several ranges are answered with the whole.
   func range(of size: Int64, tag: EntityTag, modified: Timestamp?) -> Range {
     guard isGet, headers.count("range") == 1, let text = headers["range"],
       isRangeWanted(tag, modified)
@@ -65,7 +65,7 @@ struct Conditions {
     guard ends.count == 2, !parts[1].contains(",") else { return .whole }
     switch (End(ends[0]), End(ends[1])) {
     case (.open, .at(let count)):
-      // The last bytes.
+      // The last `count` bytes.
       return count > 0 && size > 0 ? .part(max(0, size - count)..<size) : .unsatisfiable
     case (.at(let first), .open): return first < size ? .part(first..<size) : .unsatisfiable
     case (.at(let first), .at(let last)) where first <= last:
@@ -84,7 +84,7 @@ struct Conditions {
       if text.isEmpty {
         self = .open
       } else if text.utf8.allSatisfy({ (48...57).contains($0) }) {
-        // What does not fit is beyond every end.
+        // A number that is too large is beyond every end.
         self = .at(Int64(text) ?? .max)
       } else {
         self = .malformed
@@ -92,7 +92,7 @@ struct Conditions {
     }
   }
 
-  /// `If-Range`: a part is wanted only of what the client has a part of already.
+  /// `If-Range`: the client wants a part only if its own part belongs to the same state.
   private func isRangeWanted(_ tag: EntityTag, _ modified: Timestamp?) -> Bool {
     guard let text = headers["if-range"] else { return true }
     if let limit = HTTPDate.seconds(text) {

@@ -1,18 +1,18 @@
 internal import Basics
 
-/// A strong validator of what an answer shows (RFC 9110, 8.8.3): `"abc"`.
+/// A strong entity tag, which identifies the content of an answer (RFC 9110, 8.8.3): `"abc"`.
 package struct EntityTag: Sendable, Equatable {
-  /// What stands between the quotes.
+  /// The text between the quotes.
   package let value: String
 
-  /// `value` must have neither quotes nor blanks.
+  /// `value` must contain neither quotes nor blanks.
   package init(_ value: String) { self.value = value }
 
-  /// As it stands in a field.
+  /// With quotes, as in a header.
   package var text: String { "\"\(value)\"" }
 
-  /// Whether a list field names this tag; `*`, which stands alone, names every tag. A weak one, `W/"abc"`, counts where
-  /// `takesWeak` (RFC 9110, 8.8.3.2). What is malformed ends the list. No tag is copied: there may be thousands.
+  /// Whether a list header names this tag. `*` alone names every tag. A weak tag `W/"abc"` counts if `takesWeak` (RFC
+  /// 9110, 8.8.3.2). A malformed element ends the list. No tag is copied, because there may be thousands.
   func isListed(in values: [String], takesWeak: Bool) -> Bool {
     values.enumerated().contains { index, list in
       var rest = list.utf8[...]

@@ -1,8 +1,8 @@
 package import Basics
 
-/// What is wrong with a request or a connection as such, whatever it asks for.
+/// What is wrong with a request or a connection as such, independent of the route.
 extension ErrorCode {
-  /// All of this file.
+  /// All codes of this file.
   package static let web: [ErrorCode] = [
     badRequest, invalidJSON, notFound, methodNotAllowed, requestTimeout, preconditionFailed,
     bodyTooLarge, unsupportedMediaType, rangeNotSatisfiable, upgradeRequired, headersTooLarge,

@@ -1,24 +1,24 @@
 internal import Basics
 internal import EventLoop
 
-/// A part of a file on its way to a connection, piece by piece.
+/// Sends a part of a file to a connection, piece by piece.
 ///
-/// A loop should not wait for a disk: what the kernel does not have in memory is read on threads of their own first. Plain
-/// connections then have the kernel send it (sendfile(2)), which waits for what samples did not show to be missing; for TLS it
-/// is read here, to be encrypted.
+/// A loop should not wait for a disk, so what the kernel has not cached is read on separate threads first. On plain
+/// connections the kernel then sends it (sendfile(2)); that may still wait for pages that the samples missed. For TLS
+/// it is read here, to be encrypted.
 struct FilePieces: Sendable {
   let slice: FileSlice
   let isSecure: Bool
   let pool: ThreadPool
-  /// For whom: clients take turns.
+  /// The client's address: clients take turns.
   let site: IPAddress.Site
 
-  /// What is sent before others have their turn.
+  /// How much is sent before other connections get a turn.
   private static let plainBytes: Int64 = 1024 * 1024
-  /// As much again may wait in the connection.
+  /// The same for TLS. As much again may be queued in the connection.
   private static let secureBytes: Int64 = 64 * 1024
 
-  /// Returns early where the file is shorter than it was; the connection is cut then.
+  /// Returns early if the file has become shorter; the connection is cut then.
   func write(to writer: BodyWriter) async throws {
     var rest = slice.range
     while !rest.isEmpty {
@@ -39,7 +39,7 @@ struct FilePieces: Sendable {
 
   private func read(_ piece: Range<Int64>, to writer: BodyWriter) async throws -> Int {
     let bytes: [UInt8]
-    // Going to another thread and back costs more than the copy.
+    // Switching threads costs more than the copy.
     if let cached = slice.file.readCached(piece) {
       bytes = cached
     } else {

@@ -2,41 +2,41 @@ internal import Access
 internal import Basics
 internal import EventLoop
 
-/// HTTP/1.1 on one transport: carries out what `HTTPMachine` decides, has requests answered, and turns into a WebSocket
-/// where the answer says so. On its loop only.
+/// HTTP/1.1 on one transport: performs what `HTTPMachine` decides, has requests answered, and becomes a WebSocket if
+/// an answer says so. Used on its loop only.
 final class HTTPConnection: TransportHandler {
-  // Unowned: the loop's connections end before it.
+  // Unowned: the loop's connections end before it does.
   private unowned let owner: WebLoop
-  /// Held, although it holds this: a request's task may be longer here than the connection. The transport lets go of its
-  /// protocol when it is closed, which ends the circle.
+  /// A strong reference although the transport refers to this object too, because a request's task may outlive the
+  /// connection. The transport releases its protocol when it is closed, which breaks the cycle.
   private let transport: Transport
   private var machine: HTTPMachine
-  /// The request that is served.
+  /// The request that is being served.
   private var exchange: Exchange?
   private var isAdvancing = false
-  /// The rest is looked at in the next turn.
+  /// Whether further requests wait for the next turn.
   private var isResting = false
-  /// Whether there is no room in the budget for more of what its client sends.
+  /// Whether the budget has no room for more input from this client.
   private var isStarved = false
-  /// When it is closed, unless a request comes before; nil but for draining.
+  /// While draining: when the connection is closed unless a request comes first. Otherwise nil.
   private var drainDue: Int64?
-  /// What the answer that is sent, what was read ahead, and what may be read next hold of the budget.
+  /// The share of the budget for the answer being sent, for input that was read ahead, and for the next read.
   private var lease: BufferLease?
 
-  /// One request on its way to its answer. A class: it is looked at often, and copied never.
+  /// One request until it is answered. A class, because it is used often and must not be copied.
   private final class Exchange {
-    /// Counts requests, so that an answer that comes too late is known as such.
+    /// The number of the request, by which a late answer is recognized.
     let number: Int
     let record: RequestRecord
-    /// Where its body goes; nil without one.
+    /// Receives the request's body; nil if it has none.
     var pipe: BodyPipe?
     var task: Task<Void, Never>?
     var writer: BodyWriter?
-    /// Whether the answer has begun, and the connection stays after it.
+    /// Whether the connection stays open after the answer; nil before the answer has begun.
     var keepsAlive: Bool?
-    /// What its answer may take of memory at most, until it has left.
+    /// The most memory that the answer takes until it has been sent.
     var answerBytes = 0
-    /// The piece of its body that its reader has in hand.
+    /// The size of the piece of the body that the handler is processing.
     var pieceBytes = 0
 
     init(number: Int, record: RequestRecord) {
@@ -47,15 +47,15 @@ final class HTTPConnection: TransportHandler {
     var head: RequestHead { record.head }
   }
 
-  /// Bytes of answers that may wait for the client before its next request is looked at.
+  /// Bytes of answers that may be queued before the next request is read.
   private static let queuedAnswerBytes = 256 * 1024
-  /// What a stream takes: a piece with its writer, and what waits of it here.
+  /// The memory of a stream: one piece with its writer, and what is queued here.
   private static let streamBytes = 128 * 1024
-  /// Requests that are answered in one turn.
+  /// The most requests that are answered in one turn.
   private static let requestsPerTurn = 32
-  /// How long a client may still send a request when the server drains.
+  /// How long a client may still send a request while the server drains.
   private static let drainMilliseconds: Int64 = 500
-  /// A reader that takes nothing of its answer for so long is cut.
+  /// A client that takes nothing of its answer for this long is disconnected.
   private static let readerMilliseconds: Int64 = 30_000
   private static let readerCheckMilliseconds: Int64 = 1_000
 
@@ -65,7 +65,7 @@ final class HTTPConnection: TransportHandler {
     machine = HTTPMachine(limits: owner.limits.http, now: Monotonic.milliseconds)
   }
 
-  /// Since when it has not sent a request, or waits for the next one; nil while one is served.
+  /// Since when the client has not sent a request, or waits for the next one; nil while one is served.
   var idleSince: Int64? { transport.queuedBytes == 0 ? machine.idleSince : nil }
 
   // MARK: TransportHandler
@@ -117,9 +117,9 @@ final class HTTPConnection: TransportHandler {
 
   // MARK: The machine
 
-  /// Carries out all that the machine has to say.
+  /// Performs all actions that the machine returns.
   private func advance() {
-    // What is carried out may change the machine: the outer call goes on with that.
+    // An action may change the machine. The outer call continues with that.
     guard !isAdvancing, !isResting else { return }
     isAdvancing = true
     let last = machine.requestCount + Self.requestsPerTurn
@@ -138,7 +138,7 @@ final class HTTPConnection: TransportHandler {
     transport.tick(by: tickDue)
   }
 
-  /// Whoever sends many requests at once leaves room for others.
+  /// Lets other connections work before this client's further requests.
   private func rest() {
     isResting = true
     owner.loop.onNextTurn { [weak self] in
@@ -147,8 +147,8 @@ final class HTTPConnection: TransportHandler {
     }
   }
 
-  /// Holds what was read ahead, what waits to leave, and what may be read next, of the budget; returns how much that is. 0
-  /// where there is no room for more: nothing is read until there is.
+  /// Adjusts the budget for what was read ahead, what is queued, and what may be read next. Returns the bytes to
+  /// read; 0 if there is no room, in which case nothing is read until there is.
   private func roomToRead() -> Int {
     let bytes = bytesInHand
     let free = max(0, BufferLease.freeBytes - bytes)
@@ -208,11 +208,11 @@ final class HTTPConnection: TransportHandler {
     exchange = Exchange(number: number, record: record)
     switch decision {
     case .answer(let response):
-      // What a method means that nobody knows, nobody knows of its body either.
+      // If the method is unknown, it is also unknown whether its request has a body.
       begin(response, mayStay: head.method != nil)
     case .prepared(let answer): send(answer)
     case .work(let match, let bodyLimit, let ahead):
-      // There is no route for a method that is unknown.
+      // An unknown method has no route.
       guard let method = head.method else { return }
       machine.accept(bodyLimit: bodyLimit, ahead: ahead)
       var body = RequestBody.none
@@ -229,14 +229,14 @@ final class HTTPConnection: TransportHandler {
         let response = await application.respond(to: request, match, finalRecord)
         await connection.value.answer(number, with: response)
       }
-      // Where it never waits, the answer has been sent when this returns.
+      // If the task never suspends, the answer has been sent when this returns.
       let task =
         owner.mayAnswerAtOnce() ? owner.loop.immediateTask(work) : owner.loop.task(work)
       if let exchange, exchange.number == number { exchange.task = task }
     }
   }
 
-  /// Lets go of the request that was served; its task and whoever waits for its body are told.
+  /// Ends the request being served: cancels its task, and fails the reader of its body.
   private func endExchange(because reason: any Error) {
     guard let exchange else { return }
     self.exchange = nil
@@ -247,7 +247,7 @@ final class HTTPConnection: TransportHandler {
 
   // MARK: Answers
 
-  /// The request's task has an answer.
+  /// Receives the answer of the request's task.
   private func answer(_ number: Int, with response: Response) async {
     guard let exchange, exchange.number == number, exchange.keepsAlive == nil else {
       owner.application.log.abandonedAnswer()
@@ -277,7 +277,7 @@ final class HTTPConnection: TransportHandler {
       }
       endStream(number, writer.lastBytes)
     } catch {
-      // Of a client that has left there is nothing to say.
+      // If the client has disconnected, there is nothing to log.
       if self.exchange?.number == number {
         owner.streamFailed(error, requestID: exchange.record.id)
       }
@@ -285,7 +285,7 @@ final class HTTPConnection: TransportHandler {
     }
   }
 
-  /// Sends what is in memory, without a task. The hot path of public pages (`http` benchmark).
+  /// Sends an answer from memory, without a task. The hot path of public pages (benchmark `http`).
   private func send(_ answer: PreparedAnswer) {
     guard let exchange, let method = exchange.head.method else { return }
     let (variant, verdict) = answer.choose(for: exchange.head.headers, method: method)
@@ -301,7 +301,7 @@ final class HTTPConnection: TransportHandler {
       exchange.record, status: isKnown ? 304 : 200, bytes: hasBody ? Int64(variant.body.count) : 0)
     self.exchange?.keepsAlive = keepsAlive
     transport.watchReader()
-    // One buffer for all answers of the loop: it keeps its memory.
+    // One buffer for all answers of the loop, which keeps its capacity.
     owner.scratch.removeAll(keepingCapacity: true)
     owner.scratch.append(contentsOf: isKnown ? variant.notModifiedHead : variant.head)
     ResponseHead.appendEnd(
@@ -311,7 +311,7 @@ final class HTTPConnection: TransportHandler {
     endAnswerWhenSent()
   }
 
-  /// Sends an answer, or the beginning of one. `mayStay` where what follows on the connection can be trusted.
+  /// Sends an answer, or the beginning of one. `mayStay` tells whether what follows on the connection can be trusted.
   private func begin(_ response: Response, mayStay: Bool) {
     guard let exchange, exchange.keepsAlive == nil else { return }
     exchange.answerBytes = bytesHeld(by: response.body)
@@ -327,7 +327,7 @@ final class HTTPConnection: TransportHandler {
       exchange.head.method != .head && ResponseHead.mayHaveBody(response.status)
     let length = response.body.length
     var keepsAlive = machine.beginAnswer() && mayStay && !owner.isDraining
-    // Clients of HTTP/1.0 do not know chunks: the connection's end is the body's.
+    // HTTP/1.0 clients do not know chunked encoding. For them the end of the connection ends the body.
     if length == nil, hasBody, exchange.head.isVersion10 { keepsAlive = false }
     let isChunked = length == nil && hasBody && !exchange.head.isVersion10
     let head = ResponseHead(
@@ -337,7 +337,7 @@ final class HTTPConnection: TransportHandler {
     owner.application.log.answered(
       exchange.record, status: response.status, bytes: hasBody ? length : 0)
     self.exchange?.keepsAlive = keepsAlive
-    // Nobody may wait for a body that is not read any more.
+    // The body is not read any more, so its reader must not wait for it.
     exchange.pipe?.end(BodyWriter.ClientGone())
     transport.watchReader()
     send(response, head, hasBody: hasBody, requestID: exchange.record.id)
@@ -370,7 +370,7 @@ final class HTTPConnection: TransportHandler {
     }
   }
 
-  /// What an answer takes of memory at most, beside what is there anyway.
+  /// The most memory that an answer takes, besides what exists anyway.
   private func bytesHeld(by body: Response.Body) -> Int {
     switch body {
     case .bytes(let bytes): bytes.count
@@ -388,18 +388,18 @@ final class HTTPConnection: TransportHandler {
     return transport.queuedBytes == 0 ? .room : .full
   }
 
-  /// Has a part of a file sent; the writer is told when it has left.
+  /// Sends a part of a file. The writer is told when it has been sent.
   func send(_ slice: FileSlice) -> BodyWriter.Sent {
     transport.write(slice)
     return transport.canWrite ? .full : .gone
   }
 
-  /// A stream is complete, or broken where `lastBytes` is nil.
+  /// Ends a stream: completely, or as broken if `lastBytes` is nil.
   private func endStream(_ number: Int, _ lastBytes: [UInt8]?) {
     guard exchange?.number == number else { return }
     exchange?.writer = nil
     guard let lastBytes else {
-      // The client finds out by what is missing.
+      // The client notices, because the body is incomplete.
       transport.abort()
       return
     }
@@ -408,7 +408,7 @@ final class HTTPConnection: TransportHandler {
     advance()
   }
 
-  /// Ends the answer once little of it waits here.
+  /// Ends the answer when little of it is still queued.
   private func endAnswerWhenSent() {
     guard let exchange, let keepsAlive = exchange.keepsAlive, exchange.writer == nil else { return }
     guard keepsAlive else {
@@ -424,11 +424,12 @@ final class HTTPConnection: TransportHandler {
     }
   }
 
-  /// Answers outside the application and closes: what follows on the connection cannot be trusted.
+  /// Sends an answer that does not come from the application, and closes: what follows on the connection cannot be
+  /// trusted.
   private func refuse(_ error: AppError, requestID: String? = nil) {
     let requestID = requestID ?? exchange?.record.id ?? RequestIDs.make()
     guard exchange?.keepsAlive == nil else {
-      // In the middle of an answer nothing can be said.
+      // After an answer has begun, nothing else can be sent.
       transport.abort()
       return
     }
@@ -460,20 +461,20 @@ final class HTTPConnection: TransportHandler {
     let early = machine.upgrade()
     let connection = WebSocketConnection(
       owner: owner, transport: transport, permit: permit, requestID: exchange.record.id)
-    // The transport lets go of this object, which lives until its caller is done.
+    // The transport releases this object, which lives until its caller returns.
     lease = nil
     transport.handler = connection
     transport.setReading(true)
     connection.open(
       upgrade, key: exchange.head.headers["sec-websocket-key"] ?? "",
       headers: headers, early: early)
-    // Asked for before the drain began, and too late for it.
+    // The upgrade was requested before the drain began, but completes during it.
     if owner.isDraining { connection.drain() }
     if transport.hasInputEnded { connection.inputEnded() }
   }
 
-  /// Ends the connection, for draining: behind the request that it serves, or the one that is on its way. Where none
-  /// comes soon, it is closed.
+  /// Ends the connection for the drain: after the request that it is serving, or after one that arrives soon;
+  /// otherwise by closing it.
   func drain() {
     guard machine.isIdle else { return }
     if machine.requestCount == 0 {
@@ -484,7 +485,7 @@ final class HTTPConnection: TransportHandler {
     }
   }
 
-  /// Answers what is still under way at the end of draining.
+  /// Answers what is unfinished at the end of the drain.
   func abandonRequests() {
     if exchange != nil { refuse(AppError(.unavailable, "The server is shutting down.")) }
   }

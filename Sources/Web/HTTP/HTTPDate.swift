@@ -1,6 +1,6 @@
 internal import Basics
 
-/// Moments as HTTP writes them (RFC 9110, 5.6.7).
+/// Dates in the formats of HTTP (RFC 9110, 5.6.7).
 enum HTTPDate {
   private static let days = ["Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"]
   private static let months = [
@@ -8,19 +8,19 @@ enum HTTPDate {
   ]
   private static let secondsPerDay: Int64 = 86_400
 
-  /// `Sun, 06 Nov 1994 08:49:37 GMT`, for seconds since 1970.
+  /// For example `Sun, 06 Nov 1994 08:49:37 GMT`, from seconds since 1970.
   static func text(_ seconds: Int64) -> String {
     let clamped = max(0, min(seconds, Timestamp.latest.milliseconds / 1000))
     let (day, second) = clamped.quotientAndRemainder(dividingBy: secondsPerDay)
     let date = CivilCalendar.date(ofDay: day)
     func twoDigits(_ number: Int64) -> String { number < 10 ? "0\(number)" : "\(number)" }
-    // 1970 began with a Thursday.
+    // 1970 began on a Thursday.
     let weekday = days[Int((day + 4) % 7)]
     return "\(weekday), \(twoDigits(date.day)) \(months[Int(date.month) - 1]) \(date.year) "
       + "\(twoDigits(second / 3600)):\(twoDigits(second / 60 % 60)):\(twoDigits(second % 60)) GMT"
   }
 
-  /// Seconds since 1970 of a moment in any of the three forms that HTTP has had; nil for anything else.
+  /// Seconds since 1970, from any of the three formats that HTTP has had; nil for anything else.
   static func seconds(_ text: String) -> Int64? {
     let words = text.split(separator: " ")
     switch words.count {
@@ -30,7 +30,7 @@ enum HTTPDate {
     case 4:  // Sunday, 06-Nov-94 08:49:37 GMT
       let date = words[1].split(separator: "-")
       guard words[0].last == ",", words[3] == "GMT", date.count == 3 else { return nil }
-      // Two digits of a year are of the century that is over or near.
+      // A year with two digits is taken to be between 1970 and 2069.
       let year = number(date[2]).map { $0 < 70 ? 2000 + $0 : 1900 + $0 }
       return seconds(year: year, month: date[1], day: number(date[0]), words[2])
     case 5:  // Sun Nov  6 08:49:37 1994

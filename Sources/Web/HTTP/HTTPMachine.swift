@@ -1,38 +1,39 @@
 internal import Basics
 
-/// HTTP/1.1 of one connection from the server's side, without the connection (RFC 9112): bytes, the clock and what
-/// becomes of the answers go in, actions come out. A value, without a socket.
+/// The server's side of HTTP/1.1 on one connection, without the connection itself (RFC 9112): bytes, the time and the
+/// fate of answers go in, actions come out. A value, without a socket.
 ///
-/// Requests are read one after the other. Each is given out with its head (`Action.request`); its body is read only as
-/// far as somebody asks for it (`wantBody`). The next request is looked at when the answer has ended.
+/// Requests are processed one after the other. Each is returned with its head (`Action.request`). Its body is read
+/// only as far as the handler asks for it (`wantBody`). The next request is read when the answer has ended.
 ///
-/// After each call that changes it, carry out what `next` returns until that is nil.
+/// After each call that changes the machine, perform what `next` returns until that is nil.
 struct HTTPMachine {
   struct Limits: Sendable {
-    /// Of a request line with its headers.
+    /// The largest request line with headers.
     let headBytes: Int
-    /// Time for these.
+    /// The time for these.
     let headMilliseconds: Int64
-    /// So long a body may stand still.
+    /// How long a body may stall.
     let bodyMilliseconds: Int64
-    /// Time for the work on a request, from its head or the last piece of its body on, until its answer begins.
+    /// The time for the work on a request, from its head or the last piece of its body until its answer begins.
     let workMilliseconds: Int64
   }
 
   enum Action {
-    /// A request; how its body comes is checked, its length is not.
+    /// A request. The framing of its body was checked, but not its length.
     case request(RequestHead)
-    /// The client waits to be told that its body is wanted (RFC 9110, 15.2.1).
+    /// The client waits to be told to send the body (RFC 9110, 15.2.1).
     case sendContinue
-    /// A piece of the body for who asked, never empty.
+    /// A piece of the body for the reader; never empty.
     case body([UInt8])
-    /// The body is complete, for who asked.
+    /// The body is complete, for the reader.
     case bodyEnd
-    /// The body cannot be read to its end, for who asked.
+    /// The body cannot be read to its end, for the reader.
     case bodyFailed(AppError)
-    /// What came is no request that can be served: answer that, and close. With what the client called the request.
+    /// The input is not a request that can be served. Send this error and close. `givenID` is the client's request
+    /// id.
     case refuse(AppError, givenID: String?)
-    /// The work takes too long: answer that, and close.
+    /// The work takes too long. Send an error and close.
     case workTimedOut
     case close
   }
@@ -40,27 +41,27 @@ struct HTTPMachine {
   private enum Phase {
     case head
     case exchange
-    /// Another protocol has the connection, or it closes: nothing is read here any more.
+    /// The connection is closing, or belongs to another protocol. Nothing more is read here.
     case over
   }
 
-  /// What is left of a body.
+  /// The remaining part of a body.
   private enum Rest {
     case none
     case length(Int)
     case chunked(ChunkedDecoder)
-    /// What comes is no body.
+    /// The body is malformed.
     case broken
 
     var isNone: Bool { if case .none = self { true } else { false } }
   }
 
   private enum Reader {
-    /// Does something else.
+    /// The reader is busy with something else.
     case busy
-    /// Waits for the next piece.
+    /// The reader waits for the next piece.
     case waits
-    /// Wants no more.
+    /// The reader wants no more.
     case gone
   }
 
@@ -71,10 +72,10 @@ struct HTTPMachine {
   private var parser: RequestHeadParser
   private var buffer = InputBuffer()
   private var hasInputEnded = false
-  /// Requests that were given out.
+  /// The number of requests that were returned so far.
   private(set) var requestCount = 0
 
-  // Of the request that is served.
+  // The rest of the request's body.
   private var rest = Rest.none
   private var bodyLimit = 0
   private var aheadBytes = 0
@@ -84,20 +85,20 @@ struct HTTPMachine {
   private var isContinueDue = false
   private var clientKeepsAlive = false
 
-  /// Since when what is awaited now is awaited: a head, a piece of the body, an answer.
+  /// When the present wait began: for a head, for a piece of the body, or for an answer.
   private var since: Int64
-  /// The minute in which a body has to bring so much.
+  /// The present minute, in which a body must make some progress, with its bytes so far.
   private var minute: (start: Int64, bytes: Int)?
 
-  /// Bytes of later requests that are read while one is answered, and of a body that nobody asks for yet.
+  /// How much is read ahead of a body before the handler asks for it.
   static let readAheadBytes = 64 * 1024
-  /// Bytes of later requests that are read while one is served.
+  /// How much of later requests is read while one is served.
   private static let pipelinedBytes = 16 * 1024
-  /// What is left of a body that nobody wants is read to its end where it is no more than this.
+  /// An unwanted body is read to its end if no more than this is left of it.
   static let discardedBytes = 64 * 1024
-  /// A piece of a body has at most so many bytes.
+  /// The size of the largest piece of a body.
   static let pieceBytes = 64 * 1024
-  /// How long an idle connection is kept for another request.
+  /// How long an idle connection is kept open.
   private static let keepAliveMilliseconds: Int64 = 60_000
   private static let minuteMilliseconds: Int64 = 60_000
   private static let leastBytesPerMinute = 60 * 1024
@@ -108,27 +109,27 @@ struct HTTPMachine {
     since = now
   }
 
-  // MARK: What happens
+  // MARK: Inputs
 
   mutating func receive(_ bytes: UnsafeRawBufferPointer, now: Int64) {
     guard phase != .over, !bytes.isEmpty else { return }
-    // The time for a head starts with its first byte, that for a piece of a body with each.
+    // The time for a head starts with its first byte; that for a piece of a body starts with each piece.
     if phase == .head ? buffer.isEmpty : reader == .waits { since = now }
     minute?.bytes += bytes.count
     buffer.append(bytes)
   }
 
-  /// The client sends nothing more; it may still read.
+  /// The client sends nothing more, but may still read.
   mutating func endInput() { hasInputEnded = true }
 
-  /// The request that was given out is served: its body may have so many bytes, of which `ahead` are read before
-  /// somebody asks.
+  /// The returned request is being served. Its body may have at most `bodyLimit` bytes, of which `ahead` are read
+  /// before the handler asks for them.
   mutating func accept(bodyLimit: Int, ahead: Int = Self.readAheadBytes) {
     self.bodyLimit = bodyLimit
     aheadBytes = ahead
   }
 
-  /// Somebody waits for the next piece of the body.
+  /// The reader waits for the next piece of the body.
   mutating func wantBody(now: Int64) {
     guard phase == .exchange, reader == .busy else { return }
     reader = .waits
@@ -136,10 +137,10 @@ struct HTTPMachine {
     if minute == nil { minute = (now, buffer.count) }
   }
 
-  /// Nobody will ask for the body any more.
+  /// The reader will not ask for the body any more.
   mutating func leaveBody() { reader = .gone }
 
-  /// The answer begins now; returns whether the connection stays for another request after it.
+  /// The answer begins now. Returns whether the connection stays open after it.
   mutating func beginAnswer() -> Bool {
     guard phase == .exchange else { return false }
     answer = .begun
@@ -148,7 +149,7 @@ struct HTTPMachine {
     return clientKeepsAlive && canFinishBody && !(hasInputEnded && buffer.isEmpty)
   }
 
-  /// All of the answer was sent, or what is left of it is little.
+  /// All of the answer has been sent, or nearly all.
   mutating func endAnswer(now: Int64) {
     guard phase == .exchange else { return }
     answer = .ended
@@ -156,7 +157,7 @@ struct HTTPMachine {
     since = now
   }
 
-  /// Another protocol takes over: what it has sent already.
+  /// Another protocol takes over. Returns what the client has already sent for it.
   mutating func upgrade() -> [UInt8] {
     phase = .over
     return buffer.take(upTo: .max)
@@ -168,21 +169,21 @@ struct HTTPMachine {
     buffer = InputBuffer()
   }
 
-  // MARK: What it is about
+  // MARK: State
 
-  /// Whether a request was given out and not answered to its end.
+  /// Whether a request was returned and has not been answered completely.
   var isServing: Bool { phase == .exchange && answer != .ended }
-  /// Since when it has not sent a request, or waits for the next one; nil while one is served.
+  /// Since when the client has not sent a request, or waits for the next one; nil while one is served.
   var idleSince: Int64? { phase == .head ? since : nil }
-  /// Whether no part of a request is here.
+  /// Whether not even a part of a request has arrived.
   var isIdle: Bool { phase == .head && buffer.isEmpty }
-  /// Bytes that are held here.
+  /// The bytes that are held here.
   var bufferedBytes: Int { buffer.capacity }
 
-  /// Whether the rest of a body should be read that somebody takes.
+  /// Whether more of a body should be read for a reader.
   var isInBody: Bool { phase == .exchange && !rest.isNone && wantedBytes > 0 }
 
-  /// How many bytes more may be read from the client; below 1 where it has to wait.
+  /// How many more bytes may be read from the client; 0 or less if it has to wait.
   var wantedBytes: Int {
     guard !hasInputEnded else { return 0 }
     switch phase {
@@ -257,7 +258,7 @@ struct HTTPMachine {
     bodyBytes = 0
     reader = .busy
     answer = .awaited
-    // Who has sent its body does not wait.
+    // A client that has sent its body does not wait for 100.
     isContinueDue = head.expectsContinue && buffer.isEmpty
     clientKeepsAlive = head.keepsAlive
     since = now
@@ -266,7 +267,7 @@ struct HTTPMachine {
 
   // MARK: Bodies
 
-  /// The next piece for who waits; nil where it has to come first.
+  /// The next piece for a waiting reader; nil if it has not arrived.
   private mutating func readBody(now: Int64) -> Action? {
     switch rest {
     case .none: return emit(.bodyEnd, now: now)
@@ -320,7 +321,7 @@ struct HTTPMachine {
     }
   }
 
-  /// What was asked for is given; the work goes on from here.
+  /// The reader gets what it asked for, and the time for its work starts.
   private mutating func emit(_ action: Action, now: Int64) -> Action {
     if case .body = action { reader = .busy } else { reader = .gone }
     since = now
@@ -338,7 +339,7 @@ struct HTTPMachine {
       .bodyFailed(AppError(.badRequest, "The body ended before it was complete.")), now: now)
   }
 
-  /// Whether what is left of the body is little, and will come.
+  /// Whether little of the body is left, and it will come.
   private var canFinishBody: Bool {
     switch rest {
     case .none: true
@@ -347,7 +348,7 @@ struct HTTPMachine {
     }
   }
 
-  /// Drops what is here of a body that nobody wants.
+  /// Drops what has arrived of an unwanted body.
   private mutating func discard() {
     switch rest {
     case .none, .broken: break
@@ -367,7 +368,7 @@ struct HTTPMachine {
 
   // MARK: Time
 
-  /// When `tick` has something to say, if nothing happens before; nil where nothing is awaited here.
+  /// When `tick` must be called, unless something happens before; nil if nothing is awaited here.
   var due: Int64? {
     switch phase {
     case .over: nil
@@ -382,7 +383,7 @@ struct HTTPMachine {
       } else {
         switch answer {
         case .awaited: since + limits.workMilliseconds
-        // How its reader takes it is not seen from here.
+        // How fast the client reads the answer is not known here.
         case .begun: nil
         case .ended: since + limits.bodyMilliseconds
         }
@@ -390,7 +391,7 @@ struct HTTPMachine {
     }
   }
 
-  /// What is to be done because something has taken too long.
+  /// What to do if something has taken too long.
   mutating func tick(now: Int64) -> Action? {
     guard let due, now >= due else { return nil }
     switch phase {
@@ -408,7 +409,7 @@ struct HTTPMachine {
         rest = .broken
         return emit(.bodyFailed(AppError(.requestTimeout)), now: now)
       }
-      // Another action follows: the connection answers, and stops this.
+      // Another action follows: the connection sends an answer and stops this machine.
       return answer == .awaited ? .workTimedOut : end(.close)
     }
   }

@@ -1,9 +1,9 @@
 internal import Basics
 
-/// The host and port of a Host field or of a target (RFC 3986, 3.2.2 and 3.2.3): `name`, `1.2.3.4`, `[::1]`, each with
-/// `:port` or without.
+/// The host and port of a Host header or of a request target (RFC 3986, 3.2.2 and 3.2.3): `name`, `1.2.3.4` or
+/// `[::1]`, each with or without `:port`.
 enum HostName {
-  /// Whether it is one, and not empty: no address of HTTP is without a host (RFC 9110, 4.2.1).
+  /// Whether it is valid and not empty: HTTP addresses always have a host (RFC 9110, 4.2.1).
   static func isValid(_ text: ArraySlice<UInt8>) -> Bool {
     let host: ArraySlice<UInt8>
     let port: ArraySlice<UInt8>
@@ -19,7 +19,7 @@ enum HostName {
     return !host.isEmpty && isName(host) && isPort(port)
   }
 
-  /// Nothing, or a colon with a port of up to five digits or none.
+  /// Accepts nothing, or a colon with a port of at most five digits.
   private static func isPort(_ text: ArraySlice<UInt8>) -> Bool {
     guard let colon = text.first else { return true }
     let digits = text.dropFirst()
@@ -43,7 +43,7 @@ enum HostName {
     return true
   }
 
-  /// Unreserved characters and the delimiters that names may have.
+  /// Unreserved characters, and the delimiters that names may contain.
   private static func isNameByte(_ byte: UInt8) -> Bool {
     switch byte {
     case 48...57, 65...90, 97...122: true

@@ -1,13 +1,13 @@
-/// Bytes that arrived and were not read yet. A value; reading from its front moves nothing.
+/// Received bytes that have not been read. A value. Reading from its front moves nothing.
 struct InputBuffer: Sendable {
   private var bytes: [UInt8] = []
   private var start = 0
 
-  /// Bytes that were read are let go of once there are so many.
+  /// Bytes that were read are released once there are this many.
   private static let compactBytes = 64 * 1024
 
   var count: Int { bytes.count - start }
-  /// What it takes of memory.
+  /// The memory that it takes.
   var capacity: Int { bytes.capacity }
   var isEmpty: Bool { start == bytes.count }
 
@@ -41,7 +41,7 @@ struct InputBuffer: Sendable {
     }
   }
 
-  /// The first bytes, at most so many; without a copy where these are all.
+  /// Removes and returns the first bytes, at most `limit`; without a copy if these are all.
   mutating func take(upTo limit: Int) -> [UInt8] {
     if start == 0, bytes.count <= limit {
       let all = bytes

@@ -1,15 +1,15 @@
 internal import Basics
 internal import EventLoop
 
-/// Reads bodies that are one JSON object each, for all requests of an application.
+/// Parses bodies that consist of one JSON object, for all requests of an application.
 ///
-/// A class: every request holds it.
+/// A class, because every request refers to it.
 final class JSONBodies: Sendable {
-  /// Bytes of one body.
+  /// The largest body, in bytes.
   let maximumBytes: Int
-  /// Containers inside each other.
+  /// The deepest nesting.
   let maximumDepth: Int
-  /// Where large ones are parsed; nil: on the loop.
+  /// Where large bodies are parsed; nil means on the loop.
   let pool: ThreadPool?
 
   init(maximumBytes: Int, maximumDepth: Int, pool: ThreadPool?) {
@@ -18,11 +18,11 @@ final class JSONBodies: Sendable {
     self.pool = pool
   }
 
-  /// Larger ones would hold up the loop for more than a millisecond.
+  /// Larger bodies would block the loop for more than a millisecond.
   private static let largestOnLoopBytes = 16 * 1024
 
-  /// The object that `body` is, whose memory is held of the budget until the request is answered. Throws `AppError`: 400
-  /// where it is none, 413 where its values take more memory than one client may have, 503 where there is no room for it
+  /// The object in `body`. Its memory counts in the budget until the request is answered. Throws `AppError`: 400 if
+  /// it is not one object, 413 if its values take more memory than one client may have, 503 if the budget has no room
   /// now, and what `RequestBody` throws.
   func object(of body: RequestBody, from site: IPAddress.Site) async throws -> JSONObject {
     let bytes = try await body.collect(upTo: maximumBytes)
@@ -40,7 +40,7 @@ final class JSONBodies: Sendable {
     }
   }
 
-  /// What a text and its values take.
+  /// The memory that a text and its values take.
   private static func memory(for bytes: [UInt8]) -> Int {
     bytes.count + JSONParser.memoryEstimate(of: bytes)
   }

@@ -1,12 +1,12 @@
 package import Basics
 
-/// A page of a list while it is written, one element after the other.
+/// A page of a list while it is written, element by element.
 package struct ListPage {
   private var writer = JSONWriter(capacity: 1024)
 
-  /// A page ends before the element with which it would pass this.
+  /// The page ends before the element that would exceed this size.
   package static let maximumBytes = 1024 * 1024
-  /// The envelope around the elements.
+  /// The size of what surrounds the elements.
   private static let envelopeBytes = 1024
 
   private var isEmpty = true
@@ -17,11 +17,11 @@ package struct ListPage {
     writer.beginArray()
   }
 
-  /// Bytes written so far.
+  /// The number of bytes written so far.
   package var count: Int { writer.bytes.count }
 
-  /// Writes an element; false, and nothing is written, where the page would be too large with it and has
-  /// one already.
+  /// Writes an element. Returns false, without writing, if the page would become too large and has an element
+  /// already.
   package mutating func append(_ write: (inout JSONWriter) -> Void) -> Bool {
     let mark = writer.mark
     write(&writer)
@@ -33,7 +33,7 @@ package struct ListPage {
     return true
   }
 
-  /// The answer, with the place behind its last element where there is more.
+  /// The answer, with the cursor of its last element if there are more.
   package mutating func finish(nextCursor: String?) -> Response {
     writer.endArray()
     if let nextCursor {

@@ -6,10 +6,11 @@ internal import Basics
   internal import Darwin
 #endif
 
-/// Takes a `multipart/form-data` body apart as it arrives (RFC 7578, RFC 2046, 5.1). A value: bytes in, events out.
+/// Parses a `multipart/form-data` body as it arrives (RFC 7578; RFC 2046, 5.1). A value: bytes go in, events come
+/// out.
 ///
-/// Strict: it begins with its first delimiter, lines end in CR LF. The number of parts and the length of their headers are
-/// bounded, so that what is held here never grows.
+/// Strict: the body begins with its first delimiter, and lines end in CR LF. The number of parts and the length of
+/// their headers are bounded, so that little is held here.
 struct MultipartParser {
   struct Failure: Error, Equatable {
     let message: String
@@ -17,17 +18,17 @@ struct MultipartParser {
 
   enum Event: Equatable {
     case part(MultipartPart)
-    /// A piece of the part's content, never empty.
+    /// A piece of the part's content; never empty.
     case data([UInt8])
     case partEnd
-    /// The last part is over; what follows is of no interest.
+    /// The last part has ended. What follows is ignored.
     case end
   }
 
   private enum State {
     /// Before the first delimiter.
     case start
-    /// Behind a delimiter: another part, or the end.
+    /// After a delimiter: another part, or the end.
     case delimiter
     case headers
     case data
@@ -38,14 +39,14 @@ struct MultipartParser {
   private var buffer = InputBuffer()
   private var partCount = 0
   private let maximumParts: Int
-  /// The delimiter with the line end that belongs to it.
+  /// The delimiter, with the line end that belongs to it.
   private let delimiter: [UInt8]
 
   private static let maximumHeaderBytes = 8 * 1024
-  /// Blanks that may stand behind a delimiter.
+  /// Blanks that may follow a delimiter.
   private static let maximumPaddingBytes = 16
 
-  /// `boundary` is of 1 to 70 characters (RFC 2046, 5.1.1).
+  /// `boundary` has 1 to 70 characters (RFC 2046, 5.1.1).
   init(boundary: String, maximumParts: Int) {
     delimiter = Array("\r\n--\(boundary)".utf8)
     self.maximumParts = maximumParts
@@ -53,13 +54,13 @@ struct MultipartParser {
 
   mutating func append(_ bytes: [UInt8]) { buffer.append(bytes) }
 
-  /// The next event; nil where more has to come first. Throws `Failure`, also at the end of a body that is not complete,
-  /// which `isComplete` says.
+  /// The next event; nil if more input is needed. Throws `Failure`, also at the end of an incomplete body, which
+  /// `isComplete` announces.
   mutating func next(isComplete: Bool) throws(Failure) -> Event? {
     while true {
       switch state {
       case .start:
-        // The first delimiter has no line before it.
+        // There is no line end before the first delimiter.
         guard buffer.count >= delimiter.count - 2 else { return try needMore(isComplete) }
         let isThere = buffer.withUnsafeBytes { $0.starts(with: delimiter[2...]) }
         guard isThere else { throw Failure(message: "A form begins with its boundary.") }
@@ -85,7 +86,7 @@ struct MultipartParser {
     return nil
   }
 
-  /// Reads what stands behind a delimiter; false where it is not there whole.
+  /// Reads what follows a delimiter. Returns false if it has not arrived completely.
   private mutating func skipDelimiterLine() throws(Failure) -> Bool {
     let window = buffer.withUnsafeBytes { Array($0.prefix(Self.maximumPaddingBytes + 2)) }
     if window.starts(with: "--".utf8) {
@@ -135,7 +136,7 @@ struct MultipartParser {
     return part
   }
 
-  /// Content up to the next delimiter, or as much of it as surely is content.
+  /// Content up to the next delimiter, or as much as certainly is content.
   private mutating func readData() -> Event? {
     let (count, isEnd) = buffer.withUnsafeBytes { contentLength($0) }
     if count > 0 { return .data(buffer.take(upTo: count)) }
@@ -145,7 +146,7 @@ struct MultipartParser {
     return .partEnd
   }
 
-  /// How many bytes from the start are content for sure, and whether a delimiter stands behind them.
+  /// How many bytes from the start certainly are content, and whether a delimiter follows them.
   private func contentLength(_ bytes: UnsafeRawBufferPointer) -> (count: Int, isEnd: Bool) {
     var position = 0
     while position < bytes.count, let base = bytes.baseAddress {
@@ -155,7 +156,7 @@ struct MultipartParser {
       let start = base.distance(to: UnsafeRawPointer(found))
       let length = min(delimiter.count, bytes.count - start)
       let isSame = bytes[start..<(start + length)].elementsEqual(delimiter[..<length])
-      // Where the bytes break off in it, it may become one.
+      // An incomplete delimiter at the end of the input may still become one.
       if isSame { return (start, length == delimiter.count) }
       position = start + 1
     }
@@ -163,13 +164,13 @@ struct MultipartParser {
   }
 }
 
-/// What the headers of a part say.
+/// The headers of a part.
 package struct MultipartPart: Sendable, Equatable {
-  /// The name of the form's field.
+  /// The name of the form field.
   package let name: String
-  /// The name of the file, as the client gave it; nil where it is no file.
+  /// The file name as the client sent it; nil if the part is not a file.
   package let filename: String?
-  /// Nil where nothing is said; the client's word, and no more.
+  /// Nil if the client did not send one. It is only what the client claims.
   package let contentType: String?
 
   private static let maximumNameBytes = 1024
@@ -180,7 +181,7 @@ package struct MultipartPart: Sendable, Equatable {
     self.contentType = contentType
   }
 
-  /// Header lines with the empty line at their end; nil where they are malformed, or name no field.
+  /// Parses header lines with the empty line at their end. Nil if they are malformed, or do not name a field.
   init?(_ headers: [UInt8]) {
     guard let text = String(validating: headers, as: UTF8.self) else { return nil }
     var disposition: Substring?
@@ -206,7 +207,8 @@ package struct MultipartPart: Sendable, Equatable {
     self.init(name: name, filename: parameters["filename"], contentType: contentType)
   }
 
-  /// The parameters of `form-data; name="a"; filename="b"`; nil where it is not of that form, or says one twice.
+  /// The parameters of `form-data; name="a"; filename="b"`. Nil if the text has another form, or names a parameter
+  /// twice.
   private static func parameters(_ text: Substring) -> [String: String]? {
     let kind = text.prefix { $0 != ";" }
     guard kind.trimmingBlanks().lowercased() == "form-data" else { return nil }
@@ -233,8 +235,8 @@ package struct MultipartPart: Sendable, Equatable {
     return value.isEmpty ? nil : String(Substring(value))
   }
 
-  /// Browsers write a quote as `%22`; others put a backslash in front, which is one of the name where something else
-  /// follows (WHATWG HTML, "multipart/form-data"; RFC 7578, 4.2).
+  /// Browsers write a quote as `%22`. Other clients escape it with a backslash, which is part of the name if anything
+  /// else follows (WHATWG HTML, "multipart/form-data"; RFC 7578, 4.2).
   private static func quoted(_ rest: inout Substring.UTF8View.SubSequence) -> String? {
     rest = rest.dropFirst()
     var bytes: [UInt8] = []

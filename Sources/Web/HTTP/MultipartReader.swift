@@ -12,7 +12,7 @@ package struct MultipartReader {
   private var isBodyOver = false
   private var isInPart = false
 
-  /// Throws `AppError`: 415 where the request has no form, 400 where its boundary is malformed.
+  /// Throws `AppError`: 415 if the request has no form, 400 if its boundary is malformed.
   package init(_ request: Request, maximumParts: Int = 64) throws(AppError) {
     let type = request.headers["content-type"] ?? ""
     let media = type.prefix { $0 != ";" }
@@ -26,8 +26,8 @@ package struct MultipartReader {
     body = request.body.makeAsyncIterator()
   }
 
-  /// The next part, whatever is left of the one before; nil at the end. Throws `AppError`: 400 where the form is malformed,
-  /// and what `RequestBody` throws.
+  /// The next part, skipping what is left of the one before; nil at the end. Throws `AppError` 400 if the form is
+  /// malformed, and what `RequestBody` throws.
   package mutating func nextPart() async throws -> MultipartPart? {
     while try await nextPiece() != nil {}
     switch try await nextEvent() {
@@ -38,7 +38,7 @@ package struct MultipartReader {
     }
   }
 
-  /// The next piece of the part's content; nil at its end. Throws as `nextPart`.
+  /// The next piece of the part's content; nil at its end. Throws the same as `nextPart`.
   package mutating func nextPiece() async throws -> [UInt8]? {
     guard isInPart else { return nil }
     if case .data(let piece) = try await nextEvent() { return piece }
@@ -57,7 +57,7 @@ package struct MultipartReader {
     }
   }
 
-  /// The boundary among a media type's parameters; nil where there is none, or it is none (RFC 2046, 5.1.1).
+  /// The boundary parameter of a media type. Nil if there is none, or if it is not valid (RFC 2046, 5.1.1).
   private static func boundary(_ parameters: Substring) -> String? {
     for parameter in parameters.split(separator: ";") {
       let parts = parameter.split(separator: "=", maxSplits: 1)

@@ -7,16 +7,16 @@ internal import EventLoop
   internal import Darwin
 #endif
 
-/// A regular file that is open for reading, until nobody holds it.
+/// A regular file that is open for reading, as long as it is referenced.
 package final class OpenFile: Sendable {
   package let size: Int64
-  /// When its contents were changed last.
+  /// When its contents were last changed.
   package let modified: Timestamp
   let descriptor: Int32
 
-  /// Blocks. Throws `SystemError`, also where it is no regular file (EISDIR and the like).
+  /// Blocks. Throws `SystemError`, also if it is not a regular file (EISDIR and the like).
   package init(_ path: String) throws {
-    // A pipe without a writer would block for ever.
+    // Otherwise opening a pipe without a writer would block for ever.
     let descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
     guard descriptor >= 0 else { throw SystemError("open \(path)", errno: errno) }
     var status = stat()
@@ -40,7 +40,7 @@ package final class OpenFile: Sendable {
 
   deinit { close(descriptor) }
 
-  /// Bytes of a part; fewer where the file ends before. Blocks. Throws `SystemError`.
+  /// The bytes of a part; fewer if the file ends before. Blocks. Throws `SystemError`.
   package func read(_ part: Range<Int64>) throws -> [UInt8] {
     try [UInt8](unsafeUninitializedCapacity: part.count) { buffer, filled in
       filled = try read(at: part.lowerBound, into: UnsafeMutableRawBufferPointer(buffer))
@@ -53,9 +53,9 @@ package final class OpenFile: Sendable {
     return count
   }
 
-  // MARK: What the kernel has in memory
+  // MARK: The kernel's cache
 
-  /// As `read`, without blocking: nil where the kernel has nothing of it in memory, or cannot tell.
+  /// The same as `read`, but never blocks. Nil if the kernel has cached nothing of it, or cannot tell.
   func readCached(_ part: Range<Int64>) -> [UInt8]? {
     let bytes = [UInt8](unsafeUninitializedCapacity: part.count) { buffer, filled in
       filled = readCachedFile(
@@ -64,7 +64,7 @@ package final class OpenFile: Sendable {
     return bytes.isEmpty ? nil : bytes
   }
 
-  /// Whether the kernel has a part in memory, as far as samples tell: a byte of every 64 KiB, and the last.
+  /// Whether the kernel has cached a part, judging by samples: one byte of every 64 KiB, and the last.
   func isCached(_ part: Range<Int64>) -> Bool {
     withUnsafeTemporaryAllocation(byteCount: 1, alignment: 1) { byte in
       stride(from: part.lowerBound, to: part.upperBound, by: Self.sampleBytes).allSatisfy {
@@ -73,7 +73,7 @@ package final class OpenFile: Sendable {
     }
   }
 
-  /// Has the kernel bring a part into memory. Blocks. Throws `SystemError`.
+  /// Makes the kernel cache a part. Blocks. Throws `SystemError`.
   func load(_ part: Range<Int64>) throws {
     try withUnsafeTemporaryAllocation(byteCount: Self.loadedAtOnceBytes, alignment: 16) { buffer in
       var offset = part.lowerBound

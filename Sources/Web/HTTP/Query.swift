@@ -1,6 +1,6 @@
 package import Basics
 
-/// The parameters behind a request's `?`, decoded (WHATWG URL, `application/x-www-form-urlencoded`).
+/// The parameters of a request's query, decoded (WHATWG URL, `application/x-www-form-urlencoded`).
 package struct Query: Sendable {
   private let items: [(name: String, value: String)]
 
@@ -15,7 +15,7 @@ package struct Query: Sendable {
     }
   }
 
-  /// What is no percent-encoding stands for itself.
+  /// Invalid percent-encoding is kept as it is.
   private static func decoded(_ text: ArraySlice<UInt8>) -> String {
     percentDecoded(text, plusIsSpace: true) ?? String(decoding: text, as: UTF8.self)
   }
@@ -24,10 +24,10 @@ package struct Query: Sendable {
   package subscript(name: String) -> String? { items.first { $0.name == name }?.value }
 }
 
-/// Decodes percent-encoding; nil where it is malformed or the result is not UTF-8 or holds U+0000.
+/// Decodes percent-encoding. Nil if it is malformed, or if the result is not UTF-8 or contains U+0000.
 func percentDecoded(_ text: Substring) -> String? { percentDecoded(Array(text.utf8)[...]) }
 
-/// As above, for a text as bytes.
+/// The same, for a text as bytes.
 func percentDecoded(_ text: ArraySlice<UInt8>, plusIsSpace: Bool = false) -> String? {
   var bytes: [UInt8] = []
   bytes.reserveCapacity(text.count)
@@ -59,13 +59,13 @@ extension Query {
   }
 }
 
-/// A page of a list as asked for.
+/// The requested page of a list.
 package struct PageRequest: Sendable {
   package let limit: Int
-  /// What an earlier answer gave as `next_cursor`, or nil for the first page.
+  /// The `next_cursor` of an earlier answer, or nil for the first page.
   package let cursor: String?
 
-  /// Reads `limit` (1 to 200, default 50) and `cursor`; faults go to `fields`.
+  /// Reads `limit` (1 to 200, default 50) and `cursor`. Faults are added to `fields`.
   package init(_ fields: inout Fields) {
     limit = Int(fields.optionalInteger("limit", 1...200) ?? 50)
     cursor = fields.optionalString("cursor", 1...200)

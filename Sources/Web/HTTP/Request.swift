@@ -2,24 +2,25 @@ package import Access
 package import Basics
 package import EventLoop
 
-/// One HTTP request, as its route's handler gets it: the head is here, the body comes when it is asked for.
+/// An HTTP request as its handler receives it. The head is complete; the body is read on demand.
 package struct Request: Sendable {
   package let method: Method
   let head: RequestHead
   package let query: Query
   package let body: RequestBody
-  /// The client's address: the peer's, or what a trusted proxy said.
+  /// The client's address: the peer's, or the one that a trusted proxy reported.
   package let address: IPAddress
-  /// Whether the client reached us over TLS, here or at a trusted proxy.
+  /// Whether the client used TLS, to this server or to a trusted proxy.
   package let isSecure: Bool
-  /// Ours, or the client's where it sent a fitting one; in the answer and in every log line.
+  /// The request id: the client's if it sent an acceptable one, or else a new one. Contained in the answer and in
+  /// every log line.
   package let id: String
-  /// The loop that the connection lives on.
+  /// The loop of the request's connection.
   package let loop: Loop
   let jsonBodies: JSONBodies
-  /// How this request's credential was carried, where the route asks for one.
+  /// How the credential was sent, if the route requires one.
   package internal(set) var credentialSource: CredentialSource?
-  /// Set by `Authentication` on every route whose policy asks for a caller. Handlers get it by
+  /// Set by `Authentication` on every route whose policy requires a caller. Handlers get it through
   /// `AuthenticatedRequest`.
   var authenticated: Caller?
 
@@ -32,7 +33,7 @@ package struct Request: Sendable {
   /// Lets sockets and other requests of this loop have a turn, in the middle of a long answer.
   package func yieldToLoop() async { await loop.nextTurn() }
 
-  /// Whether this asks for a WebSocket (RFC 6455, 4.2.1). HTTP/1.0 has no upgrades (RFC 9110, 7.8).
+  /// Whether this requests a WebSocket (RFC 6455, 4.2.1). HTTP/1.0 has no upgrades (RFC 9110, 7.8).
   package var isWebSocketUpgrade: Bool {
     !head.isVersion10 && headers.list("upgrade", contains: "websocket")
       && headers.list("connection", contains: "upgrade")
@@ -49,9 +50,9 @@ package struct Request: Sendable {
     return nil
   }
 
-  /// The body as a JSON object, whose memory is held of the budget until the request is answered. Throws `AppError`: 415 for
-  /// another type, before anything of it is read; 400 where it is none; 413 where it takes too much memory; what `RequestBody`
-  /// throws.
+  /// Parses the body as a JSON object. Its memory counts in the budget until the request is answered. Throws
+  /// `AppError`: 415 for another content type, before anything of the body is read; 400 if it is not one object; 413
+  /// if it takes too much memory; and what `RequestBody` throws.
   package func json() async throws -> JSONObject {
     if let type = headers["content-type"] {
       let media = type.prefix { $0 != ";" }.trimmingBlanks().lowercased()
@@ -63,13 +64,13 @@ package struct Request: Sendable {
   }
 }
 
-/// A request with who asks: what handlers of routes get whose policy lets only callers in.
+/// A request with its caller: what handlers receive if their route's policy requires a caller.
 @dynamicMemberLookup
 package struct AuthenticatedRequest: Sendable {
   package let request: Request
   package let caller: Caller
 
-  /// Throws `unauthenticated` where nobody has found out who asks.
+  /// Throws `unauthenticated` if the request was not authenticated.
   init(_ request: Request) throws(AppError) {
     guard let caller = request.authenticated else { throw AppError(.unauthenticated) }
     self.request = request
@@ -80,6 +81,6 @@ package struct AuthenticatedRequest: Sendable {
     request[keyPath: member]
   }
 
-  /// As `Request.json`.
+  /// The same as `Request.json`.
   package func json() async throws -> JSONObject { try await request.json() }
 }

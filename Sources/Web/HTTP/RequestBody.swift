@@ -3,17 +3,17 @@ internal import EventLoop
 
 /// A request's body as it arrives: pieces of up to 64 KiB, for one reader.
 ///
-/// Nothing is read before somebody asks, but for what fits the flow control of its route (`BodyPlan`), so a body that
-/// nobody wants costs nothing. A reader that stops early needs to say nothing: the answer ends the body.
+/// Nothing is read before the reader asks, except for what the route's flow control allows (`BodyPlan`), so a body
+/// that nobody wants costs nothing. A reader may simply stop early: the answer ends the body.
 ///
 ///     for try await piece in request.body { try await file.write(piece) }
 ///
-/// Throws `AppError`: `request_timeout` where it stands still, `body_too_large`, `bad_request` where it is malformed or
+/// Throws `AppError`: `request_timeout` if the body stalls, `body_too_large`, and `bad_request` if it is malformed or
 /// ends early.
 package struct RequestBody: AsyncSequence, Sendable {
   package typealias Element = [UInt8]
 
-  /// How many bytes it has in all; nil where that is not told before.
+  /// The length of the body in bytes; nil if it is not announced.
   package let length: Int?
   private let source: Source
 
@@ -44,8 +44,8 @@ package struct RequestBody: AsyncSequence, Sendable {
 
   package func makeAsyncIterator() -> AsyncIterator { AsyncIterator(source: source) }
 
-  /// All of it, at most so many bytes. Throws as above, and `unavailable` where the server or the client's address holds
-  /// too much already.
+  /// Reads the whole body, of at most `limit` bytes. Throws the same, and `unavailable` if the server or the client's
+  /// address holds too much already.
   package func collect(upTo limit: Int) async throws -> [UInt8] {
     guard case .pipe(let pipe) = source else { return [] }
     if let length, length > limit { throw HTTPMachine.tooLarge(limit: limit) }
@@ -58,14 +58,14 @@ package struct RequestBody: AsyncSequence, Sendable {
     return bytes
   }
 
-  /// Holds so many bytes of the budget, in place of what was held, until the request is answered: what is made of a body.
-  /// Throws `unavailable`, or `body_too_large` where there never will be so much for one address.
+  /// Changes this body's share of the budget to `bytes`, for what is made from it, until the request is answered.
+  /// Throws `unavailable`, or `body_too_large` if one address may never hold that much.
   func hold(_ bytes: Int) throws(AppError) {
     if case .pipe(let pipe) = source { try pipe.hold(bytes) }
   }
 }
 
-/// The way of a body's pieces from their connection to the request's task.
+/// Passes the pieces of a body from the connection to the task of the request.
 // Unchecked: everything is touched on the loop only.
 final class BodyPipe: @unchecked Sendable {
   private let loop: Loop
@@ -105,7 +105,7 @@ final class BodyPipe: @unchecked Sendable {
     connection.wantBody()
   }
 
-  /// Holds so many bytes of the budget for as long as this lives. Throws as `RequestBody.hold`.
+  /// Holds this many bytes of the budget as long as this object exists. Throws like `RequestBody.hold`.
   func hold(_ bytes: Int) throws(AppError) {
     guard lease.isPossible(bytes) else {
       throw AppError(
@@ -126,7 +126,7 @@ final class BodyPipe: @unchecked Sendable {
     waiter?.resume(returning: piece)
   }
 
-  /// No more comes: nil at the body's end, else why.
+  /// Ends the body: nil if it is complete, otherwise the reason.
   func end(_ failure: (any Error)?) {
     guard outcome == nil else { return }
     let outcome: Result<[UInt8]?, any Error> = failure.map { .failure($0) } ?? .success(nil)

@@ -1,6 +1,6 @@
 internal import Basics
 
-/// The methods that routes use. Others are answered 405.
+/// The methods that routes use. Others are answered with 405.
 package enum Method: String, Sendable, CaseIterable {
   case get = "GET"
   case head = "HEAD"
@@ -10,7 +10,7 @@ package enum Method: String, Sendable, CaseIterable {
   case delete = "DELETE"
   case options = "OPTIONS"
 
-  /// Nil for one that no route uses, and for what is none.
+  /// Nil for a method that no route uses, and for what is not a method.
   init?(_ name: ArraySlice<UInt8>) {
     guard let method = Self.allCases.first(where: { name.elementsEqual($0.rawValue.utf8) }) else {
       return nil
@@ -18,11 +18,11 @@ package enum Method: String, Sendable, CaseIterable {
     self = method
   }
 
-  /// Whether RFC 9110 (9.2.1) calls it safe: it asks, and changes nothing.
+  /// Whether the method is safe (RFC 9110, 9.2.1): it only reads.
   package var isSafe: Bool { self == .get || self == .head || self == .options }
 }
 
-/// A request's header fields, kept as the bytes they came in. Names are lower-case.
+/// The header fields of a request, kept as the received bytes. Names are in lower case.
 package struct Headers: Sendable {
   struct Field: Sendable {
     let name: Range<Int32>
@@ -37,24 +37,24 @@ package struct Headers: Sendable {
     self.fields = fields
   }
 
-  /// The value of the first field of this lower-case name, or nil.
+  /// The value of the first field with this lower-case name, or nil.
   package subscript(name: StaticString) -> String? {
     guard let field = fields.first(where: { matches($0, name) }) else { return nil }
     return text(field.value)
   }
 
-  /// As above, as bytes, which may be anything but control characters.
+  /// The same as bytes, which may be anything but control characters.
   func bytes(of name: StaticString) -> ArraySlice<UInt8>? {
     guard let field = fields.first(where: { matches($0, name) }) else { return nil }
     return slice(field.value)
   }
 
-  /// Every value of this lower-case name, in order.
+  /// All values of this lower-case name, in order.
   package func all(_ name: StaticString) -> [String] {
     fields.filter { matches($0, name) }.map { text($0.value) }
   }
 
-  /// Whether a comma-separated list field holds this lower-case word, in any case.
+  /// Whether a comma-separated list contains this lower-case word, ignoring case.
   package func list(_ name: StaticString, contains word: String) -> Bool {
     var isFound = false
     visitList(name) { element in
@@ -64,8 +64,8 @@ package struct Headers: Sendable {
     return isFound
   }
 
-  /// Visits the elements of a comma-separated list field, in order and without the blanks around them, until `visit` returns
-  /// false. Nothing is copied: a list may be as long as a head. Quotes mean nothing here.
+  /// Visits the elements of a comma-separated list, in order and without blanks around them, until `visit` returns
+  /// false. Nothing is copied, because a list may be as long as a head. Quotes have no special meaning here.
   func visitList(_ name: StaticString, _ visit: (ArraySlice<UInt8>) -> Bool) {
     for field in fields where matches(field, name) {
       let value = slice(field.value)
@@ -98,7 +98,7 @@ package struct Headers: Sendable {
 }
 
 extension ArraySlice<UInt8> {
-  /// Without the spaces and tabs at both ends (RFC 9110, 5.6.3).
+  /// Without spaces and tabs at both ends (RFC 9110, 5.6.3).
   func trimmingBlanks() -> Self {
     let isBlank: (UInt8) -> Bool = { $0 == 0x20 || $0 == 0x09 }
     guard let first = firstIndex(where: { !isBlank($0) }),
@@ -108,7 +108,7 @@ extension ArraySlice<UInt8> {
   }
 }
 
-/// Whether these are the bytes of a text.
+/// Whether the bytes equal a text.
 func isText(_ bytes: ArraySlice<UInt8>, _ text: StaticString) -> Bool {
   guard bytes.count == text.utf8CodeUnitCount else { return false }
   for index in 0..<text.utf8CodeUnitCount
@@ -118,8 +118,8 @@ func isText(_ bytes: ArraySlice<UInt8>, _ text: StaticString) -> Bool {
   return true
 }
 
-/// Whether this is a word that is given in lower case, in any case of ASCII. Unicode knows other letters that are the same in
-/// lower case (the Kelvin sign), and who reads a request before or behind us does not.
+/// Whether the text equals this lower-case word, ignoring the case of ASCII letters only. Unicode has other letters
+/// with the same lower-case form (the Kelvin sign), which other HTTP implementations do not treat as equal.
 func isWord(_ text: some Collection<UInt8>, _ word: String) -> Bool {
   text.count == word.utf8.count
     && zip(text, word.utf8).allSatisfy { byte, wanted in
@@ -127,24 +127,25 @@ func isWord(_ text: some Collection<UInt8>, _ word: String) -> Bool {
     }
 }
 
-/// How the length of a request's body is told (RFC 9112, 6).
+/// How the length of a request's body is given (RFC 9112, 6).
 package enum BodyFraming: Sendable, Equatable {
-  /// There is no body, or an empty one.
+  /// There is no body, or it is empty.
   case none
-  /// So many bytes, at least 1.
+  /// By its number of bytes, at least 1.
   case length(Int)
   case chunked
 }
 
-/// A request line and its header fields, checked (RFC 9112).
+/// A request line with its header fields, validated (RFC 9112).
 ///
-/// A class: whatever deals with a request holds it.
+/// A class, because everything that handles a request refers to it.
 package final class RequestHead: Sendable {
   /// Nil for a method that no route uses.
   package let method: Method?
-  /// The path as it came, still percent-encoded: starts with `/`, or is `*`, which asks for the options of the server.
+  /// The path as received, still percent-encoded. Begins with `/`, or is `*`, which requests the options of the
+  /// server.
   package let path: String
-  /// What stands behind `?`, still encoded; empty without.
+  /// The text after `?`, still encoded; empty if there is none.
   let queryText: String
   /// Whether this is HTTP/1.0.
   let isVersion10: Bool
@@ -163,7 +164,7 @@ package final class RequestHead: Sendable {
     self.framing = framing
   }
 
-  /// The body's length where it is told; 0 without a body, nil where it comes in chunks.
+  /// The length of the body: 0 if there is none, nil if it is chunked.
   package var bodyLength: Int? {
     switch framing {
     case .none: 0
@@ -172,18 +173,18 @@ package final class RequestHead: Sendable {
     }
   }
 
-  /// Whether the connection stays for another request (RFC 9112, 9.3).
+  /// Whether the connection stays open for another request (RFC 9112, 9.3).
   var keepsAlive: Bool {
     guard headers.has("connection") else { return !isVersion10 }
     if headers.list("connection", contains: "close") { return false }
     return !isVersion10 || headers.list("connection", contains: "keep-alive")
   }
 
-  /// Whether the client sends its body only when it is told to (RFC 9110, 10.1.1). Clients of HTTP/1.0 never are.
+  /// Whether the client waits to be told to send the body (RFC 9110, 10.1.1). Never true for HTTP/1.0.
   var expectsContinue: Bool {
     !isVersion10 && framing != .none && headers.list("expect", contains: "100-continue")
   }
 
-  /// What the client calls this request, where it does.
+  /// The client's own id for this request, if it sent one.
   var givenID: String? { headers["x-request-id"] }
 }

@@ -1,21 +1,21 @@
 internal import Basics
 
-/// Reads a request's head from the bytes of a connection, strictly (RFC 9112): lines end in CR LF,
-/// nothing is folded, one Host, one way to tell the body's length. Whatever two parsers could read
-/// differently is refused, so that no proxy in front sees other requests than we.
+/// Parses a request's head from the bytes of a connection, strictly (RFC 9112): lines end in CR LF, no folded lines,
+/// one Host, one way to give the body's length. Everything that two parsers could read differently is refused, so
+/// that no proxy in front sees other requests than this server does.
 ///
-/// Feed it with `scan` as bytes arrive; it keeps its place, so slow senders cost nothing extra.
+/// Call `scan` whenever bytes arrive. It continues where it stopped, so slow senders cost nothing extra.
 struct RequestHeadParser {
   /// Why a head cannot be served. The connection is closed after the answer.
   struct Failure: Error, Equatable {
     let code: ErrorCode
     let message: String
-    /// What the client called the request, where that much of the head could be read.
+    /// The client's id for the request, if that part of the head could be read.
     var givenID: String?
   }
 
   private let maximumBytes: Int
-  /// Bytes already looked at.
+  /// The bytes that were scanned already.
   private var scanned = 0
   private var lineStart = 0
   private var start = 0
@@ -24,8 +24,8 @@ struct RequestHeadParser {
 
   init(maximumBytes: Int) { self.maximumBytes = maximumBytes }
 
-  /// Looks for the end of the head in all bytes of this request so far. Returns the length of the
-  /// head with its empty line, or nil where more must come.
+  /// Looks for the end of the head in all bytes of this request so far. Returns the length of the head with its empty
+  /// line, or nil if more is needed.
   mutating func scan(_ bytes: UnsafeRawBufferPointer) throws(Failure) -> Int? {
     while scanned < bytes.count {
       let byte = bytes[scanned]
@@ -37,7 +37,7 @@ struct RequestHeadParser {
         let isLeading = lineStart == start
         scanned += 1
         if isEmptyLine, !isLeading, scanned <= maximumBytes { return scanned }
-        // RFC 9112, 2.2: empty lines before the request line are to be ignored.
+        // Empty lines before the request line are ignored (RFC 9112, 2.2).
         if isEmptyLine { start = scanned }
         lineStart = scanned
       } else {
@@ -50,7 +50,7 @@ struct RequestHeadParser {
     return nil
   }
 
-  /// Takes the head apart that `scan` found to be `length` bytes long.
+  /// Parses the head, which `scan` found to be `length` bytes long.
   func parse(_ bytes: UnsafeRawBufferPointer, length: Int) throws(Failure) -> RequestHead {
     guard start < length, length <= bytes.count else { throw bad("The request line is malformed.") }
     var head = [UInt8](UnsafeRawBufferPointer(rebasing: bytes[start..<length]))
@@ -59,7 +59,7 @@ struct RequestHeadParser {
     else { throw bad("The request line is malformed.") }
     let line: RequestLine
     do { line = try requestLine(head[..<lineEnd]) } catch {
-      // Whatever is wrong with the fields as well, there is an answer already.
+      // The request line is at fault already; further faults in the fields change nothing.
       let fields = try? self.fields(&head, from: lineEnd + 2)
       throw Failure(
         code: error.code, message: error.message,
@@ -88,7 +88,7 @@ struct RequestHeadParser {
     let path: String
     let query: String
     let isVersion10: Bool
-    /// Whose host and port the target names itself.
+    /// The host and port in the request target, if it has them.
     let authority: ArraySlice<UInt8>?
   }
 
@@ -116,7 +116,7 @@ struct RequestHeadParser {
       authority: authority)
   }
 
-  /// A target's path with its query, and its host with its port where it names one (RFC 9112, 3.2).
+  /// The path of a target with its query, and the host with its port if the target has them (RFC 9112, 3.2).
   private func target(
     _ target: ArraySlice<UInt8>, of method: Method?
   ) throws(Failure) -> (authority: ArraySlice<UInt8>?, rest: ArraySlice<UInt8>) {
@@ -128,7 +128,7 @@ struct RequestHeadParser {
       guard method == .options else { throw bad("The target * is for OPTIONS only.") }
       return (nil, target)
     }
-    // The absolute form is for proxies, but a server must take it.
+    // The absolute form is for proxies, but servers must accept it.
     let lowered = target.prefix(8).map { (65...90).contains($0) ? $0 + 32 : $0 }
     for scheme in ["http://", "https://"] where lowered.starts(with: scheme.utf8) {
       let rest = target.dropFirst(scheme.utf8.count)
@@ -141,7 +141,7 @@ struct RequestHeadParser {
 
   // MARK: Fields
 
-  /// Splits the lines behind the request line and lower-cases the names in place.
+  /// Splits the lines after the request line, and converts names to lower case in place.
   private func fields(_ head: inout [UInt8], from begin: Int) throws(Failure) -> [Headers.Field] {
     var fields: [Headers.Field] = []
     fields.reserveCapacity(12)
@@ -157,7 +157,7 @@ struct RequestHeadParser {
         if (65...90).contains(head[position]) { head[position] += 32 }
         position += 1
       }
-      // Not a colon: a blank before it, a folded line (RFC 9112, 5.2), or no field at all.
+      // Not a colon: there is a blank before it, a folded line (RFC 9112, 5.2), or no field at all.
       guard position < head.count, head[position] == UInt8(ascii: ":"), position > nameStart else {
         throw bad("A header line is malformed.")
       }
@@ -181,7 +181,7 @@ struct RequestHeadParser {
       while valueEnd > valueStart, head[valueEnd - 1] == 0x20 || head[valueEnd - 1] == 0x09 {
         valueEnd -= 1
       }
-      // Lengths fit: the head is at most `maximumBytes`, a megabyte.
+      // The lengths fit: a head has at most `maximumBytes`, one megabyte.
       fields.append(
         Headers.Field(
           name: Int32(nameStart)..<Int32(nameEnd), value: Int32(valueStart)..<Int32(valueEnd)))
@@ -202,7 +202,7 @@ struct RequestHeadParser {
     }
   }
 
-  /// Fields that decide on something and of which there can be one only: two would be read differently by two readers.
+  /// Fields that may occur only once: two readers would choose differently between two of them.
   private static let singletons: [StaticString] = [
     "authorization", "content-type", "expect", "origin", "sec-websocket-key",
     "sec-websocket-version", "x-forwarded-proto",
@@ -218,7 +218,8 @@ struct RequestHeadParser {
     let lengths = headers.all("content-length")
     let encodings = headers.all("transfer-encoding")
     if !encodings.isEmpty {
-      // With a length beside it this is the classic smuggling request; HTTP/1.0 does not know it (RFC 9112, 6.1).
+      // With a Content-Length as well, this is the classic request smuggling attack. HTTP/1.0 has no chunks (RFC
+      // 9112, 6.1).
       guard lengths.isEmpty, !isVersion10, encodings.count == 1,
         isWord(encodings[0].utf8, "chunked")
       else { throw bad("This Transfer-Encoding is not understood here.") }
@@ -232,7 +233,7 @@ struct RequestHeadParser {
   }
 }
 
-/// RFC 9110, 5.6.2: the bytes of which names and methods are made.
+/// The characters of names and methods (RFC 9110, 5.6.2).
 func isTokenByte(_ byte: UInt8) -> Bool {
   switch byte {
   case 48...57, 65...90, 97...122: true

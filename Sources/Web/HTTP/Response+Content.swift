@@ -1,7 +1,7 @@
 package import Basics
 
 extension Response {
-  /// Something that stays the same as long as its tag does: a file, or bytes that many share.
+  /// Content that does not change as long as its tag does not: a file, or shared bytes.
   package enum Content: Sendable {
     case file(OpenFile)
     case shared(SharedBytes)
@@ -24,10 +24,10 @@ extension Response {
     }
   }
 
-  /// Answers a request for content: all of it (200), the part that is asked for (206), nothing where the client has it
-  /// (304), where it is not as the client wants it (412), or where the part is beyond its end (416). RFC 9110, 13 and 14.
+  /// Answers a request for content: all of it (200), the requested part (206), nothing if the client's copy is up to
+  /// date (304), 412 if a precondition fails, or 416 if the part is beyond the end. RFC 9110, 13 and 14.
   ///
-  /// One part only: who asks for several gets all. `tag` changes with the bytes.
+  /// Only single parts: a request for several is answered with the whole. `tag` must change with the bytes.
   package static func content(
     _ content: Content, tag: EntityTag, modified: Timestamp? = nil, contentType: String,
     for request: Request

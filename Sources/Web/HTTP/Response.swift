@@ -7,11 +7,11 @@ package struct Response: Sendable {
     /// Bytes that many answers share.
     case shared(SharedBytes)
     case file(FileSlice)
-    /// Written as it is made, by a task of the request. Nil where the length is not known before. What it throws cuts the
-    /// connection, since the head has left by then.
+    /// Written by a task of the request as it is produced. `length` is nil if it is not known beforehand. An error
+    /// cuts the connection, because the head has been sent by then.
     case stream(length: Int64?, @Sendable (BodyWriter) async throws -> Void)
 
-    /// Nil where it is not known before.
+    /// Nil if it is not known beforehand.
     package var length: Int64? {
       switch self {
       case .bytes(let bytes): Int64(bytes.count)
@@ -23,10 +23,10 @@ package struct Response: Sendable {
   }
 
   package var status: Int
-  /// Without Content-Length, Connection and Date, which the connection writes.
+  /// Without Content-Length, Connection and Date, which the connection adds.
   package private(set) var headers: [(name: String, value: String)] = []
   package var body: Body
-  /// Takes over the connection once the 101 is written.
+  /// Takes over the connection after the 101.
   package let upgrade: WebSocketUpgrade?
 
   package init(status: Int = 200, contentType: String? = nil, body: [UInt8] = []) {
@@ -40,14 +40,14 @@ package struct Response: Sendable {
     if let contentType { add("content-type", contentType) }
   }
 
-  /// The switch to a WebSocket.
+  /// Switches to a WebSocket.
   package init(_ upgrade: WebSocketUpgrade) {
     status = 101
     body = .bytes([])
     self.upgrade = upgrade
   }
 
-  /// Adds a field. A character that would end its line, or that no line may hold, becomes a blank.
+  /// Adds a field. Characters that would end its line, or that no line may contain, become blanks.
   package mutating func add(_ name: String, _ value: String) {
     let isClean = value.utf8.allSatisfy { $0 >= 0x20 && $0 != 0x7F || $0 == 0x09 }
     headers.append((name, isClean ? value : Self.cleaned(value)))
@@ -59,12 +59,12 @@ package struct Response: Sendable {
       as: UTF8.self)
   }
 
-  /// Adds a field that is not there yet.
+  /// Adds a field unless it is present.
   package mutating func addIfMissing(_ name: String, _ value: String) {
     if header(name) == nil { add(name, value) }
   }
 
-  /// Adds those whose names it does not have. Their values are good for a header as they stand.
+  /// Adds those that are not present. Their values must be valid in a header.
   mutating func addMissing(_ known: [(name: String, value: String)]) {
     for field in known where header(field.name) == nil { headers.append(field) }
   }
@@ -73,7 +73,7 @@ package struct Response: Sendable {
 
   // MARK: Envelopes
 
-  /// `{"data": ...}`, with `meta` where there is a next page.
+  /// `{"data": ...}`, with `meta` if there is a next page.
   package static func data(
     status: Int = 200, nextCursor: String? = nil, _ write: (inout JSONWriter) -> Void
   ) -> Response {
@@ -89,9 +89,9 @@ package struct Response: Sendable {
     return Response(status: status, contentType: "application/json", body: writer.bytes)
   }
 
-  /// A page of a list: at most `limit` of the elements, and fewer where the answer would pass
-  /// `maximumPageBytes`, though at least one. Give one element more than `limit` where there are more, or
-  /// say `hasMore`; `cursor` names the place behind an element.
+  /// A page of a list: at most `limit` elements, or fewer if the answer would exceed `maximumPageBytes`, but at least
+  /// one. If there are more, pass one element more than `limit`, or say `hasMore`. `cursor` gives an element's
+  /// position.
   package static func list<Element>(
     _ elements: some Collection<Element>, limit: Int, hasMore: Bool = false,
     cursor: (Element) -> String, _ write: (inout JSONWriter, Element) -> Void

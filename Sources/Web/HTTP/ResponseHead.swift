@@ -1,15 +1,15 @@
 internal import Basics
 
-/// The head of an answer as it leaves (RFC 9112, 4), except for what its route said.
+/// The head of an answer (RFC 9112, 4), without the fields of its route.
 struct ResponseHead {
   let status: Int
-  /// Nil where the connection's end is the body's, or its chunks are.
+  /// Nil if the body is delimited by chunks or by the end of the connection.
   let contentLength: Int64?
   let isChunked: Bool
   let keepsAlive: Bool
   let isVersion10: Bool
 
-  /// Its bytes, with the empty line at the end.
+  /// The bytes of the head, with the empty line at the end.
   func encode(
     _ headers: [(name: String, value: String)], requestID: String, date: [UInt8],
     reserving bodyBytes: Int = 0
@@ -39,8 +39,8 @@ struct ResponseHead {
     return bytes
   }
 
-  /// Appends what differs from answer to answer, and the empty line, to a status line and fields that end with their
-  /// line ends.
+  /// Appends the fields that differ between answers, and the empty line, to a status line and fields with their line
+  /// ends.
   static func appendEnd(
     to bytes: inout [UInt8], date: [UInt8], requestID: String, keepsAlive: Bool, isVersion10: Bool
   ) {
@@ -56,7 +56,7 @@ struct ResponseHead {
     bytes.append(contentsOf: "\r\n\r\n".utf8)
   }
 
-  /// Whether answers of this status have a body (RFC 9110, 6.4.1).
+  /// Whether answers with this status have a body (RFC 9110, 6.4.1).
   static func mayHaveBody(_ status: Int) -> Bool { status >= 200 && status != 204 && status != 304 }
 }
 

@@ -2,20 +2,20 @@ internal import Basics
 internal import CBrotli
 internal import TLS
 
-/// An answer that is made once and sent many times: plain, and compressed where that is smaller. Sending one costs no task
-/// and no copy of its body; only the date and the request's id are written for each.
+/// An answer that is built once and sent many times: uncompressed, and compressed if that is smaller. Sending it
+/// costs no task and no copy of its body. Only the date and the request id are written each time.
 package final class PreparedAnswer: Sendable {
-  /// One form of it, by how it is encoded.
+  /// The answer in one content encoding.
   struct Variant: Sendable {
     let tag: EntityTag
     let body: SharedBytes
-    /// The status line and the fields, each with its line end, but for what differs from answer to answer.
+    /// The status line and the headers with their line ends, except those that differ between answers.
     let head: [UInt8]
-    /// As above, for a client that has it already.
+    /// The same for 304, for a client that has the content already.
     let notModifiedHead: [UInt8]
   }
 
-  /// The content as somebody has compressed it before; what is nil is done here.
+  /// Precompressed content. What is nil is compressed here.
   package struct Compressed: Sendable {
     package var gzip: [UInt8]?
     package var brotli: [UInt8]?
@@ -30,9 +30,9 @@ package final class PreparedAnswer: Sendable {
   private let gzip: Variant?
   private let brotli: Variant?
 
-  /// Smaller bodies fit one packet anyway.
+  /// Smaller bodies fit into one packet anyway.
   private static let smallestBytes = 256
-  /// In the middle of what they can: answers are made again when their content changes.
+  /// Medium levels, because answers are rebuilt when their content changes.
   private static let gzipLevel: Int32 = 6
   private static let brotliQuality: Int32 = 5
   private static let textTypes = [
@@ -41,8 +41,8 @@ package final class PreparedAnswer: Sendable {
     "application/atom+xml", "application/manifest+json", "image/svg+xml",
   ]
 
-  /// `headers` besides those of the content itself; the security headers that are missing are added. Compresses where the
-  /// type is text, which takes its time: not on a loop.
+  /// `headers` are those besides the content's own; missing security headers are added. Compresses text, which takes
+  /// time, so do not call this on a loop.
   package init(
     contentType: String, body: [UInt8], headers: [(name: String, value: String)] = [],
     isSecure: Bool = false, compressed: Compressed = Compressed()
@@ -79,7 +79,7 @@ package final class PreparedAnswer: Sendable {
     response.add("content-length", String(body.count))
     return Variant(
       tag: tag, body: SharedBytes(body), head: head(200, response),
-      // A client knows the content by its tag (RFC 9110, 15.4.5).
+      // The entity tag identifies the content for the client (RFC 9110, 15.4.5).
       notModifiedHead: head(304, notModified, without: "content-type"))
   }
 
@@ -91,7 +91,7 @@ package final class PreparedAnswer: Sendable {
     return Array(text.utf8)
   }
 
-  /// Nil where that would be no smaller, or there is no memory for it.
+  /// Nil if the result would not be smaller, or if there is no memory.
   private static func brotli(_ body: [UInt8]) -> [UInt8]? {
     var count = body.count
     let output = [UInt8](unsafeUninitializedCapacity: body.count) { target, filled in
@@ -101,13 +101,13 @@ package final class PreparedAnswer: Sendable {
       filled = status == BROTLI_TRUE ? count : 0
     }
     if output.isEmpty || output.count >= body.count { return nil }
-    // A copy of its own size: the other has room for the body.
+    // Copied to an array of its own size, because the other one has capacity for the whole body.
     return output.withUnsafeBufferPointer { Array($0) }
   }
 
-  // MARK: Answering
+  // MARK: Choice
 
-  /// What a request gets: a form that its client takes, and whether it has that already, or does not want it.
+  /// Chooses the encoding for a request, and whether to send the body, only its head, or 304.
   func choose(
     for headers: Headers, method: Method
   ) -> (variant: Variant, verdict: Conditions.Verdict) {

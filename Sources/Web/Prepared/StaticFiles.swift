@@ -1,9 +1,9 @@
 internal import Basics
 
-/// The files of the web application, read once and answered from memory.
+/// The files of the web application, read once and served from memory.
 ///
-/// A name with a hash in it (`app.3f9a1c20.js`) stands for one content for ever, and browsers keep it; others they ask for
-/// again each time. Files beside it that end in `.br` and `.gz` are the same content, compressed.
+/// A name with a hash (`app.3f9a1c20.js`) always has the same content, so browsers cache it for good; they revalidate
+/// the others. Files that end in `.br` and `.gz` are precompressed forms of the file beside them.
 package struct StaticFiles: Sendable {
   private let answers: [String: PreparedAnswer]
 
@@ -11,11 +11,11 @@ package struct StaticFiles: Sendable {
 
   private init(answers: [String: PreparedAnswer]) { self.answers = answers }
 
-  /// How many there are.
+  /// The number of files.
   package var count: Int { answers.count }
 
-  /// Reads a folder with what is below it. Blocks, and compresses what is not compressed: for the start. Throws
-  /// `SystemError`.
+  /// Reads a folder with its subfolders. Blocks, and compresses what is not precompressed, so call it at the start
+  /// only. Throws `SystemError`.
   package init(folder: String, isSecure: Bool) throws {
     var answers: [String: PreparedAnswer] = [:]
     let paths = Set(try FileSystem.filesBelow(folder))
@@ -39,13 +39,13 @@ package struct StaticFiles: Sendable {
 
   private static let immutable = "public, max-age=31536000, immutable"
 
-  /// Adds their route; none where there are no files.
+  /// Adds the route of the files; none if there are no files.
   package func add(to router: inout Router) {
     guard !answers.isEmpty else { return }
     router.prepared("/assets/{path...}") { (path: String) in answers[path] }
   }
 
-  /// Whether a part of the name, between dots or behind a dash, is eight hexadecimal digits or more.
+  /// Whether a part of the name, between dots or after a dash, has eight or more hexadecimal digits only.
   static func isHashed(_ path: String) -> Bool {
     let name = path.split(separator: "/").last ?? ""
     return name.split { $0 == "." || $0 == "-" }.dropFirst().contains { part in
@@ -63,7 +63,7 @@ package struct StaticFiles: Sendable {
     "webmanifest": "application/manifest+json",
   ]
 
-  /// By the ending of its name (RFC 9110, 8.3).
+  /// By the name's extension (RFC 9110, 8.3).
   static func contentType(of path: String) -> String {
     let ending = path.split(separator: ".").last.map { $0.lowercased() } ?? ""
     return types[ending] ?? "application/octet-stream"

@@ -1,16 +1,16 @@
-/// What body a route takes. Looked at when a request's head is here, before anything of the body is read.
+/// The body that a route accepts. Applied as soon as the head is known, before any of the body is read.
 package enum BodyPlan: Sendable, Equatable {
-  /// None is wanted: a small one is read and dropped, a larger one refused.
+  /// No body: a small one is read and dropped, a larger one refused.
   case empty
-  /// One JSON object, as large as the settings say (`Request.json`).
+  /// One JSON object, up to the size in the settings (`Request.json`).
   case json
-  /// A body of at most so many bytes, which the handler reads as it arrives (`Request.body`).
+  /// A body of at most this many bytes, which the handler reads as it arrives (`Request.body`).
   case stream(upTo: Int)
 
-  /// Bytes of a stream that are read before the handler asks.
+  /// The bytes of a stream that are read before the handler asks for them.
   private static let streamAheadBytes = 256 * 1024
 
-  /// How many bytes the body may have, and how many are read before the handler asks.
+  /// How many bytes the body may have, and how many are read before the handler asks for them.
   func limits(jsonBytes: Int) -> (limit: Int, ahead: Int) {
     switch self {
     case .empty: (HTTPMachine.discardedBytes, HTTPMachine.readAheadBytes)
@@ -19,7 +19,7 @@ package enum BodyPlan: Sendable, Equatable {
     }
   }
 
-  /// What routes of a method take that say nothing else.
+  /// The default for routes with this method.
   static func standard(_ method: Method) -> BodyPlan {
     switch method {
     case .post, .put, .patch: .json

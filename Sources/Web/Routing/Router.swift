@@ -1,11 +1,11 @@
 package import Access
 package import Basics
 
-/// A path parameter that knows its own form, so that handlers get values, not text.
+/// A typed path parameter: it parses its own text, so that handlers receive values.
 package protocol PathParameter: Sendable {
-  /// Nil where the text is not one: the route then answers `notFound`.
+  /// Nil if the text is not valid; the route then answers with `notFound`.
   init?(pathComponent: String)
-  /// The code for a thing of this kind that does not exist.
+  /// The error code if there is no such thing.
   static var notFound: ErrorCode { get }
 }
 
@@ -14,9 +14,9 @@ extension Identifier: PathParameter {
   package static var notFound: ErrorCode { .notFound }
 }
 
-/// One route: what it answers to, who may use it, and what it does.
+/// One route: its method and pattern, its policy, and its handler.
 ///
-/// A class: every request holds its route.
+/// A class, because every request holds its route.
 package final class Route: Sendable {
   package enum Kind: Sendable {
     case http
@@ -26,16 +26,16 @@ package final class Route: Sendable {
   }
 
   package let method: Method
-  /// `/v1/rooms/{id}`: literal segments and named parameters. A last one of `{path...}` stands for all that is left of the
-  /// path, its slashes included.
+  /// A pattern such as `/v1/rooms/{id}`: literal segments and named parameters. A last segment `{path...}` stands for
+  /// the rest of the path, including its slashes.
   package let pattern: String
-  /// Who may use it. There is no route without.
+  /// Who may use the route. Every route has a policy.
   package let policy: UntypedPolicy
   package let kind: Kind
   package let body: BodyPlan
   let segments: [Segment]
   let respond: @Sendable (Request, [String]) async throws -> Response
-  /// Nil but for routes of this kind.
+  /// Nil except for routes of that kind.
   let prepared: (@Sendable ([String]) -> PreparedAnswer?)?
 
   fileprivate init(
@@ -56,7 +56,7 @@ package final class Route: Sendable {
   enum Segment: Sendable, Equatable {
     case literal(String)
     case parameter
-    /// All that is left of the path, at least one segment.
+    /// The rest of the path, at least one segment.
     case rest
 
     init(_ text: Substring) {
@@ -69,22 +69,23 @@ package final class Route: Sendable {
   }
 }
 
-/// The table of routes, and finding one in it.
+/// The table of routes, with lookup.
 package struct Router: Sendable {
   package private(set) var routes: [Route] = []
-  /// Routes without parameters by path; those with, by their number of segments; those that take all that is left.
+  /// Routes without parameters, by path; routes with parameters, by their number of segments; and routes that take
+  /// the rest of a path.
   private var literal: [String: [Int]] = [:]
   private var patterned: [Int: [Int]] = [:]
   private var open: [Int] = []
 
   package init() {}
 
-  /// Adds a route. `{name}` segments of the pattern are parameters, in the order of the handler's.
+  /// Adds a route. Segments `{name}` of the pattern are parameters, in the order of the handler's parameters.
   ///
   ///     router.on(.get, "/v1/rooms/{id}", policy: .room(.read)) { (request, id: RoomID) in ... }
   ///
-  /// The handler gets a request with its caller, which the policy asks for. `body` is what it takes: where nothing is
-  /// said, JSON with POST, PUT and PATCH, and nothing with the others.
+  /// The handler receives a request with its caller, as the policy requires one. `body` is the body that the route
+  /// accepts. The default is JSON for POST, PUT and PATCH, and none for other methods.
   package mutating func on<each Parameter: PathParameter>(
     _ method: Method, _ pattern: String, policy: Policy<SignedIn>, body: BodyPlan? = nil,
     _ handler:
@@ -99,7 +100,7 @@ package struct Router: Sendable {
     }
   }
 
-  /// As above, for whoever comes: there is no caller to ask for.
+  /// The same for everyone: the handler receives a request without a caller.
   package mutating func on<each Parameter: PathParameter>(
     _ method: Method, _ pattern: String, policy: Policy<Anyone>, body: BodyPlan? = nil,
     _ handler: @escaping @Sendable (Request, repeat each Parameter) async throws -> Response
@@ -111,7 +112,7 @@ package struct Router: Sendable {
     }
   }
 
-  /// Adds a WebSocket. The handler decides on the upgrade; the handshake is checked before it runs.
+  /// Adds a WebSocket route. The handler decides about the upgrade; the handshake is checked before it runs.
   package mutating func webSocket(
     _ pattern: String, policy: Policy<SignedIn>,
     _ handler: @escaping @Sendable (AuthenticatedRequest) async throws -> WebSocketUpgrade
@@ -121,7 +122,7 @@ package struct Router: Sendable {
     }
   }
 
-  /// As above, for whoever comes.
+  /// The same for everyone.
   package mutating func webSocket(
     _ pattern: String, policy: Policy<Anyone>,
     _ handler: @escaping @Sendable (Request) async throws -> WebSocketUpgrade
@@ -131,15 +132,15 @@ package struct Router: Sendable {
     }
   }
 
-  /// Adds a route that is answered from memory, at once and to whoever comes: no task, no rate, no credential. `find` is
-  /// called on the loops; nil is 404.
+  /// Adds a route that is answered from memory, at once and for everyone: no task, no rate limit, no credential.
+  /// `find` is called on the loops; nil means 404.
   package mutating func prepared<each Parameter: PathParameter>(
     _ pattern: String,
     _ find: @escaping @Sendable (repeat each Parameter) -> PreparedAnswer?
   ) {
     let prepared: @Sendable ([String]) -> PreparedAnswer? = { texts in
       var index = 0
-      // A parameter that is none names nothing.
+      // An invalid parameter means that there is no such thing.
       do { return find(repeat try Self.parameter((each Parameter).self, texts, &index)) } catch {
         return nil
       }
@@ -181,14 +182,15 @@ package struct Router: Sendable {
   }
 
   enum Match {
-    /// A place in `routes`, and the values of its parameters.
+    /// An index in `routes`, and the values of its parameters.
     case found(Int, [String])
-    /// Other methods are answered here.
+    /// The path exists for other methods only.
     case methodNotAllowed(Set<Method>)
     case none
   }
 
-  /// The route for a method and a percent-encoded path. HEAD is answered where GET is. Nil is a method that no route has.
+  /// Finds the route for a method and a percent-encoded path. A GET route also answers HEAD. Nil is a method that no
+  /// route uses.
   func match(_ method: Method?, _ path: String) -> Match {
     if let indexes = literal[path] { return choose(indexes, [], method) }
     let raw = path.dropFirst().split(separator: "/", omittingEmptySubsequences: false)
@@ -203,14 +205,14 @@ package struct Router: Sendable {
     return ending.isEmpty ? .none : choose(ending, parts, method)
   }
 
-  /// Whether something is left of a path behind the segments of an open route. A part that is empty, or that leads
-  /// elsewhere, names nothing.
+  /// Whether the path has a rest behind the segments of a route with `{path...}`. Empty segments, and those that lead
+  /// elsewhere (`..`), match nothing.
   private func hasRest(_ index: Int, _ parts: [String]) -> Bool {
     let rest = parts.dropFirst(routes[index].segments.count - 1)
     return !rest.isEmpty && rest.allSatisfy { !$0.isEmpty && $0 != "." && $0 != ".." }
   }
 
-  /// What the parameters of a route are in a path that fits it.
+  /// The values of a route's parameters in a path that matches it.
   private func values(_ index: Int, _ parts: [String]) -> [String] {
     let segments = routes[index].segments
     var values = zip(segments, parts).filter { $0.0 == .parameter }.map(\.1)
@@ -236,7 +238,7 @@ package struct Router: Sendable {
     if let index = indexes.first(where: { routes[$0].method == method }) {
       return .found(index, values(index, parts))
     }
-    // A WebSocket is opened with GET, and with nothing else (RFC 6455, 4.1).
+    // A WebSocket is opened with GET only (RFC 6455, 4.1).
     let answersHead = indexes.first {
       routes[$0].method == .get && routes[$0].kind != .webSocket
     }
@@ -246,7 +248,7 @@ package struct Router: Sendable {
   }
 }
 
-/// A path parameter that is any text.
+/// A path parameter that may be any text.
 extension String: PathParameter {
   package init?(pathComponent: String) { self = pathComponent }
   package static var notFound: ErrorCode { .notFound }

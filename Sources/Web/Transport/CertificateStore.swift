@@ -2,20 +2,20 @@ internal import Basics
 internal import Synchronization
 internal import TLS
 
-/// The certificates that new connections begin TLS with, read from their files and read again when these change.
+/// The certificates for new TLS connections, read from their files and reloaded when these change.
 final class CertificateStore: Sendable {
   private let files: [TLSServer.Files]
   private let log: Log
   private struct State {
     var server: TLSServer?
-    /// Of the files as they were read, or tried, last.
+    /// The versions of the files at the last attempt to read them.
     var versions: [FileSystem.FileVersion?] = []
     /// By `Monotonic.milliseconds`.
     var readAt: Int64 = 0
   }
   private let state = Mutex(State())
 
-  /// A certificate that has so long to live is worth a line in the log.
+  /// A certificate that expires within this time is reported in the log.
   private static let soonSeconds = 7 * 86_400
 
   /// Nil without TLS.
@@ -39,7 +39,8 @@ final class CertificateStore: Sendable {
     }
   }
 
-  /// Reads the certificates and their keys. Throws `SettingsError`, and keeps those of before, where one cannot be used.
+  /// Reads the certificates and their keys. If one cannot be used, keeps the previous ones and throws
+  /// `SettingsError`.
   func load() throws(SettingsError) {
     let versions = fileVersions()
     state.withLock { $0.versions = versions }
@@ -61,8 +62,8 @@ final class CertificateStore: Sendable {
     }
   }
 
-  /// Reads the files again; connections that are open keep what they have. Where they cannot be used the old certificates
-  /// stay, and the log says why.
+  /// Reads the files again. Open connections keep their certificate. If the files cannot be used, the old
+  /// certificates stay, and the log tells why.
   func reload() {
     do {
       try load()
@@ -72,19 +73,20 @@ final class CertificateStore: Sendable {
     }
   }
 
-  /// As `reload`, where a file has changed since it was read last.
+  /// The same as `reload`, if a file has changed since it was last read.
   func reloadIfChanged() {
     let versions = fileVersions()
     if state.withLock({ $0.versions != versions }) { reload() }
   }
 
-  /// Has new keys seal the tickets of new sessions. In TLS 1.2 a ticket holds the secret of its whole session, so who gets hold
-  /// of a key reads all that was sealed with it. Sessions of before begin anew; connections that are open keep what they have.
+  /// Replaces the keys that seal the tickets of new sessions. A TLS 1.2 ticket contains the secret of its whole
+  /// session, so whoever obtains a key can read everything that was sealed with it. Earlier sessions cannot be
+  /// resumed; open connections are not affected.
   func renewTicketKeys() {
     guard let server else { return }
     do {
       let renewed = try TLSServer(renewing: server)
-      // Unless the files were read meanwhile, which makes new keys too.
+      // Unless the files were reloaded meanwhile, which makes new keys too.
       state.withLock { if $0.server === server { $0.server = renewed } }
     } catch {
       log.error("ticket_keys_not_renewed", ["cause": .string("\(error)")])

@@ -6,15 +6,15 @@ internal import EventLoop
   internal import Darwin
 #endif
 
-/// The system's calls on a connected TCP socket that does not block. A value: whoever owns the connection closes it.
+/// System calls on a connected, non-blocking TCP socket. A value; the owner of the connection closes it.
 struct ConnectedSocket {
   let descriptor: Int32
 
-  /// What became of bytes that were handed over.
+  /// The outcome of sending.
   enum Outcome {
-    /// The kernel took so many, which may be none.
+    /// The kernel accepted this many bytes, possibly none.
     case took(Int)
-    /// The connection is broken; for a file: it is shorter than it was.
+    /// The connection is broken; or, for a file, the file has become shorter.
     case failed
 
     fileprivate init(_ count: Int) {
@@ -48,7 +48,7 @@ struct ConnectedSocket {
     return Outcome(count)
   }
 
-  /// Sends at most so many bytes of a file, without their passing through this process. `range` is not empty.
+  /// Sends at most `count` bytes of a file without copying them to this process. `range` is not empty.
   func send(_ file: OpenFile, _ range: Range<Int>, atMost count: Int) -> Outcome {
     let sent = sendFile(
       from: file.descriptor, at: Int64(range.lowerBound), count: min(range.count, count),
@@ -58,7 +58,7 @@ struct ConnectedSocket {
 
   enum Input {
     case bytes(Int)
-    /// Nothing has come.
+    /// Nothing has arrived.
     case none
     /// The peer sends nothing more.
     case end
@@ -72,11 +72,11 @@ struct ConnectedSocket {
     return errno == EAGAIN || errno == EINTR ? .none : .failed
   }
 
-  /// Bytes that were sent and that the peer's kernel has not acknowledged.
+  /// The bytes that were sent and that the peer's kernel has not acknowledged.
   var unacknowledgedBytes: Int {
     var count: Int32 = 0
     #if canImport(Glibc)
-      // SIOCOUTQ of tcp(7), which is TIOCOUTQ.
+      // SIOCOUTQ of tcp(7), which has the same value as TIOCOUTQ.
       guard ioctl(descriptor, UInt(TIOCOUTQ), &count) == 0 else { return 0 }
     #else
       var length = socklen_t(MemoryLayout<Int32>.size)
@@ -85,7 +85,7 @@ struct ConnectedSocket {
     return Int(count)
   }
 
-  /// Says that nothing more will be sent, behind all that was.
+  /// Announces that nothing more will be sent, after everything that was sent.
   func endSending() { _ = shutdown(descriptor, Int32(SHUT_WR)) }
 
   func close() { closeDescriptor(descriptor) }

@@ -1,12 +1,12 @@
 internal import Basics
 
-/// Where a server listens: an address of this machine and a port, 0 for one that the system picks.
+/// The address that a server listens on: one of this machine, and a port. Port 0 lets the system choose.
 package struct ListenAddress: Sendable, Equatable, CustomStringConvertible {
   /// An IPv4 or IPv6 address, without brackets.
   package let host: String
   package var port: UInt16
 
-  /// `host:port`; an IPv6 host stands in brackets, and `localhost` is 127.0.0.1. Nil for anything else.
+  /// Parses `host:port`. An IPv6 host is in brackets, and `localhost` is 127.0.0.1. Nil for anything else.
   package init?(_ text: String) {
     guard let colon = text.lastIndex(of: ":"),
       let port = UInt16(text[text.index(after: colon)...])
@@ -23,7 +23,7 @@ package struct ListenAddress: Sendable, Equatable, CustomStringConvertible {
     self.port = port
   }
 
-  /// `127.0.0.1`, with that port.
+  /// `127.0.0.1` with this port.
   package static func loopback(port: UInt16) -> ListenAddress {
     ListenAddress(host: "127.0.0.1", port: port)
   }

@@ -7,26 +7,26 @@ internal import EventLoop
   internal import Darwin
 #endif
 
-/// A listening socket on one loop. Each loop has one of its own on the same port (SO_REUSEPORT), and
-/// the kernel spreads connections over them.
+/// A listening socket on one loop. Each loop has its own on the same port (SO_REUSEPORT), and the kernel distributes
+/// connections among them.
 final class Listener {
   private let loop: Loop
   private let descriptor: Int32
   private var watch: DescriptorWatch?
   private let accepted: (Int32, IPAddress) -> Void
   private var isOpen = true
-  /// Set while accepting waits for a descriptor to become free.
+  /// Set while accepting waits for a free descriptor.
   private var retry: LoopTimer?
 
-  /// How long accepting waits where the process has no descriptor left.
+  /// How long accepting pauses when the process has no descriptor left.
   private static let retryMilliseconds = 100
-  /// Connections taken in one turn, so that a storm leaves room for those already here.
+  /// The connections accepted in one turn, so that a storm of them leaves room for those already open.
   private static let acceptsPerTurn = 64
 
   /// Binds without listening yet. Throws `SystemError`.
   ///
-  /// `isFirst`: the address must be nobody else's. Sockets that share a port (SO_REUSEPORT) would
-  /// share it with another server of the same user as well, and neither would notice.
+  /// With `isFirst` nobody else may use the address. Sockets with SO_REUSEPORT would otherwise share the port with
+  /// another server of the same user, and neither would notice.
   static func makeSocket(
     boundTo address: ListenAddress, isFirst: Bool
   ) throws -> (descriptor: Int32, port: UInt16) {
@@ -88,7 +88,7 @@ final class Listener {
     return UInt16(bigEndian: name.sin6_port)
   }
 
-  /// Binds to `name` and replaces it with what the kernel chose.
+  /// Binds to `name`, and replaces it with what the kernel chose.
   private static func bindAndAsk<Name>(
     _ descriptor: Int32, _ name: inout Name, _ call: String
   ) throws {
@@ -102,7 +102,7 @@ final class Listener {
     guard status == 0 else { throw SystemError(call, errno: errno) }
   }
 
-  /// Starts listening on a bound descriptor, which it owns from here on. On the loop.
+  /// Starts to listen on a bound descriptor, which this object then owns. On the loop.
   init(
     loop: Loop, descriptor: Int32, accepted: @escaping (Int32, IPAddress) -> Void
   ) throws {
@@ -111,11 +111,11 @@ final class Listener {
     self.descriptor = descriptor
     self.accepted = accepted
     var on: Int32 = 1
-    // Connections have this from their listener. Only latency is at stake.
+    // Connections inherit this option. If it fails, only latency suffers.
     _ = setsockopt(
       descriptor, Int32(IPPROTO_TCP), TCP_NODELAY, &on, socklen_t(MemoryLayout<Int32>.size))
     guard listen(descriptor, 4096) == 0 else { throw SystemError("listen", errno: errno) }
-    // Unowned: the watch is closed with the listener, which owns it.
+    // Unowned: the listener owns the watch, and closes it.
     watch = try DescriptorWatch(loop: loop, descriptor: descriptor, watching: .readable) {
       [unowned self] _ in acceptSome()
     }
@@ -125,7 +125,7 @@ final class Listener {
     for _ in 0..<Self.acceptsPerTurn {
       let (connection, peer) = acceptNonblocking(on: descriptor)
       guard connection >= 0 else {
-        // Nothing left, or a peer that gave up: the next turn tries again.
+        // No resources, or a peer that gave up: the next turn tries again.
         if [EMFILE, ENFILE, ENOBUFS, ENOMEM].contains(errno) { waitForDescriptor() }
         return
       }
@@ -137,18 +137,17 @@ final class Listener {
     }
   }
 
-  /// The listener stays readable while nothing can be accepted: watching it would turn the loop without
-  /// end.
+  /// While nothing can be accepted, the listener stays readable, so watching it would keep the loop spinning.
   private func waitForDescriptor() {
     watch?.watch([])
-    // Unowned: the timer is cancelled with the listener, which owns it.
+    // Unowned: the listener owns the timer, and cancels it.
     retry = loop.schedule(after: Self.retryMilliseconds) { [unowned self] in
       retry = nil
       watch?.watch(.readable)
     }
   }
 
-  /// Stops listening; connections stay.
+  /// Stops listening. Connections stay open.
   func stop() {
     loop.preconditionOnLoop()
     guard isOpen else { return }

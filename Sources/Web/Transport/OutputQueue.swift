@@ -1,39 +1,39 @@
 internal import Basics
 
-/// What waits to leave by one connection, in order. A value, without a socket.
+/// The queued output of one connection, in order. A value, without a socket.
 struct OutputQueue {
-  /// A range of bytes that is sent as one.
+  /// A range of bytes that is sent as a unit.
   struct Chunk {
     enum Content {
       case bytes(SharedBytes)
-      /// TLS has encrypted these already.
+      /// Bytes that TLS has encrypted already.
       case encrypted(SharedBytes)
       case file(OpenFile)
     }
 
     let content: Content
-    /// What of it is to leave.
+    /// The part of it that is still to be sent.
     var range: Range<Int>
-    /// Whether the frame that it begins in may have left in part.
+    /// Whether the frame that it begins in may have been sent in part.
     var hasBegun: Bool
 
     var isEncrypted: Bool { if case .encrypted = content { true } else { false } }
     var isFile: Bool { if case .file = content { true } else { false } }
-    /// What it takes of memory.
+    /// The memory that it takes.
     var byteCount: Int { isFile ? 0 : range.count }
   }
 
   private var chunks: [Chunk] = []
   private var head = 0
-  /// Bytes that wait here; those of files wait where they are.
+  /// The bytes that wait here. Those of files stay in the files.
   private(set) var byteCount = 0
 
-  /// Chunks that have left are forgotten in steps of so many.
+  /// Sent chunks are removed in groups of this size.
   private static let step = 64
 
   var isEmpty: Bool { head == chunks.count }
 
-  /// The chunk that leaves next.
+  /// The chunk that is sent next.
   var first: Chunk? { isEmpty ? nil : chunks[head] }
 
   mutating func append(_ chunk: Chunk) {
@@ -42,7 +42,7 @@ struct OutputQueue {
     byteCount += chunk.byteCount
   }
 
-  /// Puts back what TLS made of the bytes that left the queue last.
+  /// Puts back the encrypted form of the bytes that left the queue last.
   mutating func prepend(encrypted bytes: [UInt8]) {
     guard !bytes.isEmpty else { return }
     let chunk = Chunk(
@@ -56,7 +56,7 @@ struct OutputQueue {
     }
   }
 
-  /// So many bytes of the first chunk have left.
+  /// The first `count` bytes of the first chunk were sent.
   mutating func removeFirst(_ count: Int) {
     guard count > 0, !isEmpty else { return }
     if !chunks[head].isFile { byteCount -= count }
@@ -79,7 +79,7 @@ struct OutputQueue {
     }
   }
 
-  /// Forgets what has not begun to leave: the stream remains whole frames.
+  /// Drops everything that has not begun to be sent, so that the stream still consists of whole frames.
   mutating func discardUnstarted() {
     chunks = Array(chunks[head...].prefix(while: \.hasBegun))
     head = 0

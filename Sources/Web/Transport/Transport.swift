@@ -2,47 +2,46 @@ internal import Basics
 internal import EventLoop
 internal import TLS
 
-/// What a connection's protocol does with its transport: HTTP/1.1 first, WebSocket after an upgrade.
+/// The protocol of a connection on its transport: HTTP/1.1 first, WebSocket after an upgrade.
 protocol TransportHandler: AnyObject {
-  /// Bytes arrived. They may be changed in place (unmasking) and are gone after the call.
+  /// Bytes arrived. They may be changed in place (unmasking), and are valid during the call only.
   func received(_ bytes: UnsafeMutableRawBufferPointer)
   /// The peer sends nothing more, but may still read. Called once.
   func inputEnded()
-  /// All that was queued has left.
+  /// Everything that was queued has been sent.
   func drained()
-  /// Whether what is queued may leave now. Where it may not, `resumeWriting` is called once it may.
+  /// Whether queued bytes may be sent now. If not, `resumeWriting` must be called once they may.
   var mayWrite: Bool { get }
   /// The connection is gone, whoever ended it. Called once.
   func closed()
   /// Called when `tickDue` has come, or earlier.
   func tick(now: Int64)
-  /// The next moment that something is to be looked at, by `Monotonic.milliseconds`. Where it comes nearer,
-  /// `Transport.tick(by:)` has to be told.
+  /// When the handler needs a tick, by `Monotonic.milliseconds`. If this becomes earlier, call `Transport.tick(by:)`.
   var tickDue: Int64 { get }
 }
 
-/// One accepted socket, with TLS where that is configured. On its loop only.
+/// One accepted socket, with TLS if configured. Used on its loop only.
 ///
-/// `write` hands bytes to the kernel at once where it can; what does not fit waits here, shared by
-/// reference where it came so, and is counted in `queuedBytes`. The bound on that is the caller's. What waits is
-/// encrypted when it leaves, not before: until then it can be taken back.
+/// `write` passes bytes to the kernel at once if possible. The rest is queued here, by reference if it was passed by
+/// reference, and counted in `queuedBytes`; the caller has to bound that. Queued bytes are encrypted when they are
+/// sent, not before, so that they can still be discarded.
 ///
-/// Hot path: a plain socket is written with `send` itself (`fanout` benchmark).
+/// Hot path: a plain socket is written with `send` directly (benchmark `fanout`).
 final class Transport {
   let loop: Loop
   let peer: IPAddress
-  /// Strong: a transport keeps its protocol alive, which refers back without holding.
+  /// Strong: a transport retains its protocol, which refers back without retaining.
   var handler: (any TransportHandler)?
   private(set) var isOpen = true
-  /// What it gives back when it is closed.
+  /// Returned when the transport is closed.
   var permit: ConnectionAdmission.Permit?
-  /// Where it stands in its loop's timer wheel.
+  /// Its position in the loop's timer wheel.
   var wheelDue = TimerWheel<ObjectIdentifier>.Due.none
 
-  /// For those who send the same to many.
+  /// For fan-outs, which send the same bytes to many.
   let outlet: Outlet
 
-  // Unowned: a loop's connections end before it.
+  // Unowned: a loop's connections end before the loop.
   private unowned let owner: WebLoop
   private let socket: ConnectedSocket
   private var watch: DescriptorWatch?
@@ -50,16 +49,16 @@ final class Transport {
   private let tls: TLSSession?
   private var queue = OutputQueue()
   private var state = State.open
-  /// Whether the queue is the bytes that `hold` was given, and nothing else. They are kept there, so that `write` has one thing
-  /// to look at.
+  /// Whether the queue contains exactly the bytes that were passed to `hold`. They are kept in the queue, so that
+  /// `write` has only one thing to check.
   private var isHolding = false
   private var isInCallback = false
   private var isReading = true
-  /// What is read in one turn: little, until its protocol says more.
+  /// The most that is read in one turn: little, until the protocol raises it.
   private var readAtMost = BufferLease.freeBytes
   /// Whether the peer sends nothing more.
   private(set) var hasInputEnded = false
-  /// The protocol wants to be told when its bytes may leave.
+  /// Whether the protocol wants to be told when its bytes may be sent.
   private var isWritingResumed = false
   private var progress = OutputProgress()
   /// When a closing connection is cut; nil while it is open.
@@ -69,25 +68,25 @@ final class Transport {
     case open
     /// Closes when the queue is empty.
     case flushing
-    /// Our side is shut; reads and forgets until the peer closes too, so that the kernel does not
-    /// answer unread bytes with a reset that destroys our last words.
+    /// This side is shut down. What arrives is dropped until the peer closes too. Otherwise the kernel would answer
+    /// unread bytes with a reset, which destroys the last bytes sent.
     case lingering
-    /// Will be closed at the next occasion.
+    /// Will be closed at the next opportunity.
     case dead
   }
 
-  /// How often a peer is looked at that has something to read.
+  /// How often the progress of a peer with queued bytes is checked.
   private static let progressMilliseconds: Int64 = 1_000
-  /// A copy of so many bytes costs less than handing over two pieces.
+  /// Copying up to this size costs less than passing two pieces to the kernel.
   private static let copiedBytes = 16 * 1024
-  /// Bytes of a file that are sent in one turn.
+  /// The bytes of a file that are sent in one turn.
   private static let fileAtOnceBytes = 1024 * 1024
   private static let cloggedBytes = 256 * 1024
-  /// Plain bytes that TLS encrypts for one `send`.
+  /// The plain bytes that TLS encrypts for one `send`.
   private static let encryptedAtOnceBytes = 64 * 1024
 
-  /// Owns the descriptor from here on, which does not block. Throws `SystemError` where the kernel does not watch it;
-  /// the descriptor is closed then.
+  /// Takes ownership of the descriptor, which must be non-blocking. Throws `SystemError` if the kernel cannot watch
+  /// it; the descriptor is closed then.
   init(owner: WebLoop, peer: IPAddress, descriptor: Int32, tls: TLSSession?) throws {
     self.owner = owner
     loop = owner.loop
@@ -96,7 +95,7 @@ final class Transport {
     self.tls = tls
     outlet = Outlet(descriptor: descriptor, isSecure: tls != nil)
     do {
-      // Unowned: the watch is closed with the transport, which owns it.
+      // Unowned: the transport owns the watch, and closes it.
       watch = try DescriptorWatch(loop: loop, descriptor: descriptor, watching: watched) {
         [unowned self] in becameReady($0)
       }
@@ -107,17 +106,17 @@ final class Transport {
   }
 
   var isSecure: Bool { tls != nil }
-  /// False from the moment on that it is to be closed at once.
+  /// False as soon as the connection is to be closed at once.
   var isAlive: Bool { state != .dead }
   /// Whether what is written can still arrive.
   var canWrite: Bool { state == .open }
 
-  /// Bytes accepted by `write` that the kernel has not taken.
+  /// The bytes that `write` accepted and the kernel has not.
   var queuedBytes: Int { queue.byteCount }
 
   // MARK: Writing
 
-  /// Sends bytes, after all that was sent before. Copies only what the kernel did not take.
+  /// Sends bytes after everything that was sent before. Copies only what the kernel did not accept.
   @inline(__always)
   func write(_ bytes: UnsafeRawBufferPointer) {
     guard !bytes.isEmpty, state == .open else { return }
@@ -134,7 +133,8 @@ final class Transport {
 
   // MARK: Holding
 
-  /// Writes bytes with what is written behind them in this turn, by one call where that is bytes too; at its end in any case.
+  /// Queues bytes so that they leave together with what is written next in this turn, with one call if that is bytes
+  /// too; at the end of the turn in any case.
   func hold(_ bytes: [UInt8]) {
     guard queue.isEmpty, state == .open, !bytes.isEmpty else {
       write(bytes)
@@ -150,17 +150,17 @@ final class Transport {
     owner.holds(self)
   }
 
-  /// Writes what is held, where something is: at the end of the turn, and before anything that cannot leave with it.
+  /// Sends the held bytes, if any: at the end of the turn, and before anything that cannot leave together with them.
   func writeHeld() {
     if let held = takeHeld() { write(held) }
   }
 
-  /// What was held and has not left; nothing is held any more.
+  /// Takes the held bytes that have not been sent.
   private func takeHeld() -> [UInt8]? {
     guard isHolding else { return nil }
     isHolding = false
     guard state == .open, let chunk = queue.first, case .bytes(let held) = chunk.content else {
-      // TLS has said something that must go first.
+      // TLS has output of its own, which must be sent first.
       updateWatch()
       return nil
     }
@@ -169,8 +169,8 @@ final class Transport {
     return Array(held.bytes[chunk.range])
   }
 
-  /// As `write`, but where the bytes must wait they are kept by reference, not copied. `hasBegun` where the frame
-  /// that the range begins in may have left in part.
+  /// The same as `write`, but bytes that have to wait are kept by reference instead of copied. `hasBegun` means that
+  /// the frame in which the range begins may have been sent in part.
   @inline(__always)
   func write(_ shared: SharedBytes, in range: Range<Int>, hasBegun: Bool) {
     guard !range.isEmpty, state == .open else { return }
@@ -186,14 +186,14 @@ final class Transport {
 
   func write(_ bytes: [UInt8]) { bytes.withUnsafeBytes { write($0) } }
 
-  /// Sends the bytes of `head`, which may be changed, and shared bytes behind them, where it can with one call and without
-  /// a copy (writev(2)).
+  /// Sends the bytes of `head`, which may be modified, followed by shared bytes; if possible with one call and
+  /// without a copy (writev(2)).
   func write(_ head: inout [UInt8], then body: SharedBytes?) {
     guard let body, body.count > 0 else {
       write(head)
       return
     }
-    // TLS copies anyway, and sends what it is given as one.
+    // TLS copies anyway, and sends everything it is given at once.
     if body.count <= (tls == nil ? Self.copiedBytes : Self.encryptedAtOnceBytes) {
       head.append(contentsOf: body.bytes)
       write(head)
@@ -219,7 +219,7 @@ final class Transport {
     }
   }
 
-  /// Sends a part of a file, without its bytes passing here. On plain sockets only.
+  /// Sends a part of a file without copying it to this process. On plain sockets only.
   func write(_ slice: FileSlice) {
     precondition(tls == nil, "TLS has to encrypt it")
     guard state == .open, !slice.range.isEmpty else { return }
@@ -243,15 +243,15 @@ final class Transport {
     updateWatch()
   }
 
-  /// Every change of the queue passes here, so that the server knows what waits.
+  /// Every change of the queue goes through this, so that the server's total is updated.
   private func changeQueue(_ body: (inout OutputQueue) -> Void) {
     let before = queue.byteCount
     body(&queue)
     if queue.byteCount != before { owner.queuedBytesChanged(by: queue.byteCount - before) }
   }
 
-  /// Hands bytes to the kernel, encrypted where that is configured; returns how many it took. What was encrypted and
-  /// not taken is put in front of the queue. A broken connection is aborted, and takes nothing.
+  /// Passes bytes to the kernel, encrypted if configured. Returns how many it accepted. Encrypted bytes that were not
+  /// accepted go to the front of the queue. A broken connection is aborted, and accepts nothing.
   @inline(__always)
   private func sendNow(_ bytes: UnsafeRawBufferPointer) -> Int {
     tls == nil ? sendRaw(bytes) : sendEncrypted(bytes)
@@ -260,7 +260,7 @@ final class Transport {
   @inline(__always)
   private func sendRaw(_ bytes: UnsafeRawBufferPointer) -> Int { count(socket.send(bytes)) }
 
-  /// How many bytes the kernel took.
+  /// How many bytes the kernel accepted.
   @inline(__always)
   private func count(_ outcome: ConnectedSocket.Outcome) -> Int {
     switch outcome {
@@ -275,7 +275,7 @@ final class Transport {
 
   private func sendEncrypted(_ bytes: UnsafeRawBufferPointer) -> Int {
     guard let tls, tls.isEstablished else {
-      // Nothing can be said to who has not agreed on keys.
+      // Without keys nothing can be sent.
       abort()
       return 0
     }
@@ -293,12 +293,12 @@ final class Transport {
     return taken
   }
 
-  /// Sends what TLS has encrypted; false where the kernel did not take all of it, and the rest waits in front of
+  /// Sends what TLS has encrypted. Returns false if the kernel did not accept everything; the rest is at the front of
   /// the queue.
   private func sendWire() -> Bool {
     let wire = owner.wire
     guard !wire.output.isEmpty else { return true }
-    // What of TLS waits already goes first.
+    // Output of TLS that is queued already goes first.
     let mustWait = queue.first?.isEncrypted == true
     let count = wire.output.count
     let sent = mustWait ? 0 : wire.output.withUnsafeBytes { sendRaw($0) }
@@ -318,25 +318,25 @@ final class Transport {
     return false
   }
 
-  /// What is queued may leave again. Also where nothing is: whoever waits for that is told.
+  /// Queued bytes may be sent again. If nothing is queued, whoever waits for that is told.
   func resumeWriting() {
     isWritingResumed = true
     updateWatch()
   }
 
-  /// Forgets what waits here, for a reader that will not get it any more. What has left in part stays:
-  /// the stream remains whole frames.
+  /// Drops queued bytes, because the reader will not get them any more. What has been sent in part stays, so that the
+  /// stream still consists of whole frames.
   func discardQueue() {
     guard !queue.isEmpty else { return }
     changeQueue { $0.discardUnstarted() }
     if queue.isEmpty { outlet.blockers.remove(.queued) }
   }
 
-  /// From now on the reader is to take what is sent to it: `stalledMilliseconds` counts from here.
+  /// Starts the clock of `stalledMilliseconds`: from now on the peer is expected to read what it is sent.
   func watchReader() { progress.begin(now: Monotonic.milliseconds) }
 
-  /// For how many milliseconds the reader has taken nothing of what waits for it, here and in the kernel: 0 where it
-  /// has taken something since the last call, or where nothing waits. Call it every second or so.
+  /// For how many milliseconds the reader has taken nothing of what is queued for it, here and in the kernel. 0 if it
+  /// has taken something since the last call, or if nothing is queued. Call this about once a second.
   func stalledMilliseconds(now: Int64) -> Int64 {
     progress.stalledMilliseconds(
       unread: socket.unacknowledgedBytes, isQueueEmpty: queue.isEmpty, now: now)
@@ -344,7 +344,8 @@ final class Transport {
 
   // MARK: Reading
 
-  /// Stops or resumes reading, so that a peer that sends faster than it is served waits. At most so many bytes come at once.
+  /// Stops or resumes reading. While it is stopped, the peer's data waits in its kernel. At most `count` bytes are
+  /// read at once.
   func setReading(_ isReading: Bool, atMost count: Int = WebLoop.readBufferBytes) {
     guard state == .open else { return }
     self.isReading = isReading
@@ -352,8 +353,8 @@ final class Transport {
     updateWatch()
   }
 
-  /// Whether so much of TLS waits to leave that its peer is not listened to: it may make TLS answer without ever reading
-  /// that, as by asking for new keys in TLS 1.2 again and again, each of which is refused with an alert.
+  /// Whether so much TLS output is queued that nothing more is read from the peer. A peer that never reads can make
+  /// TLS respond all the time, for example by requesting new keys in TLS 1.2, each of which is refused with an alert.
   private var isClogged: Bool {
     guard let first = queue.first, first.isEncrypted else { return false }
     return first.range.count > Self.cloggedBytes
@@ -373,8 +374,8 @@ final class Transport {
 
   // MARK: Closing
 
-  /// Closes once everything written has left; what arrives meanwhile is read and forgotten. Cuts a peer that takes
-  /// nothing for `patience` milliseconds.
+  /// Closes when everything written has been sent. What arrives meanwhile is dropped. Cuts a peer that takes nothing
+  /// for `patience` milliseconds.
   func close(patience: Int64) {
     guard state == .open else { return }
     writeHeld()
@@ -395,13 +396,13 @@ final class Transport {
     state = .dead
     outlet.blockers.insert(.closed)
     changeQueue { $0.removeAll() }
-    // Whoever calls goes on first: closing calls the protocol, which changes what the caller may be walking over.
+    // Deferred, because closing calls the protocol, which may change what the caller is iterating over.
     guard !isInCallback else { return }
     let transport = LoopBound(self, on: loop)
     loop.execute { transport.value.closeNow() }
   }
 
-  /// Called when `tickDue` has come, or earlier: cuts peers that take too long over the end.
+  /// Called when `tickDue` has come, or earlier. Cuts peers that take too long to close.
   func tick(now: Int64) {
     guard let end else {
       handler?.tick(now: now)
@@ -416,14 +417,14 @@ final class Transport {
     }
   }
 
-  /// Nil where nothing is to be looked at any more.
+  /// Nil if nothing needs a tick any more.
   var tickDue: Int64? {
     guard isOpen else { return nil }
     if end != nil { return Monotonic.milliseconds + Self.progressMilliseconds }
     return handler?.tickDue
   }
 
-  /// `tick` is to be called at this moment, if not earlier.
+  /// Requests a call of `tick` at this moment, if none comes earlier.
   func tick(by moment: Int64) { owner.tick(self, by: moment) }
 
   private func finishFlush() {
@@ -431,7 +432,7 @@ final class Transport {
     if let tls, end?.shutAt == nil {
       end?.shut(now: Monotonic.milliseconds)
       if tls.isEstablished { tls.endSending() }
-      // Where the kernel does not take it, this is called again when it has.
+      // If the kernel does not accept it, this is called again when it can.
       guard sendWire() else { return }
     }
     state = .lingering
@@ -444,7 +445,7 @@ final class Transport {
     updateWatch()
   }
 
-  /// Closes at once, with the protocol's `closed` inside. Not from a callback.
+  /// Closes at once, and calls the protocol's `closed`. Not from a callback.
   func closeNow() {
     guard isOpen, !isInCallback else { return }
     isOpen = false
@@ -461,7 +462,7 @@ final class Transport {
   // MARK: From the kernel
 
   private func becameReady(_ readiness: DescriptorWatch.Readiness) {
-    // The protocol lets go of this when it closes.
+    // The protocol releases this object when it closes.
     withExtendedLifetime(self) {
       isInCallback = true
       if readiness.hasFailed {
@@ -512,14 +513,14 @@ final class Transport {
         owner.wire.output.removeAll()
         _ = Self.plainHTTPAnswer.withUnsafeBytes { sendRaw($0) }
       } else {
-        // The alert that says why.
+        // The alert that tells the reason.
         _ = sendWire()
       }
       state = .dead
     }
   }
 
-  /// For who speaks plain HTTP to a listener with TLS.
+  /// For a client that speaks plain HTTP to a TLS listener.
   private static let plainHTTPAnswer = Array(
     """
     HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain\r\nconnection: close\r\n\r\n\
@@ -531,7 +532,7 @@ final class Transport {
     hasInputEnded = true
     switch state {
     case .open: handler?.inputEnded()
-    // Both sides are shut.
+    // Both sides are shut down.
     case .lingering: state = .dead
     case .flushing, .dead: break
     }
@@ -548,12 +549,12 @@ final class Transport {
     if state == .flushing { finishFlush() } else if state == .open { handler?.drained() }
   }
 
-  /// Sends the first chunk of the queue, or a part of it that is enough for one turn; false where the kernel took less,
-  /// or others should have their turn.
+  /// Sends the first chunk of the queue, or as much of it as one turn allows. Returns false if the kernel accepted
+  /// less, or if other connections should have a turn.
   private func sendFirst(_ chunk: OutputQueue.Chunk) -> Bool {
     switch chunk.content {
     case .file(let file):
-      // Where the file is shorter than it was, what the head has promised will not come: the connection is cut.
+      // If the file has become shorter, the announced length cannot be sent, and the connection is cut.
       let sent = count(socket.send(file, chunk.range, atMost: Self.fileAtOnceBytes))
       changeQueue { $0.removeFirst(sent) }
       return sent == chunk.range.count
@@ -562,7 +563,8 @@ final class Transport {
     case .bytes(let bytes):
       guard tls != nil else { return sendFirst(bytes, chunk.range) }
       let piece = chunk.range.prefix(Self.encryptedAtOnceBytes)
-      // Out of the queue before it is encrypted: what the kernel does not take of that comes in front.
+      // Removed from the queue before it is encrypted: encrypted bytes that the kernel does not accept go to the
+      // front.
       changeQueue { $0.removeFirst(piece.count) }
       _ = bytes.bytes.withUnsafeBytes { sendNow(UnsafeRawBufferPointer(rebasing: $0[piece])) }
       return queue.first?.isEncrypted != true

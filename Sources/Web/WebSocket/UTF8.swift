@@ -1,4 +1,4 @@
-/// Whether bytes are well-formed UTF-8 (Unicode 3.9, table 3-7). Plain ASCII goes eight at a time.
+/// Whether the bytes are well-formed UTF-8 (Unicode 3.9, table 3-7). Checks ASCII eight bytes at a time.
 func isValidUTF8(_ bytes: UnsafeRawBufferPointer) -> Bool {
   var index = 0
   let count = bytes.count
@@ -35,16 +35,16 @@ func isValidUTF8(_ bytes: UnsafeRawBufferPointer) -> Bool {
   return true
 }
 
-/// As `isValidUTF8`, for text that comes in parts. A value.
+/// The same as `isValidUTF8`, for text that arrives in parts. A value.
 struct UTF8Validator: Equatable {
-  /// Continuation bytes that the character begun last still needs, and which the first of them may be.
+  /// How many continuation bytes the last character still needs, and the range of the first of them.
   private var needed = 0
   private var next: ClosedRange<UInt8> = 0x80...0xBF
 
-  /// Whether what has come ends with a whole character.
+  /// Whether the text so far ends with a complete character.
   var isComplete: Bool { needed == 0 }
 
-  /// Takes the next byte; false where no text goes on like this.
+  /// Takes the next byte. Returns false if it cannot follow.
   mutating func take(_ byte: UInt8) -> Bool {
     if needed > 0 {
       guard next.contains(byte) else { return false }

@@ -1,7 +1,7 @@
 package import Basics
 package import EventLoop
 
-/// The codes that this server closes WebSockets with (RFC 6455, 7.4).
+/// The codes with which this server closes WebSockets (RFC 6455, 7.4).
 package struct CloseCode: Sendable, Equatable {
   package let number: UInt16
   package let reason: String
@@ -13,7 +13,7 @@ package struct CloseCode: Sendable, Equatable {
 
   package static let normal = CloseCode(1000, "")
   package static let draining = CloseCode(1001, "server is going away")
-  /// The server cannot serve the socket now: as when it drains, the client comes back.
+  /// The server cannot serve the socket now. The client reconnects, as after a drain.
   package static let unavailable = CloseCode(1001, "unavailable")
   package static let unsupportedData = CloseCode(1003, "not supported")
   package static let tooBig = CloseCode(1009, "message too big")
@@ -25,33 +25,30 @@ package struct CloseCode: Sendable, Equatable {
   package static let flooding = CloseCode(4429, "sending too fast")
 }
 
-/// What a protocol on a WebSocket does: the two dialects of the relay, and later others.
-/// Everything is called on the socket's loop.
+/// A protocol on a WebSocket: the two dialects of the relay, and others later. All calls are on the socket's loop.
 package protocol WebSocketHandler: AnyObject {
-  /// The handshake is done; frames may be sent from here on.
+  /// The handshake is done; frames may be sent from now on.
   func opened()
-  /// A whole text message, valid UTF-8; the bytes are gone after the call.
+  /// A complete text message of valid UTF-8. The bytes are valid during the call only.
   func received(text: UnsafeRawBufferPointer)
   func receivedBinary()
-  /// Everything that was sent, and had to wait, has left.
+  /// Everything that had to wait has been sent.
   func drained()
-  /// Whether what was sent, and had to wait, may leave now. Where it may not, `resumeWriting` is called
-  /// once it may.
+  /// Whether queued bytes may be sent now. If not, `resumeWriting` must be called once they may.
   var mayWrite: Bool { get }
-  /// The socket is gone or closing, whoever ended it; nothing more comes or leaves. Called once.
+  /// The socket is gone or closing, whoever ended it. Nothing is received or sent any more. Called once.
   func closed()
   /// Called when `tickDue` has come, or earlier.
   func tick(now: Int64)
-  /// The next moment that something is to be looked at, by `Monotonic.milliseconds`. Where it comes nearer,
-  /// `WebSocket.tick(by:)` has to be told.
+  /// When the handler needs a tick, by `Monotonic.milliseconds`. If this becomes earlier, call `WebSocket.tick(by:)`.
   var tickDue: Int64 { get }
 }
 
-/// The switch of a request to a WebSocket, as a route's handler returns it.
+/// The switch of a request to a WebSocket, returned by a route's handler.
 package struct WebSocketUpgrade: Sendable {
-  /// The subprotocol that was chosen of those offered, or nil.
+  /// The subprotocol chosen from those offered, or nil.
   package let subprotocol: String?
-  /// The client's, also behind a trusted proxy.
+  /// The client's address, also behind a trusted proxy.
   let address: IPAddress
   let makeHandler: @Sendable (WebSocket) -> any WebSocketHandler
 
@@ -66,15 +63,15 @@ package struct WebSocketUpgrade: Sendable {
   }
 }
 
-/// One open WebSocket as its protocol sees it. On its loop only.
+/// An open WebSocket, as its protocol sees it. Used on its loop only.
 package final class WebSocket {
   package let loop: Loop
-  /// The client's, also behind a trusted proxy.
+  /// The client's address, also behind a trusted proxy.
   package let address: IPAddress
-  // Unowned: the connection owns this, and ends it before it goes.
+  // Unowned: the connection owns this object, and ends it before it is released.
   private unowned let connection: WebSocketConnection
-  /// Direct, for the hot path. The transport lets go of its protocol when it closes, which ends the
-  /// circle of references.
+  /// A direct reference for the hot path. The transport releases its protocol when it closes, which breaks the
+  /// reference cycle.
   private let transport: Transport
 
   init(connection: WebSocketConnection, transport: Transport, address: IPAddress) {
@@ -84,10 +81,10 @@ package final class WebSocket {
     self.address = address
   }
 
-  /// False from the moment that either side closes.
+  /// False as soon as either side has begun to close.
   package private(set) var isOpen = true
 
-  /// For those who send the same to many.
+  /// For fan-outs, which send the same bytes to many.
   package var outlet: Outlet { transport.outlet }
 
   func begin() { outlet.blockers.remove(.closed) }
@@ -97,30 +94,30 @@ package final class WebSocket {
     outlet.blockers.insert(.closed)
   }
 
-  /// Sends whole frames (`WebSocketFrames`), after all that was sent before.
+  /// Sends whole frames (`WebSocketFrames`), after everything that was sent before.
   package func send(frames: UnsafeRawBufferPointer) {
     if isOpen { transport.write(frames) }
   }
 
-  /// As `send(frames:)`; what must wait is kept by reference.
+  /// The same, but what has to wait is kept by reference.
   package func send(frames: SharedBytes, in range: Range<Int>, hasBegun: Bool) {
     if isOpen { transport.write(frames, in: range, hasBegun: hasBegun) }
   }
 
-  /// Stops or resumes reading: while it is stopped the client's frames wait on its side.
+  /// Stops or resumes reading. While it is stopped, the client's frames wait on the client's side.
   package func setReading(_ isReading: Bool) { if isOpen { transport.setReading(isReading) } }
 
-  /// Bytes that wait for the reader.
+  /// The number of bytes that wait for the reader.
   package var queuedBytes: Int { isOpen ? transport.queuedBytes : 0 }
 
-  /// The handler's `tick` is to be called at this moment, if not earlier.
+  /// Requests a call of the handler's `tick` at this moment, if none comes earlier.
   package func tick(by moment: Int64) { if isOpen { connection.tick(by: moment) } }
 
-  /// `mayWrite` has become true: what waited goes on its way.
+  /// `mayWrite` has become true, so queued bytes can be sent.
   package func resumeWriting() { if isOpen { transport.resumeWriting() } }
 
-  /// Starts the closing handshake; what is queued leaves first, unless the reader is too slow for it,
-  /// or may not have it any more.
+  /// Starts the closing handshake. Queued bytes are sent first, unless the reader is too slow for them, or may not
+  /// have them any more.
   package func close(_ code: CloseCode) {
     if isOpen { connection.close(code, dropsQueue: code == .slowReader || code == .revoked) }
   }

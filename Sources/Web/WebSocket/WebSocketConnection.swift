@@ -2,25 +2,25 @@ internal import Basics
 internal import EventLoop
 internal import TLS
 
-/// RFC 6455 on one transport: handshake, frames, pings, the closing handshake.
+/// RFC 6455 on one transport: handshake, frames, pings, and the closing handshake.
 final class WebSocketConnection: TransportHandler {
-  // Unowned: the loop's connections end before it.
+  // Unowned: the loop's connections end before it does.
   private unowned let owner: WebLoop
-  /// The transport lets go of its protocol when it is closed, which ends the circle of references.
+  /// The transport releases its protocol when it is closed, which breaks the reference cycle.
   private let transport: Transport
-  /// Given back when this goes.
+  /// Returned when this object is released.
   private let permit: ConnectionCounter.Permit?
   private var decoder: WebSocketDecoder
-  /// What `decoder` keeps, of the budget; nil while that is little.
+  /// The budget's share for what `decoder` holds; nil while that is little.
   private var lease: BufferLease?
   private var socket: WebSocket?
   private var handler: (any WebSocketHandler)?
   private var state = State.open
   private let requestID: String
   private let openedAt = Monotonic.milliseconds
-  /// Whole messages of the client.
+  /// The number of complete messages from the client.
   private var messageCount = 0
-  /// Why it ended; nil where the connection was lost.
+  /// Why the socket ended; nil if the connection was lost.
   private var ending: SocketEnding.Reason?
   private var lastReceived = Monotonic.milliseconds
   private var isPingSent = false
@@ -28,18 +28,18 @@ final class WebSocketConnection: TransportHandler {
 
   private enum State {
     case open
-    /// Our close frame is out; the peer's is awaited until the given moment.
+    /// The close frame has been sent. The peer's close frame is awaited until this moment.
     case closing(until: Int64)
     case ended
   }
 
-  /// Silence after which a ping asks whether the peer lives, and after which it is given up.
+  /// After this silence a ping is sent; after another one the connection is closed.
   private static let pingAfterMilliseconds: Int64 = 25_000
   private static let deadAfterMilliseconds: Int64 = 60_000
   private static let closeMilliseconds: Int64 = 3_000
-  /// How long the peer may take none of our last bytes.
+  /// How long the peer may take none of the last bytes.
   private static let flushMilliseconds: Int64 = 5_000
-  /// RFC 6455, 4.2.2.
+  /// The constant of RFC 6455, 4.2.2.
   private static let constant = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
   private static let queuedPongBytes = 16 * 1024
 
@@ -53,13 +53,13 @@ final class WebSocketConnection: TransportHandler {
     decoder = WebSocketDecoder(maximumMessageBytes: owner.limits.frameBytes)
   }
 
-  /// Answers the handshake, with these fields besides its own, and takes what the client sent right
-  /// behind it.
+  /// Completes the handshake, with these fields besides its own, and processes what the client has sent after its
+  /// request.
   func open(
     _ upgrade: WebSocketUpgrade, key: String, headers: [(name: String, value: String)],
     early: [UInt8]
   ) {
-    // With the protocol's first words, where it has some.
+    // Held, to leave together with the protocol's first frames.
     transport.hold(answer(to: key, subprotocol: upgrade.subprotocol, headers))
     owner.webSocketOpened()
     let socket = WebSocket(connection: self, transport: transport, address: upgrade.address)
@@ -74,7 +74,7 @@ final class WebSocketConnection: TransportHandler {
     }
   }
 
-  /// The head that opens it (RFC 6455, 4.2.2).
+  /// The head that completes the handshake (RFC 6455, 4.2.2).
   private func answer(
     to key: String, subprotocol: String?, _ headers: [(name: String, value: String)]
   ) -> [UInt8] {
@@ -102,7 +102,7 @@ final class WebSocketConnection: TransportHandler {
     endProtocol()
   }
 
-  /// Tells the protocol once that it is over.
+  /// Tells the protocol that the socket has ended, once.
   private func endProtocol() {
     socket?.end()
     let handler = handler
@@ -129,7 +129,7 @@ final class WebSocketConnection: TransportHandler {
     }
   }
 
-  /// Ends it at once; with this code, unless it is closing already.
+  /// Ends the socket at once, with this code unless it is closing already.
   private func refuse(_ code: CloseCode) {
     guard case .open = state else {
       finish()
@@ -140,7 +140,7 @@ final class WebSocketConnection: TransportHandler {
     finish(WebSocketFrames.close(code: code.number, reason: code.reason))
   }
 
-  /// Holds what is kept of an unfinished message, of the budget; why it cannot be kept, where there is no room for it.
+  /// Adjusts the budget to what is held of an unfinished message. Returns the close code if the budget has no room.
   private func holdInput() -> CloseCode? {
     let bytes = isEnded ? 0 : decoder.heldBytes
     guard bytes > BufferLease.freeBytes else {
@@ -154,8 +154,8 @@ final class WebSocketConnection: TransportHandler {
     return lease.isPossible(bytes) ? .unavailable : .tooBig
   }
 
-  /// Only the last of those that came right behind each other, as RFC 6455, 5.5.3 allows; and whoever pings without reading gets no more
-  /// answers.
+  /// Answers only the last of several pings in a row, as RFC 6455, 5.5.3 allows. A client that sends pings without
+  /// reading gets no more answers.
   private func answerPing() {
     guard let payload = unansweredPing else { return }
     unansweredPing = nil
@@ -163,14 +163,14 @@ final class WebSocketConnection: TransportHandler {
     transport.write(WebSocketFrames.pong(payload))
   }
 
-  /// Without a close frame there is nobody to answer.
+  /// There was no close frame, so nobody is to be answered.
   func inputEnded() { if !isEnded { finish() } }
 
   private var isEnded: Bool { if case .ended = state { true } else { false } }
 
   private func handle(_ event: WebSocketDecoder.Event) {
     guard case .open = state else {
-      // After our close frame only the peer's matters.
+      // After our close frame only the peer's close frame matters.
       if case .close = event { finish() }
       return
     }
@@ -178,7 +178,7 @@ final class WebSocketConnection: TransportHandler {
       unansweredPing = payload
       return
     }
-    // In their order.
+    // To keep the order.
     answerPing()
     switch event {
     case .ping: break
@@ -200,8 +200,8 @@ final class WebSocketConnection: TransportHandler {
     }
   }
 
-  /// Ends at once, with this frame as the last. What waits and may not be written now never is, but for
-  /// the rest of what has left in part.
+  /// Ends at once, with this frame as the last. Queued bytes that may not be sent now are dropped, except for the
+  /// rest of a frame that was sent in part.
   private func finish(_ last: [UInt8]) {
     if !mayWrite { transport.discardQueue() }
     transport.write(last)
@@ -214,7 +214,7 @@ final class WebSocketConnection: TransportHandler {
     transport.close(patience: Self.flushMilliseconds)
   }
 
-  /// Once it is closing, what is left are its last words.
+  /// While closing, only the close frame is left.
   var mayWrite: Bool { handler?.mayWrite ?? true }
 
   func drained() { handler?.drained() }
@@ -240,7 +240,7 @@ final class WebSocketConnection: TransportHandler {
     }
   }
 
-  /// The protocol is to be ticked at this moment, if not earlier.
+  /// The protocol wants a tick at this moment, if none comes earlier.
   func tick(by moment: Int64) { transport.tick(by: moment) }
 
   func tick(now: Int64) {
@@ -262,6 +262,6 @@ final class WebSocketConnection: TransportHandler {
     }
   }
 
-  /// For draining: 1001, once.
+  /// For the drain: closes with 1001, once.
   func drain() { close(.draining) }
 }

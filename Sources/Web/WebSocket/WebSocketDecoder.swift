@@ -1,17 +1,17 @@
-/// RFC 6455's framing from the server's side, as a value: bytes in, events out. No socket, no clock.
+/// RFC 6455's framing from the server's side, as a value: bytes go in, events come out. No socket, no clock.
 ///
-/// Checks what the RFC asks of a server: masked frames, no reserved bit, control frames whole and
-/// short, fragments in order, UTF-8 in text and in close reasons, close codes that may be sent.
+/// Checks what the RFC requires of a server: masked frames, no reserved bits, unfragmented and short control frames,
+/// fragments in order, UTF-8 in texts and close reasons, and close codes that may be sent.
 struct WebSocketDecoder {
   enum Event: Equatable {
-    /// A whole text message, valid UTF-8. The bytes are gone after the callback.
+    /// A complete text message of valid UTF-8. The bytes are valid during the callback only.
     case text(UnsafeRawBufferPointer)
     case binary
     case ping([UInt8])
     case pong
     /// The peer closes; nil without a code (RFC 6455, 7.1.5).
     case close(code: UInt16?)
-    /// The peer broke a rule: close with this code, read no further.
+    /// The peer violated the protocol. Close with this code and stop reading.
     case failure(code: UInt16, reason: StaticString)
 
     static func == (left: Event, right: Event) -> Bool {
@@ -36,24 +36,24 @@ struct WebSocketDecoder {
   }
 
   private let maximumMessageBytes: Int
-  /// A frame's beginning that has not arrived whole.
+  /// The beginning of a frame that has not arrived completely.
   private var pending: [UInt8] = []
   /// The message so far, while its fragments arrive; nil between messages.
   private var fragments: [UInt8]?
   private var isFragmentedText = false
-  /// The text of a message that has come so far, which may break off in the middle of a frame.
+  /// The validation state of a message's text so far, which may end in the middle of a frame.
   private var text = UTF8Validator()
-  /// Bytes of the payload that has not arrived whole that `text` has taken.
+  /// How many bytes of the unfinished payload `text` has taken.
   private var checkedBytes = 0
   private var hasEnded = false
 
-  /// What is kept of a message that has not arrived whole.
+  /// The memory that is held for an unfinished message.
   var heldBytes: Int { pending.capacity + (fragments?.capacity ?? 0) }
 
   init(maximumMessageBytes: Int) { self.maximumMessageBytes = maximumMessageBytes }
 
-  /// Takes what arrived and calls `emit` for each event; `emit` returns false to stop. Bytes are
-  /// unmasked in place, so that a whole frame costs no copy.
+  /// Takes what arrived and calls `emit` for each event, until it returns false. Bytes are unmasked in place, so that
+  /// a complete frame costs no copy.
   mutating func receive(
     _ bytes: UnsafeMutableRawBufferPointer, emit: (Event) -> Bool
   ) {
@@ -71,7 +71,7 @@ struct WebSocketDecoder {
     if used == 0 { pending = joined } else { pending.append(contentsOf: joined[used...]) }
   }
 
-  /// Decodes whole frames from the start; returns how many bytes they took.
+  /// Decodes complete frames from the start. Returns how many bytes they took.
   private mutating func consume(
     _ bytes: UnsafeMutableRawBufferPointer, emit: (Event) -> Bool
   ) -> Int {
@@ -122,8 +122,8 @@ struct WebSocketDecoder {
     case failure(UInt16, StaticString)
   }
 
-  /// The header at the start of `bytes`; nil where it is not there whole. Refuses as early as it can:
-  /// an oversized frame is refused by its length, not after its payload.
+  /// The header at the start of `bytes`; nil if it is incomplete. Refuses as early as possible: an oversized frame is
+  /// refused by its length, not after its payload.
   private func header(_ bytes: UnsafeRawBufferPointer) -> Header? {
     guard bytes.count >= 2 else { return nil }
     let first = bytes[0]
@@ -190,8 +190,7 @@ struct WebSocketDecoder {
     frame.opcode == .text || (frame.opcode == .continuation && isFragmentedText)
   }
 
-  /// Looks at what has come of a payload: text that is broken is refused at once, not when the rest has come. The bytes are
-  /// masked still.
+  /// Checks what has arrived of a payload, so that invalid text is refused at once. The bytes are still masked.
   private mutating func checkPart(_ payload: UnsafeRawBufferPointer, of frame: Frame) -> Bool {
     guard isText(frame) else { return true }
     if frame.opcode == .text, checkedBytes == 0 { text = UTF8Validator() }
@@ -204,10 +203,10 @@ struct WebSocketDecoder {
     }
   }
 
-  /// As above, for the rest of a payload that is here whole, and is unmasked.
+  /// The same for the rest of a payload that has arrived completely and is unmasked.
   private mutating func checkRest(_ payload: UnsafeRawBufferPointer, of frame: Frame) -> Bool {
     if frame.opcode == .text, checkedBytes == 0 {
-      // A whole message in one frame, as nearly all are.
+      // A complete message in one frame, as nearly all are.
       if frame.isFinal { return isValidUTF8(payload) }
       text = UTF8Validator()
     }

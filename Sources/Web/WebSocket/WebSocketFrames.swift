@@ -1,6 +1,6 @@
-/// Frames as the server sends them: final, unmasked (RFC 6455, 5.1).
+/// Frames as the server sends them: final and unmasked (RFC 6455, 5.1).
 package enum WebSocketFrames {
-  /// Appends the header of a text frame whose payload of `count` bytes follows.
+  /// Appends the header of a text frame; its payload of `count` bytes must follow.
   @inline(__always)
   package static func appendTextHeader(count: Int, to output: inout [UInt8]) {
     appendHeader(opcode: 0x81, count: count, to: &output)
@@ -12,7 +12,7 @@ package enum WebSocketFrames {
     output.append(contentsOf: payload)
   }
 
-  /// How many bytes of a whole frame stand before its payload.
+  /// How many bytes of a whole frame precede its payload.
   package static func headerBytes(of frame: [UInt8]) -> Int {
     guard frame.count > 1 else { return 0 }
     return switch frame[1] {
@@ -24,7 +24,7 @@ package enum WebSocketFrames {
 
   static func control(opcode: UInt8, _ payload: [UInt8]) -> [UInt8] {
     var frame: [UInt8] = []
-    // Control frames hold 125 bytes at most; a peer's ping was checked to.
+    // Control frames have at most 125 bytes; a peer's ping was checked for that.
     appendHeader(opcode: 0x80 | opcode, count: payload.count, to: &frame)
     frame.append(contentsOf: payload)
     return frame

@@ -1,8 +1,8 @@
 internal import Basics
 
-/// The checks of RFC 6455, 4.2.1, on a request for a WebSocket.
+/// The server's checks of a WebSocket handshake (RFC 6455, 4.2.1).
 enum WebSocketHandshake {
-  /// Throws `AppError`: 426 where this is no such request or another version, 400 for a bad key.
+  /// Throws `AppError`: 426 if this is not a WebSocket request or has another version, 400 for an invalid key.
   static func check(_ request: Request) throws(AppError) {
     // What follows the head would be read as frames.
     guard request.body.length == 0 else {
