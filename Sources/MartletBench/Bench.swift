@@ -39,7 +39,7 @@ enum Bench {
       let members = outcome.values.map { "\"\($0)\":\(($1 * 1000).rounded() / 1000)" }
       print("{" + members.joined(separator: ",") + "}")
       flushOutput()
-      // While it holds, the caller looks at the server.
+      // The connections stay open meanwhile, so that the caller can inspect the server.
       loop.schedule(after: hold * 1000) { ProcessEnvironment.exit(0) }
     }
     loop.execute {

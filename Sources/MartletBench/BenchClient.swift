@@ -7,8 +7,8 @@ internal import EventLoop
   internal import Darwin
 #endif
 
-/// One raw client connection of the load generator: HTTP or, after a handshake, WebSocket. As lean as
-/// can be, so that the server is what is measured. On its loop only.
+/// One raw client connection of the load generator: HTTP or, after a handshake, WebSocket. As lean as possible, so
+/// that the server is what is measured. Used on its loop only.
 final class BenchClient {
   private let loop: Loop
   private let descriptor: Int32
@@ -19,31 +19,31 @@ final class BenchClient {
   private var isReading = true
   private var phase = Phase.connecting
 
-  /// Called once when the handshake is done, or the connection for HTTP stands.
+  /// Called once, when the handshake is done or the HTTP connection is established.
   var onOpen: (() -> Void)?
-  /// Called with each WebSocket payload, or each HTTP answer's body. Bytes are gone after the call.
+  /// Called with each WebSocket payload, or the body of each HTTP answer. The bytes are valid during the call only.
   var onMessage: ((UnsafeRawBufferPointer) -> Void)?
   var onClose: (() -> Void)?
 
   private enum Phase { case connecting, handshake, frames, http }
 
   enum Mode {
-    /// Upgrade with these bytes.
+    /// Upgrade with this request.
     case webSocket(handshake: [UInt8])
     case http
   }
   private let mode: Mode
 
-  /// Shared by all connections of a loop: nothing is kept in it between reads.
+  /// Shared by all connections of a loop: it holds nothing between reads.
   private static let bufferBytes = 1 << 20
   private nonisolated(unsafe) static let buffer = UnsafeMutableRawBufferPointer.allocate(
     byteCount: bufferBytes, alignment: 16)  // One loop runs all clients.
 
-  /// Connections from one address. The kernel picks even ports first, 14,000 of them, and looks through all of these for each
-  /// connection beyond.
+  /// Connections from one address. The kernel picks from the 14,000 even ports first, and searches all of them for
+  /// each connection beyond.
   private static let connectionsPerAddress = 10_000
 
-  /// `number` counts the connections to a server; nil where there is none to be had.
+  /// `number` counts the connections to a server. Nil if the connection cannot be made.
   init?(loop: Loop, port: UInt16, number: Int, mode: Mode) {
     loop.preconditionOnLoop()
     self.loop = loop
@@ -61,8 +61,8 @@ final class BenchClient {
       Glibc.close(descriptor)
       return nil
     }
-    // Unowned: the watch is closed with the client, which owns it. Why there is none is of no interest:
-    // the benchmark ends.
+    // Unowned: the client owns the watch, and closes it. If there is no watch, the benchmark ends, whatever the
+    // reason.
     guard
       let watch = try? DescriptorWatch(
         loop: loop, descriptor: descriptor, watching: [.readable, .writable],
@@ -74,10 +74,10 @@ final class BenchClient {
     self.watch = watch
   }
 
-  /// Has a socket connect from one of the other loopback addresses. Where that fails it connects from the first.
+  /// Makes a socket connect from another loopback address. If that fails, it connects from the first.
   private static func bindLoopback(_ descriptor: Int32, _ place: Int) {
     #if canImport(Glibc)
-      // The port is chosen when it is known whom to connect to (ip(7)).
+      // Lets the system choose the port when the destination is known (ip(7)).
       var on: Int32 = 1
       setsockopt(
         descriptor, Int32(IPPROTO_IP), IP_BIND_ADDRESS_NO_PORT, &on,
@@ -86,7 +86,7 @@ final class BenchClient {
     #endif
   }
 
-  /// 127.0.0.1 and what follows it, for the time of the call.
+  /// One of 127.0.0.1 and the addresses after it, valid during the call.
   private static func withLoopback<Result>(
     _ place: Int, _ port: UInt16, _ body: (UnsafePointer<sockaddr>, socklen_t) -> Result
   ) -> Result {
@@ -127,7 +127,7 @@ final class BenchClient {
     watch?.watch([.readable, .writable])
   }
 
-  /// A masked text frame (RFC 6455, 5.3), with a key of zeros: the server does the same work.
+  /// A masked text frame (RFC 6455, 5.3). A key of zeros, because the server does the same work for it.
   static func textFrame(_ payload: [UInt8]) -> [UInt8] {
     var frame: [UInt8] = [0x81]
     if payload.count < 126 {
@@ -140,7 +140,7 @@ final class BenchClient {
 
   // MARK: Receiving
 
-  /// Reads nothing more: what the server sends stays with it, once the kernel's buffers are full.
+  /// Stops reading: once the kernel's buffers are full, what the server sends stays in the server.
   func stopReading() {
     isReading = false
     watch?.watch([])
@@ -208,7 +208,7 @@ final class BenchClient {
       onOpen?()
     }
     if phase == .http { return consumeHTTP(bytes) }
-    // Once for all frames of a read.
+    // Loaded once for all frames of a read.
     let onMessage = onMessage
     while position + 2 <= bytes.count {
       var length = Int(bytes[position + 1] & 127)

@@ -1,10 +1,10 @@
 internal import Basics
 internal import EventLoop
 
-/// What it takes from one node to another.
+/// The delay of messages between two nodes.
 extension Scenario {
-  /// Rooms with a writer on this node and a reader on the other, so many messages a second in all: the time from
-  /// the ack here to the frame there, 0 where the frame is first.
+  /// Rooms with a writer on this node and a reader on the other, at this many messages a second in total. Measures
+  /// the time from the ack here to the frame there; 0 if the frame comes first.
   func nodes(
     _ count: Int, other: Target, ratePerSecond rate: Double, _ done: @escaping (Outcome) -> Void
   ) {
@@ -23,7 +23,7 @@ extension Scenario {
     var isMeasuring = false
     var latencies = Latencies()
     for pair in pairs {
-      // Unowned: pairs are kept by the timer below.
+      // Unowned: the timer below retains the pairs.
       pair.writer.client.onMessage = { [unowned pair] text in
         guard Self.isAck(text), let latency = pair.acknowledged(Monotonic.nanoseconds) else {
           return
@@ -59,14 +59,14 @@ extension Scenario {
   }
 }
 
-/// A room with its writer on one node and its reader on another: when each of its messages was acknowledged here and
-/// heard there.
+/// A room with its writer on one node and its reader on another: when each message was acknowledged and when it was
+/// received.
 private final class NodePair {
   let writer: Scenario.Member
   let reader: Scenario.Member
-  /// By seq, less one: acks come in the order of seqs, since nobody else writes.
+  /// Indexed by seq - 1. Acks come in the order of seqs, because nobody else writes.
   private var acknowledgedAt: [UInt64] = []
-  /// Of messages that were heard before their ack came.
+  /// The messages that were received before their ack.
   private var early: Set<Int> = []
 
   init(writer: Scenario.Member, reader: Scenario.Member) {
@@ -74,13 +74,13 @@ private final class NodePair {
     self.reader = reader
   }
 
-  /// The next ack came. The time to the frame, where that was heard already.
+  /// An ack arrived. Returns the time of the frame, if that has arrived already.
   func acknowledged(_ moment: UInt64) -> UInt64? {
     acknowledgedAt.append(moment)
     return early.remove(acknowledgedAt.count) == nil ? nil : 0
   }
 
-  /// A frame came. The time since its ack, where that came already.
+  /// A frame arrived. Returns the time of its ack, if that has arrived already.
   func heard(_ seq: Int, _ moment: UInt64) -> UInt64? {
     guard seq <= acknowledgedAt.count else {
       early.insert(seq)

@@ -4,7 +4,7 @@
   internal import Darwin
 #endif
 
-/// Holds the scenario for the life of the process.
+/// Retains the scenario for the life of the process.
 nonisolated(unsafe) var kept: Scenario?  // Written once, on the loop.
 
 func flushOutput() { fflush(nil) }

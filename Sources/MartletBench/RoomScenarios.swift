@@ -1,15 +1,15 @@
 internal import Basics
 internal import EventLoop
 
-/// What rooms cost sockets: to hear many of them, to open with them, to be made whole.
+/// What rooms cost sockets: subscribing to many of them, opening with them, and catching up.
 extension Scenario {
   // MARK: subscriptions
 
-  /// Sockets that follow all rooms: what each of their subscriptions takes of the server's memory, and how
-  /// long it is until many that come at once are ready.
+  /// Sockets that follow all their rooms. Measures the server's memory per subscription, and the time until many that
+  /// connect at once are ready.
   func subscriptions(rooms: Int, connections: Int, _ done: @escaping (Outcome) -> Void) {
     makeRooms(rooms) { [self] _ in
-      // The first serve the rooms, and fill what is kept for all.
+      // The first sockets make the server load the rooms and fill its caches.
       openFollowing(connections / 10, firstUser: 0) { [self] _ in
         let before = usage.residentMegabytes
         openFollowing(connections, firstUser: connections / 10) { [self] seconds in
@@ -23,7 +23,7 @@ extension Scenario {
     }
   }
 
-  /// Opens all at once; calls back when all are ready, with the seconds that took.
+  /// Opens all connections at once. When all are ready, calls back with the seconds that it took.
   private func openFollowing(
     _ count: Int, firstUser: Int, _ done: @escaping (_ seconds: Double) -> Void
   ) {
@@ -40,7 +40,7 @@ extension Scenario {
         }
         ready += 1
         let seconds = Double(Monotonic.nanoseconds - start) / 1e9
-        // Until what it took to get there has been given back.
+        // Waits until temporary memory has been released.
         if ready == count { loop.schedule(after: 1000) { done(seconds) } }
       }
     }
@@ -48,7 +48,7 @@ extension Scenario {
 
   // MARK: resume
 
-  /// So many sockets are made whole at once, each by all entries of one room.
+  /// This many sockets catch up at the same time, each with all entries of one room.
   func resume(entries: Int, connections: Int, _ done: @escaping (Outcome) -> Void) {
     openLog(entries) { [self] writer in
       openResuming(writer.room, connections) { [self] clients in
@@ -73,7 +73,7 @@ extension Scenario {
     }
   }
 
-  /// As above, but none of them reads: what that costs a writer in the same room, who waits for each ack.
+  /// The same, but none of them reads. Measures how that slows down a writer in the same room who waits for each ack.
   func stalledResume(
     entries: Int, connections: Int, messages: Int, _ done: @escaping (Outcome) -> Void
   ) {
@@ -97,7 +97,7 @@ extension Scenario {
     }
   }
 
-  /// Calls back when the server has nothing more to do: what the kernel takes for the clients is sent.
+  /// Calls back when the server is idle: it has sent everything that the kernel accepts for the clients.
   private func whenQuiet(_ done: @escaping () -> Void) {
     let before = usage.processorSeconds
     loop.schedule(after: 500) { [self] in
@@ -105,7 +105,7 @@ extension Scenario {
     }
   }
 
-  /// A room with so many messages, and the member that wrote them.
+  /// A room with this many messages, and the member who wrote them.
   private func openLog(_ entries: Int, _ done: @escaping (Member) -> Void) {
     makeRooms(1) { [self] rooms in
       openMembers(rooms, perRoom: 1) { [self] members in
@@ -114,7 +114,7 @@ extension Scenario {
     }
   }
 
-  /// Messages one after the other, each when the one before is acknowledged.
+  /// Sends messages one after the other, each after the ack of the one before.
   private func write(
     _ count: Int, by writer: Member, _ done: @escaping (_ seconds: Double) -> Void
   ) {
@@ -133,7 +133,7 @@ extension Scenario {
     sendOne()
   }
 
-  /// Sockets that are subscribed to nothing yet.
+  /// Sockets without any subscription.
   private func openResuming(
     _ room: Int, _ count: Int, _ done: @escaping ([BenchClient]) -> Void
   ) {

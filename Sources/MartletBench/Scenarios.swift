@@ -1,14 +1,14 @@
 internal import Basics
 internal import EventLoop
 
-/// What a run found, printed as one JSON object.
+/// The result of a run, printed as one JSON object.
 struct Outcome {
   var values: [(String, Double)] = []
 
   mutating func set(_ name: String, _ value: Double) { values.append((name, value)) }
 }
 
-/// Times in nanoseconds, and their percentiles in milliseconds.
+/// Durations in nanoseconds, with percentiles in milliseconds.
 struct Latencies {
   private var samples: [UInt64] = []
 
@@ -24,7 +24,7 @@ struct Latencies {
 }
 
 extension Outcome {
-  /// Percentiles in milliseconds.
+  /// The percentiles in milliseconds.
   mutating func set(_ latencies: Latencies) {
     set("p50_ms", latencies.percentile(0.5))
     set("p99_ms", latencies.percentile(0.99))
@@ -37,7 +37,7 @@ extension Outcome {
   }
 }
 
-/// The bytes of a frame's JSON text, put together.
+/// Composes the bytes of a frame's JSON text.
 private struct Payload {
   var bytes: [UInt8] = []
 
@@ -61,14 +61,14 @@ private struct Payload {
   }
 }
 
-/// The work that is done on a server. On one loop.
+/// The load that is put on a server. Runs on one loop.
 final class Scenario {
   let loop: Loop
   let target: Target
   let seconds: Double
   private var clients: [BenchClient] = []
 
-  /// The text of every message.
+  /// The text of all messages.
   private let content: [UInt8]
   let usage: ServerUsage
 
@@ -84,8 +84,8 @@ final class Scenario {
 
   // MARK: Measuring
 
-  /// Half a second after what came before `begin` is called, and `end` when the time to measure is
-  /// over; then the outcome is reported, with what the server used meanwhile.
+  /// Calls `begin` half a second after the preparation, and `end` when the measured time is over. Then reports the
+  /// outcome, with the resources that the server used meanwhile.
   func measure(
     _ done: @escaping (Outcome) -> Void, begin: @escaping () -> Void,
     end: @escaping (_ seconds: Double, _ outcome: inout Outcome) -> Void
@@ -107,9 +107,9 @@ final class Scenario {
     }
   }
 
-  // MARK: Setting up
+  // MARK: Preparation
 
-  /// Makes rooms on Martlet, in order; relays take any number as a room.
+  /// Creates rooms on Martlet, in order. Relays accept any number as a room.
   func makeRooms(_ count: Int, _ done: @escaping ([Int]) -> Void) {
     guard target.kind == .martlet else {
       done(Array(1...count))
@@ -135,7 +135,7 @@ final class Scenario {
     }
   }
 
-  /// To another node where one is named.
+  /// Connects to another node if one is named.
   func connect(_ mode: BenchClient.Mode, to node: Target? = nil) -> BenchClient {
     guard
       let client = BenchClient(
@@ -145,11 +145,11 @@ final class Scenario {
     return client
   }
 
-  /// Connections that are being opened at the same time.
+  /// The number of connections that are opened concurrently.
   static let openedAtOnce = 64
 
-  /// Opens members of rooms, some at a time, on another node where one is named; calls back when all hear
-  /// their room.
+  /// Opens members of rooms, some at a time, on another node if one is named. Calls back when all have joined their
+  /// room.
   func openMembers(
     _ rooms: [Int], perRoom: Int, on node: Target? = nil, _ done: @escaping ([Member]) -> Void
   ) {
@@ -192,15 +192,15 @@ final class Scenario {
     private var lastSeq = 0
     private(set) var gaps = 0
     private(set) var duplicates = 0
-    /// The moments of its messages whose answer it waits for: answers come in the order of sends.
+    /// When each message without an answer was sent. Answers come in the order of the messages.
     private var waiting: [UInt64] = []
 
     func noteSend(at moment: UInt64) { waiting.append(moment) }
 
-    /// When the message was sent that is answered now; nil where none is awaited.
+    /// When the message was sent whose answer has arrived; nil if none was expected.
     func noteAnswer() -> UInt64? { waiting.isEmpty ? nil : waiting.removeFirst() }
 
-    /// Checks that messages of the room come in order.
+    /// Checks that the messages of the room arrive in order.
     func take(_ seq: Int) {
       if lastSeq != 0, seq != lastSeq + 1 {
         if seq > lastSeq { gaps += 1 } else { duplicates += 1 }
@@ -217,9 +217,9 @@ final class Scenario {
 
   // MARK: Messages
 
-  /// What a client sends. For Martlet a frame of relay v1; for a relay a frame of the length that
-  /// Martlet's subscribers get, with the seq in it. Made of bytes, without a `String`: the generator
-  /// shares the processors with the server, and what it takes the server cannot have.
+  /// The bytes that a client sends. For Martlet a frame of relay v1; for a relay a frame as long as the one that
+  /// Martlet's subscribers receive, with the seq in it. Built from bytes, without a `String`, because the generator
+  /// shares the processors with the server.
   ///
   /// - Parameter clientID: the room's member and the number of its message, unique in this run.
   func message(room: Int, seq: Int, clientID: (member: Int, number: Int)?) -> [UInt8] {
@@ -260,7 +260,7 @@ final class Scenario {
   /// As long as the UUIDs in Martlet's frames.
   private static let idLengthPadding = [UInt8](repeating: UInt8(ascii: "0"), count: 36)
 
-  /// The number behind `"seq":`, or nil where this is no message.
+  /// The number after `"seq":`, or nil if this is not a message.
   static func seq(_ text: UnsafeRawBufferPointer) -> Int? {
     // {"type":"text","channel_id":"1","room_id":1,"seq":
     guard text.count > 50, text[9] == UInt8(ascii: "t"), text[10] == UInt8(ascii: "e") else {
@@ -284,7 +284,7 @@ final class Scenario {
 
   // MARK: fanout
 
-  /// One room, one writer among many listeners, so many messages in flight.
+  /// One room with one writer among many listeners, and this many messages in flight.
   func fanout(
     subscribers: Int, inFlight: Int, ratePerSecond: Double?, _ done: @escaping (Outcome) -> Void
   ) {
@@ -346,7 +346,7 @@ final class Scenario {
 
   // MARK: rooms, ingest
 
-  /// Many rooms whose members all write, in turn, so many messages in flight a room.
+  /// Many rooms whose members all write in turn, with this many messages in flight per room.
   func rooms(
     _ count: Int, members perRoom: Int, inFlight: Int, ratePerSecond: Double?,
     _ done: @escaping (Outcome) -> Void
@@ -378,7 +378,7 @@ final class Scenario {
       member.noteSend(at: Monotonic.nanoseconds)
       member.client.send(
         message(
-          // A relay sends back what it got: the seq says whose it is.
+          // A relay returns what it received, so the seq identifies the sender.
           room: member.room, seq: target.kind == .relay ? member.number : sent[group],
           clientID: (member.number, turns[group])))
     }
@@ -435,13 +435,13 @@ final class Scenario {
 
   // MARK: idle, connect
 
-  /// Opens so many connections, so many of them at a time, and leaves them; reports the time that took, until each is told
-  /// that it is ready: where it `hearsRooms`, with the rooms that it may read.
+  /// Opens this many connections, with a limited number at a time, and leaves them open. Reports the time until each
+  /// of them was told that it is ready; with `hearsRooms`, with the rooms that it may read.
   func open(
     _ count: Int, atOnce: Int, hearsRooms: Bool, _ done: @escaping (Outcome) -> Void
   ) {
     makeRooms(1) { [self] rooms in
-      // Made before the clock runs: tokens are signed by somebody else.
+      // Prepared before the time is measured, because another system signs tokens.
       let handshakes = (0..<count).map {
         target.handshake(
           user: $0, room: rooms[0], followsAllRooms: hearsRooms)
@@ -481,7 +481,7 @@ final class Scenario {
 
   // MARK: http
 
-  /// So many connections, each asking again as soon as it is answered.
+  /// This many connections, each of which sends its next request as soon as it has an answer.
   func http(path: String, connections: Int, _ done: @escaping (Outcome) -> Void) {
     let request = target.request("GET", path, user: 0)
     var answers = 0
@@ -506,7 +506,7 @@ final class Scenario {
 func contains(_ text: UnsafeRawBufferPointer, _ part: StaticString) -> Bool {
   let part = UnsafeRawBufferPointer(start: part.utf8Start, count: part.utf8CodeUnitCount)
   var start = 0
-  // Bytes, without a `String`: what this takes the server cannot have.
+  // Bytes instead of a `String`, because the generator shares the processors with the server.
   while start + part.count <= text.count {
     if text[start] == part[0],
       UnsafeRawBufferPointer(rebasing: text[start..<(start + part.count)]).elementsEqual(part)

@@ -6,14 +6,14 @@ internal import class Foundation.FileManager
   internal import Darwin
 #endif
 
-/// What the processes of a server have used, read from `/proc` (proc(5)); nothing where there is none.
+/// The resources that the processes of a server have used, read from `/proc` (proc(5)). Zero on systems without it.
 struct ServerUsage {
   let processes: [Int]
 
-  /// Seconds of processor time so far, of all processes.
+  /// Seconds of CPU time so far, of all processes.
   var processorSeconds: Double {
     let ticks = processes.reduce(0.0) { total, process in
-      // The name in parentheses may hold blanks; utime and stime are fields 14 and 15.
+      // The name in parentheses may contain blanks. utime and stime are fields 14 and 15.
       guard let text = read("/proc/\(process)/stat"), let end = text.lastIndex(of: ")") else {
         return total
       }
@@ -26,7 +26,7 @@ struct ServerUsage {
     return ticks / Double(sysconf(Int32(_SC_CLK_TCK)))
   }
 
-  /// Resident memory, of all processes.
+  /// Resident memory of all processes.
   var residentMegabytes: Double {
     processes.reduce(0.0) { total, process in
       guard

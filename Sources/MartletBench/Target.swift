@@ -1,12 +1,12 @@
 internal import Basics
 internal import Crypto
 
-/// What is measured: a server, and how its rooms are entered and written to. All targets get and give
-/// frames of the same length, with the sequence number at a known place.
+/// The measured server, and how to enter its rooms and write to them. All targets exchange frames of the same length,
+/// with the sequence number at a known position.
 struct Target {
   enum Kind: String {
     case martlet
-    /// A relay that stores nothing: uWebSockets by socketify, nchan.
+    /// A relay that stores nothing: uWebSockets (through socketify) or nchan.
     case relay
   }
 
@@ -14,7 +14,7 @@ struct Target {
   let port: UInt16
   let secret: String
   let path: String
-  /// The credential of every request, where it is not a token of another system.
+  /// The credential of every request, if it is not a token of another system.
   let bearer: String?
 
   static let audience = "chat.nano-messaging.net"
@@ -43,7 +43,7 @@ struct Target {
     UUID(high: 0x2222_2222_2222_4222, low: 0x8222_0000_0000_0000 | UInt64(number))
   }
 
-  /// `followsAllRooms`: whether Martlet subscribes the socket to all rooms that its user may read.
+  /// `followsAllRooms` makes Martlet subscribe the socket to all rooms that its user may read.
   func handshake(user: Int, room: Int, followsAllRooms: Bool = false) -> [UInt8] {
     let path =
       switch kind {

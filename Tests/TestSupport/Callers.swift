@@ -2,7 +2,7 @@ package import Access
 package import Basics
 
 extension Caller {
-  /// Someone with a token of another system.
+  /// A person with a token of another system.
   package static func foreign(
     _ user: UUID, of entities: [UUID] = [], level: Int64 = 0
   ) -> Caller {

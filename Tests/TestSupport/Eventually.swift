@@ -1,14 +1,14 @@
 internal import Basics
 
-/// What a test waited for and never was so.
+/// A condition that a test waited for did not become true.
 package struct NeverSo: Error, CustomStringConvertible {
   package let description: String
 }
 
-/// Far more than anything takes on a busy machine: a bug fails its test, and does not hang the run.
+/// Far longer than anything takes on a busy machine: a bug fails its test instead of blocking the run.
 private let patienceMilliseconds: Int64 = 60_000
 
-/// Waits until `isSo`. Throws `NeverSo` with `what`, which says what was expected, where that never comes.
+/// Waits until `isSo` returns true. Throws `NeverSo` with `what`, the expectation, if it never does.
 package func eventually(_ what: String, _ isSo: () throws -> Bool) async throws {
   let deadline = Monotonic.milliseconds + patienceMilliseconds
   while try !isSo() {
@@ -17,7 +17,7 @@ package func eventually(_ what: String, _ isSo: () throws -> Bool) async throws 
   }
 }
 
-/// As `eventually`, holding the thread.
+/// The same, but blocks the thread.
 package func spin(_ what: String, _ isSo: () throws -> Bool) throws {
   let deadline = Monotonic.milliseconds + patienceMilliseconds
   while try !isSo() {

@@ -2,23 +2,23 @@ package import Basics
 internal import Live
 package import Web
 
-/// A connection's socket whose reader takes bytes when the test says so.
+/// The socket of a connection whose reader takes bytes when the test says so.
 package final class FakeSink: FrameSink {
   package let address = IPAddress(ipv4: 0x7f00_0001)
   package let outlet: Outlet
   package private(set) var isOpen = true
   package private(set) var closedWith: CloseCode?
-  /// What its reader has taken.
+  /// The bytes that the reader has taken.
   package private(set) var received: [UInt8] = []
-  /// What waits for the reader.
+  /// The bytes that wait for the reader.
   package private(set) var queue: [UInt8] = []
-  /// Called when this side closes: what a socket tells its protocol.
+  /// Called when this side closes, as a socket tells its protocol.
   package var closing: () -> Void = {}
-  /// As many bytes are taken at once.
+  /// The number of bytes that are taken at once.
   package var window = Int.max
 
   package init() {
-    // Never written directly: all that it is sent comes by the methods below.
+    // Never written to directly: everything is sent by the methods below.
     outlet = Outlet(descriptor: -1, isSecure: true)
     outlet.blockers.remove(.closed)
   }
@@ -41,7 +41,7 @@ package final class FakeSink: FrameSink {
     take(frames.bytes[range])
   }
 
-  /// The reader takes so many bytes; true where that was all.
+  /// The reader takes `count` bytes. Returns true if those were all.
   package func read(_ count: Int) -> Bool {
     received += queue.prefix(count)
     queue.removeFirst(min(count, queue.count))

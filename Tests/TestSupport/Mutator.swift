@@ -1,10 +1,10 @@
-/// Makes inputs for a fuzzer: good ones, changed in a few places, joined and cut. Repeatable.
+/// Makes inputs for a fuzzer: valid ones, changed in a few places, joined and cut. Repeatable.
 package struct Mutator {
   private let seeds: [[UInt8]]
   private let words: [[UInt8]]
   private var random: SeededRandom
 
-  /// `seeds` are inputs worth changing; `words` are pieces that mean something to the parser.
+  /// `seeds` are valid inputs; `words` are tokens that mean something to the parser.
   package init(seeds: [[UInt8]], words: [[UInt8]], random: SeededRandom) {
     self.seeds = seeds
     self.words = words
