@@ -11,21 +11,21 @@ from websockets.exceptions import ConnectionClosed
 
 from clocks import ShiftedServer
 from martlet import Server
-from test_revocation import report, revoke_deletion, revoke_log_out, revoke_rule
+from test_revocation import revoke_deletion, revoke_log_out, revoke_rule
 
 PAUSES = int(os.environ.get("MARTLET_TEST_PAUSES", "4"))
 
 
 @pytest.mark.parametrize("seconds", [90, -90, 600, -600])
-def test_revocation_between_clocks_that_differ(tmp_path, postgres, seconds):
+def test_revocation_between_clocks_that_differ(tmp_path, postgres, stalls, seconds):
     """Nothing between the nodes but the database."""
     url = postgres.database()
     with Server(tmp_path / "right", MARTLET_DATABASE=url) as right:
         with ShiftedServer(tmp_path / "wrong", seconds, MARTLET_DATABASE=url) as wrong:
             for acting, serving, names in [(right, wrong, "right -> wrong"), (wrong, right, "wrong -> right")]:
-                report(f"{seconds:+} s, {names}: log-outs", revoke_log_out(acting, serving, 10))
-                report(f"{seconds:+} s, {names}: rule changes", revoke_rule(acting, serving, 10))
-                report(f"{seconds:+} s, {names}: deletions", revoke_deletion(acting, serving, 5))
+                stalls.check(f"{seconds:+} s, {names}: log-outs", revoke_log_out(acting, serving, 10))
+                stalls.check(f"{seconds:+} s, {names}: rule changes", revoke_rule(acting, serving, 10))
+                stalls.check(f"{seconds:+} s, {names}: deletions", revoke_deletion(acting, serving, 5))
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgres"])

@@ -6,7 +6,7 @@ import Testing
 
 @testable import Chat
 
-/// What changed since a position, as nodes compare themselves with the database.
+/// Reading what changed since a position, as nodes do when they compare themselves with the database.
 @Suite struct ChangesTests {
   private struct Changes: Equatable {
     let ended: [SessionID]
@@ -42,7 +42,8 @@ import Testing
       var (found, position) = try await changes(since: before, database)
       #expect(found.rooms == [room.id: room.accessVersion])
       #expect(found.affiliations.keys.contains(member))
-      // On Postgres rows come again while any older transaction of the cluster, as another test's, is open.
+      // On Postgres rows are returned again while any older transaction of the cluster is open, for example another
+      // test's.
       for _ in 0..<500 where found != .none {
         try await Task.sleep(for: .milliseconds(20))
         (found, position) = try await changes(since: position, database)
@@ -51,8 +52,8 @@ import Testing
     }
   }
 
-  /// A dump keeps the transaction ids of the cluster it was taken from. A younger cluster reaches them
-  /// in years; until then every comparison would find every such row again.
+  /// A dump keeps the transaction ids of its cluster. A younger cluster reaches them only after years; until then
+  /// every comparison would return these rows.
   @Test func `positions of another cluster's tell of no change`() async throws {
     try await TestDatabase.with(.postgres, ChatWorld.migrations) { database in
       let world = ChatWorld(database)
@@ -71,7 +72,7 @@ import Testing
       }
       let (found, position) = try await changes(since: .start, database)
       #expect(found == .none)
-      // A change of such a row is found as any other.
+      // A change of such a row is found like any other.
       try await database.write { transaction in
         try await transaction.execute("UPDATE room_heads SET access_version = access_version + 1")
       }

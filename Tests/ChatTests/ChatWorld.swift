@@ -25,7 +25,7 @@ final class ChatWorld: Sendable {
   let owner = Caller.foreign(UUID(high: 1, low: 1), level: 100)
   private let published = Mutex<[Event]>([])
 
-  /// Knows which sessions have ended, and nothing else.
+  /// Knows ended sessions, and nothing else.
   final class Sessions: Authenticator {
     let ended = Mutex<Set<SessionID>>([])
 
@@ -42,7 +42,7 @@ final class ChatWorld: Sendable {
     let events = EventStream(fanout: InProcessFanout())
     let unknown = UnknownEntries(log: .none, metrics: Metrics())
     freshness = Freshness(isShared: database.isShared)
-    // Nobody compares here; the tests say when a comparison is old.
+    // Nothing compares here. Tests decide when a comparison is old.
     freshness.compared(at: UptimeClock.milliseconds + 3_600_000)
     memberships = MembershipDirectory(database: database, events: events)
     clientKeys = ClientKeyIndex(database, entriesPerMerge: 100)
@@ -81,7 +81,7 @@ final class ChatWorld: Sendable {
       origin: Origin(node: NodeID(1), loop: 0, socket: 1))
   }
 
-  /// Submits, and waits for the outcome of every draft; in the order of the drafts.
+  /// Submits drafts and waits for all outcomes; returns them in the order of the drafts.
   func submit(_ drafts: [Draft]) async throws -> [Event] {
     let before = events.count
     log.submit(drafts)
@@ -89,7 +89,7 @@ final class ChatWorld: Sendable {
       events.count >= before + drafts.count
     }
     let outcomes = events[before...]
-    // Two drafts may have one id; each takes the next outcome that is about it.
+    // Two drafts may have the same id. Each takes the next outcome for it.
     var byID: [MessageID: [Event]] = [:]
     for event in outcomes {
       switch event {
@@ -101,13 +101,13 @@ final class ChatWorld: Sendable {
     return drafts.compactMap { byID[$0.id]?.removeFirst() }
   }
 
-  /// Appends in a transaction of its own, as a feature does.
+  /// Appends in a transaction of its own, as features do.
   func append(_ drafts: [Draft]) async throws -> [LogAppender.Outcome] {
     let appender = appender
     return try await database.write { try await appender.append(drafts, in: $0) }
   }
 
-  /// Entries and receipts, in the order of publication.
+  /// Entries and receipts in the order of publication.
   var events: [Event] {
     published.withLock { events in
       events.filter { if case .access = $0 { false } else { true } }

@@ -6,11 +6,11 @@ import Testing
 
 @testable import Chat
 
-/// Who sends again is told of the entry that is in the log, wherever its key is kept by then.
+/// A retry gets the entry that is in the log, wherever its key is stored by then.
 @Suite(.serialized, .timeLimit(.minutes(5))) struct ClientKeyTests {
   private struct Failure: Error {}
 
-  /// What one message is called.
+  /// The idempotency key of a message.
   private struct Name: Hashable {
     let room: Int
     let sender: UInt64
@@ -39,7 +39,7 @@ import Testing
     world.draft(rooms[name.room], "of \(name)", clientID: name.clientID, from: name.user)
   }
 
-  /// New messages, retries, transactions that fail, merges and restarts, as a seed decides.
+  /// New messages, retries, failed transactions, merges and restarts, as a seed decides.
   @Test(arguments: DatabaseKind.allCases, 1...4)
   func `every key names one entry`(kind: DatabaseKind, seed: UInt64) async throws {
     try await TestDatabase.with(kind, ChatWorld.migrations) { database in
@@ -100,13 +100,13 @@ import Testing
           numbers.map { world.draft(room, "m", clientID: "\($0)") })
         return outcomes.compactMap { seq($0)?.seq }
       }
-      // As the keys, from 0 on.
+      // With the same numbers as the keys, from 0 on.
       #expect(try await send(0..<2500) == Array(1...2500))
       #expect(keys.isMergeDue)
       var pauses = 0
       try await keys.merge {
         do {
-          // Both that the table has and that it has not, and a new one.
+          // Keys that are in the table, keys that are not, and a new one.
           #expect(try await send(0..<1) == [1])
           #expect(try await send(2499..<2500) == [2500])
           #expect(try await send((2500 + pauses)..<(2501 + pauses)) == [2501 + Int64(pauses)])
@@ -162,7 +162,7 @@ import Testing
     }
   }
 
-  /// What a damaged file lost, or what is not kept any more, may be sent again.
+  /// Messages that a damaged file lost, or that are not kept any more, can be sent again.
   @Test(arguments: DatabaseKind.allCases)
   func `a message whose line was lost enters again`(kind: DatabaseKind) async throws {
     try await TestDatabase.with(kind, ChatWorld.migrations) { database in
@@ -183,7 +183,7 @@ import Testing
   }
 
   @Test func `a start reads only what is behind the keys`() async throws {
-    // Only a literal becomes SQL: the statement stands here once more.
+    // Only literals can be SQL, so the statement is repeated here.
     let explanation: SQL = """
       EXPLAIN QUERY PLAN SELECT e.room_id, e.sender, e.client_id, e.seq
       FROM room_heads h CROSS JOIN entries e ON e.room_id = h.room_id AND e.seq > h.keyed_seq

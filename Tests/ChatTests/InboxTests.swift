@@ -6,7 +6,8 @@ import Testing
 
 @testable import Chat
 
-/// What a socket follows unasked, as one statement for each subject finds it, beside the law of each room.
+/// The rooms that a socket follows by default, as one statement per subject finds them, compared with the rules of
+/// each room.
 @Suite struct InboxTests {
   private static let people = (1...3).map { UUID(high: 9, low: UInt64($0)) }
   private static let entities = (1...3).map { UUID(high: 7, low: UInt64($0)) }
@@ -32,7 +33,7 @@ import Testing
         for _ in 0..<pick(6) {
           let subject = (Self.people + Self.entities)[pick(6)]
           let letters = Permissions(rawValue: UInt8(1 + pick(15)))
-          // Some rules are refused, as a third person of a dialog: what stands is what counts.
+          // Some rules are refused, such as a third person in a dialog. Only the stored ones count.
           _ = try? await world.rooms.setRule(
             subject, permissions: letters, level: 0, in: room.id, by: owner)
         }
@@ -53,7 +54,7 @@ import Testing
           let listed = try await world.rooms.latestReadableRooms(for: caller)
           #expect(listed.ids == expected)
           #expect(!listed.hasMore)
-          // Where the rules are too many for one statement, pages give the same.
+          // If there are too many rules for one statement, reading by pages gives the same result.
           let pages = try await world.rooms.readableRoomsByPages(for: caller)
           #expect(pages.map(\.id) == expected)
         }

@@ -9,7 +9,7 @@ import Testing
 
 @testable import Chat
 
-/// The log's contract, on every database.
+/// The contract of the log, on every database.
 @Suite(.timeLimit(.minutes(5))) struct MessageLogTests {
   private func with(
     _ kind: DatabaseKind, attachments: [any Attachments] = [],
@@ -98,7 +98,7 @@ import Testing
     try await with(kind) { world in
       let room = try await world.room()
       _ = try await world.submit([world.draft(room, "first", clientID: "0")])
-      // The second batch finds the retry by the index, the later ones look before they write.
+      // The second batch finds the retry by the index; later ones look it up before they write.
       for round in 1...3 {
         let outcomes = try await world.submit(
           (0..<200).map { number in
@@ -127,7 +127,7 @@ import Testing
     }
   }
 
-  // MARK: Rights, inside the commit
+  // MARK: Permissions, verified inside the commit
 
   @Test(arguments: DatabaseKind.allCases)
   func `nothing enters under an older access version, nor after deletion`(
@@ -162,7 +162,7 @@ import Testing
       let version = try await world.memberships.affiliations(of: ada).version
       #expect(try await world.submit([draft(version)]).map(outcome) == ["entry"])
       try await world.remove(ada, from: team)
-      // Checked before, committed after; and what does not rest on it goes in.
+      // These were checked before the change and committed after it. A draft that does not depend on it is accepted.
       #expect(
         try await world.submit([draft(version), draft(nil)]).map(outcome) == ["stale", "entry"])
       let now = try await world.memberships.affiliations(of: ada)
@@ -196,7 +196,7 @@ import Testing
       world.freshness.compared(at: UptimeClock.milliseconds - 5000)
       let before = world.events.count
       world.log.submit([world.draft(room)])
-      // The group commit has tried and put it off; a transaction that comes behind is not held up.
+      // The group commit tried and postponed it. A later transaction is not held up.
       _ = try await world.rooms.view(room.id, as: world.owner, .read)
       #expect(world.events.count == before)
       #expect(world.log.isExpecting(room.id))
@@ -210,14 +210,14 @@ import Testing
     try await with(.postgres) { world in
       let room = try await world.room()
       let before = world.events.count
-      // Good for 300 ms more, and the room's head is held for longer than that.
+      // Valid for another 300 ms, but the room's head is locked for longer.
       world.freshness.compared(at: UptimeClock.milliseconds - 600)
       try await world.database.write { transaction in
         _ = try await RoomStore.roomForUpdate(room.id, in: transaction)
         world.log.submit([world.draft(room)])
         _ = try await transaction.query("SELECT 1 FROM pg_sleep(0.6)")
       }
-      // It is written again and again, and not kept.
+      // It is retried again and again, and not kept.
       try await Task.sleep(for: .milliseconds(200))
       #expect(world.events.count == before)
       world.freshness.compared(at: UptimeClock.milliseconds + 60_000)
@@ -226,7 +226,7 @@ import Testing
     }
   }
 
-  /// Delivery waits for more of a room only as long as something of it is on its way.
+  /// Delivery waits for more messages of a room only while some are on their way.
   @Test(arguments: DatabaseKind.allCases)
   func `what is published is expected no more`(kind: DatabaseKind) async throws {
     try await with(kind) { world in
@@ -264,7 +264,7 @@ import Testing
       #expect(outcomes.filter { $0 == "entry" }.count == 2046)
       for (index, room) in rooms.enumerated() {
         let stored = try await world.reader.entries(in: room, after: 0, through: 300)
-        // 777 is room 1's, 1500 room 4's.
+        // Draft 777 is in room 1, draft 1500 in room 4.
         #expect(stored.map(\.seq) == Array(1...([1, 4].contains(index) ? 255 : 256)))
         #expect(stored.allSatisfy { text($0) == "fine" })
       }
@@ -316,7 +316,7 @@ import Testing
         if case .entered(let entry) = outcome { entry } else { nil }
       }
       #expect(entered.map(\.ordinal) == stored.map(\.ordinal))
-      // The group commit goes on from there.
+      // The group commit continues from there.
       _ = try await world.submit([world.draft(room, "five")])
       let last = try await world.reader.entries(in: room, after: 9, through: 99)
       #expect(last.map(\.seq) == [10] && last.map(\.ordinal) == [4])
@@ -355,7 +355,7 @@ import Testing
       #expect(world.events.compactMap(entry).map(\.seq) == [1])
       let view = try await world.rooms.view(room.id, as: world.owner, .read)
       #expect(view.room.rule(for: bob) != nil && view.lastSeq == 1)
-      // What was checked before the rule is stale, and a message goes on in seq.
+      // Drafts that were checked before the rule are stale, and the next message gets the next seq.
       #expect(try await world.submit([world.draft(room)]).map(outcome) == ["stale"])
       #expect(try await world.submit([world.draft(view.room)]).compactMap(entry).map(\.seq) == [2])
     }
@@ -363,7 +363,7 @@ import Testing
 
   // MARK: Attachments
 
-  /// Things that may be attached once each, in a table of the test's own.
+  /// Things that can be attached once each, in a table of the test.
   private struct Things: Attachments {
     let types: Set<MessageType> = [.file, .audio]
     let calls = Counter()
@@ -409,7 +409,7 @@ import Testing
           "entry", "attachment_not_found", "entry", "entry", "conflict", "attachment_not_found",
         ])
       #expect(things.calls.current == 1, "one call for all of a commit")
-      // What is in the log already claims nothing again, and is no other message than it was.
+      // A message in the log claims nothing again, and is still the same message.
       let retries = try await world.submit([
         world.draft(room, "song", type: .audio, clientID: "s"),
         world.draft(room, "cat", type: .image, clientID: "s"),
@@ -430,10 +430,9 @@ import Testing
     sqlite: "CREATE TABLE things (name TEXT PRIMARY KEY, message BLOB)",
     postgres: "CREATE TABLE things (name TEXT PRIMARY KEY, message BYTEA)")
 
-  // MARK: What is lost
+  // MARK: Losses
 
-  /// Messages lock heads, then memberships. A feature that did it the other way round would wait for
-  /// them, and they for it.
+  /// Messages lock heads first, then memberships. A feature that locked in the other order could deadlock with them.
   @Test(arguments: DatabaseKind.allCases)
   func `whoever locks out of order is told at once`(kind: DatabaseKind) async throws {
     try await TestDatabase.with(kind, ChatWorld.migrations) { database in
@@ -462,8 +461,8 @@ import Testing
       for number in 1...8 { _ = try await world.submit([world.draft(room, "\(number)")]) }
       let ids = world.events.compactMap(entry).map(\.id)
       try await world.database.write { transaction in
-        // A content that is lost, one that was destroyed, a kind of a newer release's, a lost line in
-        // the middle and one at the end.
+        // A lost content, a destroyed one, a kind of a newer release, a missing row in the middle, and one at the
+        // end.
         try await transaction.execute("DELETE FROM contents WHERE id = $1", [.id(ids[1])])
         try await transaction.execute("DELETE FROM contents WHERE id = $1", [.id(ids[2])])
         try await transaction.execute("UPDATE entries SET erased_at = 1 WHERE seq = 3")
@@ -479,7 +478,7 @@ import Testing
           .message(MessageContent(type: .text, data: "7")), .unknown(code: -1),
         ])
       #expect(zip(entries, entries.dropFirst()).allSatisfy { $0.ts <= $1.ts })
-      // Above the head there is nothing, lost or not.
+      // Above the head there is nothing, not even lost entries.
       #expect(try await world.reader.entries(in: room, after: 8, through: 20).isEmpty)
       let pages = try await world.history.messages(in: room.id, as: world.owner, .latest(20))
       #expect(pages.entries.map(\.seq) == [7, 5, 4, 3, 2, 1])
@@ -503,7 +502,7 @@ import Testing
         readings += 1
       }
       #expect(readings >= 10)
-      // One that is larger than the bound comes alone.
+      // An entry that is larger than the limit is returned alone.
       let one = try await world.reader.entries(in: room, after: 3, through: 60, bytes: 1)
       #expect(one.map(\.seq) == [4])
       let page = try await world.history.messages(in: room.id, as: world.owner, .latest(200))

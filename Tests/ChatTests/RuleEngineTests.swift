@@ -6,9 +6,9 @@ import Testing
 
 @testable import Chat
 
-/// The law of a room as a table: who has which letters and which level in which room.
+/// The rules of access as a table: letters and levels of people in rooms.
 @Suite struct RuleEngineTests {
-  // People and entities of the table.
+  // The people and entities of the table.
   static let creator = UUID(high: 1, low: 1)
   static let ada = UUID(high: 1, low: 2)
   static let bob = UUID(high: 1, low: 3)
@@ -48,7 +48,7 @@ import Testing
     let rules: [RoomRule]
     var type = RoomType.group
     let caller: Caller
-    /// nil: stranger; "b": banned; else the letters.
+    /// nil: stranger; "b": banned; otherwise the letters.
     let letters: String?
     var level: Int64 = 0
   }
@@ -261,7 +261,7 @@ import Testing
     let byTeam = RuleEngine.grantToWrite(Self.member(Self.ada, of: Self.guests), in: room)
     #expect(byTeam?.accessVersion == 1 && byTeam?.affiliationsVersion == 4)
     #expect(byTeam?.session != nil)
-    // A rule of one's own stands whatever one belongs to.
+    // A person's own rule holds whatever the person belongs to.
     let byName = RuleEngine.grantToWrite(Self.member(Self.bob, of: Self.guests), in: room)
     #expect(byName != nil && byName?.affiliationsVersion == nil)
     let foreign = RuleEngine.grantToWrite(Self.caller(Self.ada, of: [Self.guests]), in: room)

@@ -7,7 +7,7 @@ import Testing
 @Suite struct HeadComparisonsTests {
   private static let room = RoomID(1)
 
-  /// Does what was asked for, until there is nothing more, letting 30 ms pass now and then.
+  /// Answers all requests until there are none, letting 30 ms pass now and then.
   private func settle(_ world: RelayWorld) {
     for _ in 0..<5 {
       while world.backend.hasPending { world.backend.answerOne(mayFail: false) }
@@ -15,7 +15,7 @@ import Testing
     }
   }
 
-  /// The snapshot is of a moment before the entry, or after it: seeds have both.
+  /// The snapshot is older or newer than the entry, depending on the seed.
   @Test(arguments: 1...UInt64(20))
   func `what was missed while a room was being read is found by one comparison`(seed: UInt64) {
     let world = RelayWorld(seed: seed)

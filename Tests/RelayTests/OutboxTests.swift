@@ -5,7 +5,7 @@ import Testing
 @testable import Relay
 
 @Suite struct OutboxTests {
-  /// Holds the value, so that expectations may change it.
+  /// A reference to the value, because `#expect` cannot call mutating functions on it.
   private final class Held {
     var outbox = Outbox()
     func decide(_ draft: Draft) -> Outbox.Decision { outbox.decide(draft) }
@@ -30,12 +30,12 @@ import Testing
     let outbox = Held()
     #expect(outbox.decide(draft("a", version: 1)) == .send)
     #expect(outbox.decide(draft("b", version: 1)) == .send)
-    // Access changed: these were checked under the new version, and would overtake.
+    // Access changed. These were checked under the new version, and would overtake the earlier ones.
     #expect(outbox.decide(draft("c", version: 2)) == .hold)
     #expect(!outbox.settled(RoomID(1), stale: draft("a")))
     #expect(outbox.decide(draft("d", version: 2)) == .hold)
     #expect(outbox.settled(RoomID(1), stale: draft("b")))
-    // While the room is read.
+    // While the room is being read.
     #expect(outbox.decide(draft("e", version: 2)) == .hold)
     #expect(outbox.drainForRecheck(RoomID(1)).map(text) == ["a", "b", "c", "d", "e"])
     #expect(outbox.decide(draft("a", version: 2)) == .send)
@@ -64,7 +64,7 @@ import Testing
       #expect(outbox.settled(RoomID(1), stale: draft("a")))
       #expect(outbox.outbox.drainForRecheck(RoomID(1)).isHopeless == (round % 17 == 0))
     }
-    // One that went in begins the count again.
+    // A message that is accepted restarts the count.
     for _ in 1...40 {
       #expect(outbox.decide(draft("a")) == .send)
       #expect(outbox.settled(RoomID(1), stale: draft("a")))
@@ -87,7 +87,7 @@ import Testing
     #expect(outbox.decide(draft("a", version: 1)) == .send)
     let held = (0..<300).filter { _ in outbox.decide(draft("x", version: 2)) == .hold }
     #expect(held.count == 256)
-    // Large ones sooner.
+    // Large messages are refused sooner.
     #expect(outbox.drainForRecheck(RoomID(1)).count == 256)
     #expect(outbox.decide(draft("a", version: 1)) == .send)
     let large = String(repeating: "x", count: 64 * 1024)

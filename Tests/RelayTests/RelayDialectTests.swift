@@ -8,7 +8,7 @@ import Web
 
 @testable import Relay
 
-/// What relay v1 decides, input by input, without anything that carries it out.
+/// The decisions of relay v1, input by input, without a socket that performs them.
 @Suite struct RelayDialectTests {
   private final class View: SocketView {
     var now: Int64 = 1000
@@ -27,7 +27,7 @@ import Web
     }
   }
 
-  /// A socket's dialect, and what it answered last, each action in a few words.
+  /// A socket's dialect, and its last actions, each in a few words.
   private final class Machine {
     private var dialect: RelayDialect
     let view = View()
@@ -43,11 +43,11 @@ import Web
     }
 
     func frame(_ text: String) -> [String] {
-      // What is no JSON object comes as nil, as from a socket.
+      // A text that is not JSON comes as nil, as from a socket.
       self(.frame((try? JSONParser.parse(Array(text.utf8)))?.object))
     }
 
-    /// Opened, with these rooms heard.
+    /// A dialect that is open and subscribed to these rooms.
     func open(_ rooms: [Int64]) -> Machine {
       _ = self(.opened)
       let ids = rooms.map { RoomID($0) }
@@ -110,7 +110,7 @@ import Web
     let machine = Machine()
     #expect(machine(.opened) == ["list"])
     #expect(machine(.listed([RoomID(1), RoomID(2)], hasMore: false)) == ["load [1, 2]"])
-    // Readable since: it is loaded as well, and not told before `ready`.
+    // A room that became readable meanwhile is loaded too, but not announced before `ready`.
     #expect(machine(.room(.becameReadable(RoomID(3)))) == [])
     #expect(machine(.loaded(nil)) == ["load [1, 2, 3]"])
     machine.view.unserved = [RoomID(2)]
@@ -166,7 +166,7 @@ import Web
       machine(.room(.left(RoomID(2), seq: 4, clientID: nil))) == ["type:unsubscribed,channel_id:2"])
     #expect(machine(.room(.becameReadable(RoomID(2)))) == [])
     #expect(machine.rooms == [1])
-    // Lost and given back: that was not its own doing.
+    // The room was revoked and given back, which the client did not ask for.
     _ = machine(.room(.revoked(RoomID(1), channelID: "1", .revoked)))
     #expect(machine(.room(.becameReadable(RoomID(1)))) == ["attach [1] became"])
   }

@@ -8,8 +8,8 @@ import Web
 
 @testable import Relay
 
-/// A whole relay in every order: clients come and go, write, subscribe and resume; rules, accounts and
-/// tokens change; entries get lost between nodes, readings fail, readers are slow, the gate closes.
+/// A whole relay in random order: clients connect and leave, write, subscribe and resume; rules, accounts and tokens
+/// change; entries are lost between nodes, reads fail, readers are slow, and the gate closes.
 @Suite struct RelayWorldTests {
   @Test(arguments: 1...UInt64(400))
   func `every interleaving keeps the promises of both protocols`(seed: UInt64) {
@@ -31,7 +31,7 @@ import Web
       #expect(client.failures.isEmpty, "seed \(seed), nano \(number): \(client.failures.prefix(3))")
       if client.isOpen { check(client, number, world, seed) }
     }
-    // Who is gone is forgotten everywhere.
+    // Everything about closed clients is forgotten.
     for client in world.clients where client.isOpen { client.sink.close(.normal) }
     for client in world.nanoClients where client.isOpen { client.sink.close(.normal) }
     for _ in 0..<100 { world.backend.pass(1) }
@@ -41,7 +41,7 @@ import Web
   }
 
   @Test func `a frame that names many rooms is answered before the next one is begun`() {
-    // Two rooms in a turn.
+    // With two rooms per turn.
     let world = RelayWorld(seed: 1)
     let reader = RelayWorld.foreigners[0]
     let rooms = (1...3).map { RoomID($0) }
@@ -73,7 +73,7 @@ import Web
       let client = world.connect(.foreign(reader), followsAllRooms: false)
       world.endTurn()
       client.resume(room, from: 0)
-      // The room, then a piece of its log.
+      // First the room is read, then a part of its log.
       for _ in 0..<(isAnswered ? 5 : 1) where world.backend.hasPending {
         world.backend.answerOne(mayFail: false)
         for _ in 0..<5 { world.backend.pass(1) }
@@ -100,7 +100,7 @@ import Web
     world.endTurn()
     client.resume(room, from: 0)
     world.backend.answerOne(mayFail: false)
-    // A piece of the log is being read now. The change comes without the room.
+    // A part of the log is being read. The change arrives without the room itself.
     let version = try #require(world.database.setRule(reader, then, in: room))
     world.hear([.access(.roomChanged(room, version: version))])
     world.backend.answerFirst()
@@ -129,7 +129,7 @@ import Web
     let version = try #require(world.database.setRule(reader, [.read, .write], in: waiting))
     client.resume(other, from: 0)
     world.hear([.access(.roomChanged(waiting, version: version))])
-    // Asked for: a piece of the first room, the second room, the first room's rules.
+    // The requests are: a part of the first room's log, the second room, and the first room's rules.
     world.backend.answerFirst()
     for _ in 0..<5 { world.backend.pass(1) }
     world.backend.answerFirst()
@@ -163,7 +163,7 @@ import Web
     world.relay.feeds.prepare(rooms)
     settle()
     world.endTurn()
-    // They are told which rooms they may read now while frames of theirs still wait.
+    // The clients are told about newly readable rooms while frames of theirs still wait.
     let after = world.database.setAffiliations(UserID(user), [RelayWorld.organizations[0]])
     world.hear([.access(.affiliationsChanged(UserID(user), version: after.version))])
     world.backend.answerFirst()
@@ -196,7 +196,7 @@ import Web
     #expect(client.cursors.keys.sorted() == [room])
   }
 
-  /// It has the last entry of the room that it hears, which it may.
+  /// The client has received the last entry of its room, and may read it.
   private func check(_ client: WorldNanoClient, _ number: Int, _ world: RelayWorld, _ seed: UInt64)
   {
     guard let caller = client.socket.caller, let id = client.socket.dialect.room else { return }
@@ -210,7 +210,7 @@ import Web
       "seed \(seed), nano \(number): room \(id)")
   }
 
-  /// A client has all of the rooms that it hears, and hears only those that it may.
+  /// The client has received everything in its rooms, and hears only rooms that it may read.
   private func check(_ client: WorldClient, _ number: Int, _ world: RelayWorld, _ seed: UInt64) {
     guard let caller = client.socket.caller else { return }
     for (id, cursor) in client.cursors {

@@ -9,7 +9,7 @@ import Testing
 @Suite struct ReloadsTests {
   private struct Unreadable: Error {}
 
-  /// Readings that wait until the test says how they end.
+  /// Reads that wait until the test ends them.
   private final class Readings: Sendable {
     struct Reading {
       let wanted: [Int: Int64]
@@ -32,7 +32,7 @@ import Testing
       }
     }
 
-    /// The next that begins.
+    /// The next read that begins.
     func next(on loop: Loop) async throws -> Reading {
       try await eventually("a reading begins") { !isEmpty }
       return try waiting.withLock {
@@ -44,7 +44,7 @@ import Testing
     var isEmpty: Bool { waiting.withLock { $0.isEmpty } }
   }
 
-  /// What came out, in order.
+  /// The results, in order.
   private final class Seen {
     var found: [[Int64?]] = []
     var done: [Int] = []
@@ -77,7 +77,7 @@ import Testing
     }
   }
 
-  /// Until what a reading found was handed over.
+  /// Waits until the result of a read was delivered.
   private static func settle(_ loop: Loop, until isSettled: () -> Bool) async throws {
     try await eventually("what was found is handed over", isSettled)
   }
@@ -90,7 +90,7 @@ import Testing
       first.end([0: 1])
       let second = try await readings.next(on: loop)
       #expect(second.wanted == [1: 1, 2: 1])
-      // 2 is gone from the database: that is an answer as well.
+      // 2 is not in the database any more, which is an answer too.
       second.end([1: 1])
       try await Self.settle(loop) { reloads.isEmpty }
       #expect(seen.done.sorted() == [0, 1, 2])
@@ -109,7 +109,7 @@ import Testing
       first.end([0: 5])
       let second = try await readings.next(on: loop)
       #expect(second.wanted == [0: 6])
-      // The database was at 6 and went back: nothing named it since this reading began.
+      // The database was at 6 and went back. Nothing announced a version since this read began.
       second.end([0: 4])
       try await Self.settle(loop) { reloads.isEmpty }
       #expect(seen.done == [0])
@@ -143,7 +143,7 @@ import Testing
       let together = try await readings.next(on: loop)
       #expect(together.wanted == [1: 1, 2: 1])
       together.fail(Unreadable())
-      // Then one by one. The order is anybody's.
+      // Then one by one, in any order.
       var alone: [Int] = []
       for _ in 0..<3 where alone.last != 2 {
         let reading = try await readings.next(on: loop)
@@ -182,7 +182,7 @@ import Testing
       reloads.forgetAll()
       reloads.read(1, version: 1)
       reading.end([0: 1])
-      // This one begins when that one is over.
+      // This read begins when the previous one has ended.
       try await readings.next(on: loop).end([1: 1])
       try await Self.settle(loop) { reloads.isEmpty }
       #expect(seen.found == [[1, 1]])

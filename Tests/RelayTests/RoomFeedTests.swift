@@ -7,8 +7,8 @@ import Testing
 
 @testable import Relay
 
-/// A room's log, its feed and its subscribers, driven in every order by a generator with a seed. Every
-/// subscriber keeps a log of what it was told; its promises are checked on it.
+/// A room's log, its feed and its subscribers, driven in random order by a seeded generator. Each subscriber records
+/// what it was told, and the promises to it are checked against that.
 @Suite struct RoomFeedTests {
   private static let people = (1...4).map { UUID(high: 9, low: UInt64($0)) }
 
@@ -31,13 +31,13 @@ import Testing
 
   /// What one subscriber knows.
   private struct Seen {
-    /// In the topic: hears what is published.
+    /// Whether it is in the topic and receives what is published.
     var isLive = false
-    /// The highest seq received or promised; nil while it was told none.
+    /// The highest seq that it received or was promised; nil if it was told none.
     var cursor: Int64?
-    /// What it asked for and has not been answered, in order: nil is `unsubscribe`.
+    /// Its requests that were not answered yet, in order. Nil is `unsubscribe`.
     var asks: [RoomFeed.Purpose?] = []
-    /// What the client has, as it said in its `resume`.
+    /// Whether the client said in a `resume` what it has.
     var hasResumed = false
   }
 
@@ -49,20 +49,20 @@ import Testing
     var readers: Set<Int> = [0, 1, 2]
     var isDeleted = false
     var seen = Array(repeating: Seen(), count: people.count)
-    /// Entries committed and on their way; some get lost, some come out of order.
+    /// Committed entries on their way. Some are lost, some arrive out of order.
     var inFlight: [Entry] = []
-    /// Work that the feed asked for and that is not done yet.
+    /// Reads that the feed asked for and that are not done.
     var reads: [Read] = []
-    /// Replays whose subscriber has not taken its last piece yet.
+    /// Replays whose subscriber has not taken the last piece.
     var untaken: [(id: UInt64, number: Int)] = []
     var isTimerArmed = false
-    /// What a reading of the head was asked as of.
+    /// The `asOf` of the pending read of the head.
     var headAskedAsOf: Int64?
     var isLoadAsked = true
     var failures: [String] = []
 
     struct Read {
-      /// Nil where it fills a gap.
+      /// Nil if the read fills a gap.
       let replay: (id: UInt64, number: Int)?
       let after: Int64
       let through: Int64
@@ -84,12 +84,12 @@ import Testing
         answered(Int(id), purpose)
         begin(Int(id), at: seq)
       case .reset(let id, let seq):
-        // Also after `resumed`, where what came later could not be read.
+        // Also after `resumed`, if what came later could not be read.
         if !seen[Int(id)].hasResumed { answeredResume(Int(id)) }
         begin(Int(id), at: seq)
       case .refuse(let id, let purpose, _):
         if case .some(nil) = seen[Int(id)].asks.first {
-          // A stranger's `unsubscribe`: it learns nothing.
+          // A stranger's `unsubscribe` reveals nothing.
           seen[Int(id)].asks.removeFirst()
         } else {
           answered(Int(id), purpose)
@@ -97,7 +97,7 @@ import Testing
         leave(Int(id))
       case .left(let id, _, _):
         let person = Int(id)
-        // It may end a replay, and what waited behind it, early.
+        // It may end a replay early, and with it the requests that waited behind it.
         while let ask = seen[person].asks.first, ask != nil { seen[person].asks.removeFirst() }
         if seen[person].asks.isEmpty {
           failures.append("unsubscribed unasked")
@@ -106,7 +106,7 @@ import Testing
         }
         leave(person)
       case .revoke(let id, _):
-        // The answer to a resume that was being carried out, too.
+        // Also the answer to a resume that was under way.
         let person = Int(id)
         if replaysSeen.contains(person), !seen[person].hasResumed { answeredResume(person) }
         leave(person)
@@ -140,7 +140,7 @@ import Testing
       }
     }
 
-    /// Persons that are being replayed, and the replays they were in.
+    /// The people with a replay, and the replays that they had.
     var replaysSeen: Set<Int> = []
     var numbers: Set<Int> = []
 
@@ -186,7 +186,7 @@ import Testing
 
     mutating func receive(_ person: Int, _ entry: Entry) {
       if !readers.contains(person) || isDeleted {
-        // The change is committed, but this loop may not have heard of it yet.
+        // The change is committed, but this loop may not have been told yet.
         if feed.room?.accessVersion == version || isDeletionKnown {
           failures.append("\(person) heard without the right")
         }
@@ -207,7 +207,7 @@ import Testing
         inFlight.append(entry(head))
       case 3, 4:
         guard !inFlight.isEmpty else { return }
-        // Mostly the oldest, sometimes another, sometimes lost.
+        // Usually the oldest, sometimes another; sometimes it is lost.
         let index = pick(4) == 0 ? pick(inFlight.count) : 0
         let next = inFlight.remove(at: index)
         if pick(20) != 0 { feed(.entry(next)) }
@@ -275,7 +275,7 @@ import Testing
     mutating func finishRead() {
       let read = reads.remove(at: pick(reads.count))
       let fails = pick(10) == 0
-      // A reading gives at least one entry, and mostly not all of them.
+      // A read returns at least one entry, and usually not all of them.
       let through = min(read.through, head, read.after + 1 + Int64(pick(4)))
       let entries = read.after < through ? ((read.after + 1)...through).map(entry) : []
       if let (id, number) = read.replay {
@@ -294,7 +294,7 @@ import Testing
       .foreign(people[person])
     }
 
-    /// Everything that is on its way arrives, lost entries are found by comparing heads.
+    /// Everything in flight arrives, and lost entries are found by comparing heads.
     mutating func settle() {
       if isLoadAsked {
         isLoadAsked = false
@@ -334,7 +334,7 @@ import Testing
     }
   }
 
-  /// A feed of a room that reader 0 may read, with so many entries.
+  /// The feed of a room with this many entries, which reader 0 may read.
   private func liveFeed(_ head: Int64) -> RoomFeed {
     var feed = RoomFeed()
     _ = feed.handle(.loaded((Self.room(version: 1, readers: [0, 1]), head)))
@@ -394,11 +394,11 @@ import Testing
     #expect(words(feed.handle(.headRead(6, asOf: 3))) == ["gap 3 6"])
     let filled = feed.handle(.gapRead((4...6).map(Self.entry)))
     #expect(words(filled) == ["publish 4", "publish 5", "publish 6", "read 5 6"])
-    // Above every head there is, it has another log's seqs.
+    // A seq above the head belongs to another log.
     var other = liveFeed(3)
     _ = other.handle(resume)
     #expect(words(other.handle(.headRead(3, asOf: 3))) == ["reset 3"])
-    // Also while a gap is being waited for that ends before the head.
+    // Also while a gap is open that ends before the head.
     var waiting = liveFeed(3)
     #expect(words(waiting.handle(.entry(Self.entry(5)))) == ["wait"])
     _ = waiting.handle(
@@ -473,11 +473,11 @@ import Testing
         feed.handle(
           .attach(1, reader(1), .resume(last: 5, clientID: nil, budget: ReplayBudget()))))
         == ["read 5 9"])
-    // Read before it had delivered so far: no news.
+    // It was read before the feed had delivered that far, so it is nothing new.
     #expect(words(feed.handle(.head(7, asOf: 7))) == [])
     #expect(words(feed.handle(.head(7, asOf: 9))) == ["rewound 9 7", "reset 7", "reset 7"])
     #expect(feed.lastSeq == 7)
-    // The replay that was under way is over.
+    // The replay that was under way has ended.
     #expect(words(feed.handle(.replayRead(1, replay: 1, [Self.entry(6)]))) == [])
     #expect(words(feed.handle(.entry(Self.entry(8)))) == ["publish 8"])
   }
@@ -485,10 +485,10 @@ import Testing
   @Test func `an entry below the head asks where the log ends`() {
     var feed = liveFeed(3)
     _ = feed.handle(.entry(Self.entry(4)))
-    // The same once more: it came by two ways.
+    // The same entry again, as if it had come twice.
     #expect(words(feed.handle(.entry(Self.entry(4)))) == [])
     #expect(words(feed.handle(.entry(Self.entry(2)))) == ["head 4"])
-    // Once at a time.
+    // Only one read of the head at a time.
     #expect(words(feed.handle(.entry(Self.entry(3)))) == [])
     #expect(words(feed.handle(.headRead(2, asOf: 4))) == ["rewound 4 2"])
     #expect(words(feed.handle(.entry(Self.entry(3)))) == ["publish 3"])

@@ -3,7 +3,7 @@ import Testing
 @testable import Relay
 
 @Suite struct WaitingFramesTests {
-  /// Holds the value, so that expectations may change it.
+  /// A reference to the value, because `#expect` cannot call mutating functions on it.
   private final class Held {
     private var frames = WaitingFrames()
     var isFull: Bool { frames.isFull }

@@ -26,9 +26,9 @@ enum DescribeCommands {
     var page = """
       # Configuration
 
-      Settings come from the environment, or from a file of `NAME=value` lines named by `--config`; the
-      environment wins. An unknown `MARTLET_` name stops the start. This page is what `martlet settings`
-      prints; a test compares them.
+      Settings come from the environment, and from a file of `NAME=value` lines that `--config` names. The
+      environment takes precedence. The server does not start with an unknown `MARTLET_` name. This page is
+      the output of `martlet settings`; a test compares them.
 
       | Setting | Default | Meaning |
       |---|---|---|

@@ -20,88 +20,93 @@ extension Settings {
   static let table: [Row] = [
     row(
       "LISTEN", \.listen, .address,
-      "Public listener, `address:port`; port 0 picks one, which standard output and the log say."),
+      "Public listener, `address:port`. With port 0 the system picks a port, which is printed and logged."
+    ),
     row(
       "DATA", \.data, .text,
-      "Directory of the embedded database and of what the server stores; held by a lock while it runs."
+      "Directory of the embedded database and of files. A running server holds a lock on it."
     ),
     row(
       "DATABASE", \.database,
       .secret("is not a postgres:// URL") {
         $0.hasPrefix("postgres://") || $0.hasPrefix("postgresql://")
       },
-      "`postgres://user:password@host/name`; unset: SQLite in the data directory."),
+      "`postgres://user:password@host/name`. Unset: SQLite in the data directory."),
     row(
       "FANOUT", \.fanout,
       .secret("is not a redis:// URL") {
         $0.hasPrefix("redis://") || $0.hasPrefix("rediss://")
       },
-      "`redis://[[user:]password@]host[:port]`, `rediss://` with TLS: nodes on one Postgres hear each other at once. Unset: they find out within 25 s."
+      "`redis://[[user:]password@]host[:port]`, or `rediss://` with TLS: nodes on one Postgres notify each other at once. Unset: messages reach other nodes within 25 s."
     ),
     row(
       "FANOUT_CA", \.fanoutAuthorities, .optionalText,
-      "PEM file with the authorities that sign the certificate of a `rediss://`; unset: the system's."
+      "PEM file with the authorities trusted for `rediss://`. Unset: the system's."
     ),
     row(
       "METRICS_LISTEN", \.metricsListen, .optionalAddress,
-      "Listener of the Prometheus page `/metrics`; port 0 picks one, written to the log."),
+      "Listener of the Prometheus page `/metrics`. With port 0 the system picks a port, which is logged."
+    ),
     row(
       "TOKEN_SECRET", \.tokenSecret,
-      .secret("has fewer than \(minimumTokenSecretBytes) bytes: such a secret is guessed") {
+      .secret("has fewer than \(minimumTokenSecretBytes) bytes, which is too few to be safe") {
         $0.utf8.count >= minimumTokenSecretBytes
       },
-      "HS256 secret shared with the system whose tokens are accepted; unset: such tokens are refused."
+      "HS256 secret shared with another system whose tokens are accepted. Unset: such tokens are refused."
     ),
     row(
       "TOKEN_AUDIENCE", \.tokenAudience, .optionalText,
-      "`aud` that those tokens must carry; unset: such tokens are refused."),
+      "The `aud` that those tokens must have. Unset: such tokens are refused."),
     row(
       "TOKEN_ISSUER", \.tokenIssuer, .optionalText,
-      "`iss` that those tokens must carry; unset: such tokens are refused."),
+      "The `iss` that those tokens must have. Unset: such tokens are refused."),
     row(
       "RATE_LIMITS", \.rateLimits, .flag,
-      "`off`: no rates and no connection counts per user or address. Only with loopback listeners."),
+      "`off`: no rate limits and no connection limits per user or address. Allowed with loopback listeners only."
+    ),
     row(
       "LOOPS", \.loops, .optionalInteger(1...64),
-      "Event loops, 1 to 64; unset: one per core."),
+      "Number of event loops, 1 to 64. Unset: one per core."),
     row(
       "KEEP_PROCESSORS", \.keepsProcessors, .flag,
-      "Where there are as many event loops as cores, all but the first stay on a core each. `off`: the system moves them, for a machine whose cores others need as well."
+      "With as many event loops as cores, pins all but the first to one core each. `off`: no pinning, for a machine that runs other programs too."
     ),
     row(
       "SIGNUP", \.signUp, .word,
-      "Who may sign up: `open`, `invited` (invitations come with organizations; until then as `closed`), `closed`. `martlet admin create` always makes an account."
+      "Who may sign up: `open` (everyone), `invited` (invitations are not built yet, so the same as `closed`), or `closed` (nobody). `martlet admin create` always makes an account."
     ),
     row(
       "PUBLIC_URL", \.publicURL, .origin,
-      "How browsers reach the server: for cookies, links and Origin. Unset: taken from the listener."
+      "URL under which browsers reach the server, for cookies, links and Origin checks. Unset: derived from the listener."
     ),
     row(
       "TRUSTED_PROXIES", \.trustedProxies, .addressRanges,
-      "Comma-separated CIDR list; only from these are `X-Forwarded-For` and `-Proto` believed."),
+      "Comma-separated addresses in CIDR notation. `X-Forwarded-For` and `X-Forwarded-Proto` are trusted only from these."
+    ),
     row(
       "ALLOWED_ORIGINS", \.allowedOrigins, .origins,
-      "Comma-separated origins, besides our own, for cookie-authenticated upgrades, unsafe requests and CORS."
+      "Comma-separated origins, besides the server's own, for CORS and for upgrades and unsafe requests with a cookie."
     ),
     row(
       "ROOM_RULES", \.roomRules, .integer(2...10_000),
-      "Rules a room can hold, its creator's included."),
+      "Most rules in a room, including its creator's."),
     row(
       "ROOMS_PER_PERSON", \.roomsPerPerson, .integer(1...1_000_000),
-      "Rooms that one person may have made."),
+      "Most rooms that one person may have made."),
     row(
       "ROOM_CREATE_LEVEL", \.roomCreateLevel, .integer(0...1 << 53),
-      "`levelOnEntity` that creating a room needs; people with an account here always may."),
+      "The `levelOnEntity` needed to create a room. People with an account on this server always may."
+    ),
     row(
       "TLS_CERTIFICATE", \.tlsCertificates, .texts,
-      "PEM file with the certificate chain; read again on SIGHUP. Several, separated by commas: a client gets the first that bears the name it asks for, else the first."
+      "PEM file with the certificate chain, reloaded on SIGHUP. There may be several, separated by commas: a client gets the first that matches the server name it asks for, or else the first."
     ),
     row(
       "TLS_KEY", \.tlsKeys, .texts,
-      "PEM file with the certificate's private key; as many as certificates, in their order."),
+      "PEM file with the private key; one per certificate, in the same order."),
     row(
       "TLS_WATCH", \.tlsWatchSeconds, .interval(0...86_400),
-      "How often, in seconds, to look whether certificate files have changed, and to read them again then; `on`: every second."
+      "Reloads certificate files that have changed; the value is the interval of the checks in seconds. `on`: every second."
     ),
     row(
       "LOG_LEVEL", \.logLevel, .level,
@@ -111,70 +116,70 @@ extension Settings {
       "`json` or `text`, one line per event on standard error."),
     row(
       "ACCESS_LOG_PER_SECOND", \.accessLogPerSecond, .integer(0...1_000_000),
-      "Requests logged per second; beyond it only a count of those left out. 0: none."),
+      "Most requests logged per second. Of others only their number is logged. 0: none."),
     row(
       "MAX_FRAME_BYTES", \.maxFrameBytes, .integer(1024...16_777_216),
-      "Largest WebSocket text message; beyond it close 1009."),
+      "Largest WebSocket text message, in bytes. A larger one closes the socket with 1009."),
     row(
       "MAX_CONTENT_BYTES", \.maxContentBytes, .integer(1...8_388_608),
       "Largest `data` or `content` of a message, in bytes of UTF-8."),
     row(
       "MAX_HEADER_BYTES", \.maxHeaderBytes, .integer(1024...1_048_576),
-      "Largest request line with headers; beyond it 431."),
+      "Largest request line with headers, in bytes. Larger ones are answered with 431."),
     row(
       "MAX_BODY_BYTES", \.maxBodyBytes, .integer(1024...67_108_864),
-      "Largest JSON body; beyond it 413, and where its values would take more memory than one address may have: 64 bytes and more each."
+      "Largest JSON body, in bytes. Larger ones are answered with 413, and so are bodies whose values would take more memory than one address may have (at least 64 bytes per value)."
     ),
     row(
       "MAX_JSON_DEPTH", \.maxJSONDepth, .integer(2...128),
       "Deepest nesting of a JSON text."),
     row(
       "CONNECTION_FRAMES", \.connectionFrames, .rate,
-      "Frames a connection may send: at once, and per second after."),
+      "Frames that a connection may send: a burst, and then per second."),
     row(
       "USER_FRAMES", \.userFrames, .rate,
-      "Frames a user may send on all connections: at once, and per second after."),
+      "Frames that a user may send over all connections: a burst, and then per second."),
     row(
       "ADDRESS_REQUESTS", \.addressRequests, .rate,
-      "Requests an address may send: at once, and per second after."),
+      "Requests that an address may send: a burst, and then per second."),
     row(
       "SIGNUPS_PER_HOUR", \.signUpsPerHour, .integer(1...1_000_000),
-      "Sign-ups per hour and address."),
+      "Most sign-ups per hour from one address."),
     row(
       "CONNECTIONS_PER_USER", \.connectionsPerUser, .integer(1...1_000_000),
-      "WebSockets that a user may hold open."),
+      "Most WebSockets that a user may hold open."),
     row(
       "CONNECTIONS_PER_ADDRESS", \.connectionsPerAddress, .integer(1...1_000_000),
-      "Connections of any kind that an address may hold open; beyond it they are closed at once. Those of trusted proxies count for nobody, their WebSockets for the client that they name."
+      "Most connections of any kind that an address may hold open. Further ones are closed at once. Connections of trusted proxies are not limited; their WebSockets count for the client that the proxy names."
     ),
     row(
       "SEND_QUEUE_BYTES", \.sendQueueBytes, .integer(65_536...268_435_456),
-      "Bytes that may wait for a slow reader before it is closed with 4408."),
+      "Most bytes queued for a slow reader, before its socket is closed with 4408."),
     row(
       "BUFFER_BYTES", \.bufferBytes, .integer(1_048_576...1 << 40),
-      "Bytes that all bodies, what is made of them, and answers in flight may take together, and one address an eighth of; beyond it 503."
+      "Most memory for all request bodies and answers in flight, in bytes. One address may take an eighth of it. Beyond that requests are answered with 503."
     ),
     row(
       "ASSETS", \.assets, .optionalText,
-      "Folder of the web application's files, served under `/assets/`; unset: the folder `assets` beside the binary, where there is one."
+      "Folder with the files of the web application, served under `/assets/`. Unset: the folder `assets` beside the binary, if it exists."
     ),
     row(
       "HANDSHAKE_SECONDS", \.handshakeSeconds, .integer(1...300),
-      "Time for a request's headers, and on `/chat` for READY."),
+      "Time for receiving a request's headers, and on `/chat` until READY."),
     row(
       "REQUEST_SECONDS", \.requestSeconds, .integer(1...300),
-      "Time for the work on a request until its answer begins; beyond it 503. A body that stands still for so long: 408."
+      "Time for the work on a request until its answer begins; after that it is answered with 503. A body that stalls for this long is answered with 408."
     ),
     row(
       "DISK_RESERVE_BYTES", \.diskReserveBytes, .integer(0...1 << 50),
-      "Below so much free disk, messages and other growth are refused with 503. What SQLite's log has still to copy counts as used."
+      "With less free disk space than this, messages and other writes that grow the data are refused with 503. What SQLite still has to copy from its log counts as used."
     ),
     row(
       "READERS", \.readers, .integer(1...64),
       "Threads that read the embedded database."),
     row(
       "PASSWORD_HASHERS", \.passwordHashers, .integer(1...64),
-      "Threads that hash passwords; each hash takes 19 MiB meanwhile."),
+      "Threads that hash passwords. Each hash needs 19 MiB."),
     row(
       "POSTGRES_CONNECTIONS", \.postgresConnections, .integer(3...1000),
       "Connections to Postgres."),

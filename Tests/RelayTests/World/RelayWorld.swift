@@ -8,8 +8,7 @@ import Web
 
 @testable import Relay
 
-/// The relay of one event loop without sockets, clock or database: everything that happens to it happens
-/// when a generator says so.
+/// The relay of one event loop without sockets, clock or database. Everything happens when a generator decides.
 final class RelayWorld {
   private var random: SeededRandom
   let database = WorldDatabase(rooms: 3)
@@ -22,17 +21,17 @@ final class RelayWorld {
   private(set) var clients: [WorldClient] = []
   private(set) var nanoClients: [WorldNanoClient] = []
   private var sockets: [any WorldSocket] { clients + nanoClients }
-  /// What is on its way to this loop, in the order of the node's stream.
+  /// Events on their way to this loop, in the order of the node's stream.
   private var stream: [[Event]] = []
-  /// Entries of other nodes, on their way here.
+  /// Entries of other nodes on their way to this one.
   private var elsewhere: [Entry] = []
   private var nextClientID = 0
-  /// How many sessions have ended.
+  /// The number of ended sessions.
   private var sessions: UInt64 = 0
   private let gateClock = Clock()
-  /// How what was lost is found in the end.
+  /// Whether losses are found at the end by `missed` events, or by the regular comparison.
   private let endsByMissed: Bool
-  /// For each entry that this loop delivered, the version of the rules that counted, at least.
+  /// For each delivered entry, the lowest version of the rules that may have applied.
   private var deliveredUnder: [RoomID: [Int64: Int64]] = [:]
 
   final class Clock { var milliseconds: Int64 = 0 }
@@ -63,7 +62,7 @@ final class RelayWorld {
     relay = RelayLoop(
       index: 0, services: services, backend: backend, hub: hub, gate: gate,
       metrics: LiveMetrics(Metrics()))
-    // Sometimes what is done in one turn takes many.
+    // With some seeds the work of one turn is spread over many.
     if seed % 3 != 2 {
       relay.stepSize = seed % 3 == 0 ? 1 : 2
       relay.work.maximumSteps = 1
@@ -114,7 +113,7 @@ final class RelayWorld {
     client.show(makeToken(of: user.uuid))
   }
 
-  /// A token that says what the person is now.
+  /// A token with the person's present claims.
   private func makeToken(of user: UUID) -> String {
     nextClientID += 1
     let token = "t\(nextClientID)"
@@ -163,7 +162,7 @@ final class RelayWorld {
   private func write() {
     guard let client = anyone() else { return }
     nextClientID += 1
-    // Sometimes a retry of what is in the log already.
+    // Sometimes a retry of a message that is in the log already.
     if pick(10) == 0, let (id, known) = client.unanswered.randomElement(using: &random) {
       client.write(known.data, to: known.room, id)
     } else {
@@ -185,7 +184,7 @@ final class RelayWorld {
   private func ask() {
     guard let client = anyone() else { return }
     let room = pickRoom()
-    // One, or all three in some order.
+    // One room, or all three in some order.
     let rooms = pick(3) > 0 ? [room] : (0..<3).map { RoomID(1 + (room.value + Int64($0)) % 3) }
     switch pick(3) {
     case 0: client.subscribe(rooms)
@@ -197,7 +196,7 @@ final class RelayWorld {
     }
   }
 
-  /// The log takes what was submitted; what comes of it is on its way.
+  /// The log commits submitted drafts, and their outcomes are on their way.
   func commit(_ count: Int) {
     relay.submitDrafts()
     let events = ingest.take(count).map { database.commit($0) }
@@ -210,12 +209,12 @@ final class RelayWorld {
   }
 
   private func apply(_ events: [Event]) {
-    // What the node has in memory learns of changes before its loops do.
+    // The node's caches learn of changes before its loops do.
     for case .access(.affiliationsChanged(let user, let version)) in events
     where memberships.current(user).map({ $0.version < version }) ?? false {
       memberships.remember(user, pick(2) == 0 ? nil : database.affiliations[user])
     }
-    // Sometimes the loop's job for it comes later: then the next frame of a client brings it.
+    // Sometimes the loop's own job runs later, and a client's next frame brings the events.
     if pick(4) == 0 {
       _ = relay.inbox.add(events)
     } else {
@@ -223,13 +222,13 @@ final class RelayWorld {
     }
   }
 
-  /// The loop hears of these now.
+  /// The loop receives these events now.
   func hear(_ events: [Event]) {
     _ = relay.inbox.add(events)
     relay.takeEvents()
   }
 
-  /// Notes by which rules each entry was delivered that `body` brings out.
+  /// Notes which rules applied to each entry that `body` delivers.
   private func noting(_ body: () -> Void) {
     let before = relay.feeds.rooms.mapValues {
       ($0.feed.room?.accessVersion ?? 0, $0.feed.lastSeq ?? 0)
@@ -255,7 +254,7 @@ final class RelayWorld {
       default: [.read, .write]
       }
     guard let version = database.setRule(subject, permissions, in: id) else { return }
-    // This node's own changes are in its memory before they are told.
+    // The node's own changes are in its cache before they are announced.
     if pick(2) == 0, let room = database.room(id) { backend.remember(room) }
     stream.append([.access(.roomChanged(id, version: version))])
   }
@@ -273,7 +272,7 @@ final class RelayWorld {
     stream.append([.access(.affiliationsChanged(user, version: new.version))])
   }
 
-  /// A log-out: those who are logged in now, on all their sockets.
+  /// A log-out: ends the user's present sessions, on all sockets.
   private func endSession() {
     for user in Self.locals {
       guard let session = Caller.local(user, session: sessions).sessionID else { continue }
@@ -283,12 +282,12 @@ final class RelayWorld {
     sessions += 1
   }
 
-  /// The database is said to be another one. (It is the same, so that clients can be compared with it.)
+  /// Announces that the database was replaced. (It is the same, so that clients can still be compared with it.)
   private func restart() {
     noting { hear([.epochChanged("e")]) }
     for id in database.rooms.keys { backend.forget(id) }
     for client in clients where client.isOpen { client.failures.append("open in another epoch") }
-    // Whoever has not shown a token yet knows nothing of before.
+    // A client that has not shown a token yet knows nothing that could be outdated.
     for client in nanoClients where client.isOpen && client.socket.caller != nil {
       client.failures.append("open in another epoch")
     }
@@ -310,7 +309,7 @@ final class RelayWorld {
     elsewhere.append(database.append(to: id))
   }
 
-  /// Mostly the oldest, sometimes another; some are lost, and of some of those that is found out.
+  /// Usually the oldest, sometimes another. Some are lost, and some of those losses are detected.
   private func arriveFromElsewhere() {
     guard !elsewhere.isEmpty else { return }
     let entry = elsewhere.remove(at: pick(3) == 0 ? pick(elsewhere.count) : 0)
@@ -359,7 +358,7 @@ final class RelayWorld {
 
   // MARK: The end
 
-  /// By the comparison that is always made, or by one that is asked for.
+  /// By the regular comparison, or by one that is requested.
   private func findWhatIsMissing() {
     if endsByMissed {
       apply([.missed(Shard.of(Array(database.rooms.keys)))])
@@ -368,7 +367,7 @@ final class RelayWorld {
     }
   }
 
-  /// Whether this loop follows the rooms that it serves, each once, and no others.
+  /// Whether this loop follows exactly the rooms that it serves, each once.
   var followsWhatItServes: Bool {
     backend.followed == relay.feeds.rooms.mapValues { _ in 1 }
   }
@@ -376,7 +375,7 @@ final class RelayWorld {
   func closeGate() { gateClock.milliseconds += 1000 }
   func openGate() { hear([.compared(at: gateClock.milliseconds)]) }
 
-  /// One more entry in each room, which reaches everybody who hears it.
+  /// Adds an entry to each room, which reaches all its listeners.
   func writeToAll() {
     for id in database.rooms.keys.sorted() where database.room(id) != nil {
       let origin = Origin(node: NodeID(2), loop: 0, socket: 1)
@@ -387,9 +386,9 @@ final class RelayWorld {
     for client in sockets { read(client, .max) }
   }
 
-  /// Everything that is on its way arrives, and what was lost is found by comparing.
+  /// Everything in flight arrives, and losses are found by comparison.
   func settle() {
-    // Longer where somebody has asked for very much of a room that is gone.
+    // Takes longer if a client asked for a lot of a room that is gone.
     for round in 0..<300
     where round < 60 || clients.contains(where: { $0.isOpen && !$0.unanswered.isEmpty }) {
       for client in sockets { client.sink.window = .max }

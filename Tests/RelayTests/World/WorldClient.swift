@@ -8,7 +8,7 @@ import Web
 
 @testable import Relay
 
-/// One client of relay v1: sends frames, reads what it is sent, and notes each promise that is not kept.
+/// A client of relay v1: sends frames, reads, and records each broken promise.
 final class WorldClient: WorldSocket {
   let sink = FakeSink()
   let socket: RelaySocket<RelayDialect>
@@ -16,27 +16,27 @@ final class WorldClient: WorldSocket {
   let user: UserID
   var failures: [String] = []
   private(set) var isReady = false
-  /// For each room that it hears, the highest seq that it has without a gap.
+  /// For each room that it hears, the highest seq up to which it has everything.
   private(set) var cursors: [RoomID: Int64] = [:]
-  /// Where it stood in rooms that it hears no more.
+  /// Its last position in rooms that it does not hear any more.
   private(set) var lastCursors: [RoomID: Int64] = [:]
-  /// Messages without an answer yet, and how often each was sent.
+  /// Messages without an answer, with the number of times each was sent.
   private(set) var unanswered: [String: (room: RoomID, data: String, count: Int)] = [:]
-  /// Where a replay that was asked for begins, until it does.
+  /// Where a requested replay begins, until it does.
   private var resuming: [RoomID: Int64] = [:]
-  /// Acks whose entries did not come before. That is right only where the room is lost next: what waited of
-  /// it, while nothing might be sent, is not sent any more.
+  /// Acks whose entries did not come before. That is correct only if the room is lost next: what was held of it,
+  /// while nothing could be sent, is dropped.
   private(set) var early: [RoomID: Int64] = [:]
-  /// `subscribe`, `unsubscribe` and `resume` without an answer yet, by room.
+  /// The number of unanswered `subscribe`, `unsubscribe` and `resume` requests, by room.
   private(set) var asked: [RoomID: Int] = [:]
-  /// Rooms that it left: it follows them no more.
+  /// Rooms that it left and does not follow any more.
   private(set) var left: Set<RoomID> = []
-  /// Whether a frame was refused as a whole: which rooms it left is not known then.
+  /// Whether a whole frame was refused, so that it is unknown which rooms it left.
   private(set) var isUnsure = false
   let followsAllRooms: Bool
   private var frames = SinkFrames()
   private let database: WorldDatabase
-  /// Which rules counted when this loop delivered an entry, at least.
+  /// The lowest version of the rules that may have applied when this loop delivered an entry.
   var deliveredUnder: (RoomID, Int64) -> Int64 = { _, _ in 0 }
 
   init(
@@ -85,7 +85,7 @@ final class WorldClient: WorldSocket {
 
   private static func names(_ rooms: [RoomID]) -> [String] { rooms.map(\.description) }
 
-  /// Only rooms that it does not hear, and has not asked for: then it knows what must come.
+  /// Only rooms that it does not hear and has not asked for, so that the expected answer is known.
   func resume(_ room: RoomID, from last: Int64) {
     guard isReady, cursors[room] == nil, asked[room] == nil else { return }
     ask([room]) {
@@ -108,7 +108,7 @@ final class WorldClient: WorldSocket {
 
   // MARK: Reading
 
-  /// Reads the frames that have arrived since.
+  /// Reads the frames that have arrived.
   func read() {
     while let frame = frames.next(of: sink) {
       guard let frame else {
@@ -192,7 +192,7 @@ final class WorldClient: WorldSocket {
     }
   }
 
-  /// What is replayed begins where the client said, whatever it heard since it asked.
+  /// A replay begins where the client said, whatever it received since it asked.
   private func beginReplay(_ room: RoomID, at seq: Int64) {
     if resuming[room] == seq { cursors[room] = resuming.removeValue(forKey: room) }
   }
@@ -224,7 +224,7 @@ final class WorldClient: WorldSocket {
     if shown == nil, entry.from == user, entry.clientID != nil {
       failures.append("its own message without client_id")
     }
-    // Under the rules that counted when it was delivered.
+    // Judged by the rules that applied when it was delivered.
     if !database.mayEverRead(user, room, since: deliveredUnder(room, seq)) {
       failures.append("\(seq) of \(room) without the right")
     }
@@ -268,9 +268,9 @@ final class WorldClient: WorldSocket {
     resuming[room] = nil
     leave(room)
     switch object["code"]?.string {
-    // Nobody leaves what is not there. (What was asked for since is answered after this.)
+    // A room that does not exist cannot be left. (Later requests are answered after this.)
     case "room_not_found": if asked[room] == nil { left.remove(room) }
-    // It was told, and would have to ask again.
+    // The client was told, and would have to ask again.
     case "unavailable": left.insert(room)
     default: break
     }

@@ -6,12 +6,11 @@ import TestSupport
 
 @testable import Relay
 
-/// What a simulated server has stored: rooms, their logs, what accounts belong to. The truth that sockets
-/// are compared with.
+/// The contents of a simulated server: rooms, their logs, and memberships. Sockets are compared with it.
 final class WorldDatabase {
   struct StoredRoom {
     var room: Room
-    /// Every version of the rules that there was.
+    /// All versions of the rules.
     var history: [Int64: [RoomRule]]
     var entries: [Entry] = []
     var isDeleted = false
@@ -20,7 +19,7 @@ final class WorldDatabase {
 
   private(set) var rooms: [RoomID: StoredRoom] = [:]
   private(set) var affiliations: [UserID: Affiliations] = [:]
-  /// What each person was ever of.
+  /// Everything that each person ever belonged to.
   private(set) var everOf: [UserID: Set<UUID>] = [:]
   private var nextID: UInt64 = 1
 
@@ -40,10 +39,10 @@ final class WorldDatabase {
       accessVersion: version)
   }
 
-  /// The room as it is now; nil where it is deleted.
+  /// The present room; nil if it was deleted.
   func room(_ id: RoomID) -> Room? { rooms[id].flatMap { $0.isDeleted ? nil : $0.room } }
 
-  /// Gives or takes (nil) a subject's letters; returns the room's new version.
+  /// Sets or removes (nil) a subject's letters. Returns the room's new version.
   func setRule(_ subject: UUID, _ permissions: Permissions?, in id: RoomID) -> Int64? {
     guard let old = room(id) else { return nil }
     var rules = old.rules.filter { $0.subject != subject }
@@ -63,7 +62,7 @@ final class WorldDatabase {
     return old.accessVersion + 1
   }
 
-  /// The account belongs to these from now on; returns the version.
+  /// Sets the account's memberships. Returns them with their version.
   func setAffiliations(_ user: UserID, _ organizations: [UUID]) -> Affiliations {
     let version = (affiliations[user]?.version ?? 0) + 1
     let new = Affiliations(
@@ -79,7 +78,8 @@ final class WorldDatabase {
     everOf[user, default: []].formUnion(entities)
   }
 
-  /// Whether some rule of this version or a newer one let this person read, with what the person was ever of.
+  /// Whether any version of the rules since this one allowed the person to read, with anything the person ever
+  /// belonged to.
   func mayEverRead(_ user: UserID, _ room: RoomID, since version: Int64) -> Bool {
     rooms[room]?.history.contains { known, rules in
       known >= version
@@ -92,7 +92,7 @@ final class WorldDatabase {
 
   // MARK: The log
 
-  /// Commits a draft as the log does: once for each client id, and only where what it rests on still holds.
+  /// Commits a draft like the log: once for each client id, and only if its permission still holds.
   func commit(_ draft: Draft) -> Event {
     guard let room = room(draft.roomID) else {
       return .receipt(Receipt(draft, .denied(.roomNotFound)))
@@ -119,7 +119,7 @@ final class WorldDatabase {
       origin: draft.origin)
   }
 
-  /// An entry by way of another node.
+  /// Adds an entry as if from another node.
   func append(
     to id: RoomID, from: UserID? = nil, clientID: String? = nil, body: EntryBody? = nil,
     id entryID: MessageID? = nil

@@ -7,11 +7,10 @@ import Web
 
 @testable import Relay
 
-/// One client of the nano protocol: shows a token, selects rooms, writes, and notes each promise that is not
-/// kept.
+/// A client of the nano protocol: shows a token, selects rooms, writes, and records each broken promise.
 ///
-/// Its answers do not say what they answer. So it knows only that after CONNECTED it hears one of the rooms
-/// that it asked for, each message of it once and in order, and none that it may not read.
+/// The protocol's answers do not name their request. So the client knows only that after CONNECTED it hears one of
+/// the rooms that it asked for, each of its messages once and in order, and none that it may not read.
 final class WorldNanoClient: WorldSocket {
   let sink = FakeSink()
   let socket: RelaySocket<NanoDialect>
@@ -19,9 +18,9 @@ final class WorldNanoClient: WorldSocket {
   let user: UserID
   var failures: [String] = []
   private(set) var isReady = false
-  /// What it may hear: the rooms that it asked for since it was last sure which.
+  /// The rooms that it may hear: those that it asked for since it last knew which.
   private var asked: [RoomID] = []
-  /// The room that it hears, and the last seq of it; nil while it has heard nothing since CONNECTED.
+  /// The room that it hears, with its last seq; nil if it has heard nothing since CONNECTED.
   private(set) var hears: (room: RoomID, seq: Int64)?
   private var isConnected = false
   private var frames = SinkFrames()
@@ -99,7 +98,7 @@ final class WorldNanoClient: WorldSocket {
       if hears.room != room { failures.append("\(seq) of \(room), hears \(hears.room)") }
       if hears.seq + 1 != seq { failures.append("\(seq) of \(room) after \(hears.seq)") }
     } else if let index = asked.firstIndex(of: room) {
-      // What was asked before is answered.
+      // Earlier requests are answered.
       asked.removeFirst(index)
     } else {
       failures.append("\(seq) of \(room), which it did not select")

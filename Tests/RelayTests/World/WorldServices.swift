@@ -7,8 +7,8 @@ import TestSupport
 
 @testable import Relay
 
-/// What a relay asks for, answered when the test says so: in any order, from what was stored when it asked or
-/// when it is answered, or not at all.
+/// Answers what a relay asks for when the test says so: in any order, with the state at the time of the question or
+/// of the answer, or not at all.
 final class WorldBackend: RelayBackend {
   private struct Pending {
     /// Called with whether it fails.
@@ -19,9 +19,9 @@ final class WorldBackend: RelayBackend {
   private let pick: (Int) -> Int
   private var pending: [Pending] = []
   private var timers: [(due: Int64, body: () -> Void)] = []
-  /// The node's memory of rooms.
+  /// The node's cache of rooms.
   private var memory: [RoomID: Room] = [:]
-  /// Who a token belongs to.
+  /// The callers of tokens.
   var tokens: [String: Caller] = [:]
   var now: Int64 = 1_000
   var nanoseconds: UInt64 { UInt64(now) * 1_000_000 }
@@ -40,7 +40,7 @@ final class WorldBackend: RelayBackend {
     _ then: @escaping (Result<Found, any Error>) -> Void,
     _ read: @escaping () throws -> Found
   ) {
-    // The snapshot is of some moment between the question and the answer.
+    // The snapshot is from some moment between the question and the answer.
     let early: Result<Found, any Error>? = pick(2) == 0 ? Result { try read() } : nil
     pending.append(
       Pending { fails in
@@ -59,13 +59,13 @@ final class WorldBackend: RelayBackend {
     next.answer(mayFail && pick(8) == 0)
   }
 
-  /// Answers the question that was asked first.
+  /// Answers the oldest question.
   func answerFirst() { pending.removeFirst().answer(false) }
 
-  /// Answers the question that was asked last.
+  /// Answers the newest question.
   func answerLast() { pending.removeLast().answer(false) }
 
-  /// Fails the only question that there is.
+  /// Fails the only question.
   func failOne() { pending.removeFirst().answer(true) }
 
   func pass(_ milliseconds: Int64) {
@@ -75,7 +75,7 @@ final class WorldBackend: RelayBackend {
     for timer in due { timer.body() }
   }
 
-  /// Memory as of a change that this node made itself.
+  /// Updates the cache after a change that this node made itself.
   func remember(_ room: Room) { memory[room.id] = room }
   func forget(_ id: RoomID) { memory[id] = nil }
 
@@ -127,7 +127,7 @@ final class WorldBackend: RelayBackend {
     _ rooms: [RoomID: Int64], isUrgent: Bool,
     _ then: @escaping (Result<[RoomID: Room], any Error>) -> Void
   ) {
-    // What was named as a version is in the database already.
+    // Every announced version is in the database already.
     let least = rooms
     ask(then) { [database] in
       var found: [RoomID: Room] = [:]
@@ -208,7 +208,7 @@ final class WorldIngest: Ingest {
   var isEmpty: Bool { drafts.withLock { $0.isEmpty } }
 }
 
-/// Sessions that ended, and nothing else.
+/// Knows ended sessions, and nothing else.
 final class WorldAuthenticator: Authenticator {
   private let ended = Mutex<Set<SessionID>>([])
 
@@ -225,7 +225,7 @@ final class WorldAuthenticator: Authenticator {
   func end(_ session: SessionID) { ended.withLock { _ = $0.insert(session) } }
 }
 
-/// What a node has in memory of accounts: the newest that it heard of, or nothing.
+/// The node's cache of memberships: the newest that were announced, or nothing.
 final class WorldMemberships: Memberships {
   private let known = Mutex<[UserID: Affiliations]>([:])
 

@@ -5,9 +5,9 @@ import Web
 /// A client of either protocol in `RelayWorld`.
 protocol WorldSocket: AnyObject {
   var sink: FakeSink { get }
-  /// The server's side.
+  /// The server's side of the socket.
   var handler: any WebSocketHandler { get }
-  /// Reads the frames that have arrived since.
+  /// Reads the frames that have arrived.
   func read()
 }
 
@@ -19,7 +19,7 @@ extension WorldSocket {
 struct SinkFrames {
   private var offset = 0
 
-  /// The next frame; nil where it has not come, and nil inside where it is not one JSON object.
+  /// The next frame; nil if none has arrived. The inner optional is nil if it is not one JSON object.
   mutating func next(of sink: FakeSink) -> JSONObject?? {
     let stream = Array(sink.received[offset...])
     let header = WebSocketFrames.headerBytes(of: stream)
