@@ -32,8 +32,8 @@ func systemLibrary(
 let staticRuntime = LinkerSetting.unsafeFlags(
   ["-static-stdlib"], .when(platforms: [.linux], configuration: .release))
 
-/// The parsers' fuzzers: as tests, or, where the environment asks for it, linked with libFuzzer (`scripts/fuzz`), which brings
-/// a `main` of its own.
+/// The fuzzers of the parsers: as tests, or, if the environment asks for it, linked with libFuzzer (`scripts/fuzz`),
+/// which has a `main` of its own.
 let fuzzDependencies: [Target.Dependency] = [
   "Access", "Accounts", "Basics", "Chat", "Crypto", "Events", "RedisFanout", "Relay", "Web",
 ]

@@ -8,7 +8,7 @@ import Testing
 
 @testable import Accounts
 
-/// What an operator does with accounts, on every database.
+/// The operator's commands for accounts, on every database.
 @Suite struct AccountAdministrationTests {
   private func with(
     _ kind: DatabaseKind,

@@ -130,7 +130,7 @@ import Testing
       ])
       #expect(reading.answers == [false, true, true, false, true, false])
       #expect(reading.areAllVersion7)
-      // The versions beside it, one at a time, in each of the tables.
+      // The other versions, one at a time, in each of the tables.
       let inserts: [SQL] = [
         "INSERT INTO organizations (id, name, created_at) VALUES ($1, 'n', 1)",
         "INSERT INTO teams (id, created_at, deleted_at) VALUES ($1, 1, 2)",
@@ -173,7 +173,7 @@ import Testing
         try await transaction.execute("ANALYZE users")
         let reading = try await AffiliationStore.readTaken([], in: transaction)
         #expect(reading.areAllVersion7)
-        // What was just asked, in the words in which it was.
+        // The same query as above, word for word.
         try await transaction.execute(
           """
           CREATE FUNCTION pg_temp.plan() RETURNS SETOF text LANGUAGE plpgsql AS $$

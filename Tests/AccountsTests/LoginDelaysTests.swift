@@ -6,7 +6,7 @@ import Testing
 @Suite struct LoginDelaysTests {
   private let address = IPAddress("203.0.113.9")!  // A literal address.
 
-  /// Milliseconds that the test moves on.
+  /// Milliseconds that the test advances.
   private final class Clock: Sendable {
     private let value = Atomic<Int64>(1_000_000)
     var now: Int64 { value.load(ordering: .relaxed) }
@@ -15,7 +15,7 @@ import Testing
 
   private final class Running: Sendable { let count = Atomic<Int>(0) }
 
-  /// Whether a wrong guess was looked at; false where it was refused.
+  /// Whether a wrong guess was checked; false if it was refused.
   private func guess(_ delays: LoginDelays) async -> Bool {
     do {
       _ = try await delays.guarded("a", address) { false }

@@ -5,9 +5,9 @@ import Testing
 
 @testable import Accounts
 
-/// Questions that come while others are answered are answered together, whoever of those who ask gives up.
+/// Questions that arrive while others are being answered are answered together, even if some askers give up.
 @Suite(.timeLimit(.minutes(1))) struct NameCheckTests {
-  /// A database that answers when it is told to: an id whose lower half is odd is ours.
+  /// A database that answers on command. An id with an odd lower half belongs to this server.
   private final class Reads: Sendable {
     struct Failure: Error {}
     private struct State {
@@ -39,7 +39,7 @@ import Testing
 
     func setAreAllVersion7(_ value: Bool) { state.withLock { $0.areAllVersion7 = value } }
 
-    /// Answers what waits, and all that comes.
+    /// Answers what waits, and everything that comes.
     func open(failing: Bool = false) {
       let waiting = state.withLock { state in
         defer { state.waiting = [] }
@@ -59,7 +59,7 @@ import Testing
     try await eventually("they have asked", condition)
   }
 
-  /// Asks, while the first read is held, and returns when all have asked.
+  /// Asks while the first read is held, and returns when all have asked.
   private func ask(
     _ check: NameCheck, _ reads: Reads, count: Int
   ) async throws -> [Task<Bool, any Error>] {
@@ -116,21 +116,21 @@ import Testing
     let check = NameCheck(
       now: { clock.load(ordering: .relaxed) }, read: { try await reads.answer($0) })
     reads.open()
-    // Something unusual is here: each is looked for.
+    // There is an unusual id, so each question is read.
     for _ in 0..<2 { #expect(try await !check.isAnyTaken(question(2))) }
     #expect(reads.sizes.count == 2)
-    // Nothing is: the next need no read for a second, whatever the lower half says.
+    // There is none. The next questions need no read for a second, whatever the lower half says.
     reads.setAreAllVersion7(true)
     #expect(try await !check.isAnyTaken(question(2)))
     clock.store(999, ordering: .relaxed)
     #expect(try await !check.isAnyTaken(question(3)))
     #expect(reads.sizes.count == 3)
-    // Version 7 is looked for all the same, also beside another.
+    // Version 7 is read anyway, also beside another.
     let ours = UUID(high: 0x7000, low: 3)
     #expect(try await check.isAnyTaken([ours]))
     #expect(try await check.isAnyTaken([UUID(high: 1, low: 2), ours]))
     #expect(reads.sizes.count == 5)
-    // The last look was at 999. A thousand later others are looked for again, and what came meanwhile is found.
+    // The last read was at 999. A thousand later there is another read, which finds what was added.
     reads.setAreAllVersion7(false)
     clock.store(1998, ordering: .relaxed)
     #expect(try await !check.isAnyTaken(question(3)))
@@ -143,7 +143,7 @@ import Testing
     let reads = Reads()
     let check = NameCheck(now: { 0 }, read: { try await reads.answer($0) })
     reads.setAreAllVersion7(true)
-    // Once while it is read, and once after.
+    // Once during the read, and once after it.
     let task = Task { try await check.isAnyTaken(question(2)) }
     try await until { reads.sizes.count == 1 }
     check.forget()

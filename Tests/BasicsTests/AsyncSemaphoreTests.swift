@@ -7,7 +7,7 @@ import Testing
 @Suite(.timeLimit(.minutes(1))) struct AsyncSemaphoreTests {
   private struct Refused: Error {}
 
-  /// Counts who runs.
+  /// Counts running tasks.
   private final class Running: Sendable {
     private let counts = Mutex((now: 0, most: 0))
     var counted: (now: Int, most: Int) { counts.withLock { $0 } }

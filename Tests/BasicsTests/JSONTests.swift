@@ -54,7 +54,7 @@ import Testing
       estimate("[" + String(repeating: "0,", count: 1000) + "0]") > 1000 * MemoryLayout<JSON>.stride
     )
     #expect(estimate(String(repeating: "[", count: 1000)) > 1000 * 64)
-    // What breaks off in the middle, and what is no JSON.
+    // Texts that end in the middle, and texts that are not JSON.
     for broken in ["\"", "\"\\", "\\", "]}", ""] { #expect(estimate(broken) == broken.utf8.count) }
   }
 
@@ -96,7 +96,7 @@ import Testing
     #expect(again.bytes == writer.bytes)
   }
 
-  /// Some of these are repaired to as many bytes as they have.
+  /// Some of these would be repaired to the same number of bytes.
   @Test(
     arguments: [
       [0xF0, 0x9F, 0x98], [0xE2, 0x82], [0xC0, 0x80], [0xED, 0xA0, 0x80], [0xFF], [0x61, 0x80],
@@ -105,7 +105,7 @@ import Testing
   func `what is not UTF-8 is no text`(bytes: [UInt8]) {
     #expect(bytes.withUnsafeBufferPointer { String(utf8: $0) } == nil)
     #expect(throws: JSONParser.Failure.self) { try JSONParser.parse([0x22] + bytes + [0x22]) }
-    // Behind an escape, where text is put together.
+    // After an escape, where the text is assembled.
     #expect(throws: JSONParser.Failure.self) {
       try JSONParser.parse(Array(#""\n"#.utf8) + bytes + [0x22])
     }

@@ -22,7 +22,7 @@ import Testing
     let free = try FileSystem.freeBytes("/tmp")
     let disk = DiskReserve(path: "/tmp", reserve: 64 << 20)
     #expect(!disk.isLow(owing: 0))
-    // Looked at again at once, since so much came.
+    // Checked again at once, because a large write was announced.
     #expect(disk.isLow(owing: free))
     #expect(!disk.isLow(owing: 0))
     #expect(DiskReserve(path: "/nowhere", reserve: 1).isLow(owing: 0))
@@ -131,7 +131,7 @@ import Testing
       }
     }
     await database.close()
-    // Each is done or refused; none hangs.
+    // Each is written or refused; none hangs.
     for write in writes { _ = await write.result }
     await #expect(throws: (any Error).self) {
       try await database.write { _ = try await $0.execute("DELETE FROM things") }
@@ -144,7 +144,7 @@ import Testing
     await #expect(throws: AppError.self) {
       try await database.write(.bulk(bytes: 100 << 20)) { _ in }
     }
-    // The bytes of those that are done count no more.
+    // The bytes of finished writes do not count any more.
     for _ in 0..<5 { try await database.write(.bulk(bytes: 60 << 20)) { _ in } }
     await database.close()
   }
@@ -177,7 +177,7 @@ import Testing
       try await database.write { transaction in
         try await transaction.execute("INSERT INTO things (id) VALUES (1)")
         await withCheckedContinuation { gate.close($0) }
-        // By now its transaction is over, and belongs to nobody.
+        // Its transaction has ended by now, and the connection belongs to nobody.
         try await transaction.execute("INSERT INTO things (id) VALUES (2)")
       }
     }
@@ -224,7 +224,7 @@ import Testing
       }
     }
     let first = try await connection()
-    // Broken constraint, no such table, a type that is not read, an error that the body drops.
+    // A violated constraint, a missing table, an unsupported type, and an error that the body ignores.
     await #expect(throws: DatabaseError.self) {
       try await database.write {
         try await $0.execute("INSERT INTO things (id, name) VALUES (1, 'a'), (1, 'b')")
@@ -284,7 +284,7 @@ import Testing
 
   @Test func `whoever is cancelled stops waiting for a connection`() async throws {
     let database = try TestDatabase(.postgres).open(Self.migrations)
-    // All connections of requests are taken.
+    // All connections for requests are in use.
     let held = Counter()
     let holders = (0..<4).map { _ in
       Task {
@@ -312,13 +312,13 @@ import Testing
     #expect(await database.condition() == .unavailable)
   }
 
-  /// What is written faster than it is moved must not fill the disk twice.
+  /// If data is written faster than it is copied, the disk must not fill up twice.
   @Test func `the write-ahead log stays small under a stream of large writes`() async throws {
     let place = try TestDatabase(.sqlite)
     let database = try place.open(Self.migrations)
     let bytes = [UInt8](repeating: 7, count: 1 << 20)
     let ended = Hooks()
-    // Somebody always reads: the log may start again only between two readings.
+    // Somebody always reads, so the log can restart only between two reads.
     let readers = (0..<2).map { _ in
       Task {
         while ended.sorted.isEmpty {
@@ -344,7 +344,7 @@ import Testing
     ended.add(0)
     for reader in readers { try await reader.value }
     await database.close()
-    // 64 MiB, and the commit that goes beyond them.
+    // 64 MiB, and the commit that exceeds them.
     #expect(largest < 80 << 20, "\(largest >> 20) MiB")
   }
 

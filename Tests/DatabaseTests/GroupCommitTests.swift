@@ -4,9 +4,9 @@ import Synchronization
 import TestSupport
 import Testing
 
-/// Work that takes part in the group commit, on every database.
+/// Works in the group commit, on every database.
 @Suite(.timeLimit(.minutes(2))) struct GroupCommitTests {
-  /// Writes numbers; negative ones break the database's constraint.
+  /// Writes numbers. Negative ones violate a constraint.
   private final class Numbers: GroupCommitWork {
     struct State {
       var waiting: [Int] = []
@@ -96,7 +96,7 @@ import Testing
       let state = work.state.withLock { $0 }
       #expect(state.lost.sorted() == stride(from: -37, through: -1, by: 4).map { $0 })
       #expect(state.kept.count == 990)
-      // Hooks ran for what was kept, each once, and for nothing else.
+      // Hooks ran once for everything that was kept, and for nothing else.
       #expect(state.hooked.sorted() == state.kept.sorted())
     }
     for (sql, work) in [

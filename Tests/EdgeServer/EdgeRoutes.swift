@@ -28,13 +28,13 @@ struct EdgeRoutes: Sendable {
     router.on(.post, "/form", policy: .anyone, body: .stream(upTo: Self.maximumUpload)) {
       try await form($0)
     }
-    // Takes what comes first of a body, and no more.
+    // Reads the first piece of a body, and no more.
     router.on(.post, "/first", policy: .anyone, body: .stream(upTo: Self.maximumUpload)) {
       request in
       for try await piece in request.body { return Self.number(piece.count) }
       return Self.number(0)
     }
-    // Takes a body slowly, and says how much of it there was.
+    // Reads a body slowly, and returns its length.
     router.on(.post, "/slow", policy: .anyone, body: .stream(upTo: Self.maximumUpload)) { request in
       var count = 0
       for try await piece in request.body {
@@ -59,7 +59,7 @@ struct EdgeRoutes: Sendable {
     try StaticFiles(folder: folder, isSecure: isSecure).add(to: &router)
   }
 
-  /// Text that compresses as pages do, half of it random.
+  /// Text that compresses like pages do; half of it is random.
   private static func text(_ size: Int) -> [UInt8] {
     var state: UInt64 = 88_172_645_463_325_252
     return (0..<size).map { index in
@@ -81,14 +81,14 @@ struct EdgeRoutes: Sendable {
     return "\(folder)/\(name)"
   }
 
-  /// Writes a body to a file as it arrives, and answers when the disk has it.
+  /// Writes a body to a file as it arrives, and answers when it is synced to disk.
   private func upload(_ request: Request, _ name: String) async throws -> Response {
     let path = try path(name)
     let file = try UploadFile(path)
     var count = 0
     var gathered: [[UInt8]] = []
     var gatheredBytes = 0
-    // While some is written, more is gathered.
+    // Receives the next pieces while earlier ones are being written.
     var writing: Task<Void, any Error>?
     for try await piece in request.body {
       count += piece.count
@@ -119,7 +119,7 @@ struct EdgeRoutes: Sendable {
       modified: file.modified, contentType: "application/octet-stream", for: request)
   }
 
-  /// Says of each part of a form what it is called, how long it is and what its bytes add up to.
+  /// Returns the name, the length and a checksum of each part of a form.
   private func form(_ request: Request) async throws -> Response {
     var form = try MultipartReader(request)
     var parts: [(MultipartPart, Int, Int)] = []
@@ -145,7 +145,7 @@ struct EdgeRoutes: Sendable {
     }
   }
 
-  /// `bytes` in pieces of `piece`; with `length=known` its length is told before. `broken` ends it after half.
+  /// Sends `bytes` in pieces of `piece`. With `length=known` the length is announced. `broken` stops halfway.
   private func stream(_ request: Request) throws -> Response {
     var fields = request.query.fields
     let bytes = Int(fields.optionalInteger("bytes", 0...1 << 40) ?? 0)

@@ -6,7 +6,7 @@ import Basics
   import Darwin
 #endif
 
-/// A file that is written, until nobody holds it. Everything blocks.
+/// A file that is being written, as long as it is referenced. Everything blocks.
 final class UploadFile: Sendable {
   private let descriptor: Int32
 

@@ -10,8 +10,8 @@ import Web
   import Darwin
 #endif
 
-/// The server's edge with routes that carry what no feature carries yet: uploads to disk, forms, files, streams, prepared
-/// answers. Acceptance tests and the benchmark talk to it. Settings come from the environment, as the server's.
+/// The server's HTTP layer with routes that no feature has yet: uploads to disk, forms, files, streams, prepared
+/// answers. Used by acceptance tests and the benchmark. Settings come from the environment, like the server's.
 ///
 /// Usage: EdgeServer FOLDER, where uploads are written and files are read. SIGUSR1 renews the keys of TLS tickets.
 let arguments = CommandLine.arguments
@@ -20,7 +20,7 @@ guard arguments.count == 2 else {
   exit(2)
 }
 signal(SIGPIPE, SIG_IGN)
-// Blocked before there are other threads, so that it waits for `sigwait`.
+// Blocked before other threads start, so that `sigwait` receives it.
 var renewal = sigset_t()
 sigemptyset(&renewal)
 sigaddset(&renewal, SIGUSR1)

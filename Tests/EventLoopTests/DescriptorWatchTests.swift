@@ -10,11 +10,11 @@ import Testing
   import Darwin
 #endif
 
-/// What a loop tells of descriptors, with real sockets.
+/// Watching descriptors, with real sockets.
 @Suite(.timeLimit(.minutes(1))) struct DescriptorWatchTests {
-  /// Two ends of a stream, and what is told of the first. On the loop only, but for the ends' numbers.
+  /// Two ends of a stream, and the events of the first. Used on the loop only, except for the descriptors.
   private final class Pair: @unchecked Sendable {
-    // Unchecked: the rest is touched on the loop only.
+    // Unchecked: the rest is used on the loop only.
     let near: Int32
     let far: Int32
     var watch: DescriptorWatch?
@@ -46,7 +46,7 @@ import Testing
     }
   }
 
-  /// Lets the loop look at its sockets some times.
+  /// Lets the loop poll its sockets a few times.
   private func turns(_ loop: Loop) async { for _ in 0..<5 { await loop.nextTurn() } }
 
   @Test func `what is watched is told, again and again until it is done`() throws {
@@ -75,7 +75,7 @@ import Testing
       let pair = try Pair(loop, watching: .readable)
       pair.watch?.watch([])
       pair.say()
-      // Both sides are shut: the kernel says so, asked or not.
+      // Both sides are shut down, which the kernel always reports.
       shutdown(pair.far, Int32(SHUT_RDWR))
       await turns(loop)
       #expect(pair.told.isEmpty)
@@ -97,7 +97,7 @@ import Testing
       try loop.runBlocking {
         let pair = try Pair(loop, watching: [])
         shutdown(pair.far, Int32(SHUT_RDWR))
-        // Told once, and not again and again, which would keep the loop turning.
+        // Reported once, not repeatedly, which would keep the loop turning.
         await turns(loop)
         await turns(loop)
         #expect(loop.descriptors.eventCount <= 1 && pair.told.isEmpty)
@@ -111,7 +111,7 @@ import Testing
     let loop = Loop()
     try loop.runBlocking {
       let pair = try Pair(loop, watching: .readable)
-      // What was not read when the other end closes is an error here (unix(7)).
+      // Closing the other end with unread bytes is an error on this end (unix(7)).
       #expect(send(pair.near, "x", 1, 0) == 1)
       close(pair.far)
       await turns(loop)
@@ -131,7 +131,7 @@ import Testing
       var late: Pair?
       for pair in pairs {
         pair.say()
-        // Whoever comes first closes all, itself included; a newcomer takes a place of theirs.
+        // The first callback closes all watches, including its own; a new watch takes the place of one.
         pair.onReady = { _ in
           for pair in pairs { pair.end() }
           do { late = try Pair(loop, watching: .readable) } catch { Issue.record(error) }
@@ -150,7 +150,7 @@ import Testing
     try loop.runBlocking {
       let early = try Pair(loop, watching: .readable)
       let watch = try #require(early.watch)
-      // Closes the one and gives its number to the other, without a moment in which somebody else can have it.
+      // Closes one and gives its number to the other at once, so that nobody else can get it.
       let next = try Pair(loop, watching: [])
       next.watch?.close()
       #expect(dup2(next.near, early.near) == early.near)

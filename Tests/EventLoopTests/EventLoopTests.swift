@@ -24,11 +24,12 @@ import Testing
     try loop.runBlocking {}
     let gate = Mutex(false)
     let before = loop.wakeUpsSent
-    // The loop is busy, so nothing of the burst is taken before all of it is there.
+    // The loop is busy, so no call of the burst runs before all of them were made. If the gate never opened, the
+    // expectations below would fail.
     loop.execute { try? spin("the gate opens") { gate.withLock(\.self) } }
     try spin("the loop is woken") { loop.wakeUpsSent > before }
     let busy = loop.wakeUpsSent
-    // The busy call may or may not have been taken before the burst; either way one more is enough.
+    // The blocking call may or may not have been taken before the burst; either way one more wake-up is enough.
     for _ in 0..<1000 { loop.execute {} }
     #expect(loop.wakeUpsSent - busy <= 1)
     gate.withLock { $0 = true }
@@ -90,6 +91,7 @@ import Testing
   @Test func `a pool refuses beyond its bound and finishes what it took`() async throws {
     let pool = ThreadPool(name: "test", threads: 1, maximumWaiting: 2)
     let gate = Mutex(false)
+    // If the gate never opened, the expectations below would fail.
     #expect(pool.submit { _ in try? spin("the gate opens") { gate.withLock(\.self) } })
     try spin("it is taken") { pool.waitingCount == 0 }
     let done = Mutex(0)
@@ -102,7 +104,7 @@ import Testing
     #expect(done.withLock { $0 } == 2)
   }
 
-  /// On a machine with one processor, and on systems that do not tell, nothing is kept.
+  /// With one processor, and on systems that do not tell, nothing is pinned.
   @Test(arguments: [true, false])
   func `as many loops as processors keep one each, but for the first`(keeps: Bool) throws {
     let all = Processors.allowed

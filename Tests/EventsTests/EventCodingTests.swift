@@ -71,7 +71,7 @@ import Testing
     let newer: [UInt8] = [200, 0, 0, 0, 3, 1, 2, 3]
     let read = try #require(EventCoding.decode((newer + known + newer)[...]))
     #expect(read.count == 1)
-    // A body's kind stands behind the envelope: here of a deletion, whose content is eight bytes.
+    // The kind of the body comes after the envelope. Here it is a deletion, whose content has eight bytes.
     var bytes = EventCoding.encode([.entry(Self.entry(.deletion(of: 5)), origin: nil)])
     let position = bytes.count - 8 - 4 - 1
     #expect(bytes[position] == 3)

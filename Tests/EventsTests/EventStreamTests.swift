@@ -5,7 +5,7 @@ import Synchronization
 import Testing
 
 @Suite struct EventStreamTests {
-  /// What was sent to the other nodes.
+  /// Records what was sent to other nodes.
   private final class RecordingFanout: Fanout {
     let sent = Mutex<[Event]>([])
     func start(_ receive: @escaping @Sendable ([Event]) -> Void) {}

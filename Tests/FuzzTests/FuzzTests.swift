@@ -3,9 +3,8 @@ import Testing
 
 import class Foundation.ProcessInfo
 
-/// Every parser of outside bytes, fed with what no client of good will sends: a trap in one of them
-/// would be an outage for all. `make fuzz` runs ten million inputs each in release mode; the number
-/// for everyday runs is small.
+/// Feeds every parser of outside bytes with malicious input: a trap in one of them would be an outage for everyone.
+/// `make fuzz` runs ten million inputs for each in release mode; everyday runs have few.
 @Suite struct FuzzTests {
   private static let inputs =
     ProcessInfo.processInfo.environment["MARTLET_TEST_FUZZ_INPUTS"].flatMap { Int($0) } ?? 100_000
@@ -27,6 +26,6 @@ import class Foundation.ProcessInfo
 extension ParserTarget: CustomTestStringConvertible {
   var testDescription: String { title }
 
-  /// The same in every run, another for each.
+  /// The same in every run, but different for each parser.
   fileprivate var seed: UInt64 { name.utf8.reduce(7) { $0 &* 31 &+ UInt64($1) } }
 }

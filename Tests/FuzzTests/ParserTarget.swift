@@ -1,16 +1,17 @@
-/// A parser of outside bytes, as fuzzers see it: `FuzzTests`, which changes good inputs at random, and a fuzzer that is guided
-/// by what the input reached (`Coverage/`).
+/// A parser of outside bytes, for fuzzers: `FuzzTests`, which changes valid inputs at random, and a coverage-guided
+/// fuzzer (`Coverage/`).
 struct ParserTarget: Sendable {
   /// One word, for the command line.
   let name: String
   let title: String
-  /// Good inputs, from which others are made.
+  /// Valid inputs, from which others are derived.
   let seeds: [[UInt8]]
-  /// Pieces that mean something to the parser.
+  /// Tokens that mean something to the parser.
   let words: [[UInt8]]
-  /// Whether at least one in a hundred of the changed seeds is good: or the fuzzer never gets past the first byte.
+  /// Whether at least one in a hundred of the changed seeds is valid. Otherwise the fuzzer would never get past the
+  /// first byte.
   let isOftenGood: Bool
-  /// Gives the parser an input; returns whether that was a good one. What a parser must never do is a trap.
+  /// Feeds the parser an input. Returns whether the input was valid. A parser must never trap.
   let feed: @Sendable (inout Choices, [UInt8]) -> Bool
 
   init(
@@ -26,7 +27,7 @@ struct ParserTarget: Sendable {
   }
 }
 
-/// What a fuzzer decides besides the input: in which pieces it comes, how long things take.
+/// What a fuzzer chooses besides the input: how it is divided into pieces, and how long things take.
 struct Choices {
   private let next: () -> UInt64
 

@@ -78,7 +78,7 @@ extension ParserTarget {
       _ = local.readRefreshToken(token)
       _ = local.readCookie(token)
       guard let parts = try? JWT.parse(token) else { return false }
-      // Signatures of the other kind are slow to check; one in sixteen is.
+      // Signatures of the other kind are slow to verify, so only one in sixteen is.
       if choices.pick(16) == 0 { _ = try? local.principal(of: parts, now: .now) }
       return (try? foreign.principal(of: parts, now: .now)) != nil
     }

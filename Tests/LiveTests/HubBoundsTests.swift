@@ -5,11 +5,11 @@ import Web
 
 @testable import Live
 
-/// What the hub does at its bounds: slow readers, large audiences, large batches.
+/// The hub at its limits: slow readers, large audiences, large batches.
 @Suite struct HubBoundsTests {
   private final class Clock {
     private var nanoseconds: UInt64 = 1
-    /// How much time passes between two looks.
+    /// How much time passes between two reads of the clock.
     var step: UInt64 = 0
 
     func look() -> UInt64 {
@@ -61,7 +61,7 @@ import Web
     hub.endTurn()
     #expect(sinks[0].isOpen)
     #expect(sinks[1].closedWith == .slowReader)
-    // It was written.
+    // It was written to.
     #expect(sinks[2].isOpen)
     #expect(sinks[2].received.count == 1010)
   }
@@ -77,7 +77,7 @@ import Web
     hub.endTurn()
     hub.publish(frame(2, 1), to: topic, .droppable)
     hub.endTurn()
-    // At the bound it is still sent; beyond it is not.
+    // At the limit it is still sent, beyond it is not.
     #expect(slow.queue.last == 2)
     hub.publish(frame(3, 2), to: topic, .droppable)
     hub.publish(frame(4, 2), to: topic)
@@ -119,7 +119,7 @@ import Web
 
   @Test func `a large audience is written in slices, and what comes meanwhile behind them`() {
     let clock = Clock()
-    // At the first look of each turn its time is over.
+    // At the first read of the clock in each turn, the turn's time is used up.
     clock.step = Hub.flushNanoseconds
     var wakes: [Int] = []
     let hub = makeHub(clock) { wakes.append($0) }
@@ -164,7 +164,7 @@ import Web
     #expect(topic.finishSending()?.count == 60_000)
     #expect(topic.gathered.capacity == 0)
     #expect(topic.sending == nil)
-    // Where a reader keeps a part of it, it is not given out again.
+    // A buffer of which a reader keeps a part is not reused.
     topic.append(frame(1, 10), .durable) { [] }
     topic.startSending()
     let kept = topic.sharedSending()

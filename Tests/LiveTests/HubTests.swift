@@ -5,16 +5,16 @@ import Web
 
 @testable import Live
 
-/// A hub with fake sockets, driven in every order by a generator with a seed. What each socket is sent is
-/// compared with lists that are kept the plain way.
+/// A hub with fake sockets, driven in random order by a seeded generator. What each socket is sent is compared with
+/// lists that are kept in a simple way.
 @Suite struct HubTests {
-  /// One frame of a test: what it is, in 8 bytes, so that a stream of them can be read back.
+  /// A frame of a test, identified by 8 bytes, so that a stream of frames can be parsed.
   private struct Frame: Equatable {
     /// 0 for a frame of one connection alone; otherwise the topic's number + 1.
     let topic: UInt8
     let grade: UInt8
     let number: UInt32
-    /// A frame of one connection with a place among those of this topic, + 1.
+    /// For a frame of one connection with a position among those of a topic: the topic's number + 1.
     var follows: UInt8 = 0
 
     var bytes: [UInt8] {
@@ -22,7 +22,7 @@ import Web
         + (0..<4).map { UInt8(truncatingIfNeeded: number >> ($0 * 8)) }
     }
 
-    /// The frames in a stream; nil where it does not consist of whole frames.
+    /// The frames in a stream; nil if it does not consist of whole frames.
     static func read(_ stream: [UInt8]) -> [Frame]? {
       var frames: [Frame] = []
       guard stream.count % 8 == 0 else { return nil }
@@ -41,18 +41,18 @@ import Web
   private static let durable: UInt8 = 0
   private static let droppable: UInt8 = 1
   private static let latest: UInt8 = 2
-  /// What a connection gets in place of a topic's frame.
+  /// What a connection gets instead of a topic's frame.
   private static let theirs: UInt8 = 3
 
-  /// One connection with what it must have been sent in the end.
+  /// A connection with everything that it must have been sent in the end.
   private final class Person {
     let sink = FakeSink()
     let connection: Hub.Connection
-    /// For each topic, the frames whose order is promised: its durable ones, and those of this connection
-    /// that were sent behind them.
+    /// For each topic, the frames with a promised order: its durable ones, and those of this connection that were
+    /// sent after them.
     var ordered: [[Frame]]
     var own: [Frame] = []
-    /// The newest state of each topic that was published while it listened.
+    /// The newest state of each topic that was published while it was subscribed.
     var latest: [Frame?]
     var listens: [Bool]
 
@@ -63,7 +63,7 @@ import Web
       listens = Array(repeating: false, count: topics)
     }
 
-    /// What it was sent of what is promised in order behind a topic.
+    /// The received frames whose order relative to a topic is promised.
     static func order(of topic: Int, in frames: [Frame]) -> [Frame] {
       frames.filter {
         ($0.topic == UInt8(topic + 1) && $0.grade == durable) || $0.follows == UInt8(topic + 1)
@@ -101,7 +101,7 @@ import Web
     final class Clocks {
       var gate: Int64 = 0
       var nanoseconds: UInt64 = 1
-      /// How long the time between two looks is: long ones end a flush early.
+      /// How much time passes between two reads of the clock. A long time ends a flush early.
       var step: UInt64 = 1000
 
       func next() -> UInt64 {
@@ -159,7 +159,7 @@ import Web
     }
 
     func read(_ person: Person, _ count: Int) {
-      // A socket may not write what waits while the gate is closed.
+      // A socket may not send queued bytes while the gate is closed.
       guard gate.isOpen, person.sink.queuedBytes > 0 else { return }
       if person.sink.read(count) { hub.drained(person.connection) }
     }
@@ -182,7 +182,7 @@ import Web
       }
     }
 
-    /// With the gate closed, what waits of the topic is not sent any more.
+    /// With the gate closed, what is queued of the topic is not sent any more.
     func revoke(_ person: Person, _ index: Int) {
       let isClosed = !gate.isOpen
       hub.unsubscribe(person.connection, from: topics[index], isRevoked: true)
@@ -226,7 +226,7 @@ import Web
 
   @Test(arguments: 1...300)
   func `every interleaving keeps order, and loses nothing that matters`(seed: UInt64) {
-    // More subscribers than a flush writes between two looks at the clock.
+    // More subscribers than a flush writes to between two reads of the clock.
     let world = World(seed: seed, people: seed % 4 == 0 ? 150 : 5, topics: 3)
     for _ in 0..<400 { world.step() }
     world.settle()

@@ -3,7 +3,7 @@ import Testing
 
 @testable import Live
 
-/// What waits for one connection, beside a list that does the same the plain way.
+/// Frames for one connection, compared with a list that does the same in a simple way.
 struct OwnFramesTests {
   private final class Owner {}
 

@@ -11,7 +11,7 @@ import Testing
     var members: [SocketAdmission.Permit] = []
     while let permit = admission.take(.member) { members.append(permit) }
     #expect(members.count == 25)
-    // Members may have all places.
+    // Members may use all places.
     crowd = []
     while let permit = admission.take(.member) { members.append(permit) }
     #expect(members.count == 100)

@@ -4,7 +4,7 @@ import Testing
 @testable import RedisFanout
 
 @Suite struct CounterWindowTests {
-  /// By reference: an expectation cannot change a value.
+  /// A reference to the value, because `#expect` cannot call mutating functions on it.
   private final class Window {
     private(set) var value: CounterWindow
     init(highest: UInt64) { value = CounterWindow(highest: highest) }
@@ -15,7 +15,7 @@ import Testing
     var highest: UInt64 { value.highest }
   }
 
-  /// Frames come in any order, twice, or not at all; a set says what is right.
+  /// Frames arrive in any order, twice, or not at all. A set says what is correct.
   @Test(arguments: 0..<200)
   func `each counter counts once, and what is missing is found`(_ seed: UInt64) {
     var random = SeededRandom(seed: seed)
@@ -33,11 +33,11 @@ import Testing
         highest = max(highest, counter)
         window.reach(counter, now: now)
       case 1:
-        // All that is missing so far is given up.
+        // Everything that is missing so far is given up.
         #expect(window.expire(missingSince: now) == !open.isEmpty)
         open = []
       case 2:
-        // Nothing has been missing for longer than it is known.
+        // Nothing has been missing for that long.
         #expect(!window.expire(missingSince: -1))
       case 3:
         let counter = UInt64(pick(Int(highest) + 3))

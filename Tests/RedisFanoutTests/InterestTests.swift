@@ -6,19 +6,19 @@ import Testing
 @testable import RedisFanout
 
 @Suite struct InterestTests {
-  /// Rooms come and go, connections break, confirmations come when they want; a Redis that is a set says what is
-  /// right.
+  /// Rooms are followed and left, connections break, and confirmations come at any time. A set in the place of Redis
+  /// says what is correct.
   @Test(arguments: 0..<200)
   func `what holds is followed, and what was not is said to be missed`(_ seed: UInt64) {
     var random = SeededRandom(seed: seed)
     func pick(_ count: Int) -> Int { Int(random.next() % UInt64(count)) }
     var interest = Interest()
     var rooms: [RoomID] = []
-    // What Redis knows, and what it has not done yet.
+    // What Redis knows, and the requests that it has not handled yet.
     var subscribed: Set<Shard> = []
     var asked: [(shard: Shard, subscribes: Bool)] = []
     var confirmations: [Shard] = []
-    // Shards that somebody may have missed something of.
+    // Shards in which somebody may have missed something.
     var doubted: Set<Shard> = []
 
     func ask() {
@@ -35,7 +35,7 @@ import Testing
         guard !rooms.isEmpty else { break }
         let room = rooms.remove(at: pick(rooms.count))
         _ = interest.unfollow([room])
-        // Nobody is left who missed anything.
+        // Nobody is left who could have missed anything.
         if !Shard.of(rooms).contains(Shard(of: room)) { doubted.remove(Shard(of: room)) }
       case 4:
         guard pick(10) == 0 else { break }
@@ -75,7 +75,7 @@ import Testing
         #expect(!doubted.contains(shard))
       }
     }
-    // All is done that was asked.
+    // All requests are handled.
     if !interest.isConnected { interest.connected() }
     ask()
     for next in asked {

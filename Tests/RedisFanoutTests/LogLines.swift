@@ -1,7 +1,7 @@
 import Basics
 import Synchronization
 
-/// The lines that a log wrote, to be waited for.
+/// The lines that a log wrote, for tests that wait for one.
 final class LogLines: Sendable {
   private struct State {
     var lines: [String] = []
@@ -24,7 +24,7 @@ final class LogLines: Sendable {
     for waiter in done { waiter.continuation.resume() }
   }
 
-  /// Waits for a line with this text, also one that was written before.
+  /// Waits for a line with this text, or returns at once if there was one.
   func until(_ text: String) async {
     await withCheckedContinuation { continuation in
       let isThere = state.withLock { state in

@@ -49,7 +49,7 @@ import Testing
     }
   }
 
-  /// Two nodes that have made themselves known to each other.
+  /// Two nodes that have accepted each other.
   private static func friends() -> (Node, Node) {
     let (a, b) = (Node(a, challenges: [11, 12]), Node(b, challenges: [21, 22]))
     a.peers.follow(channel)
@@ -76,7 +76,7 @@ import Testing
 
   @Test func `what a node said before another started is worth nothing to that`() {
     let (a, b) = Self.friends()
-    // Somebody keeps all of it.
+    // Somebody records all of it.
     let (old, counter) = (a.heartbeat(), a.send())
     #expect(b.accepts(counter, of: a.id))
     let later = Node(NodeID(3), challenges: [31])
@@ -85,7 +85,7 @@ import Testing
       #expect(!later.receive(old, of: a.id).isAccepted)
       #expect(!later.accepts(counter, of: a.id))
     }
-    // The node itself is heard as soon as it answers.
+    // The node itself is accepted as soon as it answers.
     let greeting = later.heartbeat()
     #expect(a.receive(greeting, of: later.id).wantsAnswer)
     let answer = a.heartbeat()
@@ -103,7 +103,7 @@ import Testing
     #expect(b.peers.count == 1)
     b.peers.forgetSilent(now: 30_001)
     #expect(b.peers.count == 0)
-    // What it said when it lived does not bring it back.
+    // A replay of its earlier heartbeats does not bring it back.
     #expect(!b.receive(old, of: a.id).isAccepted)
     #expect(!b.accepts(counter, of: a.id))
     let question = b.heartbeat()
@@ -122,7 +122,7 @@ import Testing
     #expect(b.lost(since: 99).isEmpty)
     #expect(b.lost(since: 100) == [Self.channel])
     #expect(!b.peers.hasGaps)
-    // A repeated one says nothing.
+    // A repeated heartbeat changes nothing.
     _ = a.send()
     #expect(b.receive(heartbeat, of: a.id, now: 200) == Peers.HeartbeatResult())
     #expect(!b.peers.hasGaps)
@@ -150,7 +150,7 @@ import Testing
     b.peers.unfollow(Self.channel)
     b.peers.follow(Self.channel)
     #expect(!b.accepts(counter, of: a.id))
-    // Nor does a heartbeat of before take it back.
+    // Nor does an earlier heartbeat undo it.
     let old = a.heartbeat()
     let next = a.send()
     #expect(b.accepts(next, of: a.id))

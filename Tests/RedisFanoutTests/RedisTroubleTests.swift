@@ -8,7 +8,7 @@ import Testing
 
 @testable import RedisFanout
 
-/// A Redis that is away, is none, refuses, stands still, starts again empty, or belongs to others as well.
+/// A Redis that is down, is something else, refuses commands, hangs, restarts empty, or is shared with others.
 @Suite(.timeLimit(.minutes(2))) struct RedisTroubleTests {
   private static let room = RoomID(9)
 
@@ -16,7 +16,7 @@ import Testing
     "redis://\(credentials)127.0.0.1:\(port)"
   }
 
-  /// One that follows the room and has asked whether that holds: it goes on whatever Redis does.
+  /// Follows the room and asks for the confirmation. This returns whatever Redis does.
   private static func open(_ url: String, epoch: String = "e", _ lines: LogLines) async throws
     -> TestNode
   {
@@ -41,7 +41,7 @@ import Testing
   }
 
   @Test func `who lies all the time harms nobody`() async throws {
-    // What a subscriber gets, though nobody asked for it: forged, of channels that there are not, of wrong shapes.
+    // Messages that a subscriber gets without having asked: forged, on unknown channels, and of wrong form.
     let lies =
       "+PONG\r\n"
       + "*3\r\n$9\r\nsubscribe\r\n$3\r\ne:9\r\n:1\r\n*3\r\n$7\r\nmessage\r\n$3\r\ne:9\r\n$20\r\n\u{1}forged, not sealed!\r\n"
@@ -89,7 +89,7 @@ import Testing
       await node.fanout.stop()
       #expect(lines.count("mistaken") == 0)
     }
-    // One that does not know the command repeats what it was sent.
+    // A server that does not know the command repeats what it was sent.
     let deaf = try TestRedis(["--rename-command", "AUTH", ""])
     let lines = LogLines()
     let node = try await Self.open(Self.url(deaf.port, "s3cret@"), lines)
@@ -139,7 +139,7 @@ import Testing
       try await TestNode.onRedis(url: url, epoch: epoch, authorities: redis.certificate),
     ]
     for node in nodes { await node.hears(1) }
-    // Also more than a record of TLS holds.
+    // Larger than a TLS record.
     let signal = Signal(
       to: .everyone, kind: "large", content: [UInt8](repeating: 1, count: 300_000))
     nodes[0].events.publish([.signal(signal)])
@@ -147,7 +147,7 @@ import Testing
     for node in nodes { await node.fanout.stop() }
 
     for (url, authorities, cause) in [
-      // Believed by nobody; another name than it bears; no TLS at all.
+      // An untrusted certificate, one for another name, and no TLS at all.
       (url, nil, "certificate is not accepted: self-signed certificate"),
       ("rediss://127.0.0.1:\(redis.port)", redis.certificate, "certificate is not accepted: IP"),
       ("rediss://localhost:\(try SharedRedis.plain.get().port)", redis.certificate, "fanout_lost"),
@@ -167,7 +167,7 @@ import Testing
 
   // MARK: Comes and goes
 
-  /// Publishes an entry; the other node hears of it, or that it missed something.
+  /// Publishes an entry. The other node receives it, or learns that it missed something.
   private static func say(_ seq: Int64, from node: TestNode, to other: TestNode) async {
     let entry = Entry.numbered(seq, in: room.value)
     let before = other.all.count
@@ -202,7 +202,7 @@ import Testing
       try redis.kill()
       let lost = Entry.numbered(Int64(round * 10 + 1), in: Self.room.value)
       nodes[0].events.publish([.entry(lost, origin: nil)])
-      // What nobody sends is found when heads are read; opening a room goes on.
+      // What nobody sends is found when heads are read, and rooms can still be opened.
       nodes[1].fanout.follow([RoomID(10)])
       await nodes[1].fanout.following([RoomID(10)])
       try redis.start()
@@ -226,7 +226,7 @@ import Testing
     let before = nodes[1].all.count
     try redis.pause()
     nodes[0].events.publish([.entry(.numbered(1, in: Self.room.value), origin: nil)])
-    // Shards that are new: they are asked for, and not waited for until Redis is given up.
+    // New shards are subscribed to, but nobody waits for them while Redis is considered down.
     for room in [RoomID(11), RoomID(12)] {
       nodes[1].fanout.follow([room])
       await nodes[1].fanout.following([room])
@@ -250,7 +250,7 @@ import Testing
       nodes[1].fanout.follow([new])
       if round % 2 == 0 { await nodes[1].fanout.following([new]) }
       try redis.shut()
-      // Here the head would be read, and this comes after it.
+      // The head would be read here, and this comes after it.
       if round % 2 == 1 { await nodes[1].fanout.following([new]) }
       nodes[0].events.publish([.entry(.numbered(1, in: new.value), origin: nil)])
       try redis.open()
@@ -323,7 +323,8 @@ import Testing
     let entry = Entry.numbered(1, in: Self.room.value)
     speaker.events.publish([.entry(entry, origin: nil), .signal(typing), .access(change)])
     await hearer.until { !$0.changes.isEmpty && !$0.entryIDs.isEmpty }
-    // To who heard it, also after it was away from the channel; and to who comes later, when the speaker has gone.
+    // For a node that received it, also after it had left the channel; and for a node that starts when the sender is
+    // gone.
     try redis.replay()
     hearer.fanout.unfollow([Self.room])
     hearer.fanout.follow([Self.room])
@@ -334,7 +335,7 @@ import Testing
     later.fanout.follow([Self.room])
     await later.fanout.following([Self.room])
     try redis.replay()
-    // What a friend says behind that is heard, and so was all of it.
+    // A later event of a peer is received, so everything before it was, too.
     let friend = try await node()
     await later.hears(2)
     await hearer.hears(3)
@@ -347,7 +348,7 @@ import Testing
     for node in [hearer, later, friend] { await node.fanout.stop() }
   }
 
-  /// By a client that nobody here wrote.
+  /// With a client that nobody here wrote.
   private static func publish(_ text: String, in channel: String, _ redis: TestRedis) throws {
     let process = Process()
     process.executableURL = URL(fileURLWithPath: "/usr/bin/env")

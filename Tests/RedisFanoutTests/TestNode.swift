@@ -11,10 +11,10 @@ import Testing
 /// What carries events between the nodes of a test.
 enum Carrier: CaseIterable {
   case inProcess, redis
-  /// Through a proxy that drops, doubles, delays and reorders.
+  /// Through a proxy that drops, duplicates, delays and reorders.
   case spoiledRedis
 
-  /// Nodes that hear each other already.
+  /// Nodes that have accepted each other already.
   func nodes(_ count: Int) async throws -> [TestNode] {
     switch self {
     case .inProcess:
@@ -28,7 +28,7 @@ enum Carrier: CaseIterable {
   }
 }
 
-/// Servers for all tests that do not harm them.
+/// Servers for all tests that do not damage them.
 enum SharedRedis {
   static let plain = Result { try TestRedis() }
   static let spoiled = Result {
@@ -38,7 +38,7 @@ enum SharedRedis {
   }
 }
 
-/// A node's stream of events with a fanout, and what came of others.
+/// A node's event stream with a fan-out, and the events of other nodes.
 final class TestNode: Sendable {
   let events: EventStream
   let fanout: any Fanout
@@ -64,10 +64,10 @@ final class TestNode: Sendable {
     for continuation in done { continuation.resume() }
   }
 
-  /// All that its listeners heard so far, its own included.
+  /// All events that its listeners received so far, including its own.
   var all: [Event] { heard.withLock { $0.events } }
 
-  /// Waits until what was heard is as wanted.
+  /// Waits until the received events are as wanted.
   func until(_ isDone: @escaping @Sendable ([Event]) -> Bool) async {
     await withCheckedContinuation { continuation in
       let isDoneNow = heard.withLock { heard in
@@ -79,7 +79,7 @@ final class TestNode: Sendable {
     }
   }
 
-  /// As `until`, doing something every 20 ms meanwhile.
+  /// The same, doing something every 20 ms meanwhile.
   func until(
     _ isDone: @escaping @Sendable ([Event]) -> Bool, repeating body: @escaping @Sendable () -> Void
   ) async {
@@ -97,12 +97,12 @@ final class TestNode: Sendable {
   // MARK: On Redis
 
   static let loop = Loop(index: 0, name: "fanout")
-  // It has as many bytes as a key has.
+  // It has exactly as many bytes as a key.
   static let key = SealingKey([UInt8](repeating: 7, count: SealingKey.byteCount))!
 
   private static let nextNode = Atomic<UInt64>(1)
 
-  /// One node; it is not known whether anybody hears it yet.
+  /// A node that may not have been accepted by anybody yet.
   static func onRedis(
     url: String, epoch: String, key: SealingKey = TestNode.key, authorities: String? = nil,
     log: Log = .none, metrics: Metrics = Metrics()
@@ -118,7 +118,7 @@ final class TestNode: Sendable {
     return TestNode(fanout)
   }
 
-  /// Nodes of one log that hear each other, and nobody else.
+  /// Nodes of one log that have accepted each other.
   static func onRedis(port: UInt16, _ count: Int) async throws -> [TestNode] {
     let epoch = "\(UUID.version7())"
     var nodes: [TestNode] = []
@@ -129,7 +129,7 @@ final class TestNode: Sendable {
     return nodes
   }
 
-  /// Waits until it has accepted so many other nodes.
+  /// Waits until it has accepted this many other nodes.
   func hears(_ count: Int) async {
     await until { events in
       events.count {
@@ -140,7 +140,7 @@ final class TestNode: Sendable {
 }
 
 extension Loop {
-  /// What `body` gives on the loop.
+  /// The result of `body` on the loop.
   func value<Value: Sendable>(_ body: @escaping @Sendable () -> Value) async -> Value {
     await withCheckedContinuation { continuation in
       execute { continuation.resume(returning: body()) }
@@ -172,7 +172,7 @@ extension [Event] {
     compactMap { if case .access(let change) = $0 { change } else { nil } }
   }
 
-  /// The shards of which something was missed.
+  /// The shards in which something was missed.
   var missed: Set<Shard> {
     reduce(into: []) { if case .missed(let shards) = $1 { $0.formUnion(shards) } }
   }

@@ -2,7 +2,7 @@ import Testing
 
 @testable import Server
 
-/// What words on the command line mean, with a table of commands that does nothing.
+/// The meaning of command lines, with a table of commands that do nothing.
 @Suite struct CommandLineParserTests {
   private static let parser = CommandLineParser(commands: [
     Command("serve", summary: "s") { _ in 0 },
@@ -16,7 +16,7 @@ import Testing
     Command("admin list", summary: "s") { _ in 0 },
   ])
 
-  /// The request in one line, so that a table can say what is expected.
+  /// The request as one line of text, for a table of expectations.
   private func meaning(_ line: [String]) -> String {
     do {
       switch try Self.parser.parse(line) {

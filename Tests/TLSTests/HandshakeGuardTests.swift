@@ -3,7 +3,7 @@ import Testing
 
 @testable import TLS
 
-/// What of a client's handshake is looked at before OpenSSL sees it.
+/// The inspection of a client's handshake before OpenSSL sees it.
 @Suite struct HandshakeGuardTests {
   private func record(_ kind: UInt8, _ payload: [UInt8]) -> [UInt8] {
     [kind, 3, 3, UInt8(payload.count >> 8), UInt8(payload.count & 0xFF)] + payload
@@ -13,7 +13,7 @@ import Testing
     [1, UInt8(length >> 16), UInt8(length >> 8 & 0xFF), UInt8(length & 0xFF)] + body
   }
 
-  /// Gives it bytes in pieces, and returns where records ended.
+  /// Feeds bytes in pieces, and returns where records ended.
   private func ends(
     of bytes: [UInt8], pieces: Int, by guarding: inout HandshakeGuard
   ) throws -> [Int] {

@@ -12,12 +12,22 @@ package struct TestDatabase: Sendable {
   /// SQLite's file, or Postgres' URL.
   package let place: String
   private static let loops = [Loop(index: 0), Loop(index: 1)]
+  /// Where SQLite's files are. Removed when the run ends.
+  private static let folder: String = {
+    let path = FileManager.default.temporaryDirectory.path + "/martlet-test-\(UUID.version7())"
+    do {
+      try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
+    } catch { fatalError("no folder for databases: \(error)") }
+    // If it cannot be removed, it stays in the system's folder of temporary files.
+    atexit { try? FileManager.default.removeItem(atPath: TestDatabase.folder) }
+    return path
+  }()
 
   package init(_ kind: DatabaseKind) throws {
     self.kind = kind
     place =
       switch kind {
-      case .sqlite: "/tmp/martlet-test-\(UUID.version7()).db"
+      case .sqlite: "\(Self.folder)/\(UUID.version7()).db"
       case .postgres: try TestPostgres.shared.get().makeDatabase()
       }
   }

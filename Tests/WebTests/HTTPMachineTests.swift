@@ -5,7 +5,7 @@ import Testing
 @testable import Web
 
 @Suite struct HTTPMachineTests {
-  /// A connection whose requests are answered at once, or as the test says, by the clock of the test.
+  /// A connection whose requests are answered at once, or when the test says so. The test sets the clock.
   private struct Driver {
     var machine: HTTPMachine
     var now: Int64 = 1000
@@ -15,7 +15,7 @@ import Testing
     var answers = true
     var bodyLimit = 1_000_000
     var body: [UInt8] = []
-    /// Whether the last answer said that the connection stays.
+    /// Whether the last answer kept the connection open.
     var stays: Bool?
 
     init(headBytes: Int = 16_384) {
@@ -144,7 +144,7 @@ import Testing
     driver.send("{}")
     #expect(driver.seen.last == "body {}")
 
-    // Answered without its body, which then may come or not: the connection cannot go on.
+    // Answered without its body, which may or may not follow, so the connection cannot continue.
     var refused = Driver()
     refused.readsBodies = false
     refused.send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n")
@@ -162,7 +162,7 @@ import Testing
     #expect(driver.stays == false)
     var chunks = Driver()
     chunks.readsBodies = false
-    // Its end is not here, and who knows whether it comes.
+    // The end of its body is not here, and may never come.
     chunks.send("POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n")
     #expect(chunks.stays == false)
   }
@@ -222,7 +222,7 @@ import Testing
   @Test func `a body may take its time as long as it moves`() {
     var driver = Driver()
     driver.send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n")
-    // Two kilobytes a second: forever welcome.
+    // Two kilobytes a second are always enough.
     for _ in 0..<60 {
       driver.tick(after: 2_000)
       driver.send([UInt8](repeating: 0, count: 4_000))

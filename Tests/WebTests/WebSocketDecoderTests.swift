@@ -85,7 +85,7 @@ import Testing
     for (bytes, code) in cases {
       for chunk in [1, 1000] { #expect(decode(bytes, chunk: chunk).last == .failure(code)) }
     }
-    // A character split over fragments is whole in the message.
+    // A character that is split over fragments is complete in the message.
     #expect(decode(frame(0x01, [0xC3]) + frame(0x80, [0xA9]), chunk: 1) == [.text("é")])
   }
 }

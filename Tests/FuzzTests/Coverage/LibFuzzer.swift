@@ -46,7 +46,7 @@ private func save(_ bytes: [UInt8], _ path: String) {
   fclose(file)
 }
 
-/// One input. Its last byte begins the choices, so that the fuzzer finds those as well.
+/// Runs one input. The last bytes seed the choices, so that the fuzzer explores those as well.
 @_cdecl("LLVMFuzzerTestOneInput")
 public func testOneInput(_ data: UnsafePointer<UInt8>, _ size: Int) -> CInt {
   let input = Array(UnsafeBufferPointer(start: data, count: size))
