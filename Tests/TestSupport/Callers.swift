@@ -12,7 +12,7 @@ extension Caller {
         expiresAt: nil), affiliations: nil)
   }
 
-  /// Someone with an account here, logged in for so many times.
+  /// A person with an account on this server, for one of its sessions.
   package static func local(
     _ user: UUID, _ affiliations: Affiliations = .none, session: UInt64 = 0
   ) -> Caller {

@@ -6,18 +6,18 @@ internal import Live
 
 /// What sockets ask of the rooms of their loop.
 extension RoomFeeds {
-  // MARK: Coming and going
+  // MARK: Listeners
 
-  /// From here on the listener is found by its user and entities, and hears of its messages. False
-  /// where its session has ended: it is closed.
+  /// Adds a listener. From here on it is found by its user and entities, and is told the outcome of its messages.
+  /// Returns false if its session has ended; it is closed then.
   func add(_ listener: any RoomListener) -> Bool {
     guard let caller = listener.caller else { return false }
     listeners.add(listener.connection.number, listener, caller)
     return catchUp(listener)
   }
 
-  /// The listener's credential was read a moment ago: tells it what changed since then. False where
-  /// its session has ended.
+  /// Tells the listener what has changed since its credential was read a moment ago. Returns false if its session has
+  /// ended.
   func catchUp(_ listener: any RoomListener) -> Bool {
     guard let caller = listener.caller else { return false }
     if let session = caller.sessionID, services.authenticator.hasEnded(session) {
@@ -34,8 +34,8 @@ extension RoomFeeds {
     return true
   }
 
-  /// Forgets the listener, which has ended and was in these rooms. It leaves some of them at a time, so that
-  /// others have their turn; until then what is said to it is said to nobody.
+  /// Removes a listener that has ended and was in these rooms. It leaves some of them at a time, so that others get
+  /// their turn. Until then, what is sent to it is dropped.
   func remove(_ listener: any RoomListener, from ids: Set<RoomID>) {
     forgetReplays(of: listener.connection.number)
     var rest = ArraySlice(ids)
@@ -49,7 +49,7 @@ extension RoomFeeds {
     }
   }
 
-  /// The listener's claims changed from `old`: rooms that it may not read any more are revoked.
+  /// The listener's claims have changed from `old`. Rooms that it may not read any more are revoked.
   func renewed(_ listener: any RoomListener, from old: Caller, in ids: Set<RoomID>) {
     guard let caller = listener.caller else { return }
     let number = listener.connection.number
@@ -57,7 +57,7 @@ extension RoomFeeds {
     for id in ids.sorted() { handle(id, .renew(number, caller)) }
   }
 
-  /// The listener has taken all that was sent to it.
+  /// The listener has taken everything that was sent to it.
   func drained(_ listener: any RoomListener) { advanceReplays(of: listener.connection.number) }
 
   // MARK: Subscriptions
@@ -67,13 +67,13 @@ extension RoomFeeds {
     handle(id, .attach(listener.connection.number, caller, purpose))
   }
 
-  /// Ends what `attach` began, if it did, and answers after what was asked before.
+  /// Ends a subscription, if there is one, and answers after all earlier requests.
   func leave(_ listener: any RoomListener, _ id: RoomID, clientID: String?) {
     guard let caller = listener.caller else { return }
     handle(id, .leave(listener.connection.number, caller, clientID: clientID))
   }
 
-  /// Ends what `attach` began; nobody is told.
+  /// Ends a subscription without an answer.
   func detach(_ listener: any RoomListener, from id: RoomID) {
     guard let served = rooms[id] else { return }
     if let topic = served.topic(listener.kind) {
@@ -86,15 +86,14 @@ extension RoomFeeds {
     rooms[id]?.feed.isSubscribed(listener.connection.number) == true
   }
 
-  /// Whether entries of the room may have been published that the listener was not sent yet.
+  /// Whether entries of the room may have been published that the listener has not been sent.
   func isBehind(_ listener: any RoomListener, in id: RoomID) -> Bool {
     rooms[id]?.feed.isBehind(listener.connection.number) == true
   }
 
   // MARK: Rooms
 
-  /// Calls back with the room once it is served, at once where it is already; nil where it does not
-  /// exist.
+  /// Calls `body` with the room once it is served, at once if it is already; with nil if it does not exist.
   func withRoom(_ id: RoomID, _ body: @escaping (Result<Room?, AppError>) -> Void) {
     let served = served(id)
     if served.feed.isLoading {
@@ -104,7 +103,7 @@ extension RoomFeeds {
     }
   }
 
-  /// Calls back once all of these rooms are served, or with an error where they could not be read.
+  /// Calls `body` once all of these rooms are served, or with an error if they could not be read.
   func withRooms(_ ids: [RoomID], _ body: @escaping (AppError?) -> Void) {
     var left = 1
     var failure: AppError?
@@ -121,8 +120,8 @@ extension RoomFeeds {
     arrived(.success(nil))
   }
 
-  /// As `withRoom`, with the room as the database has it now. Before that the listener is told what its
-  /// account belongs to now.
+  /// The same as `withRoom`, but reads the room from the database. Before that, the listener is told its account's
+  /// present memberships.
   func withFreshRoom(
     _ id: RoomID, for listener: any RoomListener,
     _ body: @escaping (Result<Room?, AppError>) -> Void
@@ -152,8 +151,8 @@ extension RoomFeeds {
 
   // MARK: Frames
 
-  /// A frame to one listener, after what the topic of room `after` has for it so far. `of` names the room
-  /// whose content it is, or where the listener stands in.
+  /// Sends a frame to one listener, after everything that the topic of room `after` holds for it. `of` names the room
+  /// whose content it carries, or in which the listener stands.
   func send(
     _ frame: [UInt8], to listener: any RoomListener, after id: RoomID?, of owner: RoomID?
   ) {
@@ -162,13 +161,13 @@ extension RoomFeeds {
     hub.send(frame, to: listener.connection, after: topic, of: owner)
   }
 
-  /// As above, a frame that says nothing of rooms or of others: it leaves also while delivery waits.
+  /// The same for a frame that tells nothing about rooms or other people: it is sent even while delivery is stopped.
   func answer(_ frame: [UInt8], to listener: any RoomListener, after id: RoomID?) {
     let topic = id.flatMap { rooms[$0]?.topic(listener.kind) }
     hub.answer(frame, to: listener.connection, after: topic)
   }
 
-  /// An entry to one listener, which the room's topic does not reach.
+  /// Sends an entry to one listener that the room's topic does not reach.
   func replay(_ entry: Entry, to listener: any RoomListener) {
     var frame = frames.relayEntry(entry, isShared: false)
     if entry.from == listener.caller?.userID { frame = frames.forSender(frame, of: entry) }
@@ -176,7 +175,7 @@ extension RoomFeeds {
     hub.send(frame, to: listener.connection, of: topic)
   }
 
-  /// Where rooms' logs end now, after what is on its way to the listener of them.
+  /// Sends the heads of rooms, after everything of these rooms that is on its way to the listener.
   func sendHeads(_ heads: [RoomHead], to listener: any RoomListener) {
     for (id, _) in heads {
       if let topic = rooms[id]?.topic(listener.kind) { hub.catchUp(listener.connection, topic) }
