@@ -163,8 +163,8 @@ enum AffiliationStore {
     return NameCheck.Reading(answers: answers, areAllVersion7: results[0].rows.isEmpty)
   }
 
-  /// Uses partial indexes that contain nothing else. SQLite uses one if the query repeats its condition. Postgres
-  /// estimates that half of the rows match and would scan the table; asked for the first in order, it uses the index.
+  /// Uses partial indexes that contain only such rows. SQLite uses an index that the query names. Postgres estimates
+  /// that half of the rows match and would scan the table; asked for the first in order, it uses the index.
   private static let unusualSQL = SQL(
     sqlite: """
       SELECT 1 WHERE EXISTS (SELECT 1 FROM users INDEXED BY users_not_version_7

@@ -114,7 +114,7 @@ private final class WaitingDrafts: GroupCommitWork {
     guard left > 0 else {
       throw DatabaseError(kind: .expired, message: "what this node knows of sessions is too old")
     }
-    // The time starts with this call, after the transaction began, so the limit is on the safe side.
+    // The limit counts from the beginning of the transaction, which is earlier than now, so it is on the safe side.
     transaction.expire(afterMilliseconds: Int(left))
     // Registered before the appender's own hook, which publishes.
     transaction.afterCommit { [self] in settle(drafts) }

@@ -217,7 +217,7 @@ package final class Loop: SerialExecutor, TaskExecutor, @unchecked Sendable {
       if inbox.isWakeUpSent { return }
       inbox.isWakeUpSent = true
       wakeUps.wrappingAdd(1, ordering: .relaxed)
-      // Inside the lock, because `stop` closes the handle under the same lock.
+      // Inside the lock: the handle is closed only after `isClosed` was set under it.
       uv_async_send(async)
     }
   }

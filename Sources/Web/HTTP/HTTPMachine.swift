@@ -113,7 +113,7 @@ struct HTTPMachine {
 
   mutating func receive(_ bytes: UnsafeRawBufferPointer, now: Int64) {
     guard phase != .over, !bytes.isEmpty else { return }
-    // The time for a head starts with its first byte; that for a piece of a body starts with each piece.
+    // The time for a head starts with its first byte; that for a body starts again whenever bytes arrive.
     if phase == .head ? buffer.isEmpty : reader == .waits { since = now }
     minute?.bytes += bytes.count
     buffer.append(bytes)

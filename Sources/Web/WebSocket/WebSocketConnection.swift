@@ -33,7 +33,7 @@ final class WebSocketConnection: TransportHandler {
     case ended
   }
 
-  /// After this silence a ping is sent; after another one the connection is closed.
+  /// A ping is sent after the first of these silences, and the connection is closed after the second.
   private static let pingAfterMilliseconds: Int64 = 25_000
   private static let deadAfterMilliseconds: Int64 = 60_000
   private static let closeMilliseconds: Int64 = 3_000
