@@ -17,7 +17,7 @@ RUN apt-get update -q \
  && install -d -m 0700 -o martlet -g martlet /var/lib/martlet
 COPY --from=build /src/.build/release/martlet /usr/bin/martlet
 USER martlet
-# Outside the container an address is published only where somebody says so.
+# Outside the container the port is reachable only if it is published.
 ENV MARTLET_DATA=/var/lib/martlet MARTLET_LISTEN=0.0.0.0:8080
 VOLUME /var/lib/martlet
 EXPOSE 8080
