@@ -1,13 +1,13 @@
 internal import Basics
 
-/// Decides which connections the server accepts.
+/// The admission control for connections: decides which ones the server accepts.
 ///
-/// The connections of an address are limited; those of trusted proxies are not. In total there are as many places as
-/// the limit of open files allows for WebSockets. When all places are taken, connections without a request are
-/// closed, oldest first (`WebLoop.makeRoom`). A few more are accepted meanwhile, so that a server full of WebSockets
-/// can still answer that it is full.
+/// The number of connections per address is limited, except for trusted proxies. The total is limited too: the limit
+/// of open files, minus a reserve, gives the number of places. When all places are taken, idle connections (those
+/// without a request) are closed, oldest first (`WebLoop.makeRoom`). A few connections beyond the places are still
+/// accepted, so that a server full of WebSockets can answer that it is full.
 final class ConnectionAdmission: Sendable {
-  /// The number of WebSockets that fit. Beyond as many connections of all kinds, some have to be closed.
+  /// The number of WebSockets that fit. When there are more connections than this, of all kinds, idle ones are closed.
   let places: Int
   private let hardLimit: Int
   private let counter: ConnectionCounter?
@@ -16,7 +16,7 @@ final class ConnectionAdmission: Sendable {
   private let refused: Counter
   private let evicted: Counter
 
-  /// Descriptors reserved for the database, files and everything else that the process opens.
+  /// The file descriptors reserved for the database, files and everything else that the process opens.
   private static let reservedDescriptors = 512
 
   init(configuration: WebConfiguration, openFileLimit: Int, metrics: Metrics) {
@@ -32,13 +32,13 @@ final class ConnectionAdmission: Sendable {
       "Connections without a request that were closed to make room.")
   }
 
-  /// The place of an accepted connection.
+  /// The place that an accepted connection occupies. Must be passed to `release` when the connection is closed.
   struct Permit {
-    /// Nil if it does not count for any address.
+    /// The address that the connection is counted for; nil if it is not counted per address.
     fileprivate let site: IPAddress.Site?
   }
 
-  /// A permit for a connection from this address, or nil if it must be closed.
+  /// Returns a permit for a connection from this address, or nil if the connection must be closed.
   func admit(_ peer: IPAddress) -> Permit? {
     guard open.current < hardLimit else {
       refused.add()
@@ -61,14 +61,15 @@ final class ConnectionAdmission: Sendable {
     if let site = permit.site { counter?.remove(site) }
   }
 
-  /// The number of connections that must be closed.
+  /// The number of connections beyond `places`, which should be closed; 0 or negative while there are free places.
   var surplus: Int { open.current - places }
   var openCount: Int { open.current }
 
   func evicted(_ count: Int) { evicted.add(count) }
 
-  /// A permit for the WebSocket of a client behind a trusted proxy, because the proxy's connections count for no
-  /// address. Nil for other clients. Throws `too_many_connections`.
+  /// Returns a permit for the WebSocket of a client behind a trusted proxy. It is counted for the client's address,
+  /// because the proxy's own connections are not counted. Returns nil for clients without a proxy, whose connection is
+  /// counted already, and if there is no limit. Throws `too_many_connections`.
   func admitWebSocket(
     _ origin: RequestOrigin
   ) throws(AppError) -> ConnectionCounter.Permit? {

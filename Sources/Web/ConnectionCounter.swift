@@ -1,14 +1,16 @@
 internal import Basics
 internal import Synchronization
 
-/// Counts connections per address, so that one client cannot occupy all of them.
+/// A counter of connections per address, so that one client cannot occupy all places. An address is an IPv4 address or
+/// a /64 network of IPv6 (`IPAddress.Site`).
 final class ConnectionCounter: Sendable {
   private let maximum: Int
   private let counts = Mutex<[IPAddress.Site: Int]>([:])
 
   init(maximumPerAddress: Int) { maximum = maximumPerAddress }
 
-  /// Counts a connection. Returns false, without counting it, if the address has reached its limit.
+  /// Counts a connection, which `remove` undoes. Returns false, without counting it, if the address has reached its
+  /// limit.
   func add(_ site: IPAddress.Site) -> Bool {
     counts.withLock { counts in
       let count = counts[site] ?? 0
@@ -25,7 +27,7 @@ final class ConnectionCounter: Sendable {
     }
   }
 
-  /// A permit for one WebSocket of a client behind a proxy. It is returned when it is released. Throws
+  /// Counts one WebSocket of a client behind a proxy for as long as the returned permit is retained. Throws
   /// `too_many_connections`.
   func take(_ address: IPAddress) throws(AppError) -> Permit {
     let site = address.site

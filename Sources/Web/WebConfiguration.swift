@@ -1,8 +1,8 @@
 package import Basics
 
-/// How the server listens, and the limits that apply whatever it serves.
+/// The server's listening address, its certificates, and the limits that apply to all routes.
 package struct WebConfiguration: Sendable {
-  /// PEM files of a certificate chain and its private key.
+  /// The PEM files of a certificate chain and its private key.
   package struct CertificateFiles: Sendable, Equatable {
     package let chain: String
     package let key: String
@@ -14,11 +14,12 @@ package struct WebConfiguration: Sendable {
   }
 
   package var listen: ListenAddress
-  /// The first one is for clients that send no server name, or a name that no certificate has. Empty means no TLS.
+  /// The certificates to choose from by server name. Clients that send no server name, or a name that no certificate
+  /// matches, get the first one. Empty means no TLS.
   package var certificates: [CertificateFiles]
-  /// Proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` are trusted.
+  /// The proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` headers are trusted.
   package var trustedProxies: [IPAddress.Range]
-  /// Connections that one address may hold open; nil means no limit.
+  /// The most connections that one address may hold open; nil means no limit. Trusted proxies are not limited.
   package var connectionsPerAddress: Int?
   /// The largest request line with headers, in bytes.
   package var headBytes: Int
@@ -26,15 +27,16 @@ package struct WebConfiguration: Sendable {
   package var frameBytes: Int
   /// The largest JSON body, in bytes.
   package var jsonBodyBytes: Int
-  /// The deepest nesting of a JSON text.
+  /// The deepest nesting of a JSON text that is accepted.
   package var jsonDepth: Int
-  /// The bytes that all bodies and answers in flight may take together. One address may take an eighth of them.
+  /// The memory that all request bodies and answers in flight may take together, in bytes. One address may take an
+  /// eighth of it.
   package var bufferBytes: Int
-  /// The time for a request's head.
+  /// The time within which the head of a request must arrive.
   package var handshakeMilliseconds: Int64
-  /// The time until the answer to a request begins, and the time for which its body may stall.
+  /// The time within which the answer to a request must begin. Also the longest time that a request's body may stall.
   package var requestMilliseconds: Int64
-  /// The requests per second that are logged. Those beyond are only counted. 0 means none.
+  /// The most requests per second that are logged. Further requests are only counted. 0 means that none is logged.
   package var accessLogPerSecond: Int
 
   package init(

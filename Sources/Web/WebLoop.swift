@@ -2,7 +2,7 @@ internal import Basics
 internal import EventLoop
 internal import TLS
 
-/// The limits of one connection, in the units in which they are checked.
+/// The limits of one connection, as `HTTPMachine` and `WebSocketDecoder` take them.
 struct ConnectionLimits: Sendable {
   let http: HTTPMachine.Limits
   let frameBytes: Int
@@ -16,12 +16,13 @@ struct ConnectionLimits: Sendable {
   }
 }
 
-/// The state of one turn of the loop: the transports that hold back bytes until its end. A separate object, because
-/// the loop retains its end-of-turn hooks for good, and a weak reference to the web loop would cost more at every
-/// use.
+/// The state of one turn of the loop: the transports that hold back bytes until the end of the turn.
+///
+/// A separate object, because the loop never releases its end-of-turn hooks. A hook that retained the `WebLoop` would
+/// keep it alive, and a weak reference to it would cost more at every use.
 private final class TurnState {
   var transports: [Transport] = []
-  /// The number of requests that were answered at once.
+  /// The number of requests that were handled at once in this turn.
   var answeredCount = 0
 
   func end() {
@@ -33,38 +34,39 @@ private final class TurnState {
   }
 }
 
-/// The connections of one event loop.
+/// The connections of one event loop. Used on that loop only.
 final class WebLoop {
   let loop: Loop
   let application: Application
   let limits: ConnectionLimits
   private(set) var isDraining = false
   private let server: WebServer
-  /// The wire of all TLS sessions of this loop.
+  /// The network side of all TLS sessions of this loop. It holds bytes only during a call to a session.
   let wire = TLSWire()
-  /// The bytes that arrived last. They are handled before more are read.
+  /// The buffer that all sockets of this loop read into. Its bytes are handled before the next read overwrites them.
   let readBuffer = UnsafeMutableRawBufferPointer.allocate(
     byteCount: readBufferBytes, alignment: 16)
-  /// The buffer in which an answer is composed that leaves at once.
+  /// The buffer in which an answer is composed if it is sent at once. It is shared by all connections of this loop.
   var scratch: [UInt8] = []
   private var listeners: [Listener] = []
   private var connections: [ObjectIdentifier: Transport] = [:]
-  /// How many of the connections are WebSockets.
+  /// The number of connections that are WebSockets.
   private var webSocketCount = 0
   private let turn = TurnState()
   private var ticker: LoopTimer?
   private var wheel = TimerWheel<ObjectIdentifier>(now: Monotonic.milliseconds)
   private var date: (second: Int64, text: [UInt8]) = (-1, [])
 
-  /// After a search for connections to close that found too few: when to search again.
+  /// The earliest time of the next search for connections to close, after a search that found too few.
   private var lookAgainAt: Int64 = 0
 
   private static let answeredAtOnce = 512
   private static let evictedAtOnce = 64
-  /// The newest connections of a loop that are never closed: their requests may be on their way.
+  /// The number of idle connections per loop, the newest ones, that `makeRoom` never closes, because their requests
+  /// may be on the way.
   private static let sparedCount = 16
   private static let lookAgainMilliseconds: Int64 = 20
-  /// The bytes read from a socket at once.
+  /// The most bytes that are read from a socket at once.
   static let readBufferBytes = 64 * 1024
 
   init(server: WebServer, loop: Loop, application: Application, limits: ConnectionLimits) {
@@ -73,20 +75,22 @@ final class WebLoop {
     self.loop = loop
     self.application = application
     self.limits = limits
-    // Unowned, here and below: this object owns the callers, and ends them in `destroy`.
+    // Unowned, here and below: this object owns the timer and the listeners, and ends them in `destroy`.
     ticker = loop.schedule(every: Int(TimerWheel<ObjectIdentifier>.slotMilliseconds)) {
       [unowned self] in tick()
     }
-    // Runs after the protocols' hooks, which were added earlier, so that what they write leaves together with what is
-    // held.
+    // Hooks run in the order in which they were added. The protocols added theirs earlier, so what they write at the
+    // end of the turn is sent together with the held bytes.
     loop.onTurnEnd { [turn] in turn.end() }
   }
 
-  /// The transport has bytes that leave at the end of the turn.
+  /// Notes that the transport holds back bytes, which `Transport.writeHeld` sends at the end of the turn at the
+  /// latest.
   func holds(_ transport: Transport) { turn.transports.append(transport) }
 
-  /// Whether one more request may be handled at once instead of as a job of the loop, whose number per turn is
-  /// bounded. So clients that send many requests at once do not block the loop for long.
+  /// Counts a request, and returns whether it may be handled at once. After `answeredAtOnce` requests in a turn,
+  /// further ones must be handled as jobs of the loop, whose number per turn is bounded. So clients that send many
+  /// requests at once do not block the loop for long.
   func mayAnswerAtOnce() -> Bool {
     turn.answeredCount += 1
     return turn.answeredCount <= Self.answeredAtOnce
@@ -120,23 +124,23 @@ final class WebLoop {
     if server.admission.surplus > 0 { makeRoom() }
   }
 
-  /// Closes connections that have not sent a request or wait for the next one, oldest first, if the server has more
-  /// connections than places.
+  /// Closes idle connections, oldest first, if the server has more connections than places. A connection is idle
+  /// before its first request and between two requests.
   func makeRoom() {
     let surplus = server.admission.surplus
     let now = Monotonic.milliseconds
     guard surplus > 0, now >= lookAgainAt else { return }
-    // More than are needed now, so that a crowd does not cause a search for each connection.
+    // Close more connections than necessary, so that a burst of new ones does not cause a search for each of them.
     let closed = closeIdle(max(surplus, Self.evictedAtOnce))
     guard closed < surplus else { return }
-    // Searching all connections for every new one would cost more than the connections do.
+    // Wait before the next search: searching all connections for every new one would cost more than serving it.
     lookAgainAt = now + Self.lookAgainMilliseconds
     server.makeRoomElsewhere(than: loop)
   }
 
-  /// Closes at most this many connections without a request. Returns how many it found.
+  /// Closes at most this many idle connections, oldest first. Returns how many it closed.
   private func closeIdle(_ wanted: Int) -> Int {
-    // A loop with only WebSockets is not searched.
+    // If at most `sparedCount` connections are not WebSockets, there is nothing to close, so the search is skipped.
     guard connections.count - webSocketCount > Self.sparedCount else { return 0 }
     var idle = connections.values.compactMap { transport in
       (transport.handler as? HTTPConnection)?.idleSince.map { (since: $0, transport) }
@@ -148,7 +152,7 @@ final class WebLoop {
     return leaving.count
   }
 
-  /// Takes ownership of the descriptor, even if it throws.
+  /// Makes the transport of an accepted connection. Takes ownership of the descriptor, and closes it if this throws.
   private func makeTransport(_ descriptor: Int32, _ peer: IPAddress) throws -> Transport {
     let session: TLSSession?
     do { session = try server.tls?.session(on: wire) } catch {
@@ -185,15 +189,16 @@ final class WebLoop {
     server.streamFailed(error, requestID: requestID)
   }
 
-  /// Throws `too_many_connections` if the client has reached its limit.
+  /// Returns a permit for a WebSocket; nil if its connection is counted already (`ConnectionAdmission`). Throws
+  /// `too_many_connections` if the client has reached its limit.
   func admitWebSocket(_ origin: RequestOrigin) throws(AppError) -> ConnectionCounter.Permit? {
     try server.admission.admitWebSocket(origin)
   }
 
-  /// The memory that all bodies and answers in flight share.
+  /// The memory budget that all request bodies and answers in flight share.
   var budget: BufferBudget { server.budget }
 
-  /// Reads a part of a file, to be sent to a client.
+  /// Returns a reader of a part of a file, which is sent to a client at this address.
   func pieces(of slice: FileSlice, isSecure: Bool, for site: IPAddress.Site) -> FilePieces {
     FilePieces(slice: slice, isSecure: isSecure, pool: server.filePool, site: site)
   }
@@ -202,7 +207,7 @@ final class WebLoop {
 
   // MARK: Time
 
-  /// The transport wants a tick at this moment, if none comes earlier.
+  /// Schedules a tick for the transport at this moment (`Monotonic.milliseconds`), unless one comes earlier.
   func tick(_ transport: Transport, by moment: Int64) {
     wheel.set(ObjectIdentifier(transport), at: moment, &transport.wheelDue)
   }
@@ -213,7 +218,7 @@ final class WebLoop {
 
   private func tick() {
     let now = Monotonic.milliseconds
-    // A tick may close connections and set others, so everything due is collected first.
+    // A tick may close connections and set other timers, so all due transports are collected first.
     var due: [Transport] = []
     wheel.take(now: now) { id, isDue in
       if let transport = connections[id], isDue(&transport.wheelDue) { due.append(transport) }
@@ -224,7 +229,7 @@ final class WebLoop {
     }
   }
 
-  /// The value of the Date header (RFC 9110, 5.6.7), formatted once a second.
+  /// Returns the value of the Date header (RFC 9110, 5.6.7). It is formatted at most once a second.
   func httpDate() -> [UInt8] {
     let second = Timestamp.now.milliseconds / 1000
     if second != date.second { date = (second, Array(HTTPDate.text(second).utf8)) }
@@ -250,7 +255,7 @@ final class WebLoop {
     }
   }
 
-  /// Answers the requests that are not finished at the end of the drain.
+  /// Answers the requests that are still unfinished when the time for the drain is over, with 503.
   func abandonRequests() {
     for transport in Array(connections.values) {
       if let connection = transport.handler as? HTTPConnection { connection.abandonRequests() }

@@ -15,12 +15,13 @@ package final class WebServer: Sendable {
   private let refusals: Counter
   private let handshakeFailures: Counter
   let budget: BufferBudget
-  /// Threads that read files which are not in memory.
+  /// The threads that read parts of files that the kernel has not cached.
   let filePool: ThreadPool
   private let certificates: CertificateStore?
   private let loops = Mutex<[LoopBound<WebLoop>]>([])
 
-  /// They wait for disks, not for processors.
+  /// The number of threads that read files. It does not depend on the number of processors, because these threads
+  /// mostly wait for the disk.
   private static let fileThreads = 2
 
   package init(
@@ -50,8 +51,10 @@ package final class WebServer: Sendable {
       "martlet_tls_failures_total", "TLS connections that failed, most in their handshake.")
   }
 
-  /// Binds and accepts on every loop. Returns the address, with its port filled in, when all loops listen.
-  /// `makeApplication` is called with that address. Throws `SystemError` or `SettingsError`.
+  /// Binds a socket for every loop, reads the certificates, and starts to accept connections. Returns when all loops
+  /// listen, with the address that they listen on. If port 0 was configured, this address has the port that the system
+  /// chose. `makeApplication` is called with the same address before the loops listen. Throws `SystemError` or
+  /// `SettingsError`.
   package func start(
     _ makeApplication: (ListenAddress) -> Application
   ) async throws -> ListenAddress {
@@ -102,17 +105,17 @@ package final class WebServer: Sendable {
 
   // MARK: Operations
 
-  /// The TLS setup of new connections; nil without TLS.
+  /// The TLS setup for new connections; nil without TLS.
   var tls: TLSServer? { certificates?.server }
 
   /// Reads the certificate files again. Open connections keep their certificate. If the files cannot be used, the old
   /// certificates stay.
   package func reloadCertificates() { certificates?.reload() }
 
-  /// The same, if a file has changed since it was read.
+  /// The same as `reloadCertificates`, but only if a file has changed since it was read.
   package func reloadChangedCertificates() { certificates?.reloadIfChanged() }
 
-  /// Replaces the keys that seal the tickets of TLS sessions.
+  /// Replaces the keys that encrypt the session tickets of TLS. Earlier sessions cannot be resumed afterwards.
   package func renewTicketKeys() { certificates?.renewTicketKeys() }
 
   package func stopAccepting() { onEveryLoop { $0.stopAccepting() } }
@@ -139,7 +142,7 @@ package final class WebServer: Sendable {
 
   // MARK: Counting
 
-  /// Makes the other loops close connections without a request, too.
+  /// Asks all loops except this one to close idle connections.
   func makeRoomElsewhere(than loop: Loop) {
     onEveryLoop { if $0.loop !== loop { $0.makeRoom() } }
   }
@@ -155,21 +158,21 @@ package final class WebServer: Sendable {
     ).add()
   }
 
-  /// How many WebSockets the limit of open files allows.
+  /// The number of WebSockets that the limit of open files allows.
   package var maximumWebSockets: Int { admission.places }
 
-  /// The kernel or OpenSSL has no resources for a connection.
+  /// Logs that a connection was closed because the kernel or OpenSSL had no resources for it.
   func notAccepted(_ error: any Error, peer: IPAddress) {
     log.warning("connection_not_accepted", ["address": .init(peer), "cause": .string("\(error)")])
   }
 
-  /// The peer does not speak TLS as it should. That is its problem, so the log has it at a low level only.
+  /// Counts and logs a TLS failure. It is the peer's fault, so it is logged at debug level only.
   func tlsFailed(_ error: TLSError, peer: IPAddress) {
     handshakeFailures.add()
     log.debug("tls_failed", ["address": .init(peer), "cause": .string("\(error)")])
   }
 
-  /// An answer's body failed after its head had been sent.
+  /// Logs that the body of an answer failed after the head had been sent.
   func streamFailed(_ error: any Error, requestID: String) {
     log.error(
       "answer_broken", ["request_id": .string(requestID), "cause": .string("\(error)")])
@@ -177,7 +180,8 @@ package final class WebServer: Sendable {
 
   func refused(_ error: AppError, requestID: String, peer: IPAddress) {
     refusals.add()
-    // A slow server is worth a warning; clients that break rules are not.
+    // 503 means that this server is overloaded or slow, which deserves a warning. Other refusals are the client's
+    // fault.
     log.record(
       error.code.status == 503 ? .warning : .debug, "request_refused",
       [
