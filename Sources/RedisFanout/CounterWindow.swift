@@ -1,22 +1,22 @@
-/// Tracks which of a node's frames in one channel have arrived: each counts once, and gaps are detected. A value;
-/// times are the caller's milliseconds.
+/// A replay window for one node's frames in one channel: it accepts each counter once, and detects gaps. A value; the
+/// caller provides the clock, in milliseconds.
 struct CounterWindow {
   /// The highest counter that has arrived or was announced.
   private(set) var highest: UInt64
-  /// Lower counters that have not arrived, with the time since when that is known.
+  /// The counters up to `highest` that have not arrived, with the time at which the gap was noticed.
   private var missing: [UInt64: Int64] = [:]
-  /// Whether more was missing than is tracked.
+  /// Whether counters were missing that are not tracked, because there were too many. Reset by `expire`.
   private var isBeyond = false
 
-  /// The largest gap that is tracked; frames may arrive out of order by that many.
+  /// The most missing counters that are tracked. So frames may arrive out of order by at most this many.
   private static let maximumMissing: UInt64 = 256
 
-  /// Everything up to `highest` counts as arrived.
+  /// Makes a window in which all frames up to `highest` count as arrived.
   init(highest: UInt64) { self.highest = highest }
 
   var isWhole: Bool { missing.isEmpty && !isBeyond }
 
-  /// A frame arrived. Returns false if it does not count, because it arrived before, or too late.
+  /// Handles a frame that arrived. Returns false if it must be ignored, because it has arrived before or too late.
   mutating func take(_ counter: UInt64, now: Int64) -> Bool {
     guard counter > highest else { return missing.removeValue(forKey: counter) != nil }
     noteMissing(through: counter - 1, now)
@@ -24,7 +24,8 @@ struct CounterWindow {
     return true
   }
 
-  /// The sender announces that it has sent frames up to this counter.
+  /// Handles an announcement that the sender has counted up to this number. Frames up to it that have not arrived are
+  /// missing.
   mutating func reach(_ counter: UInt64, now: Int64) {
     guard counter > highest else { return }
     noteMissing(through: counter, now)
@@ -45,8 +46,8 @@ struct CounterWindow {
     missing = [:]
   }
 
-  /// Gives up what has been missing since `moment` or before. Returns true if there was any, or if more was missing
-  /// than is tracked.
+  /// Gives up the frames that have been missing since `moment` or before. Returns whether any frame was lost: one of
+  /// these, or one that was not tracked.
   mutating func expire(missingSince moment: Int64) -> Bool {
     let before = missing.count
     missing = missing.filter { $0.value > moment }

@@ -2,24 +2,25 @@ internal import Basics
 internal import Crypto
 internal import Events
 
-/// A frame on a channel: its sender, its number among the sender's frames in this channel, and sealed content.
+/// A frame on a Redis channel: its sender, its sequence number among the sender's frames in this channel, and sealed
+/// (encrypted and authenticated) content. The layout, with lengths in bytes:
 ///
 ///     version (1) | node (8) | counter (8) | sealed: kind (1), content
 ///
-/// Numbers are big-endian. Everything before the seal, and the name of the channel, is authenticated by it: a frame
-/// with another counter or from another channel does not open. A node ignores versions and kinds that it does not
-/// know.
+/// Numbers are big-endian. The head and the name of the channel are the seal's additional authenticated data: a frame
+/// whose counter was changed, or that was copied from another channel, does not open. A node ignores versions and
+/// kinds that it does not know.
 struct FanoutFrame: Equatable {
   enum Content: Equatable {
-    /// In the form of `EventCoding`.
+    /// Events, encoded by `EventCoding`.
     case events([UInt8])
     case heartbeat(Heartbeat)
-    /// From a newer release.
+    /// Content of a kind that this release does not know.
     case unknown
   }
 
   let node: NodeID
-  /// 1, 2, 3 and so on, for each channel of a node.
+  /// The sequence number: 1, 2, 3 and so on, separately for each node and channel.
   let counter: UInt64
   let content: Content
 
@@ -40,23 +41,23 @@ struct FanoutFrame: Equatable {
       switch content {
       case .events(let bytes): [Kind.events.rawValue] + bytes
       case .heartbeat(let heartbeat): [Kind.heartbeat.rawValue] + heartbeat.bytes
-      // Nobody makes it.
+      // Only a received frame has this content, so it is never encoded.
       case .unknown: [UInt8]()
       }
     return head.bytes
       + key.seal(plain, authenticating: head.bytes + Array(channelName.utf8))
   }
 
-  /// The node that claims to have sent it, before the seal is verified. Nil if this is not a frame of a known
-  /// version.
+  /// Returns the node that the frame claims as its sender, without verifying the seal. Nil if this is not a frame of a
+  /// known version.
   static func claimedNode(_ bytes: [UInt8]) -> NodeID? {
     var reader = WireReader(bytes[...])
     guard reader.byte() == version, let node = reader.integer(UInt64.self) else { return nil }
     return NodeID(node)
   }
 
-  /// Nil if it has another version, was not sealed with this key for this channel, or is a heartbeat with malformed
-  /// content.
+  /// Opens a received frame. Nil if it is too short or has another version, was not sealed with this key for this
+  /// channel, or is a malformed heartbeat.
   init?(_ bytes: [UInt8], in channelName: String, _ key: SealingKey) {
     var reader = WireReader(bytes[...])
     guard reader.byte() == Self.version, let node = reader.integer(UInt64.self),
@@ -84,18 +85,20 @@ struct FanoutFrame: Equatable {
   }
 }
 
-/// What every node sends on the channel of all once a second: that it is alive, and how far it has counted in each
-/// channel, so that others detect what they missed.
+/// A heartbeat, which every node sends on the channel of all (`Channel.all`) once a second, and sooner to answer a
+/// challenge. It shows that the node is alive, and contains its last counter in each channel, from which other nodes
+/// detect lost frames.
 struct Heartbeat: Equatable {
-  /// A number that an answer must contain. Made when this node starts, and again when it has forgotten a node. See
-  /// `Peers`.
+  /// A random number that other nodes must repeat in `answers` before the sender accepts their frames. The sender
+  /// makes it when it starts, and a new one when it has forgotten a node. See `Peers`.
   var challenge: UInt64
-  /// The answers to the challenges of other nodes.
+  /// The sender's answers to other nodes: the challenge of each node that it knows.
   var answers: [NodeID: UInt64]
-  /// The channels in which something was sent.
+  /// The sender's last counter in each channel in which it has sent or lost a frame, except the channel of all, whose
+  /// counter is that of the heartbeat's own frame.
   var counters: [Channel: UInt64]
 
-  /// The most answers in one heartbeat; nobody has so many nodes.
+  /// The most answers in one heartbeat, and so the most nodes that are tracked. No deployment has that many.
   static let maximumAnswers = 1024
 
   var bytes: [UInt8] {
@@ -120,7 +123,8 @@ struct Heartbeat: Equatable {
     self.counters = counters
   }
 
-  /// Nil if the bytes are malformed. Additions of newer releases come at the end.
+  /// Decodes a heartbeat. Nil if the bytes are malformed. Bytes after the known fields are ignored, because newer
+  /// releases may append fields.
   init?(_ bytes: ArraySlice<UInt8>) {
     var reader = WireReader(bytes)
     guard let challenge = reader.integer(UInt64.self), let answerCount = reader.integer(UInt16.self)
@@ -140,7 +144,7 @@ struct Heartbeat: Equatable {
       else {
         return nil
       }
-      // A channel that only a newer release knows is ignored.
+      // Ignore a channel that only a newer release knows.
       if let channel = Channel(index: index) { counters[channel] = counter }
     }
   }

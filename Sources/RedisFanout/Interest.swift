@@ -1,17 +1,18 @@
 internal import Basics
 internal import Events
 
-/// Tracks which shards this node follows, and for which of them Redis has confirmed the subscription. A value: counts
-/// and confirmations go in, requests to Redis come out.
+/// The subscription state of this node: which shards it follows, and for which of them Redis has confirmed the
+/// subscription. A value: followed rooms and confirmations go in, requests to Redis come out.
 struct Interest {
   private struct State {
-    /// The number of followed rooms in the shard.
+    /// The number of `follow` calls for rooms of the shard that are not undone yet.
     var count = 0
-    /// What was last requested of Redis.
+    /// Whether the last request to Redis for this shard was to subscribe, on the current connection.
     var isAsked = false
-    /// The number of requests that are not confirmed yet.
+    /// The number of requests that Redis has not confirmed yet.
     var unconfirmed = 0
-    /// Whether somebody continued without the confirmation: events since then may have been missed.
+    /// Whether events may have been missed: the connection was lost while the shard was followed, or a caller of
+    /// `following` continued without a confirmation.
     var mayHaveMissed = false
 
     var isWanted: Bool { count > 0 }
@@ -19,7 +20,7 @@ struct Interest {
   }
 
   private var states = [State](repeating: State(), count: 256)
-  /// Shards whose subscription may have to change.
+  /// The shards whose subscription may have to change.
   private var changed: Set<Shard> = []
   private(set) var isConnected = false
 
@@ -28,7 +29,7 @@ struct Interest {
     set { states[Int(shard.index)] = newValue }
   }
 
-  /// Counts these rooms. Returns true if something must be requested of Redis.
+  /// Starts to follow these rooms. Calls are counted. Returns true if a request must be sent to Redis.
   mutating func follow(_ rooms: [RoomID]) -> Bool {
     for room in rooms {
       let shard = Shard(of: room)
@@ -38,7 +39,7 @@ struct Interest {
     return !changed.isEmpty
   }
 
-  /// Stops counting these rooms. Returns true if something must be requested of Redis.
+  /// Undoes one `follow` of these rooms. Returns true if a request must be sent to Redis.
   mutating func unfollow(_ rooms: [RoomID]) -> Bool {
     for room in rooms {
       let shard = Shard(of: room)
@@ -49,8 +50,9 @@ struct Interest {
     return !changed.isEmpty
   }
 
-  /// Those of the shards whose subscription is not confirmed and worth waiting for: there must be a connection, and
-  /// nothing may have been missed already. In the remaining unconfirmed shards events may be missed from here on.
+  /// Returns those of the shards whose confirmation is worth waiting for. A shard is left out if it is confirmed, if
+  /// there is no connection, or if events in it may have been missed already. An unconfirmed shard that is left out is
+  /// marked as one in which events may be missed, which is reported once Redis confirms it.
   mutating func unconfirmed(of shards: Set<Shard>) -> Set<Shard> {
     if !isConnected { noteUnconfirmed(shards) }
     return shards.filter { !self[$0].holds && !self[$0].mayHaveMissed }
@@ -58,14 +60,15 @@ struct Interest {
 
   func holds(_ shards: Set<Shard>) -> Bool { shards.allSatisfy { self[$0].holds } }
 
-  /// Somebody continues without the confirmation for these shards.
+  /// Notes that a caller of `following` continues without the confirmation for these shards, so that events in them
+  /// may be missed.
   mutating func noteUnconfirmed(_ shards: Set<Shard>) {
     for shard in shards where !self[shard].holds { self[shard].mayHaveMissed = true }
   }
 
   // MARK: Redis
 
-  /// The connection for subscriptions is open. It has no subscriptions yet.
+  /// Notes that a new connection for subscriptions is open. It has no subscriptions yet.
   mutating func connected() {
     isConnected = true
     for index in states.indices {
@@ -84,7 +87,8 @@ struct Interest {
     }
   }
 
-  /// The requests to make of Redis now: shards to subscribe to, and to unsubscribe from.
+  /// Returns the requests to send to Redis now: the shards to subscribe to, and those to unsubscribe from. The caller
+  /// must send them. Returns none without a connection.
   mutating func takeChanges() -> (subscribe: [Shard], unsubscribe: [Shard]) {
     guard isConnected else { return ([], []) }
     var (subscribe, unsubscribe): ([Shard], [Shard]) = ([], [])
@@ -97,8 +101,8 @@ struct Interest {
     return (subscribe, unsubscribe)
   }
 
-  /// Redis has confirmed a request for a shard. Returns true if the shard is followed from here on, and something may
-  /// have been missed before.
+  /// Handles Redis' confirmation of a request for a shard. Returns true if the subscription to the shard holds from
+  /// here on, and events in it may have been missed before.
   mutating func confirmed(_ shard: Shard) -> Bool {
     guard self[shard].unconfirmed > 0 else { return false }
     self[shard].unconfirmed -= 1

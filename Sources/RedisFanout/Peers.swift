@@ -1,22 +1,23 @@
 internal import Events
 
-/// The other nodes, as this one receives them: which are alive, and which of their frames count. A value: heartbeats
-/// and counters go in, verdicts come out. Times are the caller's milliseconds.
+/// The table of the other nodes, with replay protection: which nodes are alive, and which of their frames are
+/// accepted. A value: heartbeats and counters go in, verdicts come out. The caller provides the clock, in
+/// milliseconds.
 ///
-/// Somebody with write access to Redis cannot forge a frame, but can replay frames, also of a node that is gone. So
-/// each frame counts only once (`CounterWindow`), and only after its node has answered this node's challenge: a
-/// number that did not exist when older frames were made. When a silent node is forgotten, together with its
-/// counters, a new challenge is made.
+/// An attacker with write access to Redis cannot forge a frame, but can replay recorded frames, even those of a node
+/// that has stopped. So each frame is accepted only once (`CounterWindow`), and only after its node has answered this
+/// node's challenge: a random number that did not exist when older frames were made. When a silent node is forgotten,
+/// its counters are lost, so a new challenge is made.
 struct Peers {
   private struct Peer {
     var challenge: UInt64
     var heardAt: Int64
-    /// Whether the node has answered the challenge. Its frames count from then on.
+    /// Whether the node has answered this node's challenge. Its frames are accepted from then on.
     var isAccepted = false
-    /// One window for each followed channel.
+    /// One replay window for each followed channel; empty until the node is accepted.
     var windows: [Channel: CounterWindow] = [:]
-    /// How far the node had counted, as known from its heartbeats, and from its frames in channels that were
-    /// followed.
+    /// The node's highest known counter in each channel: from its heartbeats, and from its frames in channels that
+    /// this node no longer follows.
     var announced: [Channel: UInt64] = [:]
 
     mutating func announce(_ counter: UInt64, in channel: Channel) {
@@ -24,7 +25,7 @@ struct Peers {
     }
   }
 
-  /// What to do with a frame that was opened.
+  /// What to do with a frame whose seal was verified.
   enum Verdict { case accepted, repeated, notFollowed, notAccepted }
 
   private struct NodeChannel: Hashable {
@@ -32,11 +33,11 @@ struct Peers {
     let channel: Channel
   }
 
-  /// The effect of a heartbeat.
+  /// The effect of a received heartbeat.
   struct HeartbeatResult: Equatable {
-    /// The sender has not been answered, so this node should send a heartbeat soon.
+    /// The sender has a challenge that this node has not answered yet, so this node should send a heartbeat soon.
     var wantsAnswer = false
-    /// The sender's frames count from here on. What it sent before may have been missed.
+    /// The sender has just been accepted: its frames count from here on. Its earlier frames may have been missed.
     var isAccepted = false
   }
 
@@ -45,28 +46,28 @@ struct Peers {
   private(set) var challenge: UInt64
   private var peers: [NodeID: Peer] = [:]
   private var followed: Set<Channel> = [.all]
-  /// Windows with gaps.
+  /// The nodes and channels whose window has gaps.
   private var incomplete: Set<NodeChannel> = []
 
-  /// A node that has been silent for this long is forgotten.
+  /// How long a node may be silent before it is forgotten.
   private static let silenceMilliseconds: Int64 = 30_000
 
-  /// `makeChallenge` makes unpredictable numbers.
+  /// `makeChallenge` must return unpredictable numbers.
   init(node: NodeID, makeChallenge: @escaping () -> UInt64) {
     self.node = node
     self.makeChallenge = makeChallenge
     challenge = makeChallenge()
   }
 
-  /// The number of nodes whose frames count.
+  /// The number of nodes whose frames are accepted.
   var count: Int { peers.values.count { $0.isAccepted } }
 
-  /// The answers to the challenges of other nodes.
+  /// The answers for this node's next heartbeat: the challenges of all known nodes.
   var answers: [NodeID: UInt64] { peers.mapValues(\.challenge) }
 
   // MARK: Channels
 
-  /// Frames of the channel arrive from here on.
+  /// Notes that frames of the channel arrive from here on. Earlier frames do not count as missing.
   mutating func follow(_ channel: Channel) {
     guard followed.insert(channel).inserted else { return }
     for (id, peer) in peers where peer.isAccepted {
@@ -77,7 +78,7 @@ struct Peers {
   mutating func unfollow(_ channel: Channel) {
     guard followed.remove(channel) != nil else { return }
     for id in peers.keys {
-      // A frame still counts only once if the channel is followed again.
+      // Keep the highest counter, so that no frame is accepted again if the channel is followed again.
       if let window = peers[id]?.windows.removeValue(forKey: channel) {
         peers[id]?.announce(window.highest, in: channel)
       }
@@ -85,18 +86,18 @@ struct Peers {
     }
   }
 
-  /// Nothing is followed but the channel of all.
+  /// Stops following every channel except the channel of all.
   mutating func unfollowAll() {
     for channel in followed where channel != .all { unfollow(channel) }
   }
 
   // MARK: Frames
 
-  /// Decides whether an opened frame from a channel counts.
+  /// Decides whether a frame from a channel is accepted, after its seal was verified.
   mutating func judge(
     _ counter: UInt64, of node: NodeID, in channel: Channel, now: Int64
   ) -> Verdict {
-    // In place, because this is on the path of every frame.
+    // Change the window in place rather than copying the peer, because this runs for every frame.
     guard peers[node]?.isAccepted == true else { return .notAccepted }
     guard let isNew = peers[node]?.windows[channel]?.take(counter, now: now) else {
       return .notFollowed
@@ -113,7 +114,7 @@ struct Peers {
     if isWhole { incomplete.remove(nodeChannel) } else { incomplete.insert(nodeChannel) }
   }
 
-  /// A heartbeat arrived, in the frame with this counter.
+  /// Handles a heartbeat, which arrived in the frame with this counter.
   mutating func receive(
     _ heartbeat: Heartbeat, _ counter: UInt64, of id: NodeID, now: Int64
   ) -> HeartbeatResult {
@@ -152,10 +153,10 @@ struct Peers {
 
   // MARK: Time
 
-  /// Whether missing frames may still arrive.
+  /// Whether frames are missing that may still arrive.
   var hasGaps: Bool { !incomplete.isEmpty }
 
-  /// The channels in which frames have been missing since `moment` or before. They count as lost.
+  /// Gives up frames that have been missing since `moment` or before. Returns their channels.
   mutating func lost(missingSince moment: Int64) -> Set<Channel> {
     var lost: Set<Channel> = []
     for nodeChannel in incomplete {
@@ -167,13 +168,14 @@ struct Peers {
     return lost
   }
 
-  /// Forgets nodes that have been silent for long.
+  /// Forgets nodes that have been silent for longer than `silenceMilliseconds`.
   mutating func forgetSilent(now: Int64) {
     let silent = peers.filter { now - $0.value.heardAt > Self.silenceMilliseconds }
     guard !silent.isEmpty else { return }
     for id in silent.keys { peers[id] = nil }
     incomplete = incomplete.filter { peers[$0.node] != nil }
-    // Their counters are lost, so only living nodes may be accepted again, by answering a new challenge.
+    // Their counters are lost, so their recorded frames could be replayed. With a new challenge only nodes that are
+    // alive can be accepted again.
     if silent.values.contains(where: \.isAccepted) { challenge = makeChallenge() }
   }
 }

@@ -2,7 +2,8 @@ internal import Basics
 internal import EventLoop
 internal import TLS
 
-/// One connection to a Redis server: opened, authenticated, then commands and replies. Used on its loop only.
+/// One connection to a Redis server. It connects and authenticates, then sends commands and receives replies. Used on
+/// its loop only.
 final class RedisConnection {
   enum Event {
     /// The connection is open and authenticated: commands can be sent.
@@ -14,22 +15,22 @@ final class RedisConnection {
   }
 
   private let url: RedisURL
-  /// Nil once the connection is closed.
+  /// The receiver of events; nil once the connection is closed.
   private var tell: ((Event) -> Void)?
   private var connection: TCPConnection?
   private let tls: TLSSession?
-  /// Connects TLS with the socket.
+  /// The network side of the TLS session: its encrypted input and output.
   private let wire = TLSWire()
-  /// Output that waits for the TLS handshake.
+  /// Plain output that waits until the TLS handshake is complete.
   private var waitingForTLS: [UInt8] = []
   private let reader: RedisReplyReader
   private var output: [UInt8] = []
   private var isGreeted = false
-  /// When something last arrived, or when the connection was opened (`Monotonic.milliseconds`); nil before.
+  /// When bytes last arrived, or else when the connection was opened, by `Monotonic.milliseconds`; nil before that.
   private(set) var heardAt: Int64?
   private(set) var isReady = false
 
-  /// Begins to connect, with `tls` if the URL requires it. Throws `TLSError`.
+  /// Begins to connect, with `tls` if the URL requires it. `tell` receives the events, on the loop. Throws `TLSError`.
   init(
     loop: Loop, url: RedisURL, tls: TLSClient?, maximumReplyBytes: Int,
     _ tell: @escaping (Event) -> Void
@@ -38,16 +39,16 @@ final class RedisConnection {
     self.url = url
     self.tell = tell
     self.tls = try url.usesTLS ? tls?.session(with: url.host, on: wire) : nil
-    // Weak: the socket may report its end when this object is gone.
+    // Weak: the socket may report its end after this object was released.
     connection = TCPConnection(loop: loop, host: url.host, port: url.port) { [weak self] in
       self?.take($0)
     }
   }
 
-  /// The bytes that the system has not accepted yet.
+  /// The number of bytes that the kernel has not accepted yet. Bytes that wait for the TLS handshake are not counted.
   var queuedBytes: Int { output.count + (connection?.queuedBytes ?? 0) }
 
-  /// Adds a command to what `flush` sends: its name and arguments as bulk strings.
+  /// Appends a command to the output that `flush` sends: its name and arguments, as bulk strings.
   func send(_ arguments: [[UInt8]]) {
     guard tell != nil else { return }
     output += Array("*\(arguments.count)\r\n".utf8)
@@ -58,7 +59,7 @@ final class RedisConnection {
     }
   }
 
-  /// Sends what was gathered, as one piece.
+  /// Sends all commands that were appended since the last call, in one piece.
   func flush() {
     guard !output.isEmpty, let connection else { return }
     let bytes = output
@@ -113,7 +114,7 @@ final class RedisConnection {
     }
   }
 
-  /// The first command shows whether commands are accepted at all.
+  /// Sends the first command, `AUTH` or `PING`. Its reply shows whether Redis accepts commands at all.
   private func greet() {
     let greeting =
       if let password = url.password {
@@ -136,8 +137,8 @@ final class RedisConnection {
     }
   }
 
-  /// A safe description of a Redis error for the log. The error's own text is left out, because it may repeat what
-  /// was sent, including the password.
+  /// Returns a description of a Redis error that is safe to log. It leaves out the error's own text, which may repeat
+  /// the command, including the password.
   static func refusal(_ text: String) -> String {
     let code = text.prefix { $0.isASCII && $0.isLetter && $0.isUppercase }.prefix(32)
     let meaning =
@@ -152,8 +153,8 @@ final class RedisConnection {
     return "Redis refuses: \(code) (\(meaning))"
   }
 
-  /// Decrypts what the server sent; without TLS returns the bytes themselves. Throws `TLSError`, also if the server
-  /// ended the connection.
+  /// Decrypts bytes from the server; without TLS, returns them unchanged. Called with no bytes, begins the TLS
+  /// handshake. Throws `TLSError`, or `TLSEnded` if the server has ended the TLS session.
   private func decrypt(_ bytes: [UInt8]) throws -> [UInt8] {
     guard let tls else { return bytes }
     defer { sendWire() }
@@ -168,7 +169,8 @@ final class RedisConnection {
       try waitingForTLS.withUnsafeBytes { try tls.send($0) }
       waitingForTLS = []
     }
-    // What arrived before the end is still processed. The connection ends right after it.
+    // Data that arrived together with the end is still processed. The socket's own end follows and ends the
+    // connection.
     guard goesOn || !plain.isEmpty else { throw TLSEnded() }
     return plain
   }

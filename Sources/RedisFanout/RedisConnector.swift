@@ -2,17 +2,18 @@ internal import Basics
 internal import EventLoop
 internal import TLS
 
-/// Keeps one connection to a Redis server open: reopens it with exponential backoff, and closes it if the server is
-/// silent. Used on its loop only.
+/// A supervisor that keeps one connection to a Redis server open. It reconnects with exponential backoff, and closes
+/// the connection if the server is silent. Used on its loop only.
 final class RedisConnector {
   /// Called when commands can be sent.
   var opened: () -> Void = {}
-  /// Called when they cannot be sent any more, or could not be from the start. Not after `close`.
+  /// Called when the connection has ended or an attempt to connect has failed, so that commands cannot be sent. Not
+  /// called after `close`.
   var closed: () -> Void = {}
-  /// Called with replies that arrived together. Errors are not passed on: they end the connection.
+  /// Called with replies that arrived together. Error replies are not passed on: they end the connection.
   var replied: ([RedisReply]) -> Void = { _ in }
 
-  /// The connection's purpose, for the log.
+  /// The connection's purpose (`publisher` or `subscriber`), for the log.
   private let role: StaticString
   private let url: RedisURL
   private let tls: TLSClient?
@@ -21,20 +22,21 @@ final class RedisConnector {
   private let log: Log
   private var connection: RedisConnection?
   private var isClosed = false
-  /// Failures since the connection was last established.
+  /// The number of failed attempts since the connection was last established.
   private var failures = 0
-  /// The reason of the present outage that was logged last.
+  /// The reason that was last logged in the current outage; nil if there is none.
   private var loggedReason: String?
   private var openedAt: Int64?
   /// Whether the connection has been open long enough to count as established.
   private var stands = false
 
-  /// A connection that ends earlier counts as a failed attempt: Redis may refuse its commands.
+  /// How long a connection must be open to count as established. One that ends earlier counts as a failed attempt,
+  /// because Redis may refuse its commands.
   private static let standingMilliseconds: Int64 = 1000
-  /// Silence after which the connection is closed, although a reply is due every second.
+  /// How long the server may be silent before the connection is closed. A reply is due every second.
   private static let silenceMilliseconds: Int64 = 3000
-  /// The pause before the next attempt. It doubles with each failure in a row, up to a maximum. A part of it is
-  /// random, so that nodes do not reconnect all at once.
+  /// The pause before the first new attempt. It doubles with each consecutive failure, up to the maximum below. Up to
+  /// half of it is random jitter, so that the nodes do not all reconnect at once.
   private static let retryMilliseconds = 100
   private static let longestRetryMilliseconds = 3000
 
@@ -53,7 +55,7 @@ final class RedisConnector {
   var isOpen: Bool { connection?.isReady == true }
   var queuedBytes: Int { connection?.queuedBytes ?? 0 }
 
-  /// Adds a command to what `flush` sends. Does nothing if the connection is not open.
+  /// Appends a command to the output that `flush` sends. Does nothing if the connection is not open.
   func send(_ arguments: [[UInt8]]) { if isOpen { connection?.send(arguments) } }
   func ask(_ arguments: [String]) { send(arguments.map { Array($0.utf8) }) }
   func flush() { if isOpen { connection?.flush() } }
@@ -75,7 +77,8 @@ final class RedisConnector {
     connection = nil
   }
 
-  /// Closes the connection and opens another at once.
+  /// Closes the connection and opens another one at once, without backoff. Does nothing while there is no connection,
+  /// because the next attempt is already scheduled.
   func reopen() {
     guard let connection else { return }
     connection.close()
@@ -85,7 +88,8 @@ final class RedisConnector {
     open()
   }
 
-  /// Must be called once a second, after sending something that is answered.
+  /// Ends a connection whose server has been silent for too long, and notices when it has become established. Must be
+  /// called once a second, after a command that Redis answers was sent.
   func tick() {
     guard let connection else { return }
     let now = Monotonic.milliseconds
@@ -118,7 +122,7 @@ final class RedisConnector {
     connection = nil
     openedAt = nil
     stands = false
-    // Logged once per outage, and again if the reason changes.
+    // Log once per outage, and again if the reason changes.
     if loggedReason != reason {
       loggedReason = reason
       log.warning(
@@ -126,7 +130,7 @@ final class RedisConnector {
         ["redis": .init(url.place), "role": .init("\(role)"), "cause": .init(reason)])
     }
     closed()
-    // Five doublings already exceed the maximum, so this cannot overflow.
+    // Five doublings already exceed the maximum. The bound on the shift prevents an overflow.
     let pause = min(Self.retryMilliseconds << min(failures, 5), Self.longestRetryMilliseconds)
     failures += 1
     loop.schedule(after: pause / 2 + Int.random(in: 0...pause / 2)) { [weak self] in self?.open() }

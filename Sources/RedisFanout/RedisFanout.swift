@@ -5,22 +5,23 @@ package import Events
 internal import Synchronization
 internal import TLS
 
-/// Carries events between nodes through Redis channels: docs/scaling.md.
+/// A fan-out that carries events between nodes through Redis channels (docs/scaling.md).
 ///
-/// All network work happens on one loop. There are two connections, because a subscribed connection cannot send other
-/// commands: one publishes, one subscribes. Nothing waits for Redis. What cannot be sent is lost, and the counters of
-/// later frames tell the other nodes.
+/// All network I/O happens on one loop. There are two connections, one to publish and one to subscribe, because a
+/// subscribed connection cannot send other commands. Publishing never waits for Redis. Events that cannot be sent are
+/// lost; the other nodes detect the loss from the counters of later frames.
 package final class RedisFanout: Fanout {
-  /// The server's address, and the identity of this node.
+  /// The address of the Redis server, and the identity of this node.
   package struct Configuration: Sendable {
     package let url: RedisURL
-    /// A PEM file of trusted authorities for `rediss://`; nil means the system's.
+    /// The PEM file of trusted certificate authorities for `rediss://`; nil means those of the system.
     package let authorities: String?
     package let node: NodeID
-    /// Shared by the nodes of a database, and by nobody else.
+    /// The key that seals frames. All nodes of the database have it, and nothing else may.
     package let key: SealingKey
     package let epoch: String
-    /// The largest content of an entry. A frame that is much larger cannot come from a node.
+    /// The largest content of an entry, in bytes. Received frames that are much larger are refused, because no node
+    /// sends them.
     package let maximumEventBytes: Int
 
     package init(
@@ -36,7 +37,7 @@ package final class RedisFanout: Fanout {
     }
   }
 
-  /// What is used by other threads than the loop's.
+  /// The state that other threads than the loop's use too.
   private struct Shared {
     var interest = Interest()
     var waiters: [Int: Waiter] = [:]
@@ -52,11 +53,11 @@ package final class RedisFanout: Fanout {
   private let shared = Mutex(Shared())
   private let link: LoopBound<RedisLink>
 
-  /// How long `following` waits for Redis. After that the room is opened anyway.
+  /// How long `following` waits for Redis to confirm a subscription. After that it returns anyway.
   private static let followingMilliseconds = 250
 
-  /// Must be called on `loop`, on which it talks to Redis from `start` on. Throws `TLSError` if the authorities
-  /// cannot be read.
+  /// Must be called on `loop`, which does all network I/O. Connects only when `start` is called. Throws `TLSError` if
+  /// the authorities cannot be read.
   package init(
     _ configuration: Configuration, loop: Loop, log: Log, metrics: Metrics
   ) throws {
@@ -135,7 +136,7 @@ package final class RedisFanout: Fanout {
     }
   }
 
-  /// The waiting time of a call of `following` is over.
+  /// Lets a call of `following` return although Redis has not confirmed the subscription in time.
   private func stopWaiting(_ number: Int) {
     let waiter = shared.withLock { shared in
       let waiter = shared.waiters.removeValue(forKey: number)
@@ -145,7 +146,7 @@ package final class RedisFanout: Fanout {
     waiter?.continuation.resume()
   }
 
-  // MARK: For the link
+  // MARK: Callbacks of the link
 
   private func takeChanges(
     since news: RedisLink.Subscription
@@ -166,7 +167,8 @@ package final class RedisFanout: Fanout {
     return changes
   }
 
-  /// Returns those of the shards in which something may have been missed.
+  /// Handles confirmations of Redis, and lets calls of `following` return that waited for them. Returns those of the
+  /// shards in which events may have been missed before the confirmation.
   private func confirmed(_ shards: [Shard]) -> Set<Shard> {
     let (missed, released) = shared.withLock { shared in
       let missed = Set(shards.filter { shared.interest.confirmed($0) })

@@ -9,18 +9,18 @@ struct RedisFanoutMetrics: Sendable {
   let unsent: Counter
   let received: Counter
   let gaps: Counter
-  /// Frames that were not sealed with our key for their channel.
+  /// Frames that were not sealed with the nodes' key for their channel, or are too large.
   let forged: Counter
-  /// Frames that arrived twice, or too late.
+  /// Frames that arrived twice or too late.
   let repeated: Counter
-  /// Frames of a node that has not answered the challenge yet.
+  /// Frames of a node that has not answered this node's challenge yet.
   let notAccepted: Counter
-  /// Frames of a newer version, or with malformed events.
+  /// Frames that this release cannot decode: of another version, or with malformed events.
   let unreadable: Counter
 
   init(_ metrics: Metrics) {
     connected = metrics.gauge(
-      "martlet_fanout_connected", "1 while this node hears others by Redis and they it.")
+      "martlet_fanout_connected", "1 while this node exchanges events with others through Redis.")
     peers = metrics.gauge("martlet_fanout_peers", "Other nodes that are heard.")
     sent = metrics.counter("martlet_fanout_frames_sent_total", "Frames sent to other nodes.")
     unsent = metrics.counter(

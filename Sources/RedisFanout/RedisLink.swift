@@ -4,17 +4,17 @@ internal import EventLoop
 internal import Events
 internal import TLS
 
-/// The part of a `RedisFanout` that runs on the loop: both connections, this node's counters, and what other nodes
-/// send. Used on the loop only.
+/// The part of a `RedisFanout` that runs on the loop. It owns both connections and this node's counters, and handles
+/// the frames of other nodes. Used on the loop only.
 final class RedisLink {
-  /// How the subscription has changed.
+  /// A change of the connection that subscribes: it was opened, it has ended, or only the followed rooms have changed.
   enum Subscription { case began, ended, unchanged }
 
-  /// Receives the events of other nodes. Set once, before `open`.
+  /// Receives the events of other nodes, and `Event.missed`. Set once, before `open`.
   var receive: @Sendable ([Event]) -> Void = { _ in }
-  /// Returns what to subscribe to and to unsubscribe from.
+  /// Told of a change. Returns the shards to subscribe to and those to unsubscribe from now.
   var interest: (Subscription) -> (subscribe: [Shard], unsubscribe: [Shard]) = { _ in ([], []) }
-  /// Told what Redis has confirmed. Returns the shards in which something may have been missed.
+  /// Told which requests Redis has confirmed, by shard. Returns the shards in which events may have been missed.
   var confirmed: ([Shard]) -> Set<Shard> = { _ in [] }
 
   private let configuration: RedisFanout.Configuration
@@ -26,31 +26,32 @@ final class RedisLink {
   private var epoch: String
   private var channels: [String: Channel] = [:]
   private var names: [Channel: String] = [:]
-  /// The number of this node's frames in each channel, whether sent or lost.
+  /// The last counter of this node in each channel. Frames that could not be sent are counted too, except signals.
   private var counters: [Channel: UInt64] = [:]
   private var publisher: RedisConnector?
   private var subscriber: RedisConnector?
   private var timer: LoopTimer?
   private var isLookingForGaps = false
-  private var isBeaconDue = false
+  private var isHeartbeatDue = false
   private var forgedLoggedAt: Int64?
 
-  private static let beaconMilliseconds = 1000
-  /// The shortest pause between heartbeats that answer another node.
+  private static let heartbeatMilliseconds = 1000
+  /// How long an answer to another node's heartbeat is delayed, so that one heartbeat answers several nodes.
   private static let answerMilliseconds = 20
-  /// A frame counts as lost this long after a later frame has arrived.
+  /// How long a frame may be missing after a later frame has arrived, before it counts as lost.
   private static let gapMilliseconds = 50
-  /// The most bytes that may wait for Redis. The limit for signals, which are lost first, is lower.
+  /// The most bytes that may wait for Redis. Beyond this limit frames are dropped. The limit for signals is lower, so
+  /// that they are dropped first.
   private static let maximumQueuedBytes = 8 * 1024 * 1024
   private static let maximumQueuedBytesForSignals = 512 * 1024
-  /// The approximate size of a frame. A larger commit is divided into several.
+  /// The approximate size at which a frame is complete. The events of a larger commit are divided into several frames.
   private static let frameBytes = 128 * 1024
   private static let logMilliseconds: Int64 = 60_000
-  /// How long the end may take if Redis is slow.
+  /// How long `finish` waits at most until Redis has taken the output.
   private static let finishMilliseconds = 500
   private static let finishPauseMilliseconds = 10
 
-  /// No node sends frames larger than this.
+  /// The size that no frame of a node exceeds.
   private var maximumFrameBytes: Int {
     2 * (Self.frameBytes + configuration.maximumEventBytes + Self.frameOverheadBytes)
   }
@@ -95,7 +96,7 @@ final class RedisLink {
         role, configuration.url, tls: tls, maximumReplyBytes: maximumFrameBytes, loop: loop,
         log: log)
     }
-    // Weak, here and below: connections and timers may outlive this object for a moment.
+    // Weak, here and below: connections and timers may briefly outlive this object.
     let publisher = connect("publisher")
     publisher.opened = { [weak self] in self?.publisherOpened() }
     publisher.closed = { [weak self] in self?.noteConnected() }
@@ -111,14 +112,15 @@ final class RedisLink {
     self.subscriber = subscriber
     publisher.open()
     subscriber.open()
-    timer = loop.schedule(every: Self.beaconMilliseconds) { [weak self] in self?.tick() }
+    timer = loop.schedule(every: Self.heartbeatMilliseconds) { [weak self] in self?.tick() }
     loop.onTurnEnd { [weak self] in
       self?.publisher?.flush()
       self?.subscriber?.flush()
     }
   }
 
-  /// Sends what was published, followed by a heartbeat, if that takes little time. Then closes.
+  /// Sends what was published, followed by a heartbeat, for at most `finishMilliseconds`. Then closes both connections
+  /// and calls `done`.
   func finish(_ done: @escaping () -> Void) {
     sendHeartbeat()
     publisher?.flush()
@@ -131,7 +133,7 @@ final class RedisLink {
       done()
       return
     }
-    // This retains the object until then.
+    // The closure retains this object until then.
     loop.schedule(after: Self.finishPauseMilliseconds) {
       self.finish(triesLeft: triesLeft - 1, done)
     }
@@ -164,8 +166,8 @@ final class RedisLink {
     guard epoch != self.epoch else { return }
     self.epoch = epoch
     nameChannels()
-    // Reconnects with the new names, and all nodes have to be accepted again. Counters continue, so that nothing
-    // counts twice if an old epoch returns.
+    // The subscriber reconnects and subscribes to the channels with the new names, and all nodes have to be accepted
+    // again. The counters continue, so that no frame is accepted twice if an old epoch returns.
     peers = Self.peers(of: configuration.node)
     subscriber?.reopen()
   }
@@ -178,8 +180,8 @@ final class RedisLink {
   }
 
   func publish(_ events: [Event]) {
-    // Changes of access are ordered with the entries around them, and must not be overtaken by entries of other
-    // channels.
+    // Events for all nodes, such as changes of access, must keep their order relative to entries. So the events are
+    // divided into runs of one kind: within a run they are grouped by channel, and runs are sent in order.
     var run: [Event] = []
     for event in events where event.isShared {
       if let last = run.last, (last.room == nil) != (event.room == nil) {
@@ -224,7 +226,8 @@ final class RedisLink {
     let maximum = areSignals ? Self.maximumQueuedBytesForSignals : Self.maximumQueuedBytes
     guard let publisher, publisher.isOpen, publisher.queuedBytes <= maximum else {
       metrics.unsent.add()
-      // Counted although it is lost, so that others detect the gap. Nobody looks for a lost signal.
+      // The lost frame is counted, so that other nodes detect the gap. Signals need no recovery, so they are not
+      // counted.
       if !areSignals { counters[channel, default: 0] += 1 }
       return
     }
@@ -252,12 +255,12 @@ final class RedisLink {
     send(.heartbeat(heartbeat), in: .all)
   }
 
-  /// Sends a heartbeat soon, once for all nodes that ask meanwhile.
+  /// Sends a heartbeat after `answerMilliseconds`. It answers all nodes whose heartbeats arrive until then.
   private func sendAnswer() {
-    guard !isBeaconDue else { return }
-    isBeaconDue = true
+    guard !isHeartbeatDue else { return }
+    isHeartbeatDue = true
     loop.schedule(after: Self.answerMilliseconds) { [weak self] in
-      self?.isBeaconDue = false
+      self?.isHeartbeatDue = false
       self?.sendHeartbeat()
     }
   }
@@ -281,7 +284,7 @@ final class RedisLink {
 
   // MARK: Receiving
 
-  /// Handles replies of Redis that arrived together.
+  /// Handles Redis replies that arrived together.
   private func take(_ replies: [RedisReply]) {
     var confirmations: [Shard] = []
     var events: [Event] = []
@@ -289,7 +292,7 @@ final class RedisLink {
       guard case .array(let parts) = reply, case .bytes(let kind)? = parts.first, parts.count == 3,
         case .bytes(let name) = parts[1],
         let channel = channels[String(decoding: name, as: UTF8.self)]
-        // An answer to PING, or a message on a channel of an earlier epoch.
+        // Otherwise it is an answer to PING, or a message on a channel of an earlier epoch.
       else { continue }
       switch (String(decoding: kind, as: UTF8.self), parts[2]) {
       case ("message", .bytes(let bytes)): events += take(bytes, in: channel)
@@ -308,13 +311,13 @@ final class RedisLink {
     lookForGaps()
   }
 
-  /// The events of a frame; none if it does not count.
+  /// Returns the events of a received frame; none if the frame is not accepted.
   private func take(_ bytes: [UInt8], in channel: Channel) -> [Event] {
     guard let claimed = FanoutFrame.claimedNode(bytes) else {
       metrics.unreadable.add()
       return []
     }
-    // A node also receives its own frames.
+    // Redis also delivers this node's own frames.
     if claimed == configuration.node { return [] }
     guard bytes.count <= maximumFrameBytes, let name = names[channel],
       let frame = FanoutFrame(bytes, in: name, configuration.key)
@@ -338,7 +341,7 @@ final class RedisLink {
     }
     guard case .events(let bytes) = frame.content else { return [] }
     if let events = EventCoding.decode(bytes[...]) { return events }
-    // The frame comes from a node, but cannot be read by this release. The database has what it says.
+    // The frame comes from a node, but this release cannot decode it. Its content is read from the database instead.
     metrics.unreadable.add()
     return channel.shard.map { [.missed([$0])] } ?? []
   }
@@ -351,7 +354,7 @@ final class RedisLink {
     return [.missed(Set((0...UInt8.max).map(Shard.init(index:))))]
   }
 
-  /// The frame was not sealed with our key.
+  /// Counts a frame that was not sealed with the nodes' key, and logs it at most once a minute.
   private func refuse(_ channel: Channel) {
     metrics.forged.add()
     let now = Monotonic.milliseconds
@@ -362,7 +365,8 @@ final class RedisLink {
       ["channel": .init(names[channel] ?? ""), "redis": .init(configuration.url.place)])
   }
 
-  /// Missing frames get a moment to arrive; then they count as lost.
+  /// If frames are missing, schedules a check after `gapMilliseconds`. Frames that are still missing then count as
+  /// lost.
   private func lookForGaps() {
     guard !isLookingForGaps, peers.hasGaps else { return }
     isLookingForGaps = true
@@ -375,8 +379,8 @@ final class RedisLink {
     if !lost.isEmpty {
       metrics.gaps.add()
       let shards = Set(lost.compactMap(\.shard))
-      // Lost changes of access on the channel of all are found by the comparison with the database, three times a
-      // second. Lost signals and invitations are not recovered.
+      // The channel of all has no shard. Changes of access that were lost on it are found by the comparison with the
+      // database, three times a second. Lost signals and invitations are not recovered.
       if !shards.isEmpty { receive([.missed(shards)]) }
     }
     lookForGaps()
@@ -384,7 +388,7 @@ final class RedisLink {
 }
 
 extension Event {
-  /// Its approximate encoded size.
+  /// The approximate encoded size of the event, in bytes.
   fileprivate var cost: Int {
     switch self {
     case .entry(let entry, _): entry.cost

@@ -5,7 +5,7 @@ internal import CHiredis
 /// https://redis.io/docs/latest/develop/reference/protocol-spec/
 indirect enum RedisReply: Equatable, Sendable {
   case status(String)
-  /// Begins with a code in capital letters: `NOAUTH Authentication required.`
+  /// An error text, which begins with a code in capital letters: `NOAUTH Authentication required.`
   case error(String)
   case integer(Int64)
   case bytes([UInt8])
@@ -13,29 +13,30 @@ indirect enum RedisReply: Equatable, Sendable {
   case array([RedisReply])
 }
 
-/// Parses what Redis sends into replies, with hiredis. Its memory is bounded, whatever is at the other end of the
-/// connection.
+/// A parser of Redis replies, based on hiredis. Its memory and time are bounded, even if the peer is not a Redis
+/// server or is malicious.
 final class RedisReplyReader {
-  /// Why the input is not a reply. The reader cannot be used afterwards.
+  /// The reason why the input is not an acceptable reply. The reader cannot be used afterwards.
   struct Failure: Error, CustomStringConvertible {
     let description: String
   }
 
   private let reader: UnsafeMutablePointer<redisReader>
-  /// The bytes since the last complete reply.
+  /// The number of bytes received since the last complete reply.
   private var unfinishedBytes = 0
   private let maximumReplyBytes: Int
 
-  /// The longest line, or length of a text: hiredis searches its end from the start whenever more arrives.
+  /// The longest line, which may also be the length prefix of a bulk string. Lines are bounded because hiredis
+  /// searches for a line's end from its start again whenever more bytes arrive.
   private static let maximumLineBytes = 4096
-  /// The messages that a subscriber receives have three elements.
+  /// The most elements of an array. The messages that a subscriber receives have three.
   private static let maximumElements: martlet_reply_count = 16
 
-  /// A reply has about this many bytes at most.
+  /// `maximumReplyBytes` is the approximate limit for the size of one reply.
   init(maximumReplyBytes: Int) {
     self.maximumReplyBytes = maximumReplyBytes
     guard let reader = redisReaderCreateWithFunctions(Self.functions) else {
-      // Without memory a Swift process ends in any case.
+      // hiredis returns nil only without memory, when Swift code cannot continue either.
       fatalError("out of memory")
     }
     self.reader = reader
@@ -43,7 +44,7 @@ final class RedisReplyReader {
 
   deinit { redisReaderFree(reader) }
 
-  /// Takes received bytes. Returns the replies that they complete. Throws `Failure`.
+  /// Parses received bytes, and returns the replies that they complete. Throws `Failure`.
   func read(_ bytes: [UInt8]) throws -> [RedisReply] {
     unfinishedBytes += bytes.count
     let status = bytes.withUnsafeBytes {
@@ -56,7 +57,7 @@ final class RedisReplyReader {
       var found: UnsafeMutableRawPointer?
       guard redisReaderGetReply(reader, &found) == REDIS_OK else { throw failure }
       guard let found else { break }
-      // The other half of passRetained in `keep`.
+      // Balances passRetained in `keep`.
       replies.append(Unmanaged<Node>.fromOpaque(found).takeRetainedValue().reply)
       unfinishedBytes = 0
     }
@@ -69,7 +70,7 @@ final class RedisReplyReader {
     return replies
   }
 
-  /// Whether the unread input is a line that is too long.
+  /// Whether the unparsed input begins with a line that is too long.
   private var hasEndlessLine: Bool {
     let waiting = reader.pointee.len - reader.pointee.pos
     guard waiting > Self.maximumLineBytes, let start = reader.pointee.buf else { return false }
@@ -85,9 +86,9 @@ final class RedisReplyReader {
     return Failure(description: "no reply of a Redis: \(text)")
   }
 
-  // MARK: Callbacks of hiredis
+  // MARK: hiredis callbacks
 
-  /// A reply that is being read.
+  /// A reply that is being parsed: one value, or an array whose elements are added one by one.
   private final class Node {
     private let value: RedisReply
     private var elements: [Node]?
@@ -104,7 +105,8 @@ final class RedisReplyReader {
     var reply: RedisReply { elements.map { .array($0.map(\.reply)) } ?? value }
   }
 
-  /// Used by all readers. Unsafe because it is a pointer, but never written after it was made.
+  /// The callbacks, shared by all readers. The pointer is unsafe only by its type: nothing is written to it after it
+  /// was made.
   nonisolated(unsafe) private static let functions:
     UnsafeMutablePointer<redisReplyObjectFunctions> =
       {
@@ -113,14 +115,14 @@ final class RedisReplyReader {
           to: redisReplyObjectFunctions(
             createString: { RedisReplyReader.string($0, $1, $2) },
             createArray: { task, count in
-              // Nil stops the reading: no expected reply has so many elements.
+              // Nil makes hiredis stop with an error. No expected reply has so many elements.
               guard count <= RedisReplyReader.maximumElements else { return nil }
               return RedisReplyReader.keep(Node(elements: Int(count)), task)
             },
             createInteger: { RedisReplyReader.keep(Node(.integer($1)), $0) },
             createNil: { RedisReplyReader.keep(Node(.null), $0) },
             freeObject: { object in
-              // The other half of passRetained in `keep`, for a reply that was never completed.
+              // Balances passRetained in `keep`, for a reply that was never completed.
               if let object { Unmanaged<Node>.fromOpaque(object).release() }
             }))
         return functions
@@ -139,7 +141,8 @@ final class RedisReplyReader {
     return keep(Node(reply), task)
   }
 
-  /// An element is retained by its array; a complete reply is retained by the reader.
+  /// Stores a node where hiredis expects it. An element is added to its array, which retains it. The node of a whole
+  /// reply is retained for hiredis, until `read` or `freeObject` releases it.
   private static func keep(
     _ node: Node, _ task: UnsafePointer<redisReadTask>?
   ) -> UnsafeMutableRawPointer? {

@@ -2,7 +2,8 @@ internal import Basics
 
 /// The address of a Redis server and its credentials: `redis://[user:]password@host[:port]`, with TLS as `rediss://`.
 ///
-/// A database number may follow, as in URLs for other systems. It is ignored, because channels belong to no database.
+/// User and password are percent-encoded, and the port is 6379 if it is missing. A database number may follow (`/0`),
+/// as in URLs for other programs. It is ignored, because Redis channels belong to no database.
 ///
 /// https://www.iana.org/assignments/uri-schemes/prov/redis
 package struct RedisURL: Sendable {
@@ -12,10 +13,10 @@ package struct RedisURL: Sendable {
   let user: String?
   let password: Secret<String>?
 
-  /// For logs: without the secret parts.
+  /// The host and port, for logs: without the credentials.
   package var place: String { "\(host):\(port)" }
 
-  /// Nil if the URL is not valid.
+  /// Parses a URL. Nil if it is not valid.
   package init?(_ url: String) {
     var rest = Substring(url)
     if rest.hasPrefix("redis://") {
@@ -68,7 +69,7 @@ package struct RedisURL: Sendable {
     self.port = number
   }
 
-  /// Percent-decoded (RFC 3986, 2.1); nil if that is not UTF-8.
+  /// Returns the percent-decoded text (RFC 3986, 2.1); nil if it is malformed or not UTF-8.
   private static func decoded(_ text: Substring) -> String? {
     var bytes: [UInt8] = []
     var rest = Array(text.utf8)[...]

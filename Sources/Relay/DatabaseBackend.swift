@@ -4,7 +4,8 @@ internal import Chat
 internal import EventLoop
 internal import Events
 
-/// The `RelayBackend` of a node with a database.
+/// The `RelayBackend` of a running node. It reads the database or this node's caches, and follows rooms through the
+/// `Fanout`.
 final class DatabaseBackend: RelayBackend {
   private let loop: Loop
   private let authenticator: any Authenticator
@@ -26,7 +27,7 @@ final class DatabaseBackend: RelayBackend {
     self.fanout = fanout
   }
 
-  /// Runs `body` as a task of the loop, then calls `then` with its result.
+  /// Runs `body` as a task of the loop, then calls `then` with its result, on the loop.
   private func run<Found: Sendable>(
     _ then: @escaping (Result<Found, any Error>) -> Void,
     _ body: @escaping @Sendable () async throws -> Found

@@ -1,13 +1,14 @@
 internal import Events
 internal import Synchronization
 
-/// Passes the node's events to one event loop. The committing thread adds them, the loop takes them, in order.
+/// A queue of events on their way to one event loop. The thread that publishes an event adds it; the loop takes the
+/// events in the same order.
 final class EventInbox: Sendable {
   private let waiting = Mutex<[Event]>([])
   /// Whether `waiting` holds any events. An atomic beside the lock, because it is read for every frame.
   private let isFilled = Atomic(false)
 
-  /// Adds events. Returns whether none were waiting, in which case the loop must be woken.
+  /// Adds events. Returns true if the inbox was empty before. The caller must then wake the loop.
   func add(_ events: [Event]) -> Bool {
     waiting.withLock { waiting in
       let wasEmpty = waiting.isEmpty
@@ -18,7 +19,7 @@ final class EventInbox: Sendable {
     }
   }
 
-  /// All waiting events, or nil if there are none.
+  /// Removes and returns all waiting events, or returns nil if there are none.
   func take() -> [Event]? {
     guard isFilled.load(ordering: .acquiring) else { return nil }
     return waiting.withLock { waiting in

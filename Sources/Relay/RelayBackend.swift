@@ -3,35 +3,37 @@ internal import Basics
 internal import Chat
 internal import Events
 
-/// What the relay of one event loop asks of the outside: database reads, token checks, and the passing of time. Used
-/// on the loop only.
+/// Everything outside of one event loop's relay that the relay depends on: database reads, token checks, and the
+/// passing of time. Used on the loop only.
 ///
 /// Everything that takes time goes through this protocol, so that a test can decide the order of the answers. Each
-/// `then` is called once, on the loop, and never before the asking call has returned.
+/// `then` is called exactly once, on the loop, and never before the method that it was passed to has returned.
 protocol RelayBackend: AnyObject {
-  /// Finds the caller of a token. Fails with `invalid_token` or `unavailable`.
+  /// Authenticates a bearer token and finds its caller. Fails with `invalid_token` or `unavailable`.
   func authenticate(
     _ token: Secret<String>, _ then: @escaping (Result<Caller, any Error>) -> Void)
 
-  /// Lists the rooms that a caller may read. If there are too many, those with the latest activity.
+  /// Lists the rooms that a caller may read. If there are too many to list, finds only those with the latest activity,
+  /// and `hasMore` is true.
   func listRooms(
     of caller: Caller,
     _ then: @escaping (Result<(ids: [RoomID], hasMore: Bool), any Error>) -> Void)
 
-  /// From now on this loop serves these rooms, so it needs their entries from other nodes. Each call is undone by one
-  /// `unfollow`.
+  /// Follows these rooms: asks for their entries from other nodes, because this loop serves the rooms from now on.
+  /// Calls are counted. Each is undone by one `unfollow`.
   func follow(_ ids: [RoomID])
 
-  /// This loop does not serve these rooms any more.
+  /// Undoes one `follow` of these rooms, because this loop does not serve them any more.
   func unfollow(_ ids: [RoomID])
 
-  /// Reads those of the rooms that exist, each with its head, in one snapshot. The snapshot is not older than the
-  /// moment from which entries of followed rooms arrive here, so none is missed in between.
+  /// Reads those of the rooms that exist, each with its head, in one snapshot. The rooms must be followed already. The
+  /// snapshot is not older than the moment from which entries of followed rooms arrive here, so no entry is missed
+  /// between the two.
   func readRooms(
     _ ids: [RoomID], _ then: @escaping (Result<[(room: Room, lastSeq: Int64)], any Error>) -> Void)
 
-  /// Reads those of the rooms that exist, at these versions or newer if the database has them. `isUrgent` means that
-  /// delivery waits for the result.
+  /// Reads those of the rooms that exist. `rooms` gives the version that was announced for each. A room is found at
+  /// that version or a newer one, if the database has it. `isUrgent` means that delivery waits for the result.
   func readAgain(
     _ rooms: [RoomID: Int64], isUrgent: Bool,
     _ then: @escaping (Result<[RoomID: Room], any Error>) -> Void)
@@ -41,13 +43,14 @@ protocol RelayBackend: AnyObject {
     _ accounts: [UserID: Int64],
     _ then: @escaping (Result<[UserID: Affiliations], any Error>) -> Void)
 
-  /// Reads a room and an account's memberships from the database, not from memory.
+  /// Reads a room and an account's memberships from the database, not from this node's caches. Finds nil for a room
+  /// that does not exist, and nil memberships if `account` is nil.
   func readNow(
     _ room: RoomID, account: UserID?,
     _ then: @escaping (Result<(room: Room?, affiliations: Affiliations?), any Error>) -> Void)
 
   /// Reads entries of a room from `after` + 1 to at most `through`, in order and without a gap. If there are many,
-  /// only the first of them.
+  /// finds only the first of them.
   func readEntries(
     of room: Room, after: Int64, through: Int64,
     _ then: @escaping (Result<[Entry], any Error>) -> Void)
@@ -56,18 +59,18 @@ protocol RelayBackend: AnyObject {
   func readHeads(
     of ids: [RoomID], _ then: @escaping (Result<[RoomID: Int64], any Error>) -> Void)
 
-  /// The room as this node has it in memory, or nil if the database has to be asked.
+  /// Returns the room from this node's cache, or nil if the room must be read from the database.
   func known(_ room: RoomID) -> Room?
 
-  /// Keeps a room that was read in this node's memory.
+  /// Puts a room that was read from the database into this node's cache, unless a newer version is known.
   func keep(_ room: Room)
 
-  /// The time by `Monotonic.milliseconds`.
+  /// The present time of `Monotonic.milliseconds`.
   var now: Int64 { get }
-  /// The time by `Monotonic.nanoseconds`.
+  /// The present time of `Monotonic.nanoseconds`.
   var nanoseconds: UInt64 { get }
 
-  /// Calls `body` in the loop's next turn, after the sockets that are ready were served.
+  /// Calls `body` in the loop's next turn, after the sockets that are ready have been served.
   func nextTurn(_ body: @escaping () -> Void)
 
   /// Calls `body` once, after this many milliseconds.

@@ -2,19 +2,20 @@ package import Basics
 
 /// The limits of sockets of both protocols.
 package struct RelayConfiguration: Sendable {
-  /// Frames that one connection may send; nil means no limit.
+  /// The rate of frames that one connection may send; nil means no limit.
   package var connectionFrames: Rate?
-  /// Frames that one user may send over all connections; nil means no limit.
+  /// The rate of frames that one user may send over all connections to this node; nil means no limit. Applies only if
+  /// `connectionFrames` is set.
   package var userFrames: Rate?
-  /// Sockets that one user may hold open; nil means no limit.
+  /// The number of sockets that one user may hold open on this node; nil means no limit.
   package var connectionsPerUser: Int?
   /// The largest `data` or `content` of a message, in bytes of UTF-8.
   package var contentBytes: Int
-  /// The deepest nesting of a frame's JSON.
+  /// The maximum nesting depth of a frame's JSON.
   package var jsonDepth: Int
-  /// Bytes of held acks at which a socket counts as a slow reader.
+  /// The number of bytes of held acks beyond which a socket is closed as a slow reader.
   package var heldBytes: Int
-  /// How long a connection may take until `ready`, or on `/chat` until READY.
+  /// The time within which a connection must reach `ready`, or on `/chat` READY. After that it is closed.
   package var openingMilliseconds: Int64
 
   package init(

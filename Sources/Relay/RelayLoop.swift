@@ -17,7 +17,8 @@ package final class RelayLoop {
   let feeds: RoomFeeds
   let metrics: LiveMetrics
   let work: TurnWork
-  /// How many actions a socket performs, or how many rooms it leaves, in one step of `work`.
+  /// The number of actions that a socket performs, or of rooms that it leaves, in one step of `work`. An action that
+  /// names rooms counts once for each.
   var stepSize = 50 {
     didSet { feeds.roomsLeftPerStep = stepSize }
   }
@@ -31,7 +32,7 @@ package final class RelayLoop {
   /// The shortest pause between two parts of a comparison.
   private static let shortestPauseMilliseconds = 20
 
-  /// Uses the loop's live delivery.
+  /// Creates the relay of an event loop, on top of the loop's live delivery. Must be called on that loop.
   package convenience init(
     live: LiveLoop, services: RelayServices, rooms: Rooms, reader: LogReader, fanout: any Fanout
   ) {
@@ -52,8 +53,8 @@ package final class RelayLoop {
     compareHeads(after: Self.compareHeadsMilliseconds)
   }
 
-  /// Compares the heads of some rooms, over and over. One round takes `compareHeadsMilliseconds`, or longer if there
-  /// are very many rooms.
+  /// Compares the heads of all served rooms with the database, part by part, in endless rounds. One round takes
+  /// `compareHeadsMilliseconds`, or longer if there are very many rooms.
   private func compareHeads(after milliseconds: Int) {
     backend.wait(milliseconds: milliseconds) { [unowned self] in
       let total = feeds.compareSomeHeads()
@@ -63,7 +64,7 @@ package final class RelayLoop {
     }
   }
 
-  /// Without a loop, for tests: time passes and drafts are submitted when the caller says so.
+  /// Creates a relay without a loop, for tests. Time passes, and drafts are submitted, only when the test says so.
   init(
     index: Int, services: RelayServices, backend: any RelayBackend, hub: Hub,
     gate: DeliveryGate, metrics: LiveMetrics
@@ -79,17 +80,17 @@ package final class RelayLoop {
       metrics: metrics)
   }
 
-  /// Applies the events that have arrived. Also called before anything of a client is handled, so that everything
-  /// this node committed before the client sent it is taken into account, even if the loop's own job runs later in
-  /// the turn.
+  /// Applies the events that have arrived. Also called before any input of a client is handled: the input must see
+  /// everything that this node committed before the client sent it, even if the loop's own job for these events runs
+  /// later in the turn.
   func takeEvents() {
     if let events = inbox.take() { feeds.apply(events) }
   }
 
-  /// Submits a message to the log, together with the others of this turn.
+  /// Queues a message for the log. It is submitted at the end of the turn, together with the turn's other messages.
   func submit(_ draft: Draft) { drafts.append(draft) }
 
-  /// Submits all messages of the turn in one call, since the log gathers them by turn.
+  /// Submits all messages of the turn in one call, because the log collects them turn by turn.
   func submitDrafts() {
     guard !drafts.isEmpty else { return }
     let turn = drafts

@@ -6,13 +6,13 @@ package import Web
 
 /// The two WebSocket routes: `/v1/relay` (relay v1), and `/v1/chat` with its alias `/chat` (the nano protocol).
 package struct RelayRoutes: Sendable {
-  /// The WebSocket subprotocol of relay v1. A client may leave it out.
+  /// The WebSocket subprotocol of relay v1. A client may omit it.
   package static let subprotocol = "martlet.v1"
 
   private let loops: [LoopBound<RelayLoop>]
   private let admission: SocketAdmission
 
-  /// `loops` is indexed by event loop.
+  /// `loops` contains the relay of each event loop, at the loop's index.
   package init(
     loops: [LoopBound<RelayLoop>], admission: SocketAdmission
   ) {
@@ -43,7 +43,8 @@ package struct RelayRoutes: Sendable {
     }
   }
 
-  /// Throws `too_many_connections` if the server holds as many sockets as it may.
+  /// Returns the upgrade of a request. `make` creates the socket's handler, on the loop of the request. Throws
+  /// `too_many_connections` if the server holds as many sockets as it may.
   private func upgrade(
     _ request: Request, _ subprotocol: String?,
     _ make:
@@ -59,7 +60,7 @@ package struct RelayRoutes: Sendable {
     }
   }
 
-  /// Every frame of both protocols with its policy, for `martlet routes`.
+  /// All frames of both protocols with their policies, for `martlet routes`.
   package static var frames: [(socket: String, type: String, policy: String, meaning: String)] {
     RelayFrame.table.map { ("/v1/relay", $0.type, $0.policy.untyped.description, $0.meaning) }
       + NanoDialect.Kind.allCases.map {
@@ -69,7 +70,7 @@ package struct RelayRoutes: Sendable {
 }
 
 extension RelayServices {
-  /// Relay v1 for a socket that is just being opened.
+  /// Creates the dialect of a relay v1 socket that is being opened. `followsAllRooms` is false for `?subscribe=none`.
   func relayDialect(followsAllRooms: Bool) -> RelayDialect {
     RelayDialect(
       followsAllRooms: followsAllRooms, maximumContentBytes: configuration.contentBytes,
@@ -78,7 +79,7 @@ extension RelayServices {
       now: Monotonic.milliseconds)
   }
 
-  /// The nano protocol for a socket that is just being opened.
+  /// Creates the dialect of a nano socket that is being opened.
   func nanoDialect() -> NanoDialect {
     NanoDialect(
       maximumContentBytes: configuration.contentBytes,

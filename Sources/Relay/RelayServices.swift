@@ -5,21 +5,22 @@ package import Events
 internal import Live
 internal import Synchronization
 
-/// What every socket of a node needs, shared by all loops.
+/// The services that all sockets of a node share, on all event loops.
 package final class RelayServices: Sendable {
   let ingest: any Ingest
   let authenticator: any Authenticator
   let memberships: any Memberships
   let configuration: RelayConfiguration
-  /// This node, which is named in the origin of its drafts.
+  /// The id of this node, which is part of the origin of its drafts.
   let node: NodeID
-  /// The name of the present log. A restored backup gets another one, which makes cursors of the old log invalid.
+  /// The epoch: the name of the present log. A restored backup gets another one, which makes cursors of the old log
+  /// invalid.
   var epoch: String { currentEpoch.withLock { $0 } }
   private let currentEpoch: Mutex<String>
   private let events: EventStream
   let log: Log
   let metrics: RelayMetrics
-  /// Nil if rate limits are off.
+  /// The rate limiter of each user's frames; nil means no limit.
   let userFrames: KeyedRateLimiter<UserID>?
   private let connectionsByUser = Mutex<[UserID: Int]>([:])
 
@@ -40,11 +41,11 @@ package final class RelayServices: Sendable {
     userFrames = configuration.userFrames.map { KeyedRateLimiter($0) }
   }
 
-  /// From now on calls `listener` with all events, on the committing thread. Must be called before the first
+  /// Calls `listener` with all events from now on, on the thread that publishes them. Must be called before the first
   /// publication.
   func listen(_ listener: @escaping EventStream.Listener) { events.listen(listener) }
 
-  /// Logs why a socket's token was refused, without the token's content.
+  /// Logs why a socket's token was refused, without the token's content. Logs nothing for other errors.
   func logRefusal(_ error: any Error, _ address: IPAddress) {
     guard let failure = error as? AppError, failure.code == .invalidToken else { return }
     log.info(
@@ -55,17 +56,18 @@ package final class RelayServices: Sendable {
       ])
   }
 
-  /// From now on the log has another epoch.
+  /// Notes that the log has another epoch from now on.
   package func epochChanged(to epoch: String) { currentEpoch.withLock { $0 = epoch } }
 
-  /// Something in the database is older than what this node already knew: a dump was restored over the database
-  /// without `martlet renew-epoch`. This node forgets everything it knows, and clients have to connect again.
+  /// Reports that something in the database is older than what this node already knew: a dump was restored over the
+  /// database without `martlet renew-epoch`. This node then forgets everything it knows, and clients have to connect
+  /// again.
   func databaseWentBack() {
     log.error("database_went_back", [:])
     events.deliverHere([.epochChanged(epoch)])
   }
 
-  /// Counts a connection of the user. Returns false if the user has too many already.
+  /// Counts a new connection of the user. Returns false, and counts nothing, if the user has too many already.
   func openConnection(of user: UserID) -> Bool {
     connectionsByUser.withLock { counts in
       let count = counts[user] ?? 0

@@ -1,14 +1,14 @@
 internal import Basics
 
-/// Divides the work of sockets that name thousands of rooms into steps: a limited amount in each turn of the loop, so
-/// that other sockets get their turn. Used on the loop only.
+/// A scheduler for the work of sockets that name thousands of rooms. It divides the work into steps and performs a
+/// limited amount in each turn of the loop, so that other sockets are served in between. Used on the loop only.
 ///
-/// Jobs take turns step by step, so one with very many steps does not delay one with few.
+/// Jobs are served round robin, one step each, so a job with very many steps does not delay one with few.
 final class TurnWork {
   private let backend: any RelayBackend
   private var waiting = Queue<() -> Bool>()
   private var isScheduled = false
-  /// The most steps in one turn, for tests.
+  /// The maximum number of steps in one turn. Tests set it.
   var maximumSteps = Int.max
 
   /// The time that all steps together may take in one turn.
@@ -16,7 +16,7 @@ final class TurnWork {
 
   init(_ backend: any RelayBackend) { self.backend = backend }
 
-  /// Calls `step` until it returns false. The first call happens now.
+  /// Calls `step` until it returns false: the first time now, then in later turns.
   func perform(_ step: @escaping () -> Bool) {
     guard step() else { return }
     waiting.append(step)
@@ -26,7 +26,7 @@ final class TurnWork {
   private func schedule() {
     guard !isScheduled, !waiting.isEmpty else { return }
     isScheduled = true
-    // Unowned: it lives as long as its loop.
+    // Unowned: this object lives as long as its loop.
     backend.nextTurn { [unowned self] in
       isScheduled = false
       run()

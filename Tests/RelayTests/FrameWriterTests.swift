@@ -13,7 +13,7 @@ import Web
       body: .message(MessageContent(type: .text, data: data)))
   }
 
-  /// The object in a complete text frame; also checks the length in its header.
+  /// Returns the object in a complete text frame. Also checks the length in its header.
   private func object(_ frame: [UInt8]) throws -> JSONObject {
     let header = WebSocketFrames.headerBytes(of: frame)
     var expected: [UInt8] = []
@@ -22,7 +22,7 @@ import Web
     return try #require(try JSONParser.parse(Array(frame[header...])).object)
   }
 
-  /// Around the lengths at which the header grows.
+  /// Short frames, and lengths around 65,536 bytes, where the frame's header grows.
   @Test(arguments: [0, 1, 40, 60, 65_200, 65_300, 65_400, 70_000], [true, false])
   func `the sender sees the same with its client id`(count: Int, isShared: Bool) throws {
     for extra in 0..<40 {

@@ -7,7 +7,8 @@ import Testing
 @Suite struct HeadComparisonsTests {
   private static let room = RoomID(1)
 
-  /// Answers all requests until there are none, letting 30 ms pass now and then.
+  /// Answers all requests until there are none, letting 30 ms pass in between, in which timers may cause more
+  /// requests.
   private func settle(_ world: RelayWorld) {
     for _ in 0..<5 {
       while world.backend.hasPending { world.backend.answerOne(mayFail: false) }
@@ -15,7 +16,7 @@ import Testing
     }
   }
 
-  /// The snapshot is older or newer than the entry, depending on the seed.
+  /// The snapshot that is read is older or newer than the entry, depending on the seed.
   @Test(arguments: 1...UInt64(20))
   func `what was missed while a room was being read is found by one comparison`(seed: UInt64) {
     let world = RelayWorld(seed: seed)

@@ -5,7 +5,7 @@ import Testing
 @testable import Relay
 
 @Suite struct OutboxTests {
-  /// A reference to the value, because `#expect` cannot call mutating functions on it.
+  /// A box around the value, because `#expect` cannot call mutating functions on a value.
   private final class Held {
     var outbox = Outbox()
     func decide(_ draft: Draft) -> Outbox.Decision { outbox.decide(draft) }
@@ -30,7 +30,7 @@ import Testing
     let outbox = Held()
     #expect(outbox.decide(draft("a", version: 1)) == .send)
     #expect(outbox.decide(draft("b", version: 1)) == .send)
-    // Access changed. These were checked under the new version, and would overtake the earlier ones.
+    // Access has changed. These drafts were checked under the new version, and would overtake the earlier ones.
     #expect(outbox.decide(draft("c", version: 2)) == .hold)
     #expect(!outbox.settled(RoomID(1), stale: draft("a")))
     #expect(outbox.decide(draft("d", version: 2)) == .hold)

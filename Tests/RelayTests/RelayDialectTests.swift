@@ -8,7 +8,7 @@ import Web
 
 @testable import Relay
 
-/// The decisions of relay v1, input by input, without a socket that performs them.
+/// The decisions of relay v1, input by input, without a socket that performs its actions.
 @Suite struct RelayDialectTests {
   private final class View: SocketView {
     var now: Int64 = 1000
@@ -27,7 +27,7 @@ import Web
     }
   }
 
-  /// A socket's dialect, and its last actions, each in a few words.
+  /// The dialect of one socket. Each call returns the resulting actions, each in a few words.
   private final class Machine {
     private var dialect: RelayDialect
     let view = View()
@@ -43,11 +43,11 @@ import Web
     }
 
     func frame(_ text: String) -> [String] {
-      // A text that is not JSON comes as nil, as from a socket.
+      // A text that is not JSON becomes nil, as in `RelaySocket`.
       self(.frame((try? JSONParser.parse(Array(text.utf8)))?.object))
     }
 
-    /// A dialect that is open and subscribed to these rooms.
+    /// Opens the dialect with these rooms subscribed, and returns itself.
     func open(_ rooms: [Int64]) -> Machine {
       _ = self(.opened)
       let ids = rooms.map { RoomID($0) }
@@ -166,7 +166,7 @@ import Web
       machine(.room(.left(RoomID(2), seq: 4, clientID: nil))) == ["type:unsubscribed,channel_id:2"])
     #expect(machine(.room(.becameReadable(RoomID(2)))) == [])
     #expect(machine.rooms == [1])
-    // The room was revoked and given back, which the client did not ask for.
+    // The room was revoked and given back, without an `unsubscribe` of the client.
     _ = machine(.room(.revoked(RoomID(1), channelID: "1", .revoked)))
     #expect(machine(.room(.becameReadable(RoomID(1)))) == ["attach [1] became"])
   }

@@ -8,8 +8,8 @@ import Web
 
 @testable import Relay
 
-/// A whole relay in random order: clients connect and leave, write, subscribe and resume; rules, accounts and tokens
-/// change; entries are lost between nodes, reads fail, readers are slow, and the gate closes.
+/// A simulation of a whole relay in random order: clients connect and leave, write, subscribe and resume; rules,
+/// accounts and tokens change; entries are lost between nodes, reads fail, readers are slow, and the gate closes.
 @Suite struct RelayWorldTests {
   @Test(arguments: 1...UInt64(400))
   func `every interleaving keeps the promises of both protocols`(seed: UInt64) {
@@ -41,7 +41,7 @@ import Web
   }
 
   @Test func `a frame that names many rooms is answered before the next one is begun`() {
-    // With two rooms per turn.
+    // This seed makes the relay perform one step per turn, of two rooms.
     let world = RelayWorld(seed: 1)
     let reader = RelayWorld.foreigners[0]
     let rooms = (1...3).map { RoomID($0) }
@@ -73,7 +73,7 @@ import Web
       let client = world.connect(.foreign(reader), followsAllRooms: false)
       world.endTurn()
       client.resume(room, from: 0)
-      // First the room is read, then a part of its log.
+      // The first answer is the room, the next are pieces of its log.
       for _ in 0..<(isAnswered ? 5 : 1) where world.backend.hasPending {
         world.backend.answerOne(mayFail: false)
         for _ in 0..<5 { world.backend.pass(1) }
@@ -100,7 +100,8 @@ import Web
     world.endTurn()
     client.resume(room, from: 0)
     world.backend.answerOne(mayFail: false)
-    // A part of the log is being read. The change arrives without the room itself.
+    // A piece of the log is being read now. The change is announced by its version only, so the room must be read
+    // again.
     let version = try #require(world.database.setRule(reader, then, in: room))
     world.hear([.access(.roomChanged(room, version: version))])
     world.backend.answerFirst()
@@ -129,7 +130,7 @@ import Web
     let version = try #require(world.database.setRule(reader, [.read, .write], in: waiting))
     client.resume(other, from: 0)
     world.hear([.access(.roomChanged(waiting, version: version))])
-    // The requests are: a part of the first room's log, the second room, and the first room's rules.
+    // The requests, in order: a piece of the first room's log, the second room, and the first room's rules.
     world.backend.answerFirst()
     for _ in 0..<5 { world.backend.pass(1) }
     world.backend.answerFirst()
@@ -188,7 +189,7 @@ import Web
     let client = world.connect(.foreign(reader), followsAllRooms: false)
     let version = try #require(world.database.setRule(reader, .read, in: room))
     world.backend.keep(try #require(world.database.room(room)))
-    // Its job has not run yet.
+    // The loop's job that applies these events has not run yet.
     #expect(world.relay.inbox.add([.access(.roomChanged(room, version: version))]))
     client.subscribe([room])
     world.endTurn()
@@ -196,7 +197,7 @@ import Web
     #expect(client.cursors.keys.sorted() == [room])
   }
 
-  /// The client has received the last entry of its room, and may read it.
+  /// Checks that the client has received the last entry of its room, and may read the room.
   private func check(_ client: WorldNanoClient, _ number: Int, _ world: RelayWorld, _ seed: UInt64)
   {
     guard let caller = client.socket.caller, let id = client.socket.dialect.room else { return }
@@ -210,7 +211,7 @@ import Web
       "seed \(seed), nano \(number): room \(id)")
   }
 
-  /// The client has received everything in its rooms, and hears only rooms that it may read.
+  /// Checks that the client has received everything in its rooms, and hears only rooms that it may read.
   private func check(_ client: WorldClient, _ number: Int, _ world: RelayWorld, _ seed: UInt64) {
     guard let caller = client.socket.caller else { return }
     for (id, cursor) in client.cursors {

@@ -9,7 +9,7 @@ import Testing
 @Suite struct ReloadsTests {
   private struct Unreadable: Error {}
 
-  /// Reads that wait until the test ends them.
+  /// The reads that have begun. Each waits until the test ends it.
   private final class Readings: Sendable {
     struct Reading {
       let wanted: [Int: Int64]
@@ -32,7 +32,7 @@ import Testing
       }
     }
 
-    /// The next read that begins.
+    /// Waits until a read begins, and returns it.
     func next(on loop: Loop) async throws -> Reading {
       try await eventually("a reading begins") { !isEmpty }
       return try waiting.withLock {
@@ -44,7 +44,7 @@ import Testing
     var isEmpty: Bool { waiting.withLock { $0.isEmpty } }
   }
 
-  /// The results, in order.
+  /// What was found and what is done, each in the order of the calls.
   private final class Seen {
     var found: [[Int64?]] = []
     var done: [Int] = []
@@ -90,7 +90,7 @@ import Testing
       first.end([0: 1])
       let second = try await readings.next(on: loop)
       #expect(second.wanted == [1: 1, 2: 1])
-      // 2 is not in the database any more, which is an answer too.
+      // The result lacks 2, so it is not in the database any more. That is an answer too.
       second.end([1: 1])
       try await Self.settle(loop) { reloads.isEmpty }
       #expect(seen.done.sorted() == [0, 1, 2])
@@ -109,7 +109,7 @@ import Testing
       first.end([0: 5])
       let second = try await readings.next(on: loop)
       #expect(second.wanted == [0: 6])
-      // The database was at 6 and went back. Nothing announced a version since this read began.
+      // The database was at 6 and went back. No version was announced after this read began, so the result counts.
       second.end([0: 4])
       try await Self.settle(loop) { reloads.isEmpty }
       #expect(seen.done == [0])
@@ -143,7 +143,7 @@ import Testing
       let together = try await readings.next(on: loop)
       #expect(together.wanted == [1: 1, 2: 1])
       together.fail(Unreadable())
-      // Then one by one, in any order.
+      // After that, each id is read alone, in any order.
       var alone: [Int] = []
       for _ in 0..<3 where alone.last != 2 {
         let reading = try await readings.next(on: loop)

@@ -35,9 +35,9 @@ import Testing
     var isLive = false
     /// The highest seq that it received or was promised; nil if it was told none.
     var cursor: Int64?
-    /// Its requests that were not answered yet, in order. Nil is `unsubscribe`.
+    /// Its requests that were not answered yet, in order. Nil stands for `unsubscribe`.
     var asks: [RoomFeed.Purpose?] = []
-    /// Whether the client said in a `resume` what it has.
+    /// Whether its `resume` was answered with `resumed`, while the replay is not over yet.
     var hasResumed = false
   }
 
@@ -49,14 +49,14 @@ import Testing
     var readers: Set<Int> = [0, 1, 2]
     var isDeleted = false
     var seen = Array(repeating: Seen(), count: people.count)
-    /// Committed entries on their way. Some are lost, some arrive out of order.
+    /// Committed entries on their way to this loop. Some are lost, some arrive out of order.
     var inFlight: [Entry] = []
-    /// Reads that the feed asked for and that are not done.
+    /// Reads that the feed asked for and that have not finished.
     var reads: [Read] = []
-    /// Replays whose subscriber has not taken the last piece.
+    /// Replays whose subscriber has not taken the last piece yet.
     var untaken: [(id: UInt64, number: Int)] = []
     var isTimerArmed = false
-    /// The `asOf` of the pending read of the head.
+    /// The `asOf` of the read of the head that is under way; nil if none is.
     var headAskedAsOf: Int64?
     var isLoadAsked = true
     var failures: [String] = []
@@ -84,12 +84,12 @@ import Testing
         answered(Int(id), purpose)
         begin(Int(id), at: seq)
       case .reset(let id, let seq):
-        // Also after `resumed`, if what came later could not be read.
+        // May also come after `resumed`, if later entries could not be read.
         if !seen[Int(id)].hasResumed { answeredResume(Int(id)) }
         begin(Int(id), at: seq)
       case .refuse(let id, let purpose, _):
         if case .some(nil) = seen[Int(id)].asks.first {
-          // A stranger's `unsubscribe` reveals nothing.
+          // A stranger's `unsubscribe` gets the same refusal, so that it reveals nothing.
           seen[Int(id)].asks.removeFirst()
         } else {
           answered(Int(id), purpose)
@@ -97,7 +97,7 @@ import Testing
         leave(Int(id))
       case .left(let id, _, _):
         let person = Int(id)
-        // It may end a replay early, and with it the requests that waited behind it.
+        // It may end a replay. Earlier requests to enter the room are then not answered.
         while let ask = seen[person].asks.first, ask != nil { seen[person].asks.removeFirst() }
         if seen[person].asks.isEmpty {
           failures.append("unsubscribed unasked")
@@ -106,7 +106,7 @@ import Testing
         }
         leave(person)
       case .revoke(let id, _):
-        // Also the answer to a resume that was under way.
+        // It also answers a resume that is under way.
         let person = Int(id)
         if replaysSeen.contains(person), !seen[person].hasResumed { answeredResume(person) }
         leave(person)
@@ -140,7 +140,7 @@ import Testing
       }
     }
 
-    /// The people with a replay, and the replays that they had.
+    /// The people whose replay is under way. Below it, the numbers of all replays that have begun.
     var replaysSeen: Set<Int> = []
     var numbers: Set<Int> = []
 
@@ -186,7 +186,7 @@ import Testing
 
     mutating func receive(_ person: Int, _ entry: Entry) {
       if !readers.contains(person) || isDeleted {
-        // The change is committed, but this loop may not have been told yet.
+        // The change is committed, but this loop may not have been told about it yet.
         if feed.room?.accessVersion == version || isDeletionKnown {
           failures.append("\(person) heard without the right")
         }
@@ -207,7 +207,7 @@ import Testing
         inFlight.append(entry(head))
       case 3, 4:
         guard !inFlight.isEmpty else { return }
-        // Usually the oldest, sometimes another; sometimes it is lost.
+        // Usually the oldest entry arrives, sometimes another one. Some are lost.
         let index = pick(4) == 0 ? pick(inFlight.count) : 0
         let next = inFlight.remove(at: index)
         if pick(20) != 0 { feed(.entry(next)) }
@@ -259,7 +259,7 @@ import Testing
       }
     }
 
-    /// A subscriber takes what it was sent.
+    /// Makes a subscriber take what it was sent.
     mutating func take() {
       guard !untaken.isEmpty else { return }
       let (id, number) = untaken.remove(at: pick(untaken.count))
@@ -275,7 +275,7 @@ import Testing
     mutating func finishRead() {
       let read = reads.remove(at: pick(reads.count))
       let fails = pick(10) == 0
-      // A read returns at least one entry, and usually not all of them.
+      // A read returns at least one entry, if there is one, and often not all of them.
       let through = min(read.through, head, read.after + 1 + Int64(pick(4)))
       let entries = read.after < through ? ((read.after + 1)...through).map(entry) : []
       if let (id, number) = read.replay {
@@ -294,7 +294,7 @@ import Testing
       .foreign(people[person])
     }
 
-    /// Everything in flight arrives, and lost entries are found by comparing heads.
+    /// Lets everything in flight arrive, and finds lost entries by comparing heads.
     mutating func settle() {
       if isLoadAsked {
         isLoadAsked = false
@@ -334,7 +334,7 @@ import Testing
     }
   }
 
-  /// The feed of a room with this many entries, which reader 0 may read.
+  /// Returns the feed of a room with this many entries, which people 0 and 1 may read.
   private func liveFeed(_ head: Int64) -> RoomFeed {
     var feed = RoomFeed()
     _ = feed.handle(.loaded((Self.room(version: 1, readers: [0, 1]), head)))
@@ -394,11 +394,11 @@ import Testing
     #expect(words(feed.handle(.headRead(6, asOf: 3))) == ["gap 3 6"])
     let filled = feed.handle(.gapRead((4...6).map(Self.entry)))
     #expect(words(filled) == ["publish 4", "publish 5", "publish 6", "read 5 6"])
-    // A seq above the head belongs to another log.
+    // The head in the database is below the client's seq, so that seq belongs to another log.
     var other = liveFeed(3)
     _ = other.handle(resume)
     #expect(words(other.handle(.headRead(3, asOf: 3))) == ["reset 3"])
-    // Also while a gap is open that ends before the head.
+    // An open gap that ends before the head that was read is extended to that head.
     var waiting = liveFeed(3)
     #expect(words(waiting.handle(.entry(Self.entry(5)))) == ["wait"])
     _ = waiting.handle(
@@ -473,11 +473,11 @@ import Testing
         feed.handle(
           .attach(1, reader(1), .resume(last: 5, clientID: nil, budget: ReplayBudget()))))
         == ["read 5 9"])
-    // It was read before the feed had delivered that far, so it is nothing new.
+    // This head was read when the feed had delivered only up to 7, so it is no sign of a rewound log.
     #expect(words(feed.handle(.head(7, asOf: 7))) == [])
     #expect(words(feed.handle(.head(7, asOf: 9))) == ["rewound 9 7", "reset 7", "reset 7"])
     #expect(feed.lastSeq == 7)
-    // The replay that was under way has ended.
+    // The replay that was under way has ended, so its read is ignored.
     #expect(words(feed.handle(.replayRead(1, replay: 1, [Self.entry(6)]))) == [])
     #expect(words(feed.handle(.entry(Self.entry(8)))) == ["publish 8"])
   }
@@ -485,10 +485,10 @@ import Testing
   @Test func `an entry below the head asks where the log ends`() {
     var feed = liveFeed(3)
     _ = feed.handle(.entry(Self.entry(4)))
-    // The same entry again, as if it had come twice.
+    // The same entry arrives twice.
     #expect(words(feed.handle(.entry(Self.entry(4)))) == [])
     #expect(words(feed.handle(.entry(Self.entry(2)))) == ["head 4"])
-    // Only one read of the head at a time.
+    // The head is read only once at a time.
     #expect(words(feed.handle(.entry(Self.entry(3)))) == [])
     #expect(words(feed.handle(.headRead(2, asOf: 4))) == ["rewound 4 2"])
     #expect(words(feed.handle(.entry(Self.entry(3)))) == ["publish 3"])

@@ -21,7 +21,7 @@ import Testing
     }
   }
 
-  /// Publishes, reads and takes in random order, and compares with what each subscriber was sent.
+  /// Publishes, reads and takes in random order, and checks what each subscriber was sent.
   @Test(arguments: 1...UInt64(200))
   func `each is sent every entry once and in order`(seed: UInt64) {
     var random = SeededRandom(seed: seed)
@@ -92,9 +92,9 @@ import Testing
     for seq: Int64 in 2...3 { replays.keep(Self.entry(seq)) }
     #expect(words(replays.next(1, lastSeq: 3)) == "end [2, 3]")
     for seq: Int64 in 4...6 { replays.keep(Self.entry(seq, bytes: 40_000)) }
-    // The first of these was not kept.
+    // Entries 2 to 5 exceeded the limit and are not kept any more. Only 6 is.
     #expect(words(replays.next(2, lastSeq: 6)) == "read 1 6")
-    // Entry 2 must come first.
+    // Entry 2 is the next one, so a piece that begins with 3 is refused.
     let early = replays.take([Self.entry(3)], for: 2)
     #expect(early == nil)
     #expect(replays.take((2...5).map { Self.entry($0) }, for: 2)?.promised == nil)

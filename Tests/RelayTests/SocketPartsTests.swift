@@ -7,9 +7,9 @@ import Testing
 
 @testable import Relay
 
-/// The parts of a socket, each by itself.
+/// The value types that a socket consists of, each tested by itself.
 @Suite struct SocketPartsTests {
-  /// `#expect` cannot call mutating functions on what it inspects; this can.
+  /// Calls `body`, which may call mutating functions. `#expect` cannot call them on the value that it inspects.
   private func result<Value>(_ body: () -> Value) -> Value { body() }
 
   // MARK: FrameIntake
@@ -58,7 +58,7 @@ import Testing
     }
     #expect(take(0) && !take(0, false))
     #expect(intake.refusals == 1)
-    // The connection's own limit is used up, so the user's is not asked.
+    // The connection's own limit is used up, so the user's limit is not asked.
     #expect(!take(0))
     #expect(asked == 2 && intake.refusals == 2)
     #expect(take(1_000_000_000))
@@ -180,7 +180,7 @@ import Testing
     #expect(result({ queue.read((1...32).map { entry(1, $0) }) })?.count == 32)
     queue.sent(.init(room: RoomID(1), number: 1))
     #expect(words(result({ queue.next() })) == "taken 1")
-    // The room that was sent last continues before the other begins.
+    // The room that was sent last continues before the other room begins.
     queue.add(piece(1, 32))
     #expect(words(result({ queue.next() })).hasPrefix("read 1 32"))
     #expect(result({ queue.read([])?.count }) == 0)
@@ -195,7 +195,7 @@ import Testing
     _ = queue.next()
     #expect(result({ queue.read((1...10).map { entry(1, $0, bytes: 20_000) }) })?.count == 3)
     queue.add(piece(1, 3))
-    // Estimated from the size of the last entries.
+    // The number of entries is estimated from the size of the last ones.
     #expect(words(result({ queue.next() })) == "read 1 3 6")
     #expect(result({ queue.read((1...2).map { entry(1, $0, bytes: 100_000) }) })?.count == 1)
   }
@@ -220,7 +220,7 @@ import Testing
       }
     }
     for (mark, rooms) in marks {
-      // Nil means that the mark is too old, and all rooms must be looked at.
+      // Nil means that the mark is too old, so all rooms must be checked.
       guard let found = moved.candidates(since: mark, limit: 10_000) else { continue }
       #expect(rooms.isSubset(of: found))
       #expect(Set(found.filter { (last[$0] ?? .beginning) > mark }) == rooms)
@@ -252,7 +252,7 @@ import Testing
     var steps: [[String]] = []
     while !pending.isEmpty {
       steps.append(words(pending.next(3)))
-      // Not empty before these were performed: more may be added meanwhile, behind them.
+      // The queue is not empty before these actions were performed. More may be added meanwhile, and come after them.
       #expect(!pending.isEmpty)
       if steps.count == 1 { pending.append([.cork]) }
       pending.performed()

@@ -3,7 +3,7 @@ import Testing
 @testable import Relay
 
 @Suite struct WaitingFramesTests {
-  /// A reference to the value, because `#expect` cannot call mutating functions on it.
+  /// A box around the value, because `#expect` cannot call mutating functions on a value.
   private final class Held {
     private var frames = WaitingFrames()
     var isFull: Bool { frames.isFull }

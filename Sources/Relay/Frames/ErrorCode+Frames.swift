@@ -1,6 +1,6 @@
 package import Basics
 
-/// What is wrong with a WebSocket frame. These codes occur in `error` frames only.
+/// The error codes of faulty WebSocket frames. These codes occur in `error` frames only.
 extension ErrorCode {
   /// All codes of this file.
   package static let frames: [ErrorCode] = [

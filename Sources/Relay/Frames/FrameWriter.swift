@@ -4,13 +4,13 @@ internal import Chat
 internal import Events
 internal import Web
 
-/// Writes the frames of both protocols, each as a complete WebSocket frame.
+/// An encoder for the frames of both protocols. It returns complete WebSocket frames, header included.
 ///
-/// There is one writer per loop. It reuses its buffer from frame to frame.
+/// There is one per loop. It reuses its buffer from frame to frame.
 struct FrameWriter {
   private var writer = JSONWriter(capacity: 1024)
 
-  /// The frame of the object that `body` writes.
+  /// Returns the frame of the JSON object that `body` writes.
   mutating func frame(_ body: (inout JSONWriter) -> Void) -> [UInt8] {
     writer.removeAll()
     writer.object(body)
@@ -20,7 +20,7 @@ struct FrameWriter {
     return frame
   }
 
-  /// The frame that a dialect sends to one socket.
+  /// Returns the frame of a dialect's answer to one socket.
   mutating func frame(_ frame: SocketFrame) -> [UInt8] {
     switch frame {
     case .relay(let answer): relay(answer)
@@ -48,7 +48,7 @@ struct FrameWriter {
     }
   }
 
-  /// The range of the random delay, in milliseconds, before a client that lost its connection reconnects.
+  /// The range, in milliseconds, of the random delay before a client that lost its connection reconnects.
   private static let reconnectMilliseconds: [Int64] = [500, 5000]
 
   mutating func ready(
@@ -88,7 +88,8 @@ struct FrameWriter {
     }
   }
 
-  /// The frame of an entry, as everyone but its sender sees it. With `isShared` it is made once for all loops.
+  /// Returns the frame of an entry for everyone but the entry's sender. With `isShared` the frame is kept in the
+  /// entry, so that it is encoded once for all loops.
   mutating func relayEntry(_ entry: Entry, isShared: Bool) -> [UInt8] {
     if let frame = entry.encodedFrame { return frame }
     let frame = encode(entry)
@@ -96,8 +97,8 @@ struct FrameWriter {
     return frame
   }
 
-  /// The frame of an entry as its sender's sockets see it: `frame`, which the others get, with the entry's
-  /// `client_id` added if it has one.
+  /// Returns the frame of an entry for its sender's sockets: `frame`, which the others get, with the entry's
+  /// `client_id` added if it has one. A frame of type `unknown` stays as it is.
   mutating func forSender(_ frame: [UInt8], of entry: Entry) -> [UInt8] {
     guard let clientID = entry.clientID, !entry.body.isUnknown else { return frame }
     writer.removeAll()
@@ -153,7 +154,7 @@ struct FrameWriter {
     }
   }
 
-  /// A frame `subscribed`, `unsubscribed`, `resumed`, `reset` or `channel`: a room and an exact seq.
+  /// Returns a frame `subscribed`, `unsubscribed`, `resumed`, `reset` or `channel`: a room and an exact seq.
   mutating func position(_ type: String, _ room: RoomID, seq: Int64) -> [UInt8] {
     frame {
       $0.member("type", type)
@@ -172,7 +173,8 @@ struct FrameWriter {
     }
   }
 
-  /// The frame for a room's rule that waits for an answer that the reader may give.
+  /// Returns the frame of an invitation: a rule of the room waits for an answer that the receiver may give.
+  /// `isForUser` tells whether the rule is for the receiver alone or for an entity.
   mutating func invitation(to room: Room, _ rule: RoomRule, isForUser: Bool) -> [UInt8] {
     frame {
       $0.member("type", "invitation")
@@ -199,7 +201,7 @@ struct FrameWriter {
 
   // MARK: Nano
 
-  /// Nil if the entry is not a message: this protocol has no frame for anything else.
+  /// Returns the frame of a message, or nil if the entry is anything else: the protocol has no frame for that.
   mutating func nanoMessage(_ entry: Entry) -> [UInt8]? {
     guard case .message(let content) = entry.body else { return nil }
     return frame {
@@ -216,7 +218,7 @@ struct FrameWriter {
     }
   }
 
-  /// The frame `{"type":"query"|"status","data":word}`.
+  /// Returns the frame `{"type":"query"|"status","data":word}`.
   mutating func nano(_ reply: NanoReply) -> [UInt8] {
     frame {
       $0.member("type", reply.type)
@@ -251,7 +253,7 @@ extension JSONWriter {
     member("data", data)
   }
 
-  /// The frame of a change to the message with the seq `of`.
+  /// Writes the members that every frame of a change begins with. `of` is the seq of the changed message.
   fileprivate mutating func change(_ type: String, _ of: Int64, _ entry: Entry) {
     place(type, entry)
     member("of", of)

@@ -3,13 +3,13 @@ internal import Basics
 internal import Chat
 internal import Events
 
-/// What relay v1 sends to one socket, besides the entries of its rooms. `FrameWriter` turns it into bytes.
+/// A frame that relay v1 sends to one socket, other than the entries of its rooms. `FrameWriter` encodes it.
 enum RelayAnswer {
   case ready(
     Caller, epoch: String, heartbeatSeconds: Int64, channels: [RoomHead], hasMore: Bool)
   case authed(Caller)
   case expiring(inSeconds: Int64)
-  /// Contains only the rooms whose head has moved since the last heartbeat.
+  /// Names only the rooms whose head has moved since the client was last told about heads.
   case heartbeat([RoomHead])
   case ack(Entry)
   case position(Position, RoomID, seq: Int64)

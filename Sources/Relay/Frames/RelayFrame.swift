@@ -2,7 +2,7 @@ internal import Access
 internal import Basics
 internal import Events
 
-/// A frame of relay v1 as the client sent it. Its form was checked.
+/// A parsed frame of relay v1, as the client sent it. Its form was checked, but not what the client may do.
 struct RelayFrame {
   enum Action {
     case message(RelayMessage)
@@ -15,10 +15,10 @@ struct RelayFrame {
   let action: Action
   /// The frame's `client_id` if it is a string. Every error about the frame carries it.
   let clientID: String?
-  /// What is wrong with single channels. The frame's other channels are served.
+  /// The faults of single channels that the frame names. Its other channels are served.
   let faults: [Failure]
 
-  /// A frame that cannot be served, with what the error frame says.
+  /// The reason why a frame, or one channel of it, cannot be served. It holds the contents of the error frame.
   struct Failure: Error {
     let code: ErrorCode
     let message: String
@@ -64,7 +64,7 @@ struct RelayFrame {
   private static let maximumChannels = 10_000
   fileprivate static let maximumClientIDBytes = 64
 
-  /// The number of channels that the frame names.
+  /// The number of channels that the frame names; 1 for messages and `auth`.
   var channelCount: Int {
     switch action {
     case .message, .auth: 1
@@ -73,12 +73,13 @@ struct RelayFrame {
     }
   }
 
-  /// Reads an object as a frame. Throws `Failure` with the stable code of the first fault.
+  /// Parses a JSON object as a frame. Throws `Failure` with the stable code of the first fault that makes the whole
+  /// frame invalid. Faults of single channels are collected in `faults`.
   init(_ object: JSONObject, maximumContentBytes: Int) throws(Failure) {
     let clientID = object["client_id"]?.string
     self.clientID = clientID
     if let clientID, clientID.utf8.count > Self.maximumClientIDBytes {
-      // Reported once, because each of ten thousand channels would repeat it.
+      // Reported only once. Otherwise the error of each of up to ten thousand channels would repeat the long id.
       throw Failure(
         .invalidFrame, "client_id must have 1 to \(Self.maximumClientIDBytes) bytes.",
         clientID: clientID, channelID: object["channel_id"]?.string)
@@ -100,7 +101,7 @@ struct RelayFrame {
     self.faults = faults
   }
 
-  /// A member that must be a string without U+0000.
+  /// Returns a member that must be a string without U+0000. Throws `invalid_frame` if it is missing or anything else.
   fileprivate static func text(
     _ object: JSONObject, _ name: String, _ clientID: String?, channelID: String? = nil
   ) throws(Failure) -> String {
@@ -204,7 +205,7 @@ struct RelayMessage {
   }
 }
 
-/// Parses the text as one JSON object. Nil if it is anything else.
+/// Returns the text parsed as one JSON object, or nil if it is anything else.
 func parseObject(_ text: UnsafeRawBufferPointer, maximumDepth: Int) -> JSONObject? {
   // Any parse failure has the same meaning here: it is not one JSON object.
   (try? JSONParser.parse(text.bindMemory(to: UInt8.self), maximumDepth: maximumDepth))?.object

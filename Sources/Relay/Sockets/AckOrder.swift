@@ -1,11 +1,11 @@
 internal import Basics
 internal import Events
 
-/// Acknowledgements that are held until their socket has been sent the entries they refer to, because the ack of seq
-/// n must follow entry n. A value.
+/// The held acknowledgements of one socket. Each is held until the socket has been sent the entry that it refers to,
+/// because the ack of seq n must follow entry n. A value.
 struct AckOrder {
   private var held: [RoomID: [Entry]] = [:]
-  /// The approximate memory that the held acks take.
+  /// The approximate memory of the held acks, in bytes.
   private(set) var bytes = 0
 
   /// Holds the ack of an entry in a room in which the socket is behind.
@@ -17,7 +17,8 @@ struct AckOrder {
   /// Whether acks of the room are held.
   func holds(_ room: RoomID) -> Bool { !held.isEmpty && held[room] != nil }
 
-  /// The entries whose acks may be sent now, because the socket is not behind in the room any more.
+  /// Removes and returns the entries of a room whose acks may be sent now, because the socket is not behind in the
+  /// room any more.
   mutating func release(_ room: RoomID) -> [Entry] {
     guard let entries = held.removeValue(forKey: room) else { return [] }
     for entry in entries { bytes -= entry.cost }

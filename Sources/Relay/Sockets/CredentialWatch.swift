@@ -1,13 +1,13 @@
 internal import Access
 internal import Basics
 
-/// Knows whom a socket acts for and for how long: the credential that it was opened with, its renewals and its
-/// expiry. A value; the caller provides the clocks.
+/// The credential of one socket: which caller the socket acts for, and until when. Covers the credential that the
+/// socket was opened with, its renewals and its expiry. A value; the caller of its methods provides the clocks.
 struct CredentialWatch {
-  /// Nil before a token was shown.
+  /// The person that the socket acts for; nil until a token is shown.
   private(set) var caller: Caller?
   private var isExpiryAnnounced = false
-  /// When the use of the credential is noted next, by `Monotonic.milliseconds`.
+  /// When the use of the credential must next be reported (`Authenticator.noteUse`), by `Monotonic.milliseconds`.
   private var useDue: Int64
 
   private static let warningMilliseconds: Int64 = 60_000
@@ -29,18 +29,20 @@ struct CredentialWatch {
     case otherUser
   }
 
-  /// Judges a token that was found to be valid.
+  /// Decides what a valid token means for this socket. Changes nothing.
   func judge(_ new: Caller) -> Acceptance {
     guard let old = caller else { return .first(new) }
     guard new.userID == old.userID else { return .otherUser }
-    // A socket that was opened with a cookie lives as long as its session, whatever token it shows later.
+    // A socket that was opened with a cookie lives as long as its session, also if it later shows an access token of
+    // that session. A token of another session brings its own expiry.
     let keepsCookie = old.expiresAt == nil && old.sessionID == new.sessionID
     return .renewed(
       keepsCookie
         ? Caller(principal: new.principal.withoutExpiry, affiliations: new.affiliations) : new)
   }
 
-  /// From here on the socket acts for this caller. Returns whether the caller's rights differ from before.
+  /// Makes the socket act for this caller from now on. Returns whether the caller's rights differ from before; true
+  /// for the first caller.
   mutating func use(_ new: Caller) -> Bool {
     let old = caller
     caller = new
@@ -48,8 +50,8 @@ struct CredentialWatch {
     return old.map { !new.hasSameClaims(as: $0) } ?? true
   }
 
-  /// The caller with its account's present memberships. Nil if the caller has them already, and for tokens of another
-  /// system.
+  /// Returns the caller with these memberships of its account. Returns nil if the caller has them already, for tokens
+  /// of another system, and before a token is shown.
   func joined(_ affiliations: Affiliations) -> Caller? {
     guard let caller, let known = caller.affiliations, known.version < affiliations.version else {
       return nil
@@ -66,7 +68,8 @@ struct CredentialWatch {
     case over
   }
 
-  /// `mayAnnounce` tells whether `soon` could be passed on to the client now.
+  /// Returns whether the credential has expired or will expire soon. `mayAnnounce` tells whether `soon` can be passed
+  /// on to the client now; if not, a later call returns it.
   mutating func expiry(at time: Timestamp, mayAnnounce: Bool) -> Expiry {
     guard let expiresAt = caller?.expiresAt else { return .notYet }
     let left = expiresAt.milliseconds - time.milliseconds
@@ -78,14 +81,16 @@ struct CredentialWatch {
     return .soon(inSeconds: (left + 999) / 1000)
   }
 
-  /// When to look again, by `Monotonic.milliseconds`, which is `now` at this `time`.
+  /// Returns when to check the expiry and the use next, by `Monotonic.milliseconds`. `now` and `time` are the present
+  /// moment on the two clocks.
   func due(now: Int64, at time: Timestamp) -> Int64 {
     guard let expiresAt = caller?.expiresAt else { return useDue }
     let left = expiresAt.milliseconds - time.milliseconds
     return min(useDue, now + (isExpiryAnnounced ? left : left - Self.warningMilliseconds))
   }
 
-  /// Whether the use of the credential must be noted now: a long-lived socket uses its session all the time.
+  /// Returns whether the use of the credential must be reported now, and sets the time of the next report. A
+  /// long-lived socket uses its session all the time.
   mutating func takeUseDue(now: Int64) -> Bool {
     guard caller != nil, now >= useDue else { return false }
     useDue = now + Self.useMilliseconds

@@ -6,11 +6,11 @@ struct FrameAllowance {
   /// Nil means no limit.
   private let rate: Rate?
   private var bucket: TokenBucket
-  /// Refusals in a row. A frame that only took the token which had just been refilled does not end the row, because a
-  /// flooding client gets those too.
+  /// The number of refusals in a row. An allowed frame lowers it by one, and resets it only if enough tokens are left:
+  /// even a flooding client gets a frame through whenever a single token has been refilled.
   private(set) var refusals = 0
 
-  /// The fraction of one second's rate that must have been refilled for the row to end.
+  /// The fraction of one second's rate that must be left in the bucket for `refusals` to be reset.
   private static let recoveredShare = 0.2
 
   /// `now` is a time of `Monotonic.nanoseconds`.
@@ -19,8 +19,8 @@ struct FrameAllowance {
     bucket = TokenBucket(rate ?? Rate(burst: 1, perSecond: 1), now: now)
   }
 
-  /// Whether another frame may be served. `ofUser` takes from the user's limit; it is called only if the connection's
-  /// own limit allows the frame.
+  /// Takes one frame from the limits. Returns false if the frame must be refused. `ofUser` takes from the user's
+  /// limit. It is called only if the connection has a limit of its own and that limit allows the frame.
   mutating func take(now: UInt64, ofUser: () -> Bool) -> Bool {
     guard let rate else { return true }
     guard bucket.take(rate, now: now), ofUser() else {
@@ -32,6 +32,7 @@ struct FrameAllowance {
     return true
   }
 
-  /// Charges more for a frame that was served already. The next frames wait for it.
+  /// Charges for more frames after an expensive one has been served. Later frames are refused until the debt is
+  /// refilled.
   mutating func charge(_ frames: Int) { if rate != nil { bucket.charge(frames) } }
 }

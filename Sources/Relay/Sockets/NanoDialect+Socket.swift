@@ -3,12 +3,13 @@ internal import Chat
 internal import Events
 internal import Web
 
-/// Connects the nano protocol to a socket: inputs become frames and outcomes, decisions become actions.
+/// Connects the nano protocol to a socket: passes inputs to the dialect, and translates its decisions into socket
+/// actions.
 ///
 /// While a room is being selected, later frames wait.
 extension NanoDialect: SocketDialect {
   static let kind = DialectKind.nano
-  /// This protocol has no frame that reports a refusal, so the socket is closed at the first.
+  /// This protocol has no frame that reports a refusal, so the socket is closed at the first one.
   static let maximumRefusals = 1
 
   var isBusy: Bool { selecting != nil }
@@ -30,7 +31,7 @@ extension NanoDialect: SocketDialect {
       return actions([.reply(code == .unavailable ? .unavailable : .notAuthorized)])
     case .tick:
       return !isReady && view.now >= readyDue ? [.close(.unauthenticated)] : []
-    // A message is answered by its broadcast. The protocol has no frames for the others.
+    // A message is answered by its broadcast, not by an ack. The protocol has no frames for the other inputs.
     case .committed, .listed, .notListed, .loaded, .claimsChanged, .invited, .expiring:
       return []
     }
@@ -53,7 +54,7 @@ extension NanoDialect: SocketDialect {
   private func actions(_ actions: [Action]) -> [SocketAction] {
     actions.map { action in
       switch action {
-      // These replies reveal what the caller may do.
+      // These two replies reveal what the caller may do, so they wait while delivery is stopped.
       case .reply(.ready): .send(.nano(.ready), after: room)
       case .reply(.connected): .send(.nano(.connected), after: room)
       case .reply(let word): .answer(.nano(word), after: room)

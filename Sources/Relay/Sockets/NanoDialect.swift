@@ -1,7 +1,7 @@
 internal import Access
 internal import Basics
 
-/// The words of the nano protocol's replies.
+/// A reply of the nano protocol. `word` is its text.
 enum NanoReply: Equatable {
   case start, tokenNeeded, roomNeeded, unknownCommand
   case ready, connected, notAuthorized, badAuth, badMessage, badJSON, unavailable
@@ -30,15 +30,16 @@ enum NanoReply: Equatable {
   }
 }
 
-/// The nano protocol as a value: frames and outcomes go in, actions come out. No socket, clock or database inside.
+/// The nano protocol as a value: frames and outcomes go in, actions come out. It contains no socket, clock or
+/// database.
 struct NanoDialect {
   enum Action: Equatable {
     case reply(NanoReply)
-    /// Close after all replies were sent.
+    /// Close the connection after all replies have been sent.
     case close(NanoClose)
-    /// Check the token, then give `tokenAccepted`, `tokenRejected` or `tokenUnchecked`.
+    /// Check the token, then call `tokenAccepted`, `tokenRejected` or `tokenUnchecked`.
     case authenticate(Secret<String>)
-    /// Select the room, then give `selected` or `notSelected`.
+    /// Select the room, then call `selected` or `notSelected`.
     case select(RoomID)
     /// Send a message to the selected room.
     case send(content: String)
@@ -63,7 +64,7 @@ struct NanoDialect {
   var selecting: RoomID?
   private var badTokens = 0
   private let maximumContentBytes: Int
-  /// When READY must have been sent, by `Monotonic.milliseconds`.
+  /// The time by which READY must have been sent, by `Monotonic.milliseconds`.
   let readyDue: Int64
 
   private static let maximumBadTokens = 3
@@ -102,14 +103,14 @@ struct NanoDialect {
     { object in object.map { $0["type"]?.string == Kind.quit.rawValue } ?? true }
   }
 
-  /// Receives a text frame; nil if it is not one JSON object.
+  /// Handles a text frame. `object` is nil if the text is not one JSON object.
   mutating func receive(_ object: JSONObject?) -> [Action] {
     guard let object else { return [.reply(.badJSON), .close(.notJSON)] }
     let kind = object["type"]?.string.flatMap(Kind.init)
     switch kind {
     case .quit: return [.close(.quit)]
     case .token:
-      // A missing text is refused like a bad token.
+      // A missing token is refused like a bad one.
       return [.authenticate(Secret(object["content"]?.string ?? ""))]
     case .selectRoom, .message, nil: break
     }
@@ -131,7 +132,8 @@ struct NanoDialect {
     }
   }
 
-  /// The same as `receive`, for a node that can neither read nor store anything now.
+  /// Handles a frame like `receive`, but begins nothing: this node can neither read nor store anything now. Frames
+  /// that would need that are answered UNAVAILABLE.
   func refuse(_ object: JSONObject?) -> [Action] {
     var unchanged = self
     return unchanged.receive(object).map { action in
@@ -142,7 +144,7 @@ struct NanoDialect {
     }
   }
 
-  /// The token is valid. `isSameUser` tells whether it belongs to the user that is ready already.
+  /// Handles a valid token. `isSameUser` is false if the socket already acts for another user.
   mutating func tokenAccepted(isSameUser: Bool) -> [Action] {
     guard !isReady || isSameUser else { return [.reply(.badAuth), .close(.unauthenticated)] }
     isReady = true
@@ -155,7 +157,7 @@ struct NanoDialect {
       ? [.reply(.badAuth), .close(.unauthenticated)] : [.reply(.tokenNeeded)]
   }
 
-  /// The token could not be checked.
+  /// Handles a token that could not be checked.
   func tokenUnchecked() -> [Action] { [.reply(.unavailable)] }
 
   mutating func selected(_ id: RoomID) -> [Action] {
@@ -169,7 +171,7 @@ struct NanoDialect {
     return [.reply(code == .unavailable ? .unavailable : .notAuthorized)]
   }
 
-  /// The caller may not read the selected room any more.
+  /// Leaves the selected room, because the caller may not read it any more.
   mutating func roomLost() -> [Action] {
     room = nil
     return [.reply(.notAuthorized)]

@@ -1,16 +1,16 @@
 internal import Basics
 internal import Events
 
-/// Keeps one socket's messages to a room in order while access to the room changes: drafts that the log returns as
-/// stale are checked again before any later draft is submitted. A value, without clock or database.
+/// The unsettled messages of one socket, kept in order for each room while access to the room changes. Drafts that the
+/// log returns as stale are checked again before any later draft is submitted. A value, without clock or database.
 struct Outbox {
   private struct Line {
-    /// The versions on which the check of the drafts in flight is based.
+    /// The versions on which the permission of the drafts in flight is based.
     let access: Draft.Access
     var inFlight = 0
     /// Drafts that the log returned, in order.
     var stale: [Draft] = []
-    /// Later drafts, which were not submitted.
+    /// Later drafts, which were not submitted yet.
     var held: [Draft] = []
     var heldBytes = 0
 
@@ -36,36 +36,37 @@ struct Outbox {
   }
 
   private var lines: [RoomID: Line] = [:]
-  /// How many times in a row a room's drafts were returned as stale, with no other answer in between.
+  /// How many times in a row each room's drafts were returned as stale and checked again, with no other answer in
+  /// between.
   private var rounds: [RoomID: Int] = [:]
 
-  /// The most drafts that are held for one room, and the most bytes. More are refused. A client may send 200 frames
-  /// at once.
+  /// The maximum number of drafts held for one room, and their maximum size in bytes. Further drafts are refused. By
+  /// default a client may send 200 frames at once.
   private static let maximumHeld = 256
   private static let maximumHeldBytes = 4 * 1024 * 1024
-  /// After this many stale answers in a row the client is told to retry later: either access changes all the time, or
-  /// this node's knowledge differs from the database.
+  /// How many times in a row drafts are checked again. After that the client is told to retry later: either access
+  /// changes all the time, or this node's knowledge differs from the database.
   private static let maximumRounds = 16
 
   enum Decision: Equatable {
     case send
-    /// Hold the draft until the fate of earlier ones is known.
+    /// Hold the draft until the outcome of earlier ones is known.
     case hold
     case refuse
   }
 
-  /// Decides about a draft that was checked.
+  /// Decides what happens to a draft whose access was checked.
   mutating func decide(_ draft: Draft) -> Decision {
     guard let index = lines.index(forKey: draft.roomID) else {
       lines[draft.roomID] = Line(access: draft.access, inFlight: 1)
       return .send
     }
-    // In place: copying the line costs more than the change.
+    // In place, because copying the line costs more than the change.
     return lines.values[index].decide(draft)
   }
 
-  /// The log has answered a draft; `stale` is the draft itself if its access must be checked again. Returns true if
-  /// the room must be read now, followed by a call of `drainForRecheck`.
+  /// Notes that the log has answered a draft. `stale` is the draft itself if its access must be checked again,
+  /// otherwise nil. Returns true if the room must be read now and `drainForRecheck` called afterwards.
   mutating func settled(_ room: RoomID, stale: Draft?) -> Bool {
     guard let index = lines.index(forKey: room), lines.values[index].inFlight > 0 else {
       return false
@@ -78,7 +79,8 @@ struct Outbox {
     return false
   }
 
-  /// The drafts that wait to be checked again, in order. `isHopeless` means that they must be refused instead.
+  /// Removes and returns the drafts that wait to be checked again, in order. If `isHopeless`, they must be refused
+  /// instead.
   mutating func drainForRecheck(_ room: RoomID) -> (drafts: [Draft], isHopeless: Bool) {
     guard let line = lines.removeValue(forKey: room) else { return ([], false) }
     let round = line.stale.isEmpty ? 0 : (rounds[room] ?? 0) + 1

@@ -1,5 +1,5 @@
-/// The remaining actions of a socket, in order, when there are so many that they are spread over several turns. A
-/// value; kept small, because every socket has one.
+/// The remaining actions of a socket, in order, if there are so many that they are spread over several turns. A value,
+/// kept small because every socket has one.
 struct PendingActions {
   private var actions: [SocketAction] = []
   /// How many of `actions` are done or handed out.
@@ -7,7 +7,7 @@ struct PendingActions {
   /// Whether the result of `next` is being performed.
   private var isCarryingOut = false
 
-  /// The amount of work: an action that names many rooms counts once for each.
+  /// Returns the amount of work in these actions. An action that names many rooms counts once for each.
   static func size(of actions: [SocketAction]) -> Int { actions.reduce(0) { $0 + $1.size } }
 
   var isEmpty: Bool { done == actions.count && !isCarryingOut }
@@ -16,7 +16,8 @@ struct PendingActions {
 
   mutating func removeAll() { self = PendingActions() }
 
-  /// The next actions, of at most `limit` in total size. They count as unfinished until `performed` is called.
+  /// Removes and returns the next actions, of at most `limit` in total size. They count as unfinished until
+  /// `performed` is called.
   mutating func next(_ limit: Int) -> [SocketAction] {
     isCarryingOut = true
     var next: [SocketAction] = []
@@ -30,7 +31,7 @@ struct PendingActions {
     return next
   }
 
-  /// The result of `next` has been performed. After the last one the memory is released.
+  /// Notes that the result of `next` has been performed. After the last one, releases the memory.
   mutating func performed() {
     isCarryingOut = false
     if isEmpty { removeAll() }
@@ -38,7 +39,7 @@ struct PendingActions {
 }
 
 extension SocketAction {
-  /// How many rooms the action names, if each of them takes time; at least one.
+  /// The number of rooms that the action names, if each of them takes time; at least 1.
   fileprivate var size: Int {
     switch self {
     case .attach(let ids, _), .leave(let ids, _): max(1, ids.count)
@@ -46,7 +47,7 @@ extension SocketAction {
     }
   }
 
-  /// Splits off a part of at most this size, and returns the rest if there is any.
+  /// Splits off a part of at most this size. `rest` is nil if nothing remains.
   fileprivate func split(at size: Int) -> (part: SocketAction, rest: SocketAction?) {
     guard self.size > size else { return (self, nil) }
     switch self {

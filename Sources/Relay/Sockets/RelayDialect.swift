@@ -11,7 +11,8 @@ internal import Web
 struct RelayDialect: SocketDialect {
   private enum State {
     case opening(Opening)
-    /// The rooms were asked for; `left` of them have not answered. `heads` are those that `ready` will name.
+    /// The socket is subscribing to its first rooms. `left` of them have not answered yet. `heads` are those that
+    /// `ready` will list.
     case entering(left: Int, heads: [RoomHead])
     case open
   }
@@ -28,7 +29,7 @@ struct RelayDialect: SocketDialect {
   /// False for `?subscribe=none`: the socket hears only the rooms that it asks for.
   private let followsAllRooms: Bool
   private let maximumContentBytes: Int
-  /// The bytes of held acks beyond which the socket counts as a slow reader: the client keeps sending without
+  /// The bytes of held acks beyond which the socket is closed as a slow reader: the client keeps sending without
   /// reading.
   private let maximumHeldBytes: Int
   private var subscribed: Set<RoomID> = []
@@ -45,9 +46,10 @@ struct RelayDialect: SocketDialect {
   /// The `client_id` of the `auth` frame whose token is being checked.
   private var authClientID: String?
   private var heartbeatDue: Int64
-  /// The heads that the client has been told so far.
+  /// The point up to which the client has been told about moved heads.
   private var headsTold = HeadMark.beginning
-  /// When `ready` must have been sent; otherwise the client is told to try again later.
+  /// The time by which `ready` must have been sent. After that the socket is closed with `unavailable`, which tells
+  /// the client to try again later.
   private let openingDue: Int64
 
   /// The search for rooms that new rights made readable.
@@ -64,7 +66,7 @@ struct RelayDialect: SocketDialect {
   /// How many channels one frame may name without being charged for more than one frame.
   private static let channelsPerFrame = 100
 
-  /// `now` and the time that opening may take are in `Monotonic.milliseconds`.
+  /// `now` is a time of `Monotonic.milliseconds`, like all times here.
   init(
     followsAllRooms: Bool, maximumContentBytes: Int, maximumHeldBytes: Int,
     openingMilliseconds: Int64, now: Int64
@@ -189,7 +191,8 @@ struct RelayDialect: SocketDialect {
 
   // MARK: Acknowledgements
 
-  /// Acknowledges an entry, behind its broadcast on the same socket.
+  /// Acknowledges an entry, after its broadcast on the same socket. Holds the ack while the socket is behind in the
+  /// room.
   private mutating func committed(_ entry: Entry, _ view: some SocketView) -> [SocketAction] {
     guard entry.clientID != nil else { return [] }
     guard view.isBehind(in: entry.roomID) else {
@@ -199,7 +202,7 @@ struct RelayDialect: SocketDialect {
     return acks.bytes > maximumHeldBytes ? [.close(.slowReader)] : []
   }
 
-  /// Sends the acks of a room that were held, if their entries have been sent now.
+  /// Sends the held acks of a room, if the socket has been sent their entries by now.
   private mutating func releaseAcks(_ id: RoomID, _ view: some SocketView) -> [SocketAction] {
     guard acks.holds(id), !view.isBehind(in: id) else { return [] }
     return acks.release(id).map { .send(.relay(.ack($0)), after: id) }
@@ -207,7 +210,8 @@ struct RelayDialect: SocketDialect {
 
   // MARK: Subscriptions
 
-  /// The rooms that the channels name, and what is wrong with the other channels.
+  /// Returns the rooms that the channels name, each with its channel. The actions are errors for channels that name no
+  /// room, and `prepare` if there are several rooms.
   private func rooms<Element>(
     _ channels: [Element], _ name: (Element) -> String, _ clientID: String?
   ) -> (rooms: [(id: RoomID, element: Element)], actions: [SocketAction]) {
@@ -255,7 +259,7 @@ struct RelayDialect: SocketDialect {
     for (id, channel) in rooms {
       left.remove(id)
       subscribed.insert(id)
-      // A seq of another log means nothing here. A negative one asks for a reset.
+      // A seq of another log means nothing in this one. A negative seq asks for a reset.
       let last = isSameLog ? channel.last : -1
       actions.append(.attach([id], .resume(last: last, clientID: clientID, budget: budget)))
     }
@@ -274,7 +278,7 @@ struct RelayDialect: SocketDialect {
       subscribed.remove(id)
       return [.send(.relay(.gone(id, channelID: channelID, code)))] + releaseAcks(id, view)
     case .left(let id, let seq, _):
-      // Unless the room was subscribed to again before this arrived.
+      // If the client has subscribed to the room again meanwhile, the room stays subscribed.
       if !view.isSubscribed(to: id) { subscribed.remove(id) }
       return [position(.unsubscribed, id, seq)] + releaseAcks(id, view)
     case .replayed(let entries): return entries.map { .replay($0) }
@@ -360,7 +364,7 @@ struct RelayDialect: SocketDialect {
     return enter(opening.rooms, view)
   }
 
-  /// Subscribes to all rooms, then sends `ready`. Entries that arrive meanwhile are sent after it.
+  /// Subscribes to these rooms, then sends `ready`. Entries that arrive meanwhile are held back and sent after it.
   private mutating func enter(_ ids: [RoomID], _ view: some SocketView) -> [SocketAction] {
     let served = ids.filter { view.isServed($0) }
     guard !served.isEmpty else { return [.cork] + ready([], view) }
@@ -369,7 +373,8 @@ struct RelayDialect: SocketDialect {
     return [.cork, .attach(served[...], .listed)]
   }
 
-  /// One of the rooms has answered, with its head if the socket hears it now.
+  /// Counts the answer of one room that `enter` subscribed to. `head` is nil if the room was refused. The last answer
+  /// leads to `ready`.
   private mutating func entered(_ head: RoomHead?, _ view: some SocketView) -> [SocketAction] {
     guard case .entering(let left, var heads) = state else { return [] }
     if let head { heads.append(head) }
@@ -391,7 +396,7 @@ struct RelayDialect: SocketDialect {
       becameReadable = []
       invitations = []
     }
-    // `ready`, then what arrived while it was being prepared, and what did not fit in it.
+    // First `ready`, then what arrived while it was being prepared and is not part of it.
     return [.uncork(.relay(ready))] + follow(becameReadable.sorted()) + invitations
   }
 
@@ -408,7 +413,7 @@ struct RelayDialect: SocketDialect {
     }
   }
 
-  /// Looks for rooms that new rights made readable. If rights change meanwhile, searches once more at the end.
+  /// Searches for rooms that new rights made readable. If rights change during the search, another search follows it.
   private mutating func search() -> [SocketAction] {
     switch following {
     case .searching:
@@ -424,7 +429,7 @@ struct RelayDialect: SocketDialect {
   private mutating func follow(_ ids: [RoomID]) -> [SocketAction] {
     let new = ids.filter { !left.contains($0) && subscribed.insert($0).inserted }
     guard !new.isEmpty else { return [] }
-    // Many rooms are read together.
+    // Several rooms are read together.
     let prepare: [SocketAction] = new.count > 1 ? [.prepare(new)] : []
     return prepare + [.attach(new[...], .became)]
   }
@@ -432,7 +437,7 @@ struct RelayDialect: SocketDialect {
   private mutating func becameReadable(_ id: RoomID) -> [SocketAction] {
     guard followsAllRooms else { return [] }
     if case .open = state { return follow([id]) }
-    // `ready` comes first. It will list the room.
+    // `ready` comes first. It lists the room, or the room is followed right after it.
     becameReadable.insert(id)
     return []
   }
@@ -463,7 +468,7 @@ struct RelayDialect: SocketDialect {
     guard view.now >= heartbeatDue else { return actions }
     heartbeatDue = view.now + Self.heartbeatMilliseconds
     guard view.mayServe else {
-      // The connection works, but nothing may be told about rooms now.
+      // The heartbeat still shows that the connection works, but nothing may be told about rooms now.
       return actions + [.answer(.relay(.heartbeat([])))]
     }
     let moved = view.movedHeads(of: subscribed, since: headsTold)

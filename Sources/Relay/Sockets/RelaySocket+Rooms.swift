@@ -5,7 +5,7 @@ internal import Events
 internal import Live
 internal import Web
 
-/// What a socket writes to rooms, and what it is told of its rooms and its account.
+/// The messages that a socket writes to rooms, and the notifications about its rooms and its account.
 extension RelaySocket: RoomListener {
   var kind: DialectKind { Dialect.kind }
 

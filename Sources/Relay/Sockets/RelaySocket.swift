@@ -6,7 +6,7 @@ internal import Events
 internal import Live
 internal import Web
 
-/// One socket of either protocol. Passes frames to its dialect and performs the actions that the dialect returns.
+/// One socket of either protocol. It passes inputs to its dialect and performs the actions that the dialect returns.
 /// Used on its loop only.
 final class RelaySocket<Dialect: SocketDialect>: WebSocketHandler {
   let connection: Hub.Connection
@@ -16,15 +16,15 @@ final class RelaySocket<Dialect: SocketDialect>: WebSocketHandler {
   private var intake: FrameIntake
   var credential: CredentialWatch
   var sender: Sender
-  /// Whether a token is being checked. Frames behind it wait, to be served with the token's claims.
+  /// Whether a token is being checked. Later frames wait, because they are served with the claims of that token.
   private var isCheckingToken = false
   /// Whether waiting frames are being served now.
   private var isServing = false
   /// Whether actions are being performed. Waiting frames are served after all of them.
   private var isCarryingOut = false
-  /// Remaining actions of a frame that names very many rooms.
+  /// The remaining actions of an input that concerns very many rooms.
   private var unfinished = PendingActions()
-  /// Held as long as this socket exists.
+  /// The permit of the admission limit, held as long as this object exists.
   private let permit: SocketAdmission.Permit?
   /// Whether the socket is counted among its user's connections.
   private var isCounted = false
@@ -59,7 +59,8 @@ final class RelaySocket<Dialect: SocketDialect>: WebSocketHandler {
     handle(.opened)
   }
 
-  /// From here on the socket acts for this caller. Returns false if the socket was closed instead.
+  /// Counts the connection among its user's, and adds the socket to the listeners of its loop. Returns false if the
+  /// socket was closed instead.
   private func enter(_ caller: Caller) -> Bool {
     isCounted = services.openConnection(of: caller.userID)
     guard isCounted else {
@@ -94,7 +95,7 @@ final class RelaySocket<Dialect: SocketDialect>: WebSocketHandler {
     feeds.drained(self)
   }
 
-  /// Before a token was shown, nothing that others said can be waiting.
+  /// Before a token is shown, nothing that other people said can be queued, so a closed gate does not matter.
   var mayWrite: Bool { caller == nil || feeds.mayServe }
 
   func closed() {
@@ -119,7 +120,7 @@ final class RelaySocket<Dialect: SocketDialect>: WebSocketHandler {
     } else if intake.hasWaiting, !feeds.mayServe {
       refuseOverdue(now: now)
     } else {
-      // A socket without a caller is not told when frames may be served again, so it tries here.
+      // A socket without a caller is not told when frames may be served again, so it tries at each tick.
       serveWaiting()
     }
     if let caller, credential.takeUseDue(now: now) { services.authenticator.noteUse(of: caller) }
@@ -131,13 +132,14 @@ final class RelaySocket<Dialect: SocketDialect>: WebSocketHandler {
     var due = credential.due(now: now, at: .now)
     if let waiting = intake.due(now: now) { due = min(due, waiting) }
     if let dialect = dialect.tickDue { due = min(due, dialect) }
-    // Something that is overdue, but waits for something else, is looked at again soon instead of at once.
+    // Something that is overdue may have to wait for something else. It is checked again soon, but not at once: that
+    // would be a busy loop.
     return max(due, now + Self.shortestTickMilliseconds)
   }
 
   private static var shortestTickMilliseconds: Int64 { 100 }
 
-  /// Called where `tickDue` may have become earlier.
+  /// Announces the next tick. Called wherever `tickDue` may have become earlier.
   private func setTick() { connection.socket.tick(by: tickDue) }
 
   // MARK: Frames
@@ -168,7 +170,7 @@ final class RelaySocket<Dialect: SocketDialect>: WebSocketHandler {
     handle(.frame(object))
   }
 
-  /// Serves waiting frames, until one has to wait for something again.
+  /// Serves waiting frames, until a frame has to wait for something again.
   func serveWaiting() {
     guard !isServing, !isCarryingOut else { return }
     isServing = true
@@ -177,7 +179,7 @@ final class RelaySocket<Dialect: SocketDialect>: WebSocketHandler {
     adjustReading()
   }
 
-  /// Refuses frames that have waited too long because this node may not serve them.
+  /// Refuses waiting frames if they have waited too long because this node may not serve any.
   private func refuseOverdue(now: Int64) {
     guard !isCheckingToken, !dialect.isBusy else { return }
     for frame in intake.takeOverdue(now: now) where !isEnded {
@@ -208,13 +210,13 @@ final class RelaySocket<Dialect: SocketDialect>: WebSocketHandler {
     }
   }
 
-  /// Performs the next of many actions. Returns whether there are more.
+  /// Performs the next step of the unfinished actions. Returns whether there are more.
   private func performNext() -> Bool {
-    // They count as unfinished during the call, so no other frame is served in between.
+    // These actions count as unfinished during the call, so no other frame is served in between.
     perform(unfinished.next(relay.stepSize))
     unfinished.performed()
     guard unfinished.isEmpty else { return true }
-    // The next frame may cause as much work, so it gets a turn of its own.
+    // The next frame may cause as much work. It then becomes a job of its own in `TurnWork`.
     serveWaitingWhenFree()
     return false
   }
@@ -231,7 +233,7 @@ final class RelaySocket<Dialect: SocketDialect>: WebSocketHandler {
     }
   }
 
-  /// Serves the frames that waited for this, once all actions of the moment have been performed.
+  /// Serves waiting frames, if they may be served now, once all pending inputs of rooms have run.
   private func serveWaitingWhenFree() {
     guard intake.hasWaiting, !isServing, !isCarryingOut, isFree else { return }
     feeds.whenIdle { [weak self] in self?.serveWaiting() }
@@ -278,7 +280,7 @@ final class RelaySocket<Dialect: SocketDialect>: WebSocketHandler {
 
   // MARK: Credentials
 
-  /// Whether the credential is still valid. Closes the socket if not.
+  /// Returns whether the credential is still valid. Closes the socket if it is not.
   private func isCredentialValid() -> Bool {
     guard let caller else { return true }
     do {
@@ -321,7 +323,8 @@ final class RelaySocket<Dialect: SocketDialect>: WebSocketHandler {
     }
   }
 
-  /// From here on the socket acts for the caller with these claims.
+  /// Makes the socket act for the same person with a new credential or new memberships. If the rights differ, the
+  /// socket's rooms are checked again.
   func use(_ new: Caller) {
     guard !isEnded, let old = caller else { return }
     let hasOtherClaims = credential.use(new)

@@ -3,7 +3,7 @@ internal import Basics
 internal import Chat
 internal import Events
 
-/// Follows the messages that one socket writes: whether the caller may write, in which order messages go to the log,
+/// The path of one socket's messages to the log: whether the caller may write, in which order messages are submitted,
 /// and which are checked again because access has changed meanwhile. A value, without clock or database.
 struct Sender {
   private var outbox = Outbox()
@@ -17,13 +17,15 @@ struct Sender {
 
   init(origin: Origin) { self.origin = origin }
 
-  /// Takes a message to a room. Returns nil if it is held until the fate of earlier messages is known.
+  /// Checks a message. Returns what to do with it, or nil if it is held until the outcome of earlier messages is
+  /// known.
   mutating func write(_ message: OutgoingMessage, in room: Room, as caller: Caller) -> Step? {
     let access = Self.access(caller, room)
     let draft = Draft(
       roomID: room.id, channelID: room.channelID, from: caller.userID,
       body: .message(message.content), clientID: message.clientID, access: access, origin: origin)
-    // A caller that may not write may still ask for the ack of a message that is in the log already.
+    // A caller that may not write may still ask for the ack of a message that is in the log already. So a message with
+    // a `client_id` goes to the log all the same: the log recognises a retry and refuses everything else.
     if case .denied(let code) = access, message.clientID == nil { return .refuse(draft, code) }
     return step(draft)
   }
@@ -36,20 +38,21 @@ struct Sender {
     }
   }
 
-  /// Whether the caller may write in the room, and on which versions that decision is based.
+  /// Returns whether the caller may write in the room, and on which versions that decision is based.
   private static func access(_ caller: Caller, _ room: Room) -> Draft.Access {
     if let grant = RuleEngine.grantToWrite(caller, in: room) { return .granted(grant) }
     return .denied(
       RuleEngine.standing(of: caller, in: room).isMember ? .forbidden : .roomNotFound)
   }
 
-  /// The log has answered a draft; `stale` is the draft itself if its access must be checked again. Returns true if
-  /// the room must be read and passed to `checkAgain`.
+  /// Notes that the log has answered a draft. `stale` is the draft itself if its access must be checked again,
+  /// otherwise nil. Returns true if the room must be read and passed to `checkAgain`.
   mutating func settled(_ room: RoomID, stale: Draft?) -> Bool {
     outbox.settled(room, stale: stale)
   }
 
-  /// `room` is the room as the database has it now; nil if it does not exist.
+  /// Checks the drafts of a room again, and returns what to do with them, in order. `found` is the room as the
+  /// database has it now; nil if it does not exist, or the reason why it could not be read.
   mutating func checkAgain(
     _ id: RoomID, _ found: Result<Room?, AppError>, as caller: Caller
   ) -> [Step] {

@@ -7,38 +7,38 @@ internal import Web
 /// A WebSocket protocol as a value: inputs go in, actions come out. It contains no socket, clock, lock or database.
 /// `RelaySocket` performs the actions.
 ///
-/// What all dialects need is in `RelaySocket`: which frame is next (`FrameIntake`), whom the socket acts for
+/// `RelaySocket` also holds what all dialects need: which frame is next (`FrameIntake`), whom the socket acts for
 /// (`CredentialWatch`), and what happens to messages (`Sender`).
 protocol SocketDialect {
   /// Which of a room's two topics carries this dialect's frames.
   static var kind: DialectKind { get }
 
-  /// Tells whether a frame ends the connection even while other frames wait. A nil argument is a text that is not one
-  /// JSON object. Nil if no frame does.
+  /// A predicate that tells whether a frame ends the connection even while other frames wait; nil if no frame does.
+  /// Its argument is nil for a text that is not one JSON object.
   static var ends: ((JSONObject?) -> Bool)? { get }
 
-  /// Whether something is under way that the next frame depends on. Frames wait until it is over.
+  /// Whether the dialect waits for something that the next frame depends on. Frames wait until it is over.
   var isBusy: Bool { get }
 
   /// The rooms that the socket hears or has asked for.
   var rooms: Set<RoomID> { get }
 
-  /// How many frames in a row may be refused before the socket is closed for flooding.
+  /// The number of refused frames in a row at which the socket is closed for flooding.
   static var maximumRefusals: Int { get }
 
   /// When the input `tick` is due at the latest, by `Monotonic.milliseconds`; nil if it is not needed.
   var tickDue: Int64? { get }
 
-  /// Handles one input. Returns what to do, in order.
+  /// Handles one input. Returns the actions to perform, in order.
   mutating func handle(_ input: SocketInput, _ view: some SocketView) -> [SocketAction]
 }
 
-/// The two protocols, which share everything behind them.
+/// The two protocols. They share everything behind their dialects.
 enum DialectKind { case relay, nano }
 
-/// What a dialect may look at to decide.
+/// The state that a dialect may look at to decide.
 protocol SocketView {
-  /// The time by `Monotonic.milliseconds`.
+  /// The present time of `Monotonic.milliseconds`.
   var now: Int64 { get }
   /// The person that the socket acts for; nil before it has shown a token.
   var caller: Caller? { get }
@@ -50,9 +50,9 @@ protocol SocketView {
   func isServed(_ id: RoomID) -> Bool
   /// Whether the socket hears the room or is waiting to, according to the room's feed.
   func isSubscribed(to id: RoomID) -> Bool
-  /// Whether entries of the room may have been published that this socket has not been sent.
+  /// Whether the room may have published entries that this socket has not been sent.
   func isBehind(in id: RoomID) -> Bool
-  /// How far the heads of all rooms have moved.
+  /// The present point on the loop's time line of moved heads.
   var headMark: HeadMark { get }
   /// Those of the rooms whose heads have moved since the mark, each with its present head, by ascending id. Rooms in
   /// which the socket is behind are left out.
@@ -62,13 +62,13 @@ protocol SocketView {
 /// A room and the seq of its last entry.
 typealias RoomHead = (key: RoomID, value: Int64)
 
-/// What happens to a socket, as its dialect is told.
+/// An input of a dialect: something that happens to its socket.
 enum SocketInput {
   case opened
   /// A frame to serve; nil if the text is not one JSON object.
   case frame(JSONObject?)
-  /// A frame that is not served, because too many came (`rate_limited`) or because this node does not know who may do
-  /// what (`unavailable`).
+  /// A frame that must be refused, because the client sent too many (`rate_limited`) or because this node does not
+  /// know at present who may do what (`unavailable`).
   case refused(JSONObject?, ErrorCode)
   case binary
   /// The token is valid. If it renews an earlier one, the view's caller is still the old one.
@@ -77,10 +77,11 @@ enum SocketInput {
   case tokenOfAnotherUser
   /// The token is not valid, or with `unavailable` could not be checked.
   case tokenRefused(ErrorCode)
-  /// The rooms that the caller may read. `hasMore` if there are more than a socket hears without asking.
+  /// The rooms that the caller may read. `hasMore` means that there are others, which the socket hears only if the
+  /// client asks for them.
   case listed([RoomID], hasMore: Bool)
   case notListed
-  /// The rooms that `load` named have been read; or why they have not.
+  /// The rooms that `load` named have been read, or could not be read because of this error.
   case loaded(AppError?)
   case room(RoomNotification)
   /// A message that this socket sent is in the log.
@@ -91,7 +92,7 @@ enum SocketInput {
   case claimsChanged
   /// A room's rule waits for an answer that the caller may give.
   case invited(Room, RoomRule)
-  /// The credential expires in this many seconds. Given once.
+  /// The credential expires in this many seconds. Given once for each credential.
   case expiring(inSeconds: Int64)
   /// `tickDue` has come.
   case tick
@@ -106,7 +107,7 @@ enum SocketInput {
   }
 }
 
-/// What a room's feed decided for one socket. `RoomFeed.Output` explains each.
+/// The decision of a room's feed about one socket. `RoomFeed.Output` explains each case.
 enum RoomNotification {
   case admitted(Room, RoomFeed.Purpose, seq: Int64)
   case refused(RoomID, RoomFeed.Purpose, ErrorCode)
@@ -120,11 +121,12 @@ enum RoomNotification {
   case becameReadable(RoomID)
 }
 
-/// What a dialect wants done.
+/// An action that a dialect wants to be performed.
 enum SocketAction {
-  /// Send a frame that depends on what the caller may know now. It follows everything that the topic of room `after`
-  /// holds for the socket. `of` names the room whose content it carries, or in which the socket stands: the frame is
-  /// dropped if the caller loses that room while delivery is stopped.
+  /// Send a frame that may reveal something about rooms or other people, so it waits while delivery is stopped. It
+  /// follows everything that the topic of room `after` holds for the socket. `of` names the room whose content the
+  /// frame carries, or the room that it says the socket is in: the frame is dropped if the caller loses that room
+  /// while delivery is stopped.
   case send(SocketFrame, after: RoomID? = nil, of: RoomID? = nil)
   /// Send a frame that tells nothing about rooms or other people. It is sent even while delivery is stopped.
   case answer(SocketFrame, after: RoomID? = nil)
@@ -136,7 +138,9 @@ enum SocketAction {
   case cork
   /// Send this frame first, then what was held back.
   case uncork(SocketFrame)
-  /// Close the socket after everything that was sent.
+  /// Close the socket after the frames that were sent to it alone. What the topics of its rooms still hold is not
+  /// sent. If access was revoked, or while delivery is stopped or the socket is corked, frames that still wait are
+  /// dropped.
   case close(CloseCode)
   /// Check the token, then give one of the three token inputs. Frames wait until then.
   case authenticate(Secret<String>)
@@ -144,21 +148,22 @@ enum SocketAction {
   case list
   /// Read those of the rooms that this loop does not serve yet, then give `loaded`.
   case load([RoomID])
-  /// These rooms are about to be asked for. Read them together.
+  /// Read those of these rooms that this loop does not serve yet, all together, because they are about to be asked
+  /// for.
   case prepare([RoomID])
-  /// Subscribe to these rooms. Each answers on its own.
+  /// Subscribe to these rooms. The answer for each comes as a notification of its own.
   case attach(ArraySlice<RoomID>, RoomFeed.Purpose)
-  /// Unsubscribe from these rooms. Each answers on its own.
+  /// Unsubscribe from these rooms. The answer for each comes as a notification of its own.
   case leave(ArraySlice<RoomID>, clientID: String?)
   /// Leave the room without an answer.
   case detach(RoomID)
   /// Submit the message to the log if the caller may write there; otherwise give `failed`.
   case write(OutgoingMessage)
-  /// Charge the rate limit for this many more frames.
+  /// Charge the rate limit for this many additional frames.
   case charge(frames: Int)
 }
 
-/// A frame in the words of a dialect.
+/// A frame of one of the dialects, before it is encoded.
 enum SocketFrame {
   case relay(RelayAnswer)
   case nano(NanoReply)

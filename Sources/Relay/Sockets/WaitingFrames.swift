@@ -1,13 +1,13 @@
 internal import Basics
 
-/// Received frames that have to wait, in order.
+/// The received frames of one socket that have to wait, in order.
 struct WaitingFrames {
   private var frames = Queue<(text: [UInt8], since: Int64)>()
   private var bytes = 0
 
   private static let maximumFrames = 512
   private static let maximumBytes = 256 * 1024
-  /// How long a frame waits for a node that does not know who may do what. Requests wait as long.
+  /// How long a frame may wait while this node does not know who may do what. HTTP requests wait equally long.
   private static let maximumMilliseconds: Int64 = 5_000
 
   /// Whether reading should stop. Frames that were already read from the socket may still be added.
@@ -27,8 +27,9 @@ struct WaitingFrames {
     return frame.text
   }
 
-  /// All waiting frames, if the first has waited so long that it is to be refused. The frames behind it were sent in
-  /// the belief that the first would be served.
+  /// Removes and returns all waiting frames if the first of them has waited so long that it must be refused; otherwise
+  /// returns none. The frames behind it are refused too, because the client sent them in the belief that the first
+  /// would be served.
   mutating func takeOverdue(now: Int64) -> [[UInt8]] {
     guard let first = frames.first, now - first.since > Self.maximumMilliseconds else { return [] }
     bytes = 0

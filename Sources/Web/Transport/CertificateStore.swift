@@ -2,7 +2,7 @@ internal import Basics
 internal import Synchronization
 internal import TLS
 
-/// The certificates for new TLS connections, read from their files and reloaded when these change.
+/// The store of certificates for new TLS connections. It reads them from files, and reloads them on request.
 final class CertificateStore: Sendable {
   private let files: [TLSServer.Files]
   private let log: Log
@@ -10,7 +10,7 @@ final class CertificateStore: Sendable {
     var server: TLSServer?
     /// The versions of the files at the last attempt to read them.
     var versions: [FileSystem.FileVersion?] = []
-    /// By `Monotonic.milliseconds`.
+    /// When the certificates were read, by `Monotonic.milliseconds`.
     var readAt: Int64 = 0
   }
   private let state = Mutex(State())
@@ -18,7 +18,7 @@ final class CertificateStore: Sendable {
   /// A certificate that expires within this time is reported in the log.
   private static let soonSeconds = 7 * 86_400
 
-  /// Nil without TLS.
+  /// Nil without TLS: if there are no certificates.
   init?(_ certificates: [WebConfiguration.CertificateFiles], log: Log, metrics: Metrics) {
     guard !certificates.isEmpty else { return nil }
     files = certificates.map { TLSServer.Files(chain: $0.chain, key: $0.key) }
@@ -29,7 +29,7 @@ final class CertificateStore: Sendable {
     ) { [weak self] in Double(self?.secondsToExpiry ?? 0) }
   }
 
-  /// Nil before `load`.
+  /// The TLS setup for new connections; nil before `load` has succeeded.
   var server: TLSServer? { state.withLock(\.server) }
 
   private var secondsToExpiry: Int {
@@ -39,7 +39,7 @@ final class CertificateStore: Sendable {
     }
   }
 
-  /// Reads the certificates and their keys. If one cannot be used, keeps the previous ones and throws
+  /// Reads the certificates and their keys. If one of them cannot be used, keeps the previous ones and throws
   /// `SettingsError`.
   func load() throws(SettingsError) {
     let versions = fileVersions()
@@ -62,8 +62,8 @@ final class CertificateStore: Sendable {
     }
   }
 
-  /// Reads the files again. Open connections keep their certificate. If the files cannot be used, the old
-  /// certificates stay, and the log tells why.
+  /// Reads the files again. Open connections keep their certificate. If the files cannot be used, the previous
+  /// certificates stay in use, and the reason is logged.
   func reload() {
     do {
       try load()
@@ -73,20 +73,20 @@ final class CertificateStore: Sendable {
     }
   }
 
-  /// The same as `reload`, if a file has changed since it was last read.
+  /// The same as `reload`, but only if a file has changed since the last attempt to read it.
   func reloadIfChanged() {
     let versions = fileVersions()
     if state.withLock({ $0.versions != versions }) { reload() }
   }
 
-  /// Replaces the keys that seal the tickets of new sessions. A TLS 1.2 ticket contains the secret of its whole
-  /// session, so whoever obtains a key can read everything that was sealed with it. Earlier sessions cannot be
-  /// resumed; open connections are not affected.
+  /// Replaces the keys that encrypt session tickets. A TLS 1.2 ticket contains the secret of its whole session, so an
+  /// attacker who obtains a ticket key can decrypt all sessions whose tickets were encrypted with it. Earlier sessions
+  /// cannot be resumed afterwards; open connections are not affected.
   func renewTicketKeys() {
     guard let server else { return }
     do {
       let renewed = try TLSServer(renewing: server)
-      // Unless the files were reloaded meanwhile, which makes new keys too.
+      // If the files were reloaded meanwhile, keep that server: reloading makes new ticket keys too.
       state.withLock { if $0.server === server { $0.server = renewed } }
     } catch {
       log.error("ticket_keys_not_renewed", ["cause": .string("\(error)")])

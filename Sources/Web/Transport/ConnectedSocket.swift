@@ -6,15 +6,16 @@ internal import EventLoop
   internal import Darwin
 #endif
 
-/// System calls on a connected, non-blocking TCP socket. A value; the owner of the connection closes it.
+/// The system calls on a connected, non-blocking TCP socket. A value that does not own the descriptor: the owner of
+/// the connection calls `close`.
 struct ConnectedSocket {
   let descriptor: Int32
 
-  /// The outcome of sending.
+  /// The outcome of a call that sends.
   enum Outcome {
     /// The kernel accepted this many bytes, possibly none.
     case took(Int)
-    /// The connection is broken; or, for a file, the file has become shorter.
+    /// The connection is broken or, when a file is sent, the file has become shorter.
     case failed
 
     fileprivate init(_ count: Int) {
@@ -37,7 +38,7 @@ struct ConnectedSocket {
 
   /// Sends two pieces with one call (writev(2)).
   func send(_ first: UnsafeRawBufferPointer, _ second: UnsafeRawBufferPointer) -> Outcome {
-    // writev only reads.
+    // The cast is safe, because writev only reads the buffers.
     var parts = (
       iovec(iov_base: UnsafeMutableRawPointer(mutating: first.baseAddress), iov_len: first.count),
       iovec(iov_base: UnsafeMutableRawPointer(mutating: second.baseAddress), iov_len: second.count)
@@ -48,7 +49,8 @@ struct ConnectedSocket {
     return Outcome(count)
   }
 
-  /// Sends at most `count` bytes of a file without copying them to this process. `range` is not empty.
+  /// Sends at most `count` bytes of the range of a file, without copying them to this process. `range` must not be
+  /// empty.
   func send(_ file: OpenFile, _ range: Range<Int>, atMost count: Int) -> Outcome {
     let sent = sendFile(
       from: file.descriptor, at: Int64(range.lowerBound), count: min(range.count, count),
@@ -58,9 +60,9 @@ struct ConnectedSocket {
 
   enum Input {
     case bytes(Int)
-    /// Nothing has arrived.
+    /// Nothing has arrived since the last read.
     case none
-    /// The peer sends nothing more.
+    /// The peer has shut down its sending side.
     case end
     case failed
   }
@@ -72,7 +74,8 @@ struct ConnectedSocket {
     return errno == EAGAIN || errno == EINTR ? .none : .failed
   }
 
-  /// The bytes that were sent and that the peer's kernel has not acknowledged.
+  /// The number of bytes that this kernel has accepted and the peer's kernel has not acknowledged; 0 if it cannot be
+  /// determined.
   var unacknowledgedBytes: Int {
     var count: Int32 = 0
     #if canImport(Glibc)
@@ -85,7 +88,7 @@ struct ConnectedSocket {
     return Int(count)
   }
 
-  /// Announces that nothing more will be sent, after everything that was sent.
+  /// Shuts down the sending side (shutdown(2)). The peer sees the end after everything that was sent before.
   func endSending() { _ = shutdown(descriptor, Int32(SHUT_WR)) }
 
   func close() { closeDescriptor(descriptor) }

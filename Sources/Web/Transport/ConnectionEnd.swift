@@ -1,24 +1,24 @@
-/// Decides when a connection that this side has closed is cut, if its peer does not close it. A value; the caller
-/// provides the clock, in milliseconds.
+/// The timing of a lingering close: decides when a connection that this side closes is cut if its peer does not close
+/// it. A value; the caller provides the clock, in milliseconds.
 ///
-/// First, what is queued is sent, as long as the reader takes some of it. Then this side is shut down, and what
-/// arrives is read and dropped for a while: closing a socket with unread bytes sends a reset, which would destroy the
-/// last bytes sent.
+/// First, the queue is sent, as long as the peer keeps reading. Then this side is shut down, and input is read and
+/// dropped for a while. If a socket were closed with unread input, the kernel would send a reset, which would destroy
+/// the last bytes sent.
 struct ConnectionEnd {
-  /// How long the reader may take nothing.
+  /// How long the peer may read nothing while bytes are queued for it.
   private let patience: Int64
   /// When this side was shut down; nil before.
   private(set) var shutAt: Int64?
-  /// When many bytes last arrived.
+  /// When at least `countedBytes` had last arrived; before that, when this value was made.
   private var heardAt: Int64
   private var heardBytes = 0
 
-  /// How long the connection is still read after the peer's kernel has acknowledged everything, if the peer is
-  /// silent.
+  /// How long input is still read after this side was shut down, or after the last `countedBytes` of input. The
+  /// connection is not cut for this reason before the peer's kernel has acknowledged everything.
   private static let lingerMilliseconds: Int64 = 2_000
-  /// How long a peer may keep sending unwanted data.
+  /// How long a peer may keep sending unwanted data after this side was shut down.
   private static let longestLingerMilliseconds: Int64 = 30_000
-  /// Smaller amounts at a time do not delay the end.
+  /// The amount of input that extends the linger time. Less does not extend it.
   private static let countedBytes = 16 * 1024
 
   init(patience: Int64, now: Int64) {
@@ -26,7 +26,7 @@ struct ConnectionEnd {
     heardAt = now
   }
 
-  /// Bytes arrived and were dropped.
+  /// Notes that bytes arrived and were dropped.
   mutating func received(_ count: Int, now: Int64) {
     heardBytes += count
     guard heardBytes >= Self.countedBytes else { return }
@@ -34,11 +34,11 @@ struct ConnectionEnd {
     heardAt = now
   }
 
-  /// This side sends nothing more.
+  /// Notes that this side was shut down.
   mutating func shut(now: Int64) { shutAt = now }
 
-  /// Whether to cut the connection. `stalledMilliseconds` is how long the reader has taken nothing of what is queued;
-  /// `unread` are the bytes that its kernel has not acknowledged.
+  /// Whether to cut the connection. `stalledMilliseconds` is for how long the peer has read nothing of what is queued;
+  /// `unread` is the number of sent bytes that the peer's kernel has not acknowledged.
   func isOver(stalledMilliseconds: Int64, unread: Int, now: Int64) -> Bool {
     if stalledMilliseconds >= patience { return true }
     guard let shutAt, unread == 0 else { return false }

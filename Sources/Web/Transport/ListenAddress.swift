@@ -1,12 +1,14 @@
 internal import Basics
 
-/// The address that a server listens on: one of this machine, and a port. Port 0 lets the system choose.
+/// The address that a server listens on: an IP address of this machine, and a port. With port 0 the system chooses a
+/// free port.
 package struct ListenAddress: Sendable, Equatable, CustomStringConvertible {
   /// An IPv4 or IPv6 address, without brackets.
   package let host: String
   package var port: UInt16
 
-  /// Parses `host:port`. An IPv6 host is in brackets, and `localhost` is 127.0.0.1. Nil for anything else.
+  /// Parses `host:port`. The host is an IP address, in brackets if it is IPv6, or `localhost`, which means 127.0.0.1.
+  /// Nil for anything else.
   package init?(_ text: String) {
     guard let colon = text.lastIndex(of: ":"),
       let port = UInt16(text[text.index(after: colon)...])

@@ -7,26 +7,28 @@ internal import EventLoop
   internal import Darwin
 #endif
 
-/// A listening socket on one loop. Each loop has its own on the same port (SO_REUSEPORT), and the kernel distributes
-/// connections among them.
+/// A listening socket on one loop. Each loop has its own socket on the same port (SO_REUSEPORT), and the kernel
+/// distributes connections among them. Used on its loop only.
 final class Listener {
   private let loop: Loop
   private let descriptor: Int32
   private var watch: DescriptorWatch?
   private let accepted: (Int32, IPAddress) -> Void
   private var isOpen = true
-  /// Set while accepting waits for a free descriptor.
+  /// The timer that resumes accepting; set while accepting is paused for lack of resources.
   private var retry: LoopTimer?
 
-  /// How long accepting pauses when the process has no descriptor left.
+  /// How long accepting pauses when the process has no file descriptor or the kernel no memory left.
   private static let retryMilliseconds = 100
-  /// The connections accepted in one turn, so that a storm of them leaves room for those already open.
+  /// The most connections that are accepted in one turn, so that a burst of them does not delay the open ones.
   private static let acceptsPerTurn = 64
 
-  /// Binds without listening yet. Throws `SystemError`.
+  /// Makes a socket and binds it, without listening yet. Returns it with its port, which the system has chosen if the
+  /// address has port 0. The caller owns the descriptor. Throws `SystemError`.
   ///
-  /// With `isFirst` nobody else may use the address. Sockets with SO_REUSEPORT would otherwise share the port with
-  /// another server of the same user, and neither would notice.
+  /// With `isFirst` this fails if another process uses the address: a socket without SO_REUSEPORT is bound first, and
+  /// closed again. Without this test, sockets with SO_REUSEPORT would share the port with another server of the same
+  /// user, and neither would notice.
   static func makeSocket(
     boundTo address: ListenAddress, isFirst: Bool
   ) throws -> (descriptor: Int32, port: UInt16) {
@@ -88,7 +90,8 @@ final class Listener {
     return UInt16(bigEndian: name.sin6_port)
   }
 
-  /// Binds to `name`, and replaces it with what the kernel chose.
+  /// Binds the socket to `name`, and replaces `name` with the address and port that the kernel has assigned. `call`
+  /// names the operation in the error.
   private static func bindAndAsk<Name>(
     _ descriptor: Int32, _ name: inout Name, _ call: String
   ) throws {
@@ -102,7 +105,8 @@ final class Listener {
     guard status == 0 else { throw SystemError(call, errno: errno) }
   }
 
-  /// Starts to listen on a bound descriptor, which this object then owns. On the loop.
+  /// Starts to listen on a bound descriptor, which this object then owns. Must be called on the loop. `accepted` takes
+  /// ownership of each accepted descriptor. Throws `SystemError`; the descriptor stays open then.
   init(
     loop: Loop, descriptor: Int32, accepted: @escaping (Int32, IPAddress) -> Void
   ) throws {
@@ -125,7 +129,8 @@ final class Listener {
     for _ in 0..<Self.acceptsPerTurn {
       let (connection, peer) = acceptNonblocking(on: descriptor)
       guard connection >= 0 else {
-        // No resources, or a peer that gave up: the next turn tries again.
+        // No more connections wait, or the peer has already given up: the loop calls this again when the socket is
+        // readable. Without resources, accepting pauses.
         if [EMFILE, ENFILE, ENOBUFS, ENOMEM].contains(errno) { waitForDescriptor() }
         return
       }
@@ -137,7 +142,8 @@ final class Listener {
     }
   }
 
-  /// While nothing can be accepted, the listener stays readable, so watching it would keep the loop spinning.
+  /// Pauses accepting. A socket whose connections cannot be accepted stays readable, so watching it would make the
+  /// loop spin.
   private func waitForDescriptor() {
     watch?.watch([])
     // Unowned: the listener owns the timer, and cancels it.
@@ -147,7 +153,7 @@ final class Listener {
     }
   }
 
-  /// Stops listening. Connections stay open.
+  /// Stops listening and closes the listening socket. Accepted connections stay open. Calling it again does nothing.
   func stop() {
     loop.preconditionOnLoop()
     guard isOpen else { return }

@@ -4,22 +4,23 @@
   internal import Darwin
 #endif
 
-/// The shortest path from a batch of frames to one plain socket: everything that a fan-out needs to know about a
-/// connection, on one cache line. Used on its loop only.
+/// The shortest path from a batch of frames to one plain socket. It holds everything that fan-out needs to know about
+/// a connection, on one cache line. Used on its loop only.
 ///
-/// While nothing blocks it, `sendDirect` is a plain `send`. Everything else uses `WebSocket.send`.
+/// While `blockers` is empty, `sendDirect` may be used, which is a plain `send`. Otherwise `WebSocket.send` must be
+/// used.
 package final class Outlet {
   package struct Blockers: OptionSet, Sendable {
     package let rawValue: UInt8
     package init(rawValue: UInt8) { self.rawValue = rawValue }
 
-    /// The socket is closing, closed, or not a WebSocket yet.
+    /// The connection is closing, closed, or not a WebSocket yet.
     package static let closed = Blockers(rawValue: 1)
     /// TLS has to encrypt the bytes first.
     package static let secure = Blockers(rawValue: 2)
     /// Earlier bytes are still queued.
     package static let queued = Blockers(rawValue: 4)
-    /// Frames for this connection alone must be sent first.
+    /// Frames that are meant for this connection alone must be sent first.
     package static let ownFrames = Blockers(rawValue: 8)
   }
 
@@ -31,15 +32,16 @@ package final class Outlet {
     blockers = isSecure ? [.closed, .secure] : .closed
   }
 
-  /// Sends bytes at once. Returns how many the kernel accepted; 0 also if the socket is broken, which
-  /// `WebSocket.send` of the rest then detects. Only while `blockers` is empty.
+  /// Sends bytes at once. Must be called only while `blockers` is empty. Returns how many bytes the kernel accepted.
+  /// The caller passes the rest to `WebSocket.send`. Returns 0 also if the socket is broken, which that call then
+  /// detects.
   package func sendDirect(_ bytes: UnsafeRawBufferPointer) -> Int {
     max(0, send(descriptor, bytes.baseAddress, bytes.count, sendFlags))
   }
 }
 
 #if canImport(Glibc)
-  /// No SIGPIPE if the peer is gone, and no blocking.
+  /// The flags for `send`: no SIGPIPE if the peer has closed the connection, and no blocking.
   let sendFlags =
     Int32(bitPattern: UInt32(MSG_NOSIGNAL)) | Int32(bitPattern: UInt32(MSG_DONTWAIT))
 #else

@@ -1,8 +1,8 @@
 internal import Basics
 
-/// The queued output of one connection, in order. A value, without a socket.
+/// The queue of one connection's output, in order. A value, without a socket.
 struct OutputQueue {
-  /// A range of bytes that is sent as a unit.
+  /// A range of bytes in memory or in a file. It may be sent in several parts.
   struct Chunk {
     enum Content {
       case bytes(SharedBytes)
@@ -12,28 +12,28 @@ struct OutputQueue {
     }
 
     let content: Content
-    /// The part of it that is still to be sent.
+    /// The range of the content that is still to be sent.
     var range: Range<Int>
-    /// Whether the frame that it begins in may have been sent in part.
+    /// Whether the frame in which the range begins may have been sent in part.
     var hasBegun: Bool
 
     var isEncrypted: Bool { if case .encrypted = content { true } else { false } }
     var isFile: Bool { if case .file = content { true } else { false } }
-    /// The memory that it takes.
+    /// The memory that the chunk takes; 0 for a file.
     var byteCount: Int { isFile ? 0 : range.count }
   }
 
   private var chunks: [Chunk] = []
   private var head = 0
-  /// The bytes that wait here. Those of files stay in the files.
+  /// The number of queued bytes in memory. The bytes of files are not counted.
   private(set) var byteCount = 0
 
-  /// Sent chunks are removed in groups of this size.
+  /// The number of sent chunks after which they are removed from the array.
   private static let step = 64
 
   var isEmpty: Bool { head == chunks.count }
 
-  /// The chunk that is sent next.
+  /// The chunk that is sent next; nil if the queue is empty.
   var first: Chunk? { isEmpty ? nil : chunks[head] }
 
   mutating func append(_ chunk: Chunk) {
@@ -42,7 +42,8 @@ struct OutputQueue {
     byteCount += chunk.byteCount
   }
 
-  /// Puts back the encrypted form of the bytes that left the queue last.
+  /// Puts encrypted bytes at the front of the queue, because TLS records must be sent in the order of their
+  /// encryption.
   mutating func prepend(encrypted bytes: [UInt8]) {
     guard !bytes.isEmpty else { return }
     let chunk = Chunk(
@@ -56,7 +57,7 @@ struct OutputQueue {
     }
   }
 
-  /// The first `count` bytes of the first chunk were sent.
+  /// Removes the first `count` bytes of the first chunk, after they were sent.
   mutating func removeFirst(_ count: Int) {
     guard count > 0, !isEmpty else { return }
     if !chunks[head].isFile { byteCount -= count }
@@ -79,7 +80,8 @@ struct OutputQueue {
     }
   }
 
-  /// Drops everything that has not begun to be sent, so that the stream still consists of whole frames.
+  /// Discards everything except the rest of frames that have been sent in part, so that the stream still consists of
+  /// whole frames.
   mutating func discardUnstarted() {
     chunks = Array(chunks[head...].prefix(while: \.hasBegun))
     head = 0

@@ -2,46 +2,50 @@ internal import Basics
 internal import EventLoop
 internal import TLS
 
-/// The protocol of a connection on its transport: HTTP/1.1 first, WebSocket after an upgrade.
+/// The protocol that a connection speaks on its transport: HTTP/1.1 first, WebSocket after an upgrade. Called on the
+/// transport's loop only.
 protocol TransportHandler: AnyObject {
-  /// Bytes arrived. They may be changed in place (unmasking), and are valid during the call only.
+  /// Receives bytes from the peer. They are valid during the call only, and may be changed in place (unmasking).
   func received(_ bytes: UnsafeMutableRawBufferPointer)
-  /// The peer sends nothing more, but may still read. Called once.
+  /// Called once, when the peer has shut down its sending side. It may still read.
   func inputEnded()
-  /// Everything that was queued has been sent.
+  /// Called when everything that was queued has been passed to the kernel.
   func drained()
-  /// Whether queued bytes may be sent now. If not, `resumeWriting` must be called once they may.
+  /// Whether queued bytes may be sent now. If this is false, the handler must call `resumeWriting` when it becomes
+  /// true.
   var mayWrite: Bool { get }
-  /// The connection is gone, whoever ended it. Called once.
+  /// Called once, when the connection has ended, no matter which side ended it.
   func closed()
   /// Called when `tickDue` has come, or earlier.
   func tick(now: Int64)
-  /// When the handler needs a tick, by `Monotonic.milliseconds`. If this becomes earlier, call `Transport.tick(by:)`.
+  /// The time of `Monotonic.milliseconds` at which the handler needs a tick. If it becomes earlier, the handler must
+  /// call `Transport.tick(by:)`.
   var tickDue: Int64 { get }
 }
 
 /// One accepted socket, with TLS if configured. Used on its loop only.
 ///
-/// `write` passes bytes to the kernel at once if possible. The rest is queued here, by reference if it was passed by
-/// reference, and counted in `queuedBytes`; the caller has to bound that. Queued bytes are encrypted when they are
-/// sent, not before, so that they can still be discarded.
+/// `write` passes bytes to the kernel at once if possible. Bytes that the kernel does not accept are queued here.
+/// Bytes that were passed by reference (`SharedBytes`) are queued by reference. `queuedBytes` counts the queue; the
+/// caller has to bound it. Queued bytes are encrypted only when they are sent, so that they can still be discarded.
 ///
 /// Hot path: a plain socket is written with `send` directly (benchmark `fanout`).
 final class Transport {
   let loop: Loop
   let peer: IPAddress
-  /// Strong: a transport retains its protocol, which refers back without retaining.
+  /// The protocol. The transport retains it, and releases it when the connection is closed. Protocols retain the
+  /// transport too, so that release breaks the reference cycle.
   var handler: (any TransportHandler)?
   private(set) var isOpen = true
-  /// Returned when the transport is closed.
+  /// The place that the connection occupies. `WebLoop.forget` returns it when the transport is closed.
   var permit: ConnectionAdmission.Permit?
-  /// Its position in the loop's timer wheel.
+  /// The slot of the loop's timer wheel that this transport waits in.
   var wheelDue = TimerWheel<ObjectIdentifier>.Due.none
 
-  /// For fan-outs, which send the same bytes to many.
+  /// The shortcut to the socket for fan-out, which sends the same bytes to many connections.
   let outlet: Outlet
 
-  // Unowned: a loop's connections end before the loop.
+  // Unowned: the loop closes its connections before it is released.
   private unowned let owner: WebLoop
   private let socket: ConnectedSocket
   private var watch: DescriptorWatch?
@@ -49,44 +53,45 @@ final class Transport {
   private let tls: TLSSession?
   private var queue = OutputQueue()
   private var state = State.open
-  /// Whether the queue contains exactly the bytes that were passed to `hold`. They are kept in the queue, so that
-  /// `write` has only one thing to check.
+  /// Whether the queue contains the bytes that were passed to `hold`, and nothing after them. They are kept in the
+  /// queue, so that `write` only has to check whether the queue is empty.
   private var isHolding = false
   private var isInCallback = false
   private var isReading = true
-  /// The most that is read in one turn: little, until the protocol raises it.
+  /// The most bytes that are read in one turn. It is small until the protocol raises it.
   private var readAtMost = BufferLease.freeBytes
-  /// Whether the peer sends nothing more.
+  /// Whether the peer has shut down its sending side.
   private(set) var hasInputEnded = false
-  /// Whether the protocol wants to be told when its bytes may be sent.
+  /// Whether the protocol has called `resumeWriting` since the socket was last writable.
   private var isWritingResumed = false
   private var progress = OutputProgress()
-  /// When a closing connection is cut; nil while it is open.
+  /// Decides when a closing connection is cut; nil while it is open.
   private var end: ConnectionEnd?
 
   private enum State {
     case open
-    /// Closes when the queue is empty.
+    /// `close` was called. This side is shut down when the queue is empty.
     case flushing
-    /// This side is shut down. What arrives is dropped until the peer closes too. Otherwise the kernel would answer
-    /// unread bytes with a reset, which destroys the last bytes sent.
+    /// This side is shut down. Input is read and dropped until the peer closes too. If the socket were closed with
+    /// unread input, the kernel would send a reset, which would destroy the last bytes sent.
     case lingering
-    /// Will be closed at the next opportunity.
+    /// The connection is broken or aborted, and is closed at the next opportunity.
     case dead
   }
 
   /// How often the progress of a peer with queued bytes is checked.
   private static let progressMilliseconds: Int64 = 1_000
-  /// Copying up to this size costs less than passing two pieces to the kernel.
+  /// The largest body that is copied behind its head. Up to this size a copy costs less than passing two pieces to the
+  /// kernel.
   private static let copiedBytes = 16 * 1024
-  /// The bytes of a file that are sent in one turn.
+  /// The most bytes of a file that are sent in one turn.
   private static let fileAtOnceBytes = 1024 * 1024
   private static let cloggedBytes = 256 * 1024
-  /// The plain bytes that TLS encrypts for one `send`.
+  /// The most plain bytes that TLS encrypts for one `send`.
   private static let encryptedAtOnceBytes = 64 * 1024
 
   /// Takes ownership of the descriptor, which must be non-blocking. Throws `SystemError` if the kernel cannot watch
-  /// it; the descriptor is closed then.
+  /// it, after closing it.
   init(owner: WebLoop, peer: IPAddress, descriptor: Int32, tls: TLSSession?) throws {
     self.owner = owner
     loop = owner.loop
@@ -106,17 +111,18 @@ final class Transport {
   }
 
   var isSecure: Bool { tls != nil }
-  /// False as soon as the connection is to be closed at once.
+  /// Whether the connection is neither broken nor aborted. It may already be closing.
   var isAlive: Bool { state != .dead }
-  /// Whether what is written can still arrive.
+  /// Whether `write` still has an effect. False once the connection is closing, aborted or broken.
   var canWrite: Bool { state == .open }
 
-  /// The bytes that `write` accepted and the kernel has not.
+  /// The number of bytes in memory that `write` or `hold` has accepted and the kernel has not. The bytes of files are
+  /// not counted.
   var queuedBytes: Int { queue.byteCount }
 
   // MARK: Writing
 
-  /// Sends bytes after everything that was sent before. Copies only what the kernel did not accept.
+  /// Sends bytes after everything that was sent before. Copies only the bytes that the kernel does not accept.
   @inline(__always)
   func write(_ bytes: UnsafeRawBufferPointer) {
     guard !bytes.isEmpty, state == .open else { return }
@@ -133,8 +139,8 @@ final class Transport {
 
   // MARK: Holding
 
-  /// Queues bytes so that they leave together with what is written next in this turn, with one call if that is bytes
-  /// too; at the end of the turn in any case.
+  /// Holds back bytes until the next write or the end of the turn, whichever is first. A write of bytes that are
+  /// passed by value sends both with one call.
   func hold(_ bytes: [UInt8]) {
     guard queue.isEmpty, state == .open, !bytes.isEmpty else {
       write(bytes)
@@ -150,17 +156,19 @@ final class Transport {
     owner.holds(self)
   }
 
-  /// Sends the held bytes, if any: at the end of the turn, and before anything that cannot leave together with them.
+  /// Sends the held bytes, if any. Called at the end of the turn, and before a write that cannot be combined with
+  /// them.
   func writeHeld() {
     if let held = takeHeld() { write(held) }
   }
 
-  /// Takes the held bytes that have not been sent.
+  /// Removes the held bytes from the queue and returns them. Returns nil if nothing is held, or if the held bytes must
+  /// be sent through the queue.
   private func takeHeld() -> [UInt8]? {
     guard isHolding else { return nil }
     isHolding = false
     guard state == .open, let chunk = queue.first, case .bytes(let held) = chunk.content else {
-      // TLS has output of its own, which must be sent first.
+      // TLS has output of its own in front of the held bytes, so all of it is sent through the queue.
       updateWatch()
       return nil
     }
@@ -169,8 +177,9 @@ final class Transport {
     return Array(held.bytes[chunk.range])
   }
 
-  /// The same as `write`, but bytes that have to wait are kept by reference instead of copied. `hasBegun` means that
-  /// the frame in which the range begins may have been sent in part.
+  /// Sends shared bytes after everything that was sent before. Bytes that have to wait are queued by reference instead
+  /// of copied. `hasBegun` means that the frame in which the range begins may have been sent in part, so that
+  /// `discardQueue` must keep the rest of it.
   @inline(__always)
   func write(_ shared: SharedBytes, in range: Range<Int>, hasBegun: Bool) {
     guard !range.isEmpty, state == .open else { return }
@@ -186,14 +195,14 @@ final class Transport {
 
   func write(_ bytes: [UInt8]) { bytes.withUnsafeBytes { write($0) } }
 
-  /// Sends the bytes of `head`, which may be modified, followed by shared bytes; if possible with one call and
-  /// without a copy (writev(2)).
+  /// Sends the bytes of `head` followed by shared bytes, if possible with one call and without a copy of a large body
+  /// (writev(2)). May append to `head`.
   func write(_ head: inout [UInt8], then body: SharedBytes?) {
     guard let body, body.count > 0 else {
       write(head)
       return
     }
-    // TLS copies anyway, and sends everything it is given at once.
+    // TLS copies the bytes anyway, and encrypts both parts for one `send`.
     if body.count <= (tls == nil ? Self.copiedBytes : Self.encryptedAtOnceBytes) {
       head.append(contentsOf: body.bytes)
       write(head)
@@ -219,7 +228,8 @@ final class Transport {
     }
   }
 
-  /// Sends a part of a file without copying it to this process. On plain sockets only.
+  /// Queues a part of a file, which the kernel sends without a copy to this process (`sendfile`). Must not be called
+  /// with TLS.
   func write(_ slice: FileSlice) {
     precondition(tls == nil, "TLS has to encrypt it")
     guard state == .open, !slice.range.isEmpty else { return }
@@ -243,15 +253,16 @@ final class Transport {
     updateWatch()
   }
 
-  /// Every change of the queue goes through this, so that the server's total is updated.
+  /// Changes the queue, and updates the server's total of queued bytes. All changes must be made through this.
   private func changeQueue(_ body: (inout OutputQueue) -> Void) {
     let before = queue.byteCount
     body(&queue)
     if queue.byteCount != before { owner.queuedBytesChanged(by: queue.byteCount - before) }
   }
 
-  /// Passes bytes to the kernel, encrypted if configured. Returns how many it accepted. Encrypted bytes that were not
-  /// accepted go to the front of the queue. A broken connection is aborted, and accepts nothing.
+  /// Passes bytes to the kernel, encrypted if configured. Returns how many of them need not be queued: those that the
+  /// kernel accepted or, with TLS, that were encrypted. Encrypted bytes that the kernel did not accept are put at the
+  /// front of the queue. A broken connection is aborted, and accepts nothing.
   @inline(__always)
   private func sendNow(_ bytes: UnsafeRawBufferPointer) -> Int {
     tls == nil ? sendRaw(bytes) : sendEncrypted(bytes)
@@ -260,7 +271,7 @@ final class Transport {
   @inline(__always)
   private func sendRaw(_ bytes: UnsafeRawBufferPointer) -> Int { count(socket.send(bytes)) }
 
-  /// How many bytes the kernel accepted.
+  /// Returns how many bytes the kernel accepted, and adds them to `progress`. Aborts a broken connection.
   @inline(__always)
   private func count(_ outcome: ConnectedSocket.Outcome) -> Int {
     switch outcome {
@@ -275,7 +286,7 @@ final class Transport {
 
   private func sendEncrypted(_ bytes: UnsafeRawBufferPointer) -> Int {
     guard let tls, tls.isEstablished else {
-      // Without keys nothing can be sent.
+      // Nothing can be sent before the handshake has produced keys.
       abort()
       return 0
     }
@@ -293,12 +304,12 @@ final class Transport {
     return taken
   }
 
-  /// Sends what TLS has encrypted. Returns false if the kernel did not accept everything; the rest is at the front of
-  /// the queue.
+  /// Sends what TLS has encrypted. Returns false if the kernel did not accept everything. The rest is then at the
+  /// front of the queue, unless the connection is broken.
   private func sendWire() -> Bool {
     let wire = owner.wire
     guard !wire.output.isEmpty else { return true }
-    // Output of TLS that is queued already goes first.
+    // Encrypted bytes that are already queued must be sent first.
     let mustWait = queue.first?.isEncrypted == true
     let count = wire.output.count
     let sent = mustWait ? 0 : wire.output.withUnsafeBytes { sendRaw($0) }
@@ -318,14 +329,15 @@ final class Transport {
     return false
   }
 
-  /// Queued bytes may be sent again. If nothing is queued, whoever waits for that is told.
+  /// Resumes sending queued bytes, after the handler's `mayWrite` has become true. Calls the handler's `drained` when
+  /// nothing is queued any more, even if nothing was queued.
   func resumeWriting() {
     isWritingResumed = true
     updateWatch()
   }
 
-  /// Drops queued bytes, because the reader will not get them any more. What has been sent in part stays, so that the
-  /// stream still consists of whole frames.
+  /// Discards the queued bytes, because the reader must not or cannot receive them. The rest of a frame that has been
+  /// sent in part is kept, so that the stream still consists of whole frames.
   func discardQueue() {
     guard !queue.isEmpty else { return }
     changeQueue { $0.discardUnstarted() }
@@ -335,8 +347,9 @@ final class Transport {
   /// Starts the clock of `stalledMilliseconds`: from now on the peer is expected to read what it is sent.
   func watchReader() { progress.begin(now: Monotonic.milliseconds) }
 
-  /// For how many milliseconds the reader has taken nothing of what is queued for it, here and in the kernel. 0 if it
-  /// has taken something since the last call, or if nothing is queued. Call this about once a second.
+  /// Returns for how many milliseconds the peer has read nothing, although bytes are queued for it here or in the
+  /// kernel. 0 if it has read something since the last call, or if nothing is queued. Must be called about once a
+  /// second.
   func stalledMilliseconds(now: Int64) -> Int64 {
     progress.stalledMilliseconds(
       unread: socket.unacknowledgedBytes, isQueueEmpty: queue.isEmpty, now: now)
@@ -344,8 +357,8 @@ final class Transport {
 
   // MARK: Reading
 
-  /// Stops or resumes reading. While it is stopped, the peer's data waits in its kernel. At most `count` bytes are
-  /// read at once.
+  /// Stops or resumes reading, at most `count` bytes at once. While reading is stopped, TCP flow control holds the
+  /// data back on the peer's side.
   func setReading(_ isReading: Bool, atMost count: Int = WebLoop.readBufferBytes) {
     guard state == .open else { return }
     self.isReading = isReading
@@ -353,8 +366,9 @@ final class Transport {
     updateWatch()
   }
 
-  /// Whether so much TLS output is queued that nothing more is read from the peer. A peer that never reads can make
-  /// TLS respond all the time, for example by requesting new keys in TLS 1.2, each of which is refused with an alert.
+  /// Whether so much TLS output is queued that nothing more is read from the peer. Otherwise a peer that never reads
+  /// could make TLS produce output without end. In TLS 1.2, for example, each request for new keys (renegotiation) is
+  /// refused with an alert.
   private var isClogged: Bool {
     guard let first = queue.first, first.isEncrypted else { return false }
     return first.range.count > Self.cloggedBytes
@@ -374,8 +388,8 @@ final class Transport {
 
   // MARK: Closing
 
-  /// Closes when everything written has been sent. What arrives meanwhile is dropped. Cuts a peer that takes nothing
-  /// for `patience` milliseconds.
+  /// Closes the connection when everything written has been sent. Input that arrives meanwhile is dropped. A peer that
+  /// reads nothing for `patience` milliseconds is cut off.
   func close(patience: Int64) {
     guard state == .open else { return }
     writeHeld()
@@ -390,19 +404,22 @@ final class Transport {
     if queue.isEmpty { finishFlush() }
   }
 
-  /// Closes without waiting for anything.
+  /// Closes the connection without sending what is queued. The protocol's `closed` is called later, not during this
+  /// call.
   func abort() {
     guard state != .dead else { return }
     state = .dead
     outlet.blockers.insert(.closed)
     changeQueue { $0.removeAll() }
-    // Deferred, because closing calls the protocol, which may change what the caller is iterating over.
+    // During a callback, `becameReady` closes the connection at its end. Otherwise closing is deferred, because it
+    // calls the protocol, which may change a collection that the caller is iterating over.
     guard !isInCallback else { return }
     let transport = LoopBound(self, on: loop)
     loop.execute { transport.value.closeNow() }
   }
 
-  /// Called when `tickDue` has come, or earlier. Cuts peers that take too long to close.
+  /// Called when `tickDue` has come, or earlier. Passes the tick to the protocol. If the connection is closing, cuts
+  /// it instead if its peer takes too long.
   func tick(now: Int64) {
     guard let end else {
       handler?.tick(now: now)
@@ -417,14 +434,14 @@ final class Transport {
     }
   }
 
-  /// Nil if nothing needs a tick any more.
+  /// The time of `Monotonic.milliseconds` at which this transport needs a tick; nil if it is closed.
   var tickDue: Int64? {
     guard isOpen else { return nil }
     if end != nil { return Monotonic.milliseconds + Self.progressMilliseconds }
     return handler?.tickDue
   }
 
-  /// Requests a call of `tick` at this moment, if none comes earlier.
+  /// Requests a call of `tick` at this moment, unless one comes earlier.
   func tick(by moment: Int64) { owner.tick(self, by: moment) }
 
   private func finishFlush() {
@@ -432,7 +449,7 @@ final class Transport {
     if let tls, end?.shutAt == nil {
       end?.shut(now: Monotonic.milliseconds)
       if tls.isEstablished { tls.endSending() }
-      // If the kernel does not accept it, this is called again when it can.
+      // If the kernel does not accept the TLS closure alert, this is called again when the queue has been sent.
       guard sendWire() else { return }
     }
     state = .lingering
@@ -445,7 +462,8 @@ final class Transport {
     updateWatch()
   }
 
-  /// Closes at once, and calls the protocol's `closed`. Not from a callback.
+  /// Closes the connection at once, and calls the protocol's `closed`. Does nothing during a callback of this
+  /// transport; use `abort` there.
   func closeNow() {
     guard isOpen, !isInCallback else { return }
     isOpen = false
@@ -462,7 +480,7 @@ final class Transport {
   // MARK: From the kernel
 
   private func becameReady(_ readiness: DescriptorWatch.Readiness) {
-    // The protocol releases this object when it closes.
+    // When the connection is closed, the protocol gives up what may be the last reference to this object.
     withExtendedLifetime(self) {
       isInCallback = true
       if readiness.hasFailed {
@@ -513,14 +531,14 @@ final class Transport {
         owner.wire.output.removeAll()
         _ = Self.plainHTTPAnswer.withUnsafeBytes { sendRaw($0) }
       } else {
-        // The alert that tells the reason.
+        // Send the TLS alert, which tells the peer the reason.
         _ = sendWire()
       }
       state = .dead
     }
   }
 
-  /// For a client that speaks plain HTTP to a TLS listener.
+  /// The answer to a client that speaks plain HTTP to a TLS listener.
   private static let plainHTTPAnswer = Array(
     """
     HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain\r\nconnection: close\r\n\r\n\
@@ -532,7 +550,7 @@ final class Transport {
     hasInputEnded = true
     switch state {
     case .open: handler?.inputEnded()
-    // Both sides are shut down.
+    // Both sides are shut down now.
     case .lingering: state = .dead
     case .flushing, .dead: break
     }
@@ -549,12 +567,12 @@ final class Transport {
     if state == .flushing { finishFlush() } else if state == .open { handler?.drained() }
   }
 
-  /// Sends the first chunk of the queue, or as much of it as one turn allows. Returns false if the kernel accepted
-  /// less, or if other connections should have a turn.
+  /// Sends the first chunk of the queue, or as much of it as one turn allows. Returns false if sending must pause,
+  /// because the kernel accepted less or because other connections should have a turn.
   private func sendFirst(_ chunk: OutputQueue.Chunk) -> Bool {
     switch chunk.content {
     case .file(let file):
-      // If the file has become shorter, the announced length cannot be sent, and the connection is cut.
+      // If the file has become shorter, the announced length cannot be sent, so `count` aborts the connection.
       let sent = count(socket.send(file, chunk.range, atMost: Self.fileAtOnceBytes))
       changeQueue { $0.removeFirst(sent) }
       return sent == chunk.range.count
@@ -563,8 +581,8 @@ final class Transport {
     case .bytes(let bytes):
       guard tls != nil else { return sendFirst(bytes, chunk.range) }
       let piece = chunk.range.prefix(Self.encryptedAtOnceBytes)
-      // Removed from the queue before it is encrypted: encrypted bytes that the kernel does not accept go to the
-      // front.
+      // Remove the piece from the queue before it is encrypted, because `sendNow` puts encrypted bytes that the kernel
+      // does not accept at the front of the queue.
       changeQueue { $0.removeFirst(piece.count) }
       _ = bytes.bytes.withUnsafeBytes { sendNow(UnsafeRawBufferPointer(rebasing: $0[piece])) }
       return queue.first?.isEncrypted != true

@@ -1,4 +1,4 @@
-/// Whether the bytes are well-formed UTF-8 (Unicode 3.9, table 3-7). Checks ASCII eight bytes at a time.
+/// Returns whether the bytes are well-formed UTF-8 (Unicode 3.9, table 3-7). Checks ASCII eight bytes at a time.
 func isValidUTF8(_ bytes: UnsafeRawBufferPointer) -> Bool {
   var index = 0
   let count = bytes.count
@@ -35,16 +35,16 @@ func isValidUTF8(_ bytes: UnsafeRawBufferPointer) -> Bool {
   return true
 }
 
-/// The same as `isValidUTF8`, for text that arrives in parts. A value.
+/// An incremental form of `isValidUTF8`, for text that arrives in parts. A value.
 struct UTF8Validator: Equatable {
-  /// How many continuation bytes the last character still needs, and the range of the first of them.
+  /// The number of continuation bytes that the last character still needs, and the range of the next one.
   private var needed = 0
   private var next: ClosedRange<UInt8> = 0x80...0xBF
 
   /// Whether the text so far ends with a complete character.
   var isComplete: Bool { needed == 0 }
 
-  /// Takes the next byte. Returns false if it cannot follow.
+  /// Takes the next byte. Returns false if it makes the text malformed.
   mutating func take(_ byte: UInt8) -> Bool {
     if needed > 0 {
       guard next.contains(byte) else { return false }

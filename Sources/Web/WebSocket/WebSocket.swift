@@ -1,7 +1,8 @@
 package import Basics
 package import EventLoop
 
-/// The codes with which this server closes WebSockets (RFC 6455, 7.4).
+/// A code and reason with which this server closes a WebSocket (RFC 6455, 7.4). Codes from 4000 on are this server's
+/// own.
 package struct CloseCode: Sendable, Equatable {
   package let number: UInt16
   package let reason: String
@@ -13,7 +14,7 @@ package struct CloseCode: Sendable, Equatable {
 
   package static let normal = CloseCode(1000, "")
   package static let draining = CloseCode(1001, "server is going away")
-  /// The server cannot serve the socket now. The client reconnects, as after a drain.
+  /// The server cannot serve the socket now. The client is expected to reconnect, as after a drain.
   package static let unavailable = CloseCode(1001, "unavailable")
   package static let unsupportedData = CloseCode(1003, "not supported")
   package static let tooBig = CloseCode(1009, "message too big")
@@ -25,34 +26,37 @@ package struct CloseCode: Sendable, Equatable {
   package static let flooding = CloseCode(4429, "sending too fast")
 }
 
-/// A protocol on a WebSocket: the two dialects of the relay, and others later. All calls are on the socket's loop.
+/// A protocol on top of a WebSocket, such as the two dialects of the relay. All calls are on the socket's loop.
 package protocol WebSocketHandler: AnyObject {
-  /// The handshake is done; frames may be sent from now on.
+  /// Called once, when the handshake is complete. Frames may be sent from now on.
   func opened()
-  /// A complete text message of valid UTF-8. The bytes are valid during the call only.
+  /// Receives a complete text message of valid UTF-8. The bytes are valid during the call only.
   func received(text: UnsafeRawBufferPointer)
   func receivedBinary()
-  /// Everything that had to wait has been sent.
+  /// Called when everything that was queued has been passed to the kernel.
   func drained()
-  /// Whether queued bytes may be sent now. If not, `resumeWriting` must be called once they may.
+  /// Whether queued bytes may be sent now. If this is false, the handler must call `WebSocket.resumeWriting` when it
+  /// becomes true.
   var mayWrite: Bool { get }
-  /// The socket is gone or closing, whoever ended it. Nothing is received or sent any more. Called once.
+  /// Called once, when the socket is closing or has ended, no matter which side ended it. Nothing more is received or
+  /// sent.
   func closed()
   /// Called when `tickDue` has come, or earlier.
   func tick(now: Int64)
-  /// When the handler needs a tick, by `Monotonic.milliseconds`. If this becomes earlier, call `WebSocket.tick(by:)`.
+  /// The time of `Monotonic.milliseconds` at which the handler needs a tick. If it becomes earlier, the handler must
+  /// call `WebSocket.tick(by:)`.
   var tickDue: Int64 { get }
 }
 
-/// The switch of a request to a WebSocket, returned by a route's handler.
+/// A request's upgrade to a WebSocket, which a route's handler returns.
 package struct WebSocketUpgrade: Sendable {
-  /// The subprotocol chosen from those offered, or nil.
+  /// The subprotocol that was chosen from those that the client offered, or nil.
   package let subprotocol: String?
   /// The client's address, also behind a trusted proxy.
   let address: IPAddress
   let makeHandler: @Sendable (WebSocket) -> any WebSocketHandler
 
-  /// `makeHandler` is called on the socket's loop.
+  /// `makeHandler` is called once, on the socket's loop.
   package init(
     subprotocol: String? = nil, address: IPAddress,
     makeHandler: @escaping @Sendable (WebSocket) -> any WebSocketHandler
@@ -68,10 +72,10 @@ package final class WebSocket {
   package let loop: Loop
   /// The client's address, also behind a trusted proxy.
   package let address: IPAddress
-  // Unowned: the connection owns this object, and ends it before it is released.
+  // Unowned: the connection owns this object, and calls `end` before it is released itself.
   private unowned let connection: WebSocketConnection
-  /// A direct reference for the hot path. The transport releases its protocol when it closes, which breaks the
-  /// reference cycle.
+  /// A direct reference to the transport, for the hot path. The transport releases its protocol when it closes, which
+  /// breaks the reference cycle.
   private let transport: Transport
 
   init(connection: WebSocketConnection, transport: Transport, address: IPAddress) {
@@ -84,7 +88,7 @@ package final class WebSocket {
   /// False as soon as either side has begun to close.
   package private(set) var isOpen = true
 
-  /// For fan-outs, which send the same bytes to many.
+  /// The shortcut to the socket for fan-out, which sends the same bytes to many connections.
   package var outlet: Outlet { transport.outlet }
 
   func begin() { outlet.blockers.remove(.closed) }
@@ -99,25 +103,26 @@ package final class WebSocket {
     if isOpen { transport.write(frames) }
   }
 
-  /// The same, but what has to wait is kept by reference.
+  /// Sends a range of a shared batch of frames. Bytes that have to wait are queued by reference instead of copied.
+  /// `hasBegun` means that a part of the first frame has already been sent.
   package func send(frames: SharedBytes, in range: Range<Int>, hasBegun: Bool) {
     if isOpen { transport.write(frames, in: range, hasBegun: hasBegun) }
   }
 
-  /// Stops or resumes reading. While it is stopped, the client's frames wait on the client's side.
+  /// Stops or resumes reading. While reading is stopped, TCP flow control holds the frames back on the client's side.
   package func setReading(_ isReading: Bool) { if isOpen { transport.setReading(isReading) } }
 
-  /// The number of bytes that wait for the reader.
+  /// The number of bytes that are queued because the kernel has not accepted them yet; 0 once the socket is closing.
   package var queuedBytes: Int { isOpen ? transport.queuedBytes : 0 }
 
-  /// Requests a call of the handler's `tick` at this moment, if none comes earlier.
+  /// Requests a call of the handler's `tick` at this moment of `Monotonic.milliseconds`, unless one comes earlier.
   package func tick(by moment: Int64) { if isOpen { connection.tick(by: moment) } }
 
-  /// `mayWrite` has become true, so queued bytes can be sent.
+  /// Resumes sending queued bytes. Must be called when the handler's `mayWrite` has become true.
   package func resumeWriting() { if isOpen { transport.resumeWriting() } }
 
-  /// Starts the closing handshake. Queued bytes are sent first, unless the reader is too slow for them, or may not
-  /// have them any more.
+  /// Starts the closing handshake. Queued bytes are sent first, unless the client reads too slowly (`slowReader`), or
+  /// must not receive them any more (`revoked`, or `mayWrite` is false).
   package func close(_ code: CloseCode) {
     if isOpen { connection.close(code, dropsQueue: code == .slowReader || code == .revoked) }
   }

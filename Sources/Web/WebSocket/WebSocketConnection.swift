@@ -2,16 +2,17 @@ internal import Basics
 internal import EventLoop
 internal import TLS
 
-/// RFC 6455 on one transport: handshake, frames, pings, and the closing handshake.
+/// The WebSocket protocol (RFC 6455) on one transport: handshake, frames, pings, and the closing handshake. Used on
+/// its loop only.
 final class WebSocketConnection: TransportHandler {
-  // Unowned: the loop's connections end before it does.
+  // Unowned: the loop closes its connections before it is released.
   private unowned let owner: WebLoop
   /// The transport releases its protocol when it is closed, which breaks the reference cycle.
   private let transport: Transport
-  /// Returned when this object is released.
+  /// Counts the socket for its client's address until this object is released.
   private let permit: ConnectionCounter.Permit?
   private var decoder: WebSocketDecoder
-  /// The budget's share for what `decoder` holds; nil while that is little.
+  /// The share of the memory budget for the bytes that `decoder` holds; nil while there are few of them.
   private var lease: BufferLease?
   private var socket: WebSocket?
   private var handler: (any WebSocketHandler)?
@@ -20,7 +21,7 @@ final class WebSocketConnection: TransportHandler {
   private let openedAt = Monotonic.milliseconds
   /// The number of complete messages from the client.
   private var messageCount = 0
-  /// Why the socket ended; nil if the connection was lost.
+  /// Why the socket ended; nil while it is open, and if the connection was lost or cut.
   private var ending: SocketEnding.Reason?
   private var lastReceived = Monotonic.milliseconds
   private var isPingSent = false
@@ -28,7 +29,7 @@ final class WebSocketConnection: TransportHandler {
 
   private enum State {
     case open
-    /// The close frame has been sent. The peer's close frame is awaited until this moment.
+    /// This side has sent its close frame, and waits for the peer's until this moment.
     case closing(until: Int64)
     case ended
   }
@@ -37,9 +38,9 @@ final class WebSocketConnection: TransportHandler {
   private static let pingAfterMilliseconds: Int64 = 25_000
   private static let deadAfterMilliseconds: Int64 = 60_000
   private static let closeMilliseconds: Int64 = 3_000
-  /// How long the peer may take none of the last bytes.
+  /// How long the peer may read none of the last bytes before the connection is cut.
   private static let flushMilliseconds: Int64 = 5_000
-  /// The constant of RFC 6455, 4.2.2.
+  /// The GUID that the handshake's answer is computed from (RFC 6455, 4.2.2).
   private static let constant = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
   private static let queuedPongBytes = 16 * 1024
 
@@ -53,13 +54,14 @@ final class WebSocketConnection: TransportHandler {
     decoder = WebSocketDecoder(maximumMessageBytes: owner.limits.frameBytes)
   }
 
-  /// Completes the handshake, with these fields besides its own, and processes what the client has sent after its
-  /// request.
+  /// Completes the handshake and makes the handler. `key` is the client's `Sec-WebSocket-Key`. `headers` are sent in
+  /// addition to the handshake's own. `early` holds the bytes that the client has sent after its request; they are
+  /// processed as frames.
   func open(
     _ upgrade: WebSocketUpgrade, key: String, headers: [(name: String, value: String)],
     early: [UInt8]
   ) {
-    // Held, to leave together with the protocol's first frames.
+    // Held back, so that it is sent together with the protocol's first frames.
     transport.hold(answer(to: key, subprotocol: upgrade.subprotocol, headers))
     owner.webSocketOpened()
     let socket = WebSocket(connection: self, transport: transport, address: upgrade.address)
@@ -74,7 +76,7 @@ final class WebSocketConnection: TransportHandler {
     }
   }
 
-  /// The head that completes the handshake (RFC 6455, 4.2.2).
+  /// Returns the response head that completes the handshake (RFC 6455, 4.2.2).
   private func answer(
     to key: String, subprotocol: String?, _ headers: [(name: String, value: String)]
   ) -> [UInt8] {
@@ -102,7 +104,7 @@ final class WebSocketConnection: TransportHandler {
     endProtocol()
   }
 
-  /// Tells the protocol that the socket has ended, once.
+  /// Tells the handler that the socket has ended. Calling it again does nothing.
   private func endProtocol() {
     socket?.end()
     let handler = handler
@@ -123,13 +125,13 @@ final class WebSocketConnection: TransportHandler {
     answerPing()
     if let code = holdInput() { refuse(code) }
     if isEnded {
-      // Nothing is read any more.
+      // No more frames are processed, so the decoder's memory is released.
       decoder = WebSocketDecoder(maximumMessageBytes: 0)
       lease = nil
     }
   }
 
-  /// Ends the socket at once, with this code unless it is closing already.
+  /// Ends the socket at once. Sends a close frame with this code, unless the socket is closing already.
   private func refuse(_ code: CloseCode) {
     guard case .open = state else {
       finish()
@@ -140,7 +142,8 @@ final class WebSocketConnection: TransportHandler {
     finish(WebSocketFrames.close(code: code.number, reason: code.reason))
   }
 
-  /// Adjusts the budget to what is held of an unfinished message. Returns the close code if the budget has no room.
+  /// Adjusts the lease to the memory that an unfinished message takes. Returns the code to close with if the budget
+  /// has no room: `tooBig` if one address may never hold that much, otherwise `unavailable`.
   private func holdInput() -> CloseCode? {
     let bytes = isEnded ? 0 : decoder.heldBytes
     guard bytes > BufferLease.freeBytes else {
@@ -154,8 +157,8 @@ final class WebSocketConnection: TransportHandler {
     return lease.isPossible(bytes) ? .unavailable : .tooBig
   }
 
-  /// Answers only the last of several pings in a row, as RFC 6455, 5.5.3 allows. A client that sends pings without
-  /// reading gets no more answers.
+  /// Answers the last ping, if it is unanswered. Of several pings in a row only the last is answered, as RFC 6455,
+  /// 5.5.3 allows. A client that sends pings without reading gets no more answers.
   private func answerPing() {
     guard let payload = unansweredPing else { return }
     unansweredPing = nil
@@ -163,14 +166,15 @@ final class WebSocketConnection: TransportHandler {
     transport.write(WebSocketFrames.pong(payload))
   }
 
-  /// There was no close frame, so nobody is to be answered.
+  /// Called when the peer has shut down its sending side. If the socket has not ended, there was no close frame to
+  /// answer.
   func inputEnded() { if !isEnded { finish() } }
 
   private var isEnded: Bool { if case .ended = state { true } else { false } }
 
   private func handle(_ event: WebSocketDecoder.Event) {
     guard case .open = state else {
-      // After our close frame only the peer's close frame matters.
+      // After this side's close frame only the peer's close frame matters.
       if case .close = event { finish() }
       return
     }
@@ -178,7 +182,7 @@ final class WebSocketConnection: TransportHandler {
       unansweredPing = payload
       return
     }
-    // To keep the order.
+    // A pong must precede whatever this event causes to be sent.
     answerPing()
     switch event {
     case .ping: break
@@ -200,8 +204,8 @@ final class WebSocketConnection: TransportHandler {
     }
   }
 
-  /// Ends at once, with this frame as the last. Queued bytes that may not be sent now are dropped, except for the
-  /// rest of a frame that was sent in part.
+  /// Ends the socket at once, with this frame as the last. Queued bytes that must not be sent now are discarded,
+  /// except for the rest of a frame that was sent in part.
   private func finish(_ last: [UInt8]) {
     if !mayWrite { transport.discardQueue() }
     transport.write(last)
@@ -214,7 +218,8 @@ final class WebSocketConnection: TransportHandler {
     transport.close(patience: Self.flushMilliseconds)
   }
 
-  /// While closing, only the close frame is left.
+  /// True once the handler has ended. Before a close frame is queued, `close` and `finish(_:)` have discarded the
+  /// bytes that must not be sent.
   var mayWrite: Bool { handler?.mayWrite ?? true }
 
   func drained() { handler?.drained() }
@@ -240,7 +245,7 @@ final class WebSocketConnection: TransportHandler {
     }
   }
 
-  /// The protocol wants a tick at this moment, if none comes earlier.
+  /// Requests a call of `tick` at this moment, unless one comes earlier.
   func tick(by moment: Int64) { transport.tick(by: moment) }
 
   func tick(now: Int64) {
@@ -262,6 +267,6 @@ final class WebSocketConnection: TransportHandler {
     }
   }
 
-  /// For the drain: closes with 1001, once.
+  /// Closes the socket with code 1001 for the drain. Does nothing if it is closing already.
   func drain() { close(.draining) }
 }

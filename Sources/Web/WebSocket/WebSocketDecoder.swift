@@ -1,7 +1,9 @@
-/// RFC 6455's framing from the server's side, as a value: bytes go in, events come out. No socket, no clock.
+/// A decoder of WebSocket frames (RFC 6455) from clients. A value: bytes go in, events come out. It has no socket and
+/// no clock.
 ///
-/// Checks what the RFC requires of a server: masked frames, no reserved bits, unfragmented and short control frames,
-/// fragments in order, UTF-8 in texts and close reasons, and close codes that may be sent.
+/// Checks what the RFC requires of a server: frames are masked and have no reserved bits set; control frames are short
+/// and not fragmented; fragments are in order; texts and close reasons are UTF-8; close codes are those that may be
+/// sent.
 struct WebSocketDecoder {
   enum Event: Equatable {
     /// A complete text message of valid UTF-8. The bytes are valid during the callback only.
@@ -9,9 +11,9 @@ struct WebSocketDecoder {
     case binary
     case ping([UInt8])
     case pong
-    /// The peer closes; nil without a code (RFC 6455, 7.1.5).
+    /// A close frame; the code is nil if the frame has none (RFC 6455, 7.1.5). No further events follow.
     case close(code: UInt16?)
-    /// The peer violated the protocol. Close with this code and stop reading.
+    /// The peer violated the protocol. The caller must close with this code. No further events follow.
     case failure(code: UInt16, reason: StaticString)
 
     static func == (left: Event, right: Event) -> Bool {
@@ -36,24 +38,24 @@ struct WebSocketDecoder {
   }
 
   private let maximumMessageBytes: Int
-  /// The beginning of a frame that has not arrived completely.
+  /// The beginning of a frame that has not arrived completely, still masked.
   private var pending: [UInt8] = []
-  /// The message so far, while its fragments arrive; nil between messages.
+  /// The payload of the fragments that have arrived of a fragmented message; nil if there is none.
   private var fragments: [UInt8]?
   private var isFragmentedText = false
-  /// The validation state of a message's text so far, which may end in the middle of a frame.
+  /// The UTF-8 validation state of a text message's bytes so far, which may end in the middle of a frame.
   private var text = UTF8Validator()
-  /// How many bytes of the unfinished payload `text` has taken.
+  /// The number of bytes of the current frame's payload that `text` has already validated.
   private var checkedBytes = 0
   private var hasEnded = false
 
-  /// The memory that is held for an unfinished message.
+  /// The memory that is held for an unfinished frame and an unfinished message, in bytes.
   var heldBytes: Int { pending.capacity + (fragments?.capacity ?? 0) }
 
   init(maximumMessageBytes: Int) { self.maximumMessageBytes = maximumMessageBytes }
 
-  /// Takes what arrived and calls `emit` for each event, until it returns false. Bytes are unmasked in place, so that
-  /// a complete frame costs no copy.
+  /// Decodes bytes that arrived, and calls `emit` for each event. If `emit` returns false, nothing more is decoded,
+  /// now or later. Bytes are unmasked in place, so that a complete frame costs no copy.
   mutating func receive(
     _ bytes: UnsafeMutableRawBufferPointer, emit: (Event) -> Bool
   ) {
@@ -71,7 +73,7 @@ struct WebSocketDecoder {
     if used == 0 { pending = joined } else { pending.append(contentsOf: joined[used...]) }
   }
 
-  /// Decodes complete frames from the start. Returns how many bytes they took.
+  /// Decodes the complete frames at the start of `bytes`. Returns how many bytes they took.
   private mutating func consume(
     _ bytes: UnsafeMutableRawBufferPointer, emit: (Event) -> Bool
   ) -> Int {
@@ -122,8 +124,8 @@ struct WebSocketDecoder {
     case failure(UInt16, StaticString)
   }
 
-  /// The header at the start of `bytes`; nil if it is incomplete. Refuses as early as possible: an oversized frame is
-  /// refused by its length, not after its payload.
+  /// Parses the header at the start of `bytes`. Returns nil if it is incomplete. Violations are found as early as
+  /// possible: an oversized frame is refused by its announced length, before its payload arrives.
   private func header(_ bytes: UnsafeRawBufferPointer) -> Header? {
     guard bytes.count >= 2 else { return nil }
     let first = bytes[0]
@@ -153,7 +155,7 @@ struct WebSocketDecoder {
     } else if length == 127 {
       guard bytes.count >= 10 else { return nil }
       guard bytes[2] & 0x80 == 0 else { return .failure(1002, "length with its top bit set") }
-      // The top bit is clear, so this fits.
+      // The top bit is clear, so the value fits into an Int.
       length = bytes[2..<10].reduce(0) { $0 << 8 | Int($1) }
       headerBytes = 10
     }
@@ -190,7 +192,8 @@ struct WebSocketDecoder {
     frame.opcode == .text || (frame.opcode == .continuation && isFragmentedText)
   }
 
-  /// Checks what has arrived of a payload, so that invalid text is refused at once. The bytes are still masked.
+  /// Validates the part of a text frame's payload that has arrived, so that invalid UTF-8 is refused at once. The
+  /// bytes are still masked.
   private mutating func checkPart(_ payload: UnsafeRawBufferPointer, of frame: Frame) -> Bool {
     guard isText(frame) else { return true }
     if frame.opcode == .text, checkedBytes == 0 { text = UTF8Validator() }
@@ -203,10 +206,11 @@ struct WebSocketDecoder {
     }
   }
 
-  /// The same for the rest of a payload that has arrived completely and is unmasked.
+  /// Validates the rest of a text frame's payload, which has arrived completely and is unmasked. Also checks that the
+  /// message does not end in the middle of a character.
   private mutating func checkRest(_ payload: UnsafeRawBufferPointer, of frame: Frame) -> Bool {
     if frame.opcode == .text, checkedBytes == 0 {
-      // A complete message in one frame, as nearly all are.
+      // Fast path: a complete message in one frame, as nearly all are.
       if frame.isFinal { return isValidUTF8(payload) }
       text = UTF8Validator()
     }

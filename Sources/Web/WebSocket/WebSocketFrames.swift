@@ -1,6 +1,6 @@
-/// Frames as the server sends them: final and unmasked (RFC 6455, 5.1).
+/// An encoder of frames as a server sends them: final and unmasked (RFC 6455, 5.1).
 package enum WebSocketFrames {
-  /// Appends the header of a text frame; its payload of `count` bytes must follow.
+  /// Appends the header of a text frame. The caller must append its payload of `count` bytes.
   @inline(__always)
   package static func appendTextHeader(count: Int, to output: inout [UInt8]) {
     appendHeader(opcode: 0x81, count: count, to: &output)
@@ -12,7 +12,7 @@ package enum WebSocketFrames {
     output.append(contentsOf: payload)
   }
 
-  /// How many bytes of a whole frame precede its payload.
+  /// Returns how many bytes of a whole frame precede its payload; 0 if `frame` is too short for a header.
   package static func headerBytes(of frame: [UInt8]) -> Int {
     guard frame.count > 1 else { return 0 }
     return switch frame[1] {
@@ -24,7 +24,8 @@ package enum WebSocketFrames {
 
   static func control(opcode: UInt8, _ payload: [UInt8]) -> [UInt8] {
     var frame: [UInt8] = []
-    // Control frames have at most 125 bytes; a peer's ping was checked for that.
+    // A control frame has at most 125 bytes of payload. The decoder has checked that of a peer's ping, which is
+    // echoed.
     appendHeader(opcode: 0x80 | opcode, count: payload.count, to: &frame)
     frame.append(contentsOf: payload)
     return frame

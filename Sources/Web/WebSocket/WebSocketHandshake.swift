@@ -2,9 +2,10 @@ internal import Basics
 
 /// The server's checks of a WebSocket handshake (RFC 6455, 4.2.1).
 enum WebSocketHandshake {
-  /// Throws `AppError`: 426 if this is not a WebSocket request or has another version, 400 for an invalid key.
+  /// Checks a request for an upgrade. Throws `AppError`: 426 if it does not ask for a WebSocket of version 13, 400 if
+  /// it has a body or an invalid key.
   static func check(_ request: Request) throws(AppError) {
-    // What follows the head would be read as frames.
+    // After the upgrade, the bytes behind the head are read as frames, so there cannot be a body.
     guard request.body.length == 0 else {
       throw AppError(.badRequest, "A request for a WebSocket has no body.")
     }

@@ -8,7 +8,8 @@ import Web
 
 @testable import Relay
 
-/// The relay of one event loop without sockets, clock or database. Everything happens when a generator decides.
+/// The relay of one event loop in a simulation without sockets, clock or database. A seeded generator decides what
+/// happens next.
 final class RelayWorld {
   private var random: SeededRandom
   let database = WorldDatabase(rooms: 3)
@@ -21,7 +22,7 @@ final class RelayWorld {
   private(set) var clients: [WorldClient] = []
   private(set) var nanoClients: [WorldNanoClient] = []
   private var sockets: [any WorldSocket] { clients + nanoClients }
-  /// Events on their way to this loop, in the order of the node's stream.
+  /// Events of this node on their way to this loop, in the order of the node's stream.
   private var stream: [[Event]] = []
   /// Entries of other nodes on their way to this one.
   private var elsewhere: [Entry] = []
@@ -29,14 +30,14 @@ final class RelayWorld {
   /// The number of ended sessions.
   private var sessions: UInt64 = 0
   private let gateClock = Clock()
-  /// Whether losses are found at the end by `missed` events, or by the regular comparison.
+  /// Whether `settle` finds lost entries by `missed` events, or by the regular comparison.
   private let endsByMissed: Bool
-  /// For each delivered entry, the lowest version of the rules that may have applied.
+  /// For each delivered entry, by room and seq: the lowest version of the rules that may have applied.
   private var deliveredUnder: [RoomID: [Int64: Int64]] = [:]
 
   final class Clock { var milliseconds: Int64 = 0 }
 
-  /// Foreign people carry their entities in their tokens; local ones belong to organizations.
+  /// Foreign users carry their entities in their tokens; local ones belong to organizations.
   static let foreigners = (1...3).map { UUID(high: 9, low: UInt64($0)) }
   static let locals = (1...2).map { UUID(high: 8, low: UInt64($0)) }
   static let organizations = (1...2).map { UUID(high: 7, low: UInt64($0)) }
@@ -62,7 +63,7 @@ final class RelayWorld {
     relay = RelayLoop(
       index: 0, services: services, backend: backend, hub: hub, gate: gate,
       metrics: LiveMetrics(Metrics()))
-    // With some seeds the work of one turn is spread over many.
+    // With two of three seeds, work that fits into one turn is spread over many.
     if seed % 3 != 2 {
       relay.stepSize = seed % 3 == 0 ? 1 : 2
       relay.work.maximumSteps = 1
@@ -113,7 +114,7 @@ final class RelayWorld {
     client.show(makeToken(of: user.uuid))
   }
 
-  /// A token with the person's present claims.
+  /// Makes a token with the user's present claims, and returns it.
   private func makeToken(of user: UUID) -> String {
     nextClientID += 1
     let token = "t\(nextClientID)"
@@ -162,7 +163,7 @@ final class RelayWorld {
   private func write() {
     guard let client = anyone() else { return }
     nextClientID += 1
-    // Sometimes a retry of a message that is in the log already.
+    // Sometimes the message is a retry of one without an answer, which may be in the log already.
     if pick(10) == 0, let (id, known) = client.unanswered.randomElement(using: &random) {
       client.write(known.data, to: known.room, id)
     } else {
@@ -184,7 +185,7 @@ final class RelayWorld {
   private func ask() {
     guard let client = anyone() else { return }
     let room = pickRoom()
-    // One room, or all three in some order.
+    // Either one room, or all three, beginning with any of them.
     let rooms = pick(3) > 0 ? [room] : (0..<3).map { RoomID(1 + (room.value + Int64($0)) % 3) }
     switch pick(3) {
     case 0: client.subscribe(rooms)
@@ -196,7 +197,7 @@ final class RelayWorld {
     }
   }
 
-  /// The log commits submitted drafts, and their outcomes are on their way.
+  /// Commits up to `count` submitted drafts. Their outcomes are then on their way to the loop.
   func commit(_ count: Int) {
     relay.submitDrafts()
     let events = ingest.take(count).map { database.commit($0) }
@@ -214,7 +215,7 @@ final class RelayWorld {
     where memberships.current(user).map({ $0.version < version }) ?? false {
       memberships.remember(user, pick(2) == 0 ? nil : database.affiliations[user])
     }
-    // Sometimes the loop's own job runs later, and a client's next frame brings the events.
+    // Sometimes the loop's own job runs later, so that a client's next frame makes the loop take the events.
     if pick(4) == 0 {
       _ = relay.inbox.add(events)
     } else {
@@ -222,13 +223,13 @@ final class RelayWorld {
     }
   }
 
-  /// The loop receives these events now.
+  /// Makes the loop receive these events now.
   func hear(_ events: [Event]) {
     _ = relay.inbox.add(events)
     relay.takeEvents()
   }
 
-  /// Notes which rules applied to each entry that `body` delivers.
+  /// Runs `body`, and notes which version of the rules applied to each entry that it delivers.
   private func noting(_ body: () -> Void) {
     let before = relay.feeds.rooms.mapValues {
       ($0.feed.room?.accessVersion ?? 0, $0.feed.lastSeq ?? 0)
@@ -254,7 +255,7 @@ final class RelayWorld {
       default: [.read, .write]
       }
     guard let version = database.setRule(subject, permissions, in: id) else { return }
-    // The node's own changes are in its cache before they are announced.
+    // The node's own changes may be in its cache before they are announced.
     if pick(2) == 0, let room = database.room(id) { backend.remember(room) }
     stream.append([.access(.roomChanged(id, version: version))])
   }
@@ -272,7 +273,7 @@ final class RelayWorld {
     stream.append([.access(.affiliationsChanged(user, version: new.version))])
   }
 
-  /// A log-out: ends the user's present sessions, on all sockets.
+  /// Logs the local users out: ends their present sessions, on all sockets.
   private func endSession() {
     for user in Self.locals {
       guard let session = Caller.local(user, session: sessions).sessionID else { continue }
@@ -309,7 +310,8 @@ final class RelayWorld {
     elsewhere.append(database.append(to: id))
   }
 
-  /// Usually the oldest, sometimes another. Some are lost, and some of those losses are detected.
+  /// Lets an entry of another node arrive: usually the oldest, sometimes another one. Some entries are lost, and some
+  /// of those losses are detected.
   private func arriveFromElsewhere() {
     guard !elsewhere.isEmpty else { return }
     let entry = elsewhere.remove(at: pick(3) == 0 ? pick(elsewhere.count) : 0)
@@ -358,7 +360,7 @@ final class RelayWorld {
 
   // MARK: The end
 
-  /// By the regular comparison, or by one that is requested.
+  /// Finds lost entries, by the regular comparison of heads or by one that is requested.
   private func findWhatIsMissing() {
     if endsByMissed {
       apply([.missed(Shard.of(Array(database.rooms.keys)))])
@@ -375,7 +377,7 @@ final class RelayWorld {
   func closeGate() { gateClock.milliseconds += 1000 }
   func openGate() { hear([.compared(at: gateClock.milliseconds)]) }
 
-  /// Adds an entry to each room, which reaches all its listeners.
+  /// Appends an entry to each room, and delivers it to all listeners.
   func writeToAll() {
     for id in database.rooms.keys.sorted() where database.room(id) != nil {
       let origin = Origin(node: NodeID(2), loop: 0, socket: 1)
@@ -386,9 +388,9 @@ final class RelayWorld {
     for client in sockets { read(client, .max) }
   }
 
-  /// Everything in flight arrives, and losses are found by comparison.
+  /// Lets everything in flight arrive, and finds lost entries by comparison.
   func settle() {
-    // Takes longer if a client asked for a lot of a room that is gone.
+    // This takes longer if a client asked for a lot in a room that has been deleted.
     for round in 0..<300
     where round < 60 || clients.contains(where: { $0.isOpen && !$0.unanswered.isEmpty }) {
       for client in sockets { client.sink.window = .max }

@@ -8,7 +8,7 @@ import Web
 
 @testable import Relay
 
-/// A client of relay v1: sends frames, reads, and records each broken promise.
+/// A client of relay v1. It sends frames, reads, and records each broken promise of the server.
 final class WorldClient: WorldSocket {
   let sink = FakeSink()
   let socket: RelaySocket<RelayDialect>
@@ -18,25 +18,25 @@ final class WorldClient: WorldSocket {
   private(set) var isReady = false
   /// For each room that it hears, the highest seq up to which it has everything.
   private(set) var cursors: [RoomID: Int64] = [:]
-  /// Its last position in rooms that it does not hear any more.
+  /// Its last cursor in rooms that it does not hear any more.
   private(set) var lastCursors: [RoomID: Int64] = [:]
-  /// Messages without an answer, with the number of times each was sent.
+  /// Messages without an answer, by `client_id`, with the number of times each was sent.
   private(set) var unanswered: [String: (room: RoomID, data: String, count: Int)] = [:]
-  /// Where a requested replay begins, until it does.
+  /// The seq after which a requested replay begins, until the replay has begun.
   private var resuming: [RoomID: Int64] = [:]
-  /// Acks whose entries did not come before. That is correct only if the room is lost next: what was held of it,
-  /// while nothing could be sent, is dropped.
+  /// The seqs of acks that came before their entries. That is correct only if the client loses the room next: entries
+  /// that were held while nothing could be sent are then dropped.
   private(set) var early: [RoomID: Int64] = [:]
   /// The number of unanswered `subscribe`, `unsubscribe` and `resume` requests, by room.
   private(set) var asked: [RoomID: Int] = [:]
-  /// Rooms that it left and does not follow any more.
+  /// Rooms that the client left and does not follow any more.
   private(set) var left: Set<RoomID> = []
-  /// Whether a whole frame was refused, so that it is unknown which rooms it left.
+  /// Whether a whole frame was refused, so that it is unknown which rooms the client has left.
   private(set) var isUnsure = false
   let followsAllRooms: Bool
   private var frames = SinkFrames()
   private let database: WorldDatabase
-  /// The lowest version of the rules that may have applied when this loop delivered an entry.
+  /// Returns the lowest version of the rules that may have applied when this loop delivered an entry.
   var deliveredUnder: (RoomID, Int64) -> Int64 = { _, _ in 0 }
 
   init(
@@ -85,7 +85,8 @@ final class WorldClient: WorldSocket {
 
   private static func names(_ rooms: [RoomID]) -> [String] { rooms.map(\.description) }
 
-  /// Only rooms that it does not hear and has not asked for, so that the expected answer is known.
+  /// Resumes a room, but only one that the client does not hear and has not asked for: then the expected answer is
+  /// known.
   func resume(_ room: RoomID, from last: Int64) {
     guard isReady, cursors[room] == nil, asked[room] == nil else { return }
     ask([room]) {
@@ -101,7 +102,7 @@ final class WorldClient: WorldSocket {
     body()
   }
 
-  /// `RoomFeedTests` proves that each is answered once.
+  /// Counts an answer. `RoomFeedTests` proves that each request is answered once.
   private func answered(_ room: RoomID) {
     if let count = asked[room] { asked[room] = count > 1 ? count - 1 : nil }
   }
@@ -192,7 +193,7 @@ final class WorldClient: WorldSocket {
     }
   }
 
-  /// A replay begins where the client said, whatever it received since it asked.
+  /// A replay begins at the seq that the client named, whatever the client has received since it asked.
   private func beginReplay(_ room: RoomID, at seq: Int64) {
     if resuming[room] == seq { cursors[room] = resuming.removeValue(forKey: room) }
   }
@@ -224,7 +225,7 @@ final class WorldClient: WorldSocket {
     if shown == nil, entry.from == user, entry.clientID != nil {
       failures.append("its own message without client_id")
     }
-    // Judged by the rules that applied when it was delivered.
+    // Access is judged by the rules that applied when the entry was delivered.
     if !database.mayEverRead(user, room, since: deliveredUnder(room, seq)) {
       failures.append("\(seq) of \(room) without the right")
     }
@@ -270,7 +271,7 @@ final class WorldClient: WorldSocket {
     switch object["code"]?.string {
     // A room that does not exist cannot be left. (Later requests are answered after this.)
     case "room_not_found": if asked[room] == nil { left.remove(room) }
-    // The client was told, and would have to ask again.
+    // The client was told that the room is unavailable, and would have to ask again.
     case "unavailable": left.insert(room)
     default: break
     }

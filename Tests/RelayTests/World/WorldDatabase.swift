@@ -6,11 +6,12 @@ import TestSupport
 
 @testable import Relay
 
-/// The contents of a simulated server: rooms, their logs, and memberships. Sockets are compared with it.
+/// The contents of a simulated server: rooms, their logs, and memberships. What clients have received is compared with
+/// it.
 final class WorldDatabase {
   struct StoredRoom {
     var room: Room
-    /// All versions of the rules.
+    /// The rules of every version so far, by version.
     var history: [Int64: [RoomRule]]
     var entries: [Entry] = []
     var isDeleted = false
@@ -19,7 +20,7 @@ final class WorldDatabase {
 
   private(set) var rooms: [RoomID: StoredRoom] = [:]
   private(set) var affiliations: [UserID: Affiliations] = [:]
-  /// Everything that each person ever belonged to.
+  /// All subjects that each user ever belonged to.
   private(set) var everOf: [UserID: Set<UUID>] = [:]
   private var nextID: UInt64 = 1
 
@@ -39,10 +40,11 @@ final class WorldDatabase {
       accessVersion: version)
   }
 
-  /// The present room; nil if it was deleted.
+  /// Returns the present room; nil if it was deleted.
   func room(_ id: RoomID) -> Room? { rooms[id].flatMap { $0.isDeleted ? nil : $0.room } }
 
-  /// Sets or removes (nil) a subject's letters. Returns the room's new version.
+  /// Sets a subject's letters, or removes its rule if `permissions` is nil. Returns the room's new version; nil if the
+  /// room was deleted.
   func setRule(_ subject: UUID, _ permissions: Permissions?, in id: RoomID) -> Int64? {
     guard let old = room(id) else { return nil }
     var rules = old.rules.filter { $0.subject != subject }
@@ -78,7 +80,7 @@ final class WorldDatabase {
     everOf[user, default: []].formUnion(entities)
   }
 
-  /// Whether any version of the rules since this one allowed the person to read, with anything the person ever
+  /// Whether any version of the rules since this one allowed the user to read, with any subject that the user ever
   /// belonged to.
   func mayEverRead(_ user: UserID, _ room: RoomID, since version: Int64) -> Bool {
     rooms[room]?.history.contains { known, rules in
@@ -92,7 +94,8 @@ final class WorldDatabase {
 
   // MARK: The log
 
-  /// Commits a draft like the log: once for each client id, and only if its permission still holds.
+  /// Commits a draft as the log does: once for each client key, and only if its permission still holds. Returns the
+  /// entry or the receipt.
   func commit(_ draft: Draft) -> Event {
     guard let room = room(draft.roomID) else {
       return .receipt(Receipt(draft, .denied(.roomNotFound)))
@@ -119,7 +122,7 @@ final class WorldDatabase {
       origin: draft.origin)
   }
 
-  /// Adds an entry as if from another node.
+  /// Appends an entry to a room's log. With the default arguments it is a message from another node.
   func append(
     to id: RoomID, from: UserID? = nil, clientID: String? = nil, body: EntryBody? = nil,
     id entryID: MessageID? = nil

@@ -7,10 +7,11 @@ import Web
 
 @testable import Relay
 
-/// A client of the nano protocol: shows a token, selects rooms, writes, and records each broken promise.
+/// A client of the nano protocol. It shows a token, selects rooms, writes, and records each broken promise of the
+/// server.
 ///
-/// The protocol's answers do not name their request. So the client knows only that after CONNECTED it hears one of
-/// the rooms that it asked for, each of its messages once and in order, and none that it may not read.
+/// The protocol's answers do not name their request. So the client knows only that after CONNECTED it hears one of the
+/// rooms that it asked for, each of that room's messages once and in order, and none that it may not read.
 final class WorldNanoClient: WorldSocket {
   let sink = FakeSink()
   let socket: RelaySocket<NanoDialect>
@@ -18,9 +19,9 @@ final class WorldNanoClient: WorldSocket {
   let user: UserID
   var failures: [String] = []
   private(set) var isReady = false
-  /// The rooms that it may hear: those that it asked for since it last knew which.
+  /// The rooms that the client may be hearing: the last one that is known, and those that it asked for since.
   private var asked: [RoomID] = []
-  /// The room that it hears, with its last seq; nil if it has heard nothing since CONNECTED.
+  /// The room that the client hears, with the last seq; nil if it has heard nothing since CONNECTED.
   private(set) var hears: (room: RoomID, seq: Int64)?
   private var isConnected = false
   private var frames = SinkFrames()
@@ -98,7 +99,7 @@ final class WorldNanoClient: WorldSocket {
       if hears.room != room { failures.append("\(seq) of \(room), hears \(hears.room)") }
       if hears.seq + 1 != seq { failures.append("\(seq) of \(room) after \(hears.seq)") }
     } else if let index = asked.firstIndex(of: room) {
-      // Earlier requests are answered.
+      // The requests before this one have been answered.
       asked.removeFirst(index)
     } else {
       failures.append("\(seq) of \(room), which it did not select")

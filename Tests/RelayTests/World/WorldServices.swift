@@ -7,11 +7,11 @@ import TestSupport
 
 @testable import Relay
 
-/// Answers what a relay asks for when the test says so: in any order, with the state at the time of the question or
-/// of the answer, or not at all.
+/// A `RelayBackend` that answers when the test says so: in any order, with the state at the time of the question or of
+/// the answer, or with a failure.
 final class WorldBackend: RelayBackend {
   private struct Pending {
-    /// Called with whether it fails.
+    /// Answers the question. The argument tells whether the answer is a failure.
     let answer: (Bool) -> Void
   }
 
@@ -21,7 +21,7 @@ final class WorldBackend: RelayBackend {
   private var timers: [(due: Int64, body: () -> Void)] = []
   /// The node's cache of rooms.
   private var memory: [RoomID: Room] = [:]
-  /// The callers of tokens.
+  /// The caller that each valid token belongs to.
   var tokens: [String: Caller] = [:]
   var now: Int64 = 1_000
   var nanoseconds: UInt64 { UInt64(now) * 1_000_000 }
@@ -31,7 +31,7 @@ final class WorldBackend: RelayBackend {
     self.pick = pick
   }
 
-  /// How many times each room is followed.
+  /// How many calls of `follow` each room has that were not undone.
   private(set) var followed: [RoomID: Int] = [:]
 
   var hasPending: Bool { !pending.isEmpty }
@@ -52,7 +52,7 @@ final class WorldBackend: RelayBackend {
       })
   }
 
-  /// Answers one question.
+  /// Answers any one question. With `mayFail` the answer is sometimes a failure.
   func answerOne(mayFail: Bool) {
     guard !pending.isEmpty else { return }
     let next = pending.remove(at: pick(pending.count))
@@ -65,7 +65,7 @@ final class WorldBackend: RelayBackend {
   /// Answers the newest question.
   func answerLast() { pending.removeLast().answer(false) }
 
-  /// Fails the only question.
+  /// Answers the oldest question with a failure.
   func failOne() { pending.removeFirst().answer(true) }
 
   func pass(_ milliseconds: Int64) {
@@ -190,7 +190,7 @@ final class WorldBackend: RelayBackend {
   }
 }
 
-/// Takes drafts until the test commits them.
+/// An `Ingest` that keeps drafts until the test commits them.
 final class WorldIngest: Ingest {
   private let drafts = Mutex<[Draft]>([])
 
@@ -208,7 +208,7 @@ final class WorldIngest: Ingest {
   var isEmpty: Bool { drafts.withLock { $0.isEmpty } }
 }
 
-/// Knows ended sessions, and nothing else.
+/// An authenticator that knows which sessions have ended, and nothing else.
 final class WorldAuthenticator: Authenticator {
   private let ended = Mutex<Set<SessionID>>([])
 
@@ -225,7 +225,7 @@ final class WorldAuthenticator: Authenticator {
   func end(_ session: SessionID) { ended.withLock { _ = $0.insert(session) } }
 }
 
-/// The node's cache of memberships: the newest that were announced, or nothing.
+/// The node's cache of memberships. For each user it has the newest announced ones, or nothing.
 final class WorldMemberships: Memberships {
   private let known = Mutex<[UserID: Affiliations]>([:])
 

@@ -15,11 +15,12 @@ extension WorldSocket {
   var isOpen: Bool { sink.isOpen }
 }
 
-/// The text frames that a sink's reader has taken, one after the other.
+/// An iterator over the text frames that the reader of a sink has taken.
 struct SinkFrames {
   private var offset = 0
 
-  /// The next frame; nil if none has arrived. The inner optional is nil if it is not one JSON object.
+  /// Returns the next frame; nil if no whole frame has arrived. The inner optional is nil if the text is not one JSON
+  /// object.
   mutating func next(of sink: FakeSink) -> JSONObject?? {
     let stream = Array(sink.received[offset...])
     let header = WebSocketFrames.headerBytes(of: stream)
