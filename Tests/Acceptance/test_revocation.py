@@ -169,7 +169,8 @@ def test_what_waits_for_a_slow_reader_goes_with_its_session(fresh):
     assert read == list(range(len(read))) and len(read) < 58
 
 
-def test_a_node_that_was_stopped_sends_nothing_that_waited_to_the_revoked(tmp_path, postgres):
+@pytest.mark.parametrize("half_closes", [False, True])
+def test_a_node_that_was_stopped_sends_nothing_that_waited_to_the_revoked(tmp_path, postgres, half_closes):
     """What waits in a queue is held like all delivery, until this node knows again who may hear what."""
     url = postgres.database()
     with Server(tmp_path / "one", MARTLET_DATABASE=url) as one, Server(tmp_path / "two", MARTLET_DATABASE=url) as two:
@@ -188,6 +189,8 @@ def test_a_node_that_was_stopped_sends_nothing_that_waited_to_the_revoked(tmp_pa
                 # What its kernel had already.
                 read = numbers_read(slow, 0.5)
                 others = numbers_read(other, 0.5)
+                if half_closes:
+                    slow.shutdown(socket.SHUT_WR)
             finally:
                 os.kill(two.process.pid, signal.SIGCONT)
             # The rest of the message that was half out, at most.

@@ -168,7 +168,12 @@ final class WebSocketConnection: TransportHandler {
 
   /// Called when the peer has shut down its sending side. If the socket has not ended, there was no close frame to
   /// answer.
-  func inputEnded() { if !isEnded { finish() } }
+  func inputEnded() {
+    guard !isEnded else { return }
+    // Asked before the handler ends: what it holds back must not leave with the rest.
+    if !mayWrite { transport.discardQueue() }
+    finish()
+  }
 
   private var isEnded: Bool { if case .ended = state { true } else { false } }
 
