@@ -19,6 +19,7 @@ package final class RedisFanout: Fanout {
     package let node: NodeID
     /// The key that seals frames. All nodes of the database have it, and nothing else may.
     package let key: SealingKey
+    /// The epoch of the log when the fan-out is made. Channel names begin with it.
     package let epoch: String
     /// The largest content of an entry, in bytes. Received frames that are much larger are refused, because no node
     /// sends them.

@@ -13,7 +13,7 @@ indirect enum RedisReply: Equatable, Sendable {
   case array([RedisReply])
 }
 
-/// A parser of Redis replies, based on hiredis. Its memory and time are bounded, even if the peer is not a Redis
+/// A parser of Redis replies, based on hiredis. Its memory is bounded, even if the peer is not a Redis
 /// server or is malicious.
 final class RedisReplyReader {
   /// The reason why the input is not an acceptable reply. The reader cannot be used afterwards.

@@ -205,7 +205,7 @@ final class WebLoop {
 
   func queuedBytesChanged(by count: Int) { server.queuedBytesChanged(by: count) }
 
-  // MARK: Time
+  // MARK: Timers
 
   /// Schedules a tick for the transport at this moment (`Monotonic.milliseconds`), unless one comes earlier.
   func tick(_ transport: Transport, by moment: Int64) {
@@ -236,7 +236,7 @@ final class WebLoop {
     return date.text
   }
 
-  // MARK: End
+  // MARK: Draining and closing
 
   func stopAccepting() {
     for listener in listeners { listener.stop() }

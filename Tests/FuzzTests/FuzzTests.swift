@@ -3,8 +3,9 @@ import Testing
 
 import class Foundation.ProcessInfo
 
-/// Feeds every parser of outside bytes with malicious input: a trap in one of them would be an outage for everyone.
-/// `make fuzz` runs ten million inputs for each in release mode; everyday runs have few.
+/// Feeds random mutations of valid inputs to every parser of untrusted bytes. A trap in a parser would end the
+/// process, and so disconnect all clients. `make fuzz` runs ten million inputs for each parser in release mode;
+/// ordinary test runs use 100,000.
 @Suite struct FuzzTests {
   private static let inputs =
     ProcessInfo.processInfo.environment["MARTLET_TEST_FUZZ_INPUTS"].flatMap { Int($0) } ?? 100_000
@@ -26,6 +27,6 @@ import class Foundation.ProcessInfo
 extension ParserTarget: CustomTestStringConvertible {
   var testDescription: String { title }
 
-  /// The same in every run, but different for each parser.
+  /// The seed of the random numbers: the same in every run, but different for each parser.
   fileprivate var seed: UInt64 { name.utf8.reduce(7) { $0 &* 31 &+ UInt64($1) } }
 }

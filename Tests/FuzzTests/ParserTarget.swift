@@ -1,17 +1,17 @@
-/// A parser of outside bytes, for fuzzers: `FuzzTests`, which changes valid inputs at random, and a coverage-guided
-/// fuzzer (`Coverage/`).
+/// A parser of untrusted bytes, as a target for two fuzzers: `FuzzTests`, which mutates valid inputs at random, and a
+/// coverage-guided one (`Coverage/`).
 struct ParserTarget: Sendable {
-  /// One word, for the command line.
+  /// The target's name on the command line: one word.
   let name: String
   let title: String
-  /// Valid inputs, from which others are derived.
+  /// The seed corpus: inputs, most of them valid, from which others are derived.
   let seeds: [[UInt8]]
-  /// Tokens that mean something to the parser.
+  /// The dictionary: tokens that mean something to the parser.
   let words: [[UInt8]]
-  /// Whether at least one in a hundred of the changed seeds is valid. Otherwise the fuzzer would never get past the
-  /// first byte.
+  /// Whether more than one in a hundred of the mutated inputs must be valid; if false, one valid input suffices.
+  /// `FuzzTests` checks this, because inputs that are all refused at the first byte would test nothing.
   let isOftenGood: Bool
-  /// Feeds the parser an input. Returns whether the input was valid. A parser must never trap.
+  /// Feeds an input to the parser, which must never trap. Returns whether the input was valid.
   let feed: @Sendable (inout Choices, [UInt8]) -> Bool
 
   init(
@@ -27,12 +27,12 @@ struct ParserTarget: Sendable {
   }
 }
 
-/// What a fuzzer chooses besides the input: how it is divided into pieces, and how long things take.
+/// The choices that a fuzzer makes besides the input, such as how it is divided into pieces and how much time passes.
 struct Choices {
   private let next: () -> UInt64
 
   init(_ next: @escaping () -> UInt64) { self.next = next }
 
-  /// A number below `count`.
+  /// Returns a number from 0 to `count - 1`. `count` must be positive.
   mutating func pick(_ count: Int) -> Int { Int(next() % UInt64(count)) }
 }

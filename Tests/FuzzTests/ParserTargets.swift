@@ -10,7 +10,7 @@ import Events
 @testable import Web
 
 extension ParserTarget {
-  /// Every parser of outside bytes.
+  /// All parsers of untrusted bytes.
   static let all: [ParserTarget] = [
     frames, tokens, paths, heads, requests, forms, conditions, webSocket, redis, nodes,
   ]
@@ -78,7 +78,7 @@ extension ParserTarget {
       _ = local.readRefreshToken(token)
       _ = local.readCookie(token)
       guard let parts = try? JWT.parse(token) else { return false }
-      // Signatures of the other kind are slow to verify, so only one in sixteen is.
+      // The signatures of local tokens (Ed25519) are slow to verify, so only one in sixteen is verified.
       if choices.pick(16) == 0 { _ = try? local.principal(of: parts, now: .now) }
       return (try? foreign.principal(of: parts, now: .now)) != nil
     }

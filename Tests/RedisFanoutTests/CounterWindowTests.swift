@@ -4,7 +4,7 @@ import Testing
 @testable import RedisFanout
 
 @Suite struct CounterWindowTests {
-  /// A reference to the value, because `#expect` cannot call mutating functions on it.
+  /// A reference to a window, because `#expect` cannot call mutating functions of a value.
   private final class Window {
     private(set) var value: CounterWindow
     init(highest: UInt64) { value = CounterWindow(highest: highest) }
@@ -15,7 +15,7 @@ import Testing
     var highest: UInt64 { value.highest }
   }
 
-  /// Frames arrive in any order, twice, or not at all. A set says what is correct.
+  /// Frames arrive in random order, twice, or not at all. Compares the window with a set of missing counters.
   @Test(arguments: 0..<200)
   func `each counter counts once, and what is missing is found`(_ seed: UInt64) {
     var random = SeededRandom(seed: seed)
@@ -33,11 +33,11 @@ import Testing
         highest = max(highest, counter)
         window.reach(counter, now: now)
       case 1:
-        // Everything that is missing so far is given up.
+        // All frames that are missing so far are given up.
         #expect(window.expire(missingSince: now) == !open.isEmpty)
         open = []
       case 2:
-        // Nothing has been missing for that long.
+        // No frame has been missing since a time before the start, so none is given up.
         #expect(!window.expire(missingSince: -1))
       case 3:
         let counter = UInt64(pick(Int(highest) + 3))

@@ -4,7 +4,7 @@ import Events
 import TestSupport
 import Testing
 
-/// The contract of every fan-out.
+/// Tests of the contract that every `Fanout` must fulfill.
 @Suite(.timeLimit(.minutes(2)), .serialized) struct FanoutContractTests {
   private static let rooms: [RoomID] = [1, 2, 257, 300].map { RoomID($0) }
 
@@ -41,7 +41,7 @@ import Testing
       let known = Set(published.flatMap { $0 }.map(\.id))
       #expect(Set(all).count == all.count)
       #expect(known.isSuperset(of: all))
-      // Each node receives its own events once, from itself.
+      // Each node receives its own events once, locally.
       #expect(Set(published[index].map(\.id)).isSubset(of: all))
       guard carrier != .spoiledRedis else { continue }
       #expect(all.count == known.count)
@@ -54,13 +54,13 @@ import Testing
       }
     }
     if carrier == .spoiledRedis {
-      // Otherwise the test would have tried nothing.
+      // The proxy must have dropped something; otherwise the test would have proved nothing.
       #expect(nodes.contains { $0.all.entryIDs.count < published.joined().count })
     }
     for node in nodes { await node.fanout.stop() }
   }
 
-  /// Whether each of these entries has arrived, or a loss in its shard was announced.
+  /// Returns whether each of these entries has arrived, or a loss in its shard was announced.
   private static func isAccounted(_ expected: [Entry], _ heard: ArraySlice<Event>) -> Bool {
     let (come, missed) = (Set(Array(heard).entryIDs), Array(heard).missed)
     return expected.allSatisfy { come.contains($0.id) || missed.contains(Shard(of: $0.roomID)) }
@@ -71,7 +71,7 @@ import Testing
     _ carrier: Carrier
   ) async throws {
     let nodes = try await carrier.nodes(2)
-    // An entry in a shard that nobody follows.
+    // Publish an entry in a shard that no node follows.
     nodes[0].events.publish([.entry(.numbered(1, in: 77), origin: nil)])
     let changes: [AccessChange] = [
       .roomChanged(RoomID(77), version: 3), .roomDeleted(RoomID(78), version: 4),
@@ -79,7 +79,7 @@ import Testing
       .affiliationsChanged(UserID(UUID(high: 3, low: 4)), version: 5),
       .invited(RoomID(9), subject: UUID(high: 5, low: 6), version: 6),
     ]
-    // Repeatedly, because signals may be lost without notice.
+    // Publish them repeatedly, because changes of access may be lost without an announcement.
     await nodes[1].until(
       { heard in changes.allSatisfy(heard.changes.contains) },
       repeating: { nodes[0].events.publish(changes.map { .access($0) }) })
@@ -94,7 +94,7 @@ import Testing
     let room = RoomID(5)
     func send(_ seq: Int64) -> MessageID {
       let entry = Entry.numbered(seq, in: 5)
-      // Events for everyone come after it.
+      // A signal for everyone arrives after the entry, so it marks the point where the entry must have arrived.
       nodes[0].events.publish([
         .entry(entry, origin: nil),
         .signal(Signal(to: .everyone, kind: "mark", content: [UInt8(seq)])),
@@ -113,7 +113,7 @@ import Testing
     let second = send(2)
     await mark(2)
     nodes[1].fanout.unfollow([room])
-    // Following another room is confirmed after that.
+    // Requests are confirmed in order, so once another room is confirmed, the room above is no longer followed.
     nodes[1].fanout.follow([RoomID(6)])
     await nodes[1].fanout.following([RoomID(6)])
     _ = send(3)
@@ -132,7 +132,7 @@ import Testing
     nodes[0].events.publish([.signal(typing), .signal(presence)])
     await nodes[1].until { $0.signals == [typing, presence] }
     await nodes[2].until { $0.signals == [presence] }
-    // A node receives its own signals once.
+    // A node receives its own signals once, locally.
     #expect(nodes[0].all.signals == [typing, presence])
     for node in nodes { await node.fanout.stop() }
   }
@@ -146,7 +146,7 @@ import Testing
     await nodes[2].until { !$0.changes.isEmpty }
     #expect(nodes[2].all.changes == [.roomChanged(RoomID(2), version: 1)])
     #expect(nodes[1].all.changes == [.roomChanged(RoomID(1), version: 1)])
-    // Waiting for a confirmation that never comes ends.
+    // `following` returns although the confirmation never comes.
     nodes[1].fanout.follow([RoomID(1)])
     await nodes[1].fanout.following([RoomID(1)])
     for node in nodes { await node.fanout.stop() }

@@ -25,7 +25,7 @@ import Testing
     #expect(FanoutFrame(bytes, in: "e:2", TestNode.key) == nil)
     let other = try #require(SealingKey([UInt8](repeating: 8, count: 32)))
     #expect(FanoutFrame(bytes, in: "e:1", other) == nil)
-    // Nothing in it can be read, and no bit of it can be changed.
+    // The content cannot be read in the frame's bytes. A frame with a changed byte, or a truncated frame, is refused.
     #expect(!String(decoding: bytes, as: UTF8.self).contains("\u{1}\u{2}\u{3}"))
     for index in bytes.indices {
       var changed = bytes
@@ -46,7 +46,7 @@ import Testing
     let heartbeat = Heartbeat(challenge: 1, answers: [:], counters: [.all: 2])
     #expect(Heartbeat((heartbeat.bytes + [1, 2, 3])[...]) == heartbeat)
     var other = heartbeat.bytes
-    // A channel that does not exist.
+    // The index of a channel that does not exist.
     other[13] = 9
     #expect(Heartbeat(other[...])?.counters == [:])
   }

@@ -6,19 +6,20 @@ import Testing
 @testable import RedisFanout
 
 @Suite struct InterestTests {
-  /// Rooms are followed and left, connections break, and confirmations come at any time. A set in the place of Redis
-  /// says what is correct.
+  /// Follows and unfollows rooms, breaks connections, and confirms requests, in random order. Compares the result with
+  /// a simple model of Redis: a set of subscribed shards.
   @Test(arguments: 0..<200)
   func `what holds is followed, and what was not is said to be missed`(_ seed: UInt64) {
     var random = SeededRandom(seed: seed)
     func pick(_ count: Int) -> Int { Int(random.next() % UInt64(count)) }
     var interest = Interest()
     var rooms: [RoomID] = []
-    // What Redis knows, and the requests that it has not handled yet.
+    // The shards that Redis has a subscription for, the requests that it has not handled yet, and the confirmations
+    // that have not arrived yet.
     var subscribed: Set<Shard> = []
     var asked: [(shard: Shard, subscribes: Bool)] = []
     var confirmations: [Shard] = []
-    // Shards in which somebody may have missed something.
+    // The shards in which events may have been missed.
     var doubted: Set<Shard> = []
 
     func ask() {
@@ -35,7 +36,7 @@ import Testing
         guard !rooms.isEmpty else { break }
         let room = rooms.remove(at: pick(rooms.count))
         _ = interest.unfollow([room])
-        // Nobody is left who could have missed anything.
+        // The shard has no followed room any more, so nothing can have been missed.
         if !Shard.of(rooms).contains(Shard(of: room)) { doubted.remove(Shard(of: room)) }
       case 4:
         guard pick(10) == 0 else { break }
@@ -43,7 +44,7 @@ import Testing
         (subscribed, asked, confirmations) = ([], [], [])
         doubted.formUnion(Shard.of(rooms))
       case 5:
-        // Somebody opens rooms, and does not wait for long.
+        // A caller waits for the confirmation of some rooms, and for some shards gives up.
         let some = Shard.of(rooms.filter { _ in pick(2) == 0 })
         let unsure = interest.unconfirmed(of: some)
         if !interest.isConnected { doubted.formUnion(some) }
@@ -75,7 +76,7 @@ import Testing
         #expect(!doubted.contains(shard))
       }
     }
-    // All requests are handled.
+    // In the end Redis handles and confirms all requests.
     if !interest.isConnected { interest.connected() }
     ask()
     for next in asked {

@@ -1,7 +1,7 @@
 import Basics
 import Synchronization
 
-/// The lines that a log wrote, for tests that wait for one.
+/// A recorder of log lines, for tests that wait for one.
 final class LogLines: Sendable {
   private struct State {
     var lines: [String] = []
@@ -24,7 +24,7 @@ final class LogLines: Sendable {
     for waiter in done { waiter.continuation.resume() }
   }
 
-  /// Waits for a line with this text, or returns at once if there was one.
+  /// Waits for a line that contains this text. Returns at once if there was one already.
   func until(_ text: String) async {
     await withCheckedContinuation { continuation in
       let isThere = state.withLock { state in

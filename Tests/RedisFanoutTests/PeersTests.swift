@@ -7,7 +7,7 @@ import Testing
   private static let (a, b) = (NodeID(1), NodeID(2))
   private static let channel = Channel(Shard(index: 3))
 
-  /// A node as the others see it.
+  /// A simulated node: its `Peers`, and the counters of the frames that it sends.
   private final class Node {
     let id: NodeID
     var peers: Peers
@@ -19,7 +19,7 @@ import Testing
       peers = Peers(node: id) { next.popFirst() ?? 99 }
     }
 
-    /// Its next heartbeat, with the frame's counter.
+    /// Returns the node's next heartbeat, with the counter of its frame.
     func heartbeat() -> (Heartbeat, UInt64) {
       counters[.all, default: 0] += 1
       var sent = counters
@@ -41,7 +41,7 @@ import Testing
       peers.receive(heartbeat.0, heartbeat.1, of: node, now: now)
     }
 
-    /// Channels of others whose frames have been missing since a moment.
+    /// Gives up frames that have been missing since `moment` or before. Returns their channels.
     func lost(since moment: Int64) -> Set<Channel> { peers.lost(missingSince: moment) }
 
     func accepts(_ counter: UInt64, of node: NodeID, now: Int64 = 0) -> Bool {
@@ -49,7 +49,7 @@ import Testing
     }
   }
 
-  /// Two nodes that have accepted each other.
+  /// Makes two nodes that have accepted each other.
   private static func friends() -> (Node, Node) {
     let (a, b) = (Node(a, challenges: [11, 12]), Node(b, challenges: [21, 22]))
     a.peers.follow(channel)
@@ -76,7 +76,7 @@ import Testing
 
   @Test func `what a node said before another started is worth nothing to that`() {
     let (a, b) = Self.friends()
-    // Somebody records all of it.
+    // An attacker records this heartbeat and frame, and replays them below.
     let (old, counter) = (a.heartbeat(), a.send())
     #expect(b.accepts(counter, of: a.id))
     let later = Node(NodeID(3), challenges: [31])
@@ -85,7 +85,7 @@ import Testing
       #expect(!later.receive(old, of: a.id).isAccepted)
       #expect(!later.accepts(counter, of: a.id))
     }
-    // The node itself is accepted as soon as it answers.
+    // The real node is accepted as soon as it answers the challenge.
     let greeting = later.heartbeat()
     #expect(a.receive(greeting, of: later.id).wantsAnswer)
     let answer = a.heartbeat()
@@ -103,7 +103,7 @@ import Testing
     #expect(b.peers.count == 1)
     b.peers.forgetSilent(now: 30_001)
     #expect(b.peers.count == 0)
-    // A replay of its earlier heartbeats does not bring it back.
+    // A replayed heartbeat does not make the node accepted again.
     #expect(!b.receive(old, of: a.id).isAccepted)
     #expect(!b.accepts(counter, of: a.id))
     let question = b.heartbeat()
@@ -113,7 +113,7 @@ import Testing
     #expect(!b.accepts(counter, of: a.id))
   }
 
-  @Test func `a heartbeat tells of frames that nobody result`() {
+  @Test func `a heartbeat tells of frames that nobody received`() {
     let (a, b) = Self.friends()
     _ = a.send()
     let heartbeat = a.heartbeat()
@@ -150,7 +150,7 @@ import Testing
     b.peers.unfollow(Self.channel)
     b.peers.follow(Self.channel)
     #expect(!b.accepts(counter, of: a.id))
-    // Nor does an earlier heartbeat undo it.
+    // A replayed earlier heartbeat does not undo it either.
     let old = a.heartbeat()
     let next = a.send()
     #expect(b.accepts(next, of: a.id))

@@ -8,7 +8,8 @@ import Testing
 
 @testable import RedisFanout
 
-/// A Redis that is down, is something else, refuses commands, hangs, restarts empty, or is shared with others.
+/// Tests with a Redis that is down, is not a Redis, refuses commands, hangs, restarts empty, or is shared with
+/// strangers.
 @Suite(.timeLimit(.minutes(2))) struct RedisTroubleTests {
   private static let room = RoomID(9)
 
@@ -16,7 +17,8 @@ import Testing
     "redis://\(credentials)127.0.0.1:\(port)"
   }
 
-  /// Follows the room and asks for the confirmation. This returns whatever Redis does.
+  /// Makes a node that follows the room, waits for the confirmation, and publishes an entry. `following` returns
+  /// whatever Redis does.
   private static func open(_ url: String, epoch: String = "e", _ lines: LogLines) async throws
     -> TestNode
   {
@@ -41,7 +43,8 @@ import Testing
   }
 
   @Test func `who lies all the time harms nobody`() async throws {
-    // Messages that a subscriber gets without having asked: forged, on unknown channels, and of wrong form.
+    // Replies that the subscriber did not ask for: confirmations, forged frames, messages on unknown channels, and
+    // replies of a wrong form.
     let lies =
       "+PONG\r\n"
       + "*3\r\n$9\r\nsubscribe\r\n$3\r\ne:9\r\n:1\r\n*3\r\n$7\r\nmessage\r\n$3\r\ne:9\r\n$20\r\n\u{1}forged, not sealed!\r\n"
@@ -89,7 +92,7 @@ import Testing
       await node.fanout.stop()
       #expect(lines.count("mistaken") == 0)
     }
-    // A server that does not know the command repeats what it was sent.
+    // A server that does not know the command `AUTH` repeats its arguments in the error. They must not be logged.
     let deaf = try TestRedis(["--rename-command", "AUTH", ""])
     let lines = LogLines()
     let node = try await Self.open(Self.url(deaf.port, "s3cret@"), lines)
@@ -122,7 +125,7 @@ import Testing
   }
 
   @Test func `a Redis that is full says so`() async throws {
-    // One of the two connections is refused.
+    // Only one client is allowed, so one of the node's two connections is refused.
     let redis = try TestRedis(["--maxclients", "1"])
     let first = LogLines()
     let node = try await Self.open(Self.url(redis.port), first)
@@ -139,7 +142,7 @@ import Testing
       try await TestNode.onRedis(url: url, epoch: epoch, authorities: redis.certificate),
     ]
     for node in nodes { await node.hears(1) }
-    // Larger than a TLS record.
+    // The content is larger than a TLS record.
     let signal = Signal(
       to: .everyone, kind: "large", content: [UInt8](repeating: 1, count: 300_000))
     nodes[0].events.publish([.signal(signal)])
@@ -147,7 +150,7 @@ import Testing
     for node in nodes { await node.fanout.stop() }
 
     for (url, authorities, cause) in [
-      // An untrusted certificate, one for another name, and no TLS at all.
+      // An untrusted certificate, a certificate for another name, a server without TLS, and a client without TLS.
       (url, nil, "certificate is not accepted: self-signed certificate"),
       ("rediss://127.0.0.1:\(redis.port)", redis.certificate, "certificate is not accepted: IP"),
       ("rediss://localhost:\(try SharedRedis.plain.get().port)", redis.certificate, "fanout_lost"),
@@ -165,9 +168,10 @@ import Testing
     }
   }
 
-  // MARK: Comes and goes
+  // MARK: Outages
 
-  /// Publishes an entry. The other node receives it, or learns that it missed something.
+  /// Publishes an entry, and waits until the other node has received it or a loss in the room's shard was announced to
+  /// it.
   private static func say(_ seq: Int64, from node: TestNode, to other: TestNode) async {
     let entry = Entry.numbered(seq, in: room.value)
     let before = other.all.count
@@ -202,7 +206,8 @@ import Testing
       try redis.kill()
       let lost = Entry.numbered(Int64(round * 10 + 1), in: Self.room.value)
       nodes[0].events.publish([.entry(lost, origin: nil)])
-      // What nobody sends is found when heads are read, and rooms can still be opened.
+      // Without Redis a room can still be followed. The entry above is lost; the announcement of the loss below makes
+      // nodes compare heads.
       nodes[1].fanout.follow([RoomID(10)])
       await nodes[1].fanout.following([RoomID(10)])
       try redis.start()
@@ -226,7 +231,8 @@ import Testing
     let before = nodes[1].all.count
     try redis.pause()
     nodes[0].events.publish([.entry(.numbered(1, in: Self.room.value), origin: nil)])
-    // New shards are subscribed to, but nobody waits for them while Redis is considered down.
+    // The connections still count as open, so `following` waits for the new shards. It must return before a connection
+    // is given up because of its silence.
     for room in [RoomID(11), RoomID(12)] {
       nodes[1].fanout.follow([room])
       await nodes[1].fanout.following([room])
@@ -250,7 +256,8 @@ import Testing
       nodes[1].fanout.follow([new])
       if round % 2 == 0 { await nodes[1].fanout.following([new]) }
       try redis.shut()
-      // The head would be read here, and this comes after it.
+      // A real node reads the room's head at this point. The entry is published afterwards, so it must be announced as
+      // lost.
       if round % 2 == 1 { await nodes[1].fanout.following([new]) }
       nodes[0].events.publish([.entry(.numbered(1, in: new.value), origin: nil)])
       try redis.open()
@@ -276,7 +283,7 @@ import Testing
     for node in nodes { await node.fanout.stop() }
   }
 
-  // MARK: Others
+  // MARK: Strangers
 
   @Test func `who has not the key cannot say anything`() async throws {
     let redis = try TestRedis()
@@ -323,8 +330,8 @@ import Testing
     let entry = Entry.numbered(1, in: Self.room.value)
     speaker.events.publish([.entry(entry, origin: nil), .signal(typing), .access(change)])
     await hearer.until { !$0.changes.isEmpty && !$0.entryIDs.isEmpty }
-    // For a node that received it, also after it had left the channel; and for a node that starts when the sender is
-    // gone.
+    // Replay to a node that received the frames; again after it has left the channel and followed it again; and to a
+    // node that starts after the sender has stopped.
     try redis.replay()
     hearer.fanout.unfollow([Self.room])
     hearer.fanout.follow([Self.room])
@@ -335,7 +342,7 @@ import Testing
     later.fanout.follow([Self.room])
     await later.fanout.following([Self.room])
     try redis.replay()
-    // A later event of a peer is received, so everything before it was, too.
+    // Redis keeps the order. So once a later event has been received, all replayed frames have been handled.
     let friend = try await node()
     await later.hears(2)
     await hearer.hears(3)
@@ -348,7 +355,7 @@ import Testing
     for node in [hearer, later, friend] { await node.fanout.stop() }
   }
 
-  /// With a client that nobody here wrote.
+  /// Publishes a text with `redis-cli`, a client that is not part of this project.
   private static func publish(_ text: String, in channel: String, _ redis: TestRedis) throws {
     let process = Process()
     process.executableURL = URL(fileURLWithPath: "/usr/bin/env")

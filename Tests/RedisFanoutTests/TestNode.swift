@@ -8,13 +8,13 @@ import Synchronization
 import TestSupport
 import Testing
 
-/// What carries events between the nodes of a test.
+/// The fan-out that carries events between the nodes of a test.
 enum Carrier: CaseIterable {
   case inProcess, redis
-  /// Through a proxy that drops, duplicates, delays and reorders.
+  /// Redis behind a proxy that drops, duplicates, delays and reorders messages.
   case spoiledRedis
 
-  /// Nodes that have accepted each other already.
+  /// Starts this many nodes, and returns when they have accepted each other.
   func nodes(_ count: Int) async throws -> [TestNode] {
     switch self {
     case .inProcess:
@@ -28,7 +28,7 @@ enum Carrier: CaseIterable {
   }
 }
 
-/// Servers for all tests that do not damage them.
+/// The Redis servers that tests share if they do not stop or change them.
 enum SharedRedis {
   static let plain = Result { try TestRedis() }
   static let spoiled = Result {
@@ -38,7 +38,7 @@ enum SharedRedis {
   }
 }
 
-/// A node's event stream with a fan-out, and the events of other nodes.
+/// A node of a test: an event stream with a fan-out, which records all events that its listeners receive.
 final class TestNode: Sendable {
   let events: EventStream
   let fanout: any Fanout
@@ -64,10 +64,10 @@ final class TestNode: Sendable {
     for continuation in done { continuation.resume() }
   }
 
-  /// All events that its listeners received so far, including its own.
+  /// All events that the listeners have received so far, including the node's own.
   var all: [Event] { heard.withLock { $0.events } }
 
-  /// Waits until the received events are as wanted.
+  /// Waits until `isDone` returns true for the events received so far.
   func until(_ isDone: @escaping @Sendable ([Event]) -> Bool) async {
     await withCheckedContinuation { continuation in
       let isDoneNow = heard.withLock { heard in
@@ -79,7 +79,7 @@ final class TestNode: Sendable {
     }
   }
 
-  /// The same, doing something every 20 ms meanwhile.
+  /// Waits as above, and meanwhile calls `body` every 20 ms.
   func until(
     _ isDone: @escaping @Sendable ([Event]) -> Bool, repeating body: @escaping @Sendable () -> Void
   ) async {
@@ -94,15 +94,15 @@ final class TestNode: Sendable {
     await repeated.value
   }
 
-  // MARK: On Redis
+  // MARK: Nodes on Redis
 
   static let loop = Loop(index: 0, name: "fanout")
-  // It has exactly as many bytes as a key.
+  // Never nil: the array has exactly the size of a key.
   static let key = SealingKey([UInt8](repeating: 7, count: SealingKey.byteCount))!
 
   private static let nextNode = Atomic<UInt64>(1)
 
-  /// A node that may not have been accepted by anybody yet.
+  /// Makes a node, without waiting until other nodes have accepted it.
   static func onRedis(
     url: String, epoch: String, key: SealingKey = TestNode.key, authorities: String? = nil,
     log: Log = .none, metrics: Metrics = Metrics()
@@ -118,7 +118,7 @@ final class TestNode: Sendable {
     return TestNode(fanout)
   }
 
-  /// Nodes of one log that have accepted each other.
+  /// Makes nodes of one epoch, and returns when they have accepted each other.
   static func onRedis(port: UInt16, _ count: Int) async throws -> [TestNode] {
     let epoch = "\(UUID.version7())"
     var nodes: [TestNode] = []
@@ -129,7 +129,8 @@ final class TestNode: Sendable {
     return nodes
   }
 
-  /// Waits until it has accepted this many other nodes.
+  /// Waits until this node has accepted other nodes this many times in total. Each acceptance is announced as a
+  /// possible loss in all 256 shards.
   func hears(_ count: Int) async {
     await until { events in
       events.count {
@@ -140,7 +141,7 @@ final class TestNode: Sendable {
 }
 
 extension Loop {
-  /// The result of `body` on the loop.
+  /// Runs `body` on the loop, and returns its result.
   func value<Value: Sendable>(_ body: @escaping @Sendable () -> Value) async -> Value {
     await withCheckedContinuation { continuation in
       execute { continuation.resume(returning: body()) }
@@ -149,7 +150,7 @@ extension Loop {
 }
 
 extension Entry {
-  /// A message that nobody else writes.
+  /// Makes a message with a new id.
   static func numbered(_ seq: Int64, in room: Int64) -> Entry {
     Entry(
       roomID: RoomID(room), seq: seq, id: .make(), from: nil, channelID: "\(room)",
@@ -159,7 +160,7 @@ extension Entry {
 }
 
 extension [Event] {
-  /// The ids of the entries among them.
+  /// The ids of the entries among the events.
   var entryIDs: [MessageID] {
     compactMap { if case .entry(let entry, _) = $0 { entry.id } else { nil } }
   }
@@ -172,7 +173,7 @@ extension [Event] {
     compactMap { if case .access(let change) = $0 { change } else { nil } }
   }
 
-  /// The shards in which something was missed.
+  /// The shards in which a loss was announced.
   var missed: Set<Shard> {
     reduce(into: []) { if case .missed(let shards) = $1 { $0.formUnion(shards) } }
   }

@@ -3,8 +3,8 @@ import Testing
 @testable import Web
 
 @Suite struct ChunkedDecoderTests {
-  /// The data of a body that arrives in pieces of `step` bytes, and what follows the body. Nil if it is refused or
-  /// incomplete.
+  /// Decodes a body that arrives in pieces of `step` bytes. Returns its data and the bytes after the body. Nil if the
+  /// body is refused or incomplete.
   private func decode(_ text: String, step: Int) -> (data: String, rest: String)? {
     var decoder = ChunkedDecoder()
     var data: [UInt8] = []
@@ -64,7 +64,7 @@ import Testing
     let bytes = Array("3\r\nabc\r\n3\r\ndef\r\n0\r\n\r\n".utf8)
     let used = try bytes.withUnsafeBytes { try decoder.decode($0) { _ in false } }
     #expect(used == 6 && !decoder.isDone)
-    // The line end after the data is still to come.
+    // The decoder stopped before the line end that follows the data.
     let more = try bytes[6...].withUnsafeBytes { try decoder.decode($0) { _ in true } }
     #expect(more == bytes.count - 6 && decoder.isDone)
   }

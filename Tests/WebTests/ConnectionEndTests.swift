@@ -2,7 +2,7 @@ import Testing
 
 @testable import Web
 
-/// When a connection that was closed by this side is cut. The tests set the clock, in milliseconds.
+/// Tests of when a connection that this side closes is cut. The tests set the clock, in milliseconds.
 @Suite struct ConnectionEndTests {
   @Test func `a reader that takes something is waited for`() {
     let end = ConnectionEnd(patience: 5_000, now: 0)
@@ -15,7 +15,7 @@ import Testing
     end.shut(now: 10_000)
     #expect(!end.isOver(stalledMilliseconds: 0, unread: 0, now: 11_999))
     #expect(end.isOver(stalledMilliseconds: 0, unread: 0, now: 12_000))
-    // As long as the peer's kernel has not acknowledged everything, only the patience counts.
+    // As long as the peer's kernel has not acknowledged everything, only `patience` counts.
     #expect(!end.isOver(stalledMilliseconds: 0, unread: 1, now: 99_000))
   }
 
@@ -24,7 +24,7 @@ import Testing
     end.shut(now: 0)
     end.received(16 * 1024, now: 1_500)
     #expect(!end.isOver(stalledMilliseconds: 0, unread: 0, now: 3_499))
-    // A byte now and then does not extend the time.
+    // A single byte does not extend the time.
     end.received(1, now: 3_000)
     #expect(end.isOver(stalledMilliseconds: 0, unread: 0, now: 3_500))
     end.received(16 * 1024, now: 29_999)

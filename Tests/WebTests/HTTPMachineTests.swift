@@ -5,17 +5,18 @@ import Testing
 @testable import Web
 
 @Suite struct HTTPMachineTests {
-  /// A connection whose requests are answered at once, or when the test says so. The test sets the clock.
+  /// A simulated connection around the machine. It answers requests at once or, if `answers` is false, when the test
+  /// calls `answer`. The test sets the clock, in milliseconds.
   private struct Driver {
     var machine: HTTPMachine
     var now: Int64 = 1000
-    /// What has happened, in words.
+    /// The machine's actions so far, as texts.
     var seen: [String] = []
     var readsBodies = true
     var answers = true
     var bodyLimit = 1_000_000
     var body: [UInt8] = []
-    /// Whether the last answer kept the connection open.
+    /// Whether the connection stays open after the last answer; nil before the first answer.
     var stays: Bool?
 
     init(headBytes: Int = 16_384) {
@@ -144,7 +145,8 @@ import Testing
     driver.send("{}")
     #expect(driver.seen.last == "body {}")
 
-    // Answered without its body, which may or may not follow, so the connection cannot continue.
+    // The request is answered before its body arrived. The client may or may not send the body, so the connection
+    // cannot be used again.
     var refused = Driver()
     refused.readsBodies = false
     refused.send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n")
@@ -162,7 +164,7 @@ import Testing
     #expect(driver.stays == false)
     var chunks = Driver()
     chunks.readsBodies = false
-    // The end of its body is not here, and may never come.
+    // The end of the body has not arrived and may never arrive.
     chunks.send("POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n")
     #expect(chunks.stays == false)
   }
@@ -222,7 +224,7 @@ import Testing
   @Test func `a body may take its time as long as it moves`() {
     var driver = Driver()
     driver.send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n")
-    // Two kilobytes a second are always enough.
+    // A body that arrives at 2,000 bytes per second never times out.
     for _ in 0..<60 {
       driver.tick(after: 2_000)
       driver.send([UInt8](repeating: 0, count: 4_000))

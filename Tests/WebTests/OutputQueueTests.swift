@@ -61,7 +61,7 @@ import Testing
     queue.prepend(encrypted: Array("cipher".utf8))
     #expect(content(queue) == "<cipher>ainmore" && queue.byteCount == 13)
     queue.discardUnstarted()
-    // The rest of the frame that was encrypted in part must follow.
+    // The first two bytes of the frame were encrypted, so the rest of the frame must be kept.
     #expect(content(queue) == "<cipher>ain")
   }
 
@@ -70,11 +70,11 @@ import Testing
     progress.begin(now: 100)
     progress.sent = 1000
     #expect(progress.stalledMilliseconds(unread: 1000, isQueueEmpty: true, now: 1_100) == 1_000)
-    // The reader has taken some of it.
+    // The peer has read some bytes since the last check.
     #expect(progress.stalledMilliseconds(unread: 900, isQueueEmpty: false, now: 2_000) == 0)
     progress.sent = 1_500
     #expect(progress.stalledMilliseconds(unread: 1_400, isQueueEmpty: false, now: 5_000) == 3_000)
-    // The reader has taken all of it.
+    // The peer has read everything.
     #expect(progress.stalledMilliseconds(unread: 0, isQueueEmpty: true, now: 9_000) == 0)
     #expect(progress.stalledMilliseconds(unread: 0, isQueueEmpty: true, now: 99_000) == 0)
   }

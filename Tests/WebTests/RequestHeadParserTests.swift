@@ -101,7 +101,7 @@ import Testing
     "Content-Length: 1\r\nTransfer-Encoding: chunked", "Transfer-Encoding: gzip, chunked",
     "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked", "Content-Length: 1, 1",
     "Content-Length: 1000000000000000000", "Content-Length:", "Transfer-Encoding:",
-    // A letter that only Unicode considers equal to k.
+    // U+212A (Kelvin sign), which equals "k" only by Unicode's case folding.
     "Transfer-Encoding: chun\u{212A}ed",
   ])
   func `what is told twice or wrongly is refused`(fields: String) {

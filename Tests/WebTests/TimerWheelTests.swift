@@ -3,7 +3,7 @@ import Testing
 
 @testable import Web
 
-/// A wheel compared with a list that is searched each time.
+/// Compares a wheel with a list that is searched each time.
 @Suite struct TimerWheelTests {
   @Test(arguments: 1...50)
   func `each is taken once, at its moment or up to a slot later`(seed: UInt64) {
@@ -12,12 +12,12 @@ import Testing
     var now: Int64 = 1_000_000 + Int64(pick(1000))
     var wheel = TimerWheel<Int>(now: now)
     var dues = Array(repeating: TimerWheel<Int>.Due.none, count: 20)
-    /// The earliest time that each was set to since it was last taken.
+    /// The earliest time that each timer was set to since it last fired.
     var wanted: [Int: Int64] = [:]
     for _ in 0..<500 {
       if pick(3) > 0 {
         let id = pick(dues.count)
-        // Includes times that have passed, and some beyond the wheel's last slot.
+        // Include times that have passed, and some beyond the wheel's last slot.
         let moment = now - 300 + Int64(pick(pick(5) == 0 ? 200_000 : 5000))
         wheel.set(id, at: moment, &dues[id])
         wanted[id] = min(wanted[id] ?? .max, moment)
@@ -27,7 +27,7 @@ import Testing
         wheel.take(now: now) { id, isDue in if isDue(&dues[id]) { taken.append(id) } }
         #expect(Set(taken).count == taken.count)
         for id in taken {
-          // Something due after the last slot is looked at there, and set again.
+          // A timer that is due beyond the wheel's last slot fires at the last slot, and must be set again.
           if let moment = wanted.removeValue(forKey: id), moment > now {
             wheel.set(id, at: moment, &dues[id])
             wanted[id] = moment

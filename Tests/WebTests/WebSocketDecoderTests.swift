@@ -3,7 +3,7 @@ import Testing
 @testable import Web
 
 @Suite struct WebSocketDecoderTests {
-  /// A client's frame.
+  /// Makes a client's frame whose first byte is `first`. Its payload must be shorter than 64 KiB.
   private func frame(_ first: UInt8, _ payload: [UInt8], masked: Bool = true) -> [UInt8] {
     var bytes: [UInt8] = [first]
     let mask: UInt8 = masked ? 0x80 : 0
@@ -85,7 +85,7 @@ import Testing
     for (bytes, code) in cases {
       for chunk in [1, 1000] { #expect(decode(bytes, chunk: chunk).last == .failure(code)) }
     }
-    // A character that is split over fragments is complete in the message.
+    // A character may be split between two fragments of a message.
     #expect(decode(frame(0x01, [0xC3]) + frame(0x80, [0xA9]), chunk: 1) == [.text("é")])
   }
 }

@@ -10,6 +10,7 @@
 /// While `blockers` is empty, `sendDirect` may be used, which is a plain `send`. Otherwise `WebSocket.send` must be
 /// used.
 package final class Outlet {
+  /// The reasons why `sendDirect` must not be used.
   package struct Blockers: OptionSet, Sendable {
     package let rawValue: UInt8
     package init(rawValue: UInt8) { self.rawValue = rawValue }

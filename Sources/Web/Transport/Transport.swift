@@ -477,7 +477,7 @@ final class Transport {
     handler = nil
   }
 
-  // MARK: From the kernel
+  // MARK: Socket events
 
   private func becameReady(_ readiness: DescriptorWatch.Readiness) {
     // When the connection is closed, the protocol gives up what may be the last reference to this object.

@@ -32,6 +32,7 @@ package protocol WebSocketHandler: AnyObject {
   func opened()
   /// Receives a complete text message of valid UTF-8. The bytes are valid during the call only.
   func received(text: UnsafeRawBufferPointer)
+  /// Called when a binary message has arrived. Its content is not passed on.
   func receivedBinary()
   /// Called when everything that was queued has been passed to the kernel.
   func drained()

@@ -4,9 +4,10 @@
   import Darwin
 #endif
 
-// What libFuzzer calls (https://llvm.org/docs/LibFuzzer.html). `MARTLET_PARSER` names the parser; `scripts/fuzz` runs all.
+// The functions that libFuzzer calls (https://llvm.org/docs/LibFuzzer.html). The environment variable `MARTLET_PARSER`
+// names the parser. `scripts/fuzz` runs all parsers.
 
-/// The parser of this run.
+/// The parser that this run tests.
 private let target: ParserTarget = {
   let name = getenv("MARTLET_PARSER").map { String(cString: $0) } ?? ""
   guard let target = ParserTarget.all.first(where: { $0.name == name }) else {
@@ -16,7 +17,8 @@ private let target: ParserTarget = {
   return target
 }()
 
-/// Lists the parsers, or writes the seeds of one into the folder that `MARTLET_SEEDS` names, and its words beside it.
+/// Prepares the run. Without `MARTLET_PARSER`, prints the names of all parsers and exits. With `MARTLET_SEEDS`, writes
+/// the parser's seeds into the folder of that name and its words into a file beside it (`.words`), and exits.
 @_cdecl("LLVMFuzzerInitialize")
 public func initialize(
   _: UnsafeMutablePointer<CInt>,
@@ -46,7 +48,7 @@ private func save(_ bytes: [UInt8], _ path: String) {
   fclose(file)
 }
 
-/// Runs one input. The last bytes seed the choices, so that the fuzzer explores those as well.
+/// Runs one input. Its last byte seeds the random choices, so that the fuzzer explores these as well.
 @_cdecl("LLVMFuzzerTestOneInput")
 public func testOneInput(_ data: UnsafePointer<UInt8>, _ size: Int) -> CInt {
   let input = Array(UnsafeBufferPointer(start: data, count: size))
