@@ -8,9 +8,10 @@ let settings: [SwiftSetting] = [
   .enableUpcomingFeature("NonisolatedNonsendingByDefault"),
 ]
 
-/// A target of the server. The arrows between targets are part of the design (docs/ARCHITECTURE.md):
-/// `scripts/check` builds with `--explicit-target-dependency-import-check error`, so an import that
-/// is not listed here does not build.
+/// Declares a library target of the server.
+///
+/// Which target may import which is part of the design (docs/ARCHITECTURE.md): `scripts/check` builds with
+/// `--explicit-target-dependency-import-check error`, so importing a target that is not listed here is an error.
 func target(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
   .target(name: name, dependencies: dependencies, swiftSettings: settings)
 }
@@ -19,7 +20,7 @@ func testTarget(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
   .testTarget(name: name, dependencies: dependencies, swiftSettings: settings)
 }
 
-/// A C library of the system: a module map and a shim header, no logic.
+/// Declares a C library of the system: a module map and a shim header, without logic.
 func systemLibrary(
   _ name: String, pkgConfig: String? = nil, apt: String, brew: String
 ) -> Target {
@@ -28,12 +29,12 @@ func systemLibrary(
     providers: [.apt([apt]), .brew([brew])])
 }
 
-/// With Swift's runtime inside, a binary runs on machines that have no Swift.
+/// Links Swift's runtime statically into release builds for Linux, so that they run on machines without Swift.
 let staticRuntime = LinkerSetting.unsafeFlags(
   ["-static-stdlib"], .when(platforms: [.linux], configuration: .release))
 
-/// The fuzzers of the parsers: as tests, or, if the environment asks for it, linked with libFuzzer (`scripts/fuzz`),
-/// which has a `main` of its own.
+/// The fuzzers of the parsers. They are built as tests, or, if `MARTLET_LIBFUZZER` is set (`scripts/fuzz`), as a
+/// program that is linked with libFuzzer, which brings a `main` of its own.
 let fuzzDependencies: [Target.Dependency] = [
   "Access", "Accounts", "Basics", "Chat", "Crypto", "Events", "RedisFanout", "Relay", "Web",
 ]

@@ -31,7 +31,7 @@ package final class Affiliations: Sendable {
   package let teams: [TeamID: TeamRole]
   /// Whether the user administers the whole server.
   package let isPlatformAdmin: Bool
-  /// The ids of all its organizations and teams, as rules of rooms name them.
+  /// The ids of all the user's organizations and teams, by which rules of rooms name them.
   package let entities: Set<UUID>
 
   package init(
@@ -45,27 +45,28 @@ package final class Affiliations: Sendable {
     entities = Set(organizations.keys.map(\.uuid)).union(teams.keys.map(\.uuid))
   }
 
-  /// Whether the user's role in this organization or team allows answering for it. Nil if the user is not in it.
+  /// Whether the user manages this organization or team and may answer invitations for it. Nil if the user is not a
+  /// member of it.
   package func manages(_ entity: UUID) -> Bool? {
     organizations[OrganizationID(entity)]?.isManager ?? teams[TeamID(entity)]?.isManager
   }
 }
 
-/// Tells the memberships of accounts. A port, implemented by `Accounts`.
+/// The memberships of accounts, as other features read them. A port, implemented by `Accounts`.
 ///
-/// Answers come from memory. They are at most one second behind the database, on every node.
+/// Answers from memory are at most one second behind the database, on every node.
 package protocol Memberships: Sendable {
-  /// The memberships in memory, or nil if the database has to be asked.
+  /// Returns the memberships from memory, or nil if the database has to be asked.
   func current(_ user: UserID) -> Affiliations?
 
-  /// The memberships from memory, or else from the database; at least at `version` if the database has that. An
-  /// unknown account has none. Throws `unavailable`.
+  /// Returns the memberships from memory if their version is at least `version`, otherwise as the database has them
+  /// now. An unknown account has no memberships. Throws `unavailable`.
   func affiliations(of user: UserID, atLeast version: Int64) async throws -> Affiliations
 
-  /// The same for many accounts at once.
+  /// Returns the memberships of many accounts, each as `affiliations(of:atLeast:)` does. Throws `unavailable`.
   func affiliations(atLeast versions: [UserID: Int64]) async throws -> [UserID: Affiliations]
 
-  /// Reads the memberships from the database. Throws `unavailable`.
+  /// Reads the memberships from the database, even if they are in memory. Throws `unavailable`.
   func reload(_ user: UserID) async throws -> Affiliations
 }
 

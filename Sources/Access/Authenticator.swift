@@ -1,6 +1,6 @@
 package import Basics
 
-/// What a client shows to prove who it is.
+/// The secret by which a client proves whose requests it sends.
 package enum Credential: Sendable {
   /// A token, of this server or of another system.
   case bearer(Secret<String>)
@@ -8,12 +8,12 @@ package enum Credential: Sendable {
   case cookie(Secret<String>)
 }
 
-/// Finds the caller that a credential belongs to. A port: accounts of this server and tokens of other systems today,
-/// OIDC later.
+/// A port that finds the caller to whom a credential belongs. Today credentials are sessions of this server's accounts
+/// and tokens of other systems; OIDC is to follow.
 package protocol Authenticator: Sendable {
-  /// The caller, with its present claims. Throws `AppError` `invalid_token` for any credential that is not valid, and
-  /// `unavailable` if that could not be determined, also when this node's knowledge of ended sessions is too old
-  /// (`Freshness`).
+  /// Returns the caller, with the claims that it has now. Throws `AppError`: `invalid_token` for any credential that is
+  /// not valid, and `unavailable` if that cannot be determined, for example because this node's knowledge of ended
+  /// sessions is too old (`Freshness`).
   func authenticate(_ credential: Credential) async throws -> Caller
 
   /// Throws `AppError` `invalid_token` if the caller's credential has expired or its session has ended. Reads memory
@@ -23,6 +23,6 @@ package protocol Authenticator: Sendable {
   /// Whether the session has ended, as far as this node knows. Reads memory only.
   func hasEnded(_ session: SessionID) -> Bool
 
-  /// Notes that the caller's credential is in use, for example by a long-lived socket.
+  /// Records that the caller's credential is in use, for example by a long-lived socket.
   func noteUse(of caller: Caller)
 }

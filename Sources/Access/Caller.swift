@@ -1,6 +1,7 @@
 package import Basics
 
-/// The person who makes a request: what the credential says, and the account's memberships at this moment.
+/// The person that a request or a socket acts for: the content of the credential, and one version of the account's
+/// memberships.
 ///
 /// Immutable and shared by reference, because every subscription of a socket holds it.
 package final class Caller: Sendable {
@@ -14,7 +15,7 @@ package final class Caller: Sendable {
   }
 
   package var userID: UserID { principal.userID }
-  /// The session of an account of this server, or nil.
+  /// The session of an account of this server; nil for tokens of another system.
   package var sessionID: SessionID? { principal.sessionID }
   /// When the credential expires; nil if it lives as long as its session.
   package var expiresAt: Timestamp? { principal.expiresAt }
@@ -26,7 +27,8 @@ package final class Caller: Sendable {
     if case .foreignToken(_, let level) = principal.origin { level } else { Self.levelOfLocalUsers }
   }
 
-  /// The entities, organizations or teams that this caller belongs to. Rules may name them.
+  /// The groups that this caller belongs to and that rules may name: organizations and teams of this server, or the
+  /// entities of another system.
   package var entities: [UUID] {
     switch principal.origin {
     case .session: affiliations.map { Array($0.entities) } ?? []
@@ -34,7 +36,7 @@ package final class Caller: Sendable {
     }
   }
 
-  /// Whether the caller belongs to this entity.
+  /// Whether the caller belongs to this organization, team or entity.
   package func isOf(_ entity: UUID) -> Bool {
     switch principal.origin {
     case .session: affiliations?.entities.contains(entity) ?? false
@@ -45,13 +47,13 @@ package final class Caller: Sendable {
   /// Every subject that a rule may name and that includes this caller.
   package var subjects: [UUID] { [userID.uuid] + entities }
 
-  /// Whether rules give the same result for `other` as for this caller.
+  /// Whether rules give the same rights to `other` as to this caller. The users are not compared.
   package func hasSameClaims(as other: Caller) -> Bool {
     level == other.level && isPlatformAdmin == other.isPlatformAdmin
       && Set(entities) == Set(other.entities)
   }
 
-  /// The same person with these memberships.
+  /// Returns the same person with these memberships. Tokens of another system have none and are returned unchanged.
   package func with(_ affiliations: Affiliations) -> Caller {
     principal.sessionID == nil ? self : Caller(principal: principal, affiliations: affiliations)
   }

@@ -1,6 +1,6 @@
 package import Basics
 
-/// Who makes the request, and whether they may.
+/// Errors about who makes a request, and what they may do.
 extension ErrorCode {
   /// All codes of this file.
   package static let access: [ErrorCode] = [

@@ -1,15 +1,16 @@
 internal import Basics
 internal import Synchronization
 
-/// Tracks how old this node's knowledge of sessions, memberships and rooms is, and whether it may still act on it.
+/// The age of this node's knowledge of sessions, memberships and rooms, by which the node decides whether it may still
+/// act on it.
 ///
 /// If several nodes share a database, another node may have revoked a right without this one having heard of it. So
 /// each node compares its knowledge with the database a few times a second. If the last successful comparison began
-/// too long ago (the node was stopped, or the database is unreachable), nothing is delivered or accepted until the
-/// next one.
+/// too long ago (the process was stopped, or the database is unreachable), this node delivers and accepts nothing
+/// until the next comparison succeeds.
 package final class Freshness: Sendable {
-  /// The age of the last comparison, in milliseconds, from which on it is too old. Slightly less than the second
-  /// within which a revocation must take effect.
+  /// The greatest age of the last comparison, in milliseconds, at which this node may still act on its knowledge.
+  /// Slightly less than the second within which a revocation must take effect.
   package static let maximumAgeMilliseconds: Int64 = 900
 
   private let isShared: Bool
@@ -22,12 +23,13 @@ package final class Freshness: Sendable {
     comparedAt = Atomic(UptimeClock.milliseconds)
   }
 
-  /// Notes that the comparison that began at this time of `UptimeClock` succeeded and was applied.
+  /// Records that a comparison succeeded and its findings were applied. `begin` is when it began, by `UptimeClock`.
   package func compared(at begin: Int64) { comparedAt.store(begin, ordering: .releasing) }
 
+  /// Whether this node's knowledge is recent enough to act on.
   package var isFresh: Bool { millisecondsLeft >= 0 }
 
-  /// How long the present knowledge will be recent enough; negative if it is too old already.
+  /// The milliseconds for which the present knowledge remains recent enough; negative if it is too old already.
   package var millisecondsLeft: Int64 {
     guard isShared else { return Self.maximumAgeMilliseconds }
     let age = UptimeClock.milliseconds - comparedAt.load(ordering: .acquiring)

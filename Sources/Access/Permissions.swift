@@ -13,7 +13,7 @@ package struct Permissions: OptionSet, Hashable, Sendable {
     (.read, "r"), (.write, "w"), (.banned, "b"), (.admin, "a"),
   ]
 
-  /// Parses letters in any order, each at most once; nil for anything else. `""` means no permission.
+  /// Parses letters in any order, each at most once; nil for anything else. An empty text means no permission.
   package init?(letters text: String) {
     var value: Permissions = []
     for character in text {

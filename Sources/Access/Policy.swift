@@ -1,8 +1,9 @@
-/// Who may use a route or a frame. Each declares its policy: the tables of the router and of the dialects accept no
-/// entry without one.
+/// The access policy of a route or a frame: who may use it. The tables of the router and of the dialects accept no
+/// entry without a policy.
 ///
-/// The requirement is checked before the handler runs. Rights in a thing (a room, a team) are checked by that thing's
-/// own rules, on the state that the operation itself reads; the scope only documents them.
+/// The requirement is checked before the handler runs, and so is the scope `platform`. The other scopes are only
+/// documentation: rights in a room, a team or an organization are checked by the operation itself, on the state that it
+/// reads.
 ///
 /// `Who` decides what a handler receives: with `Policy<Anyone>` a request without a caller, so that the handler
 /// cannot ask for one; with `Policy<SignedIn>` a request with its caller.
@@ -26,9 +27,9 @@ package struct UntypedPolicy: Sendable, Equatable {
   }
 }
 
-/// Whom a policy admits, as a type.
+/// The callers that a policy admits, as a type.
 package protocol Audience: Sendable {}
-/// Everyone; a credential is not even read.
+/// Everyone. A credential in the request is not read.
 package enum Anyone: Audience {}
 /// Everyone with a valid credential.
 package enum SignedIn: Audience {}
@@ -54,12 +55,13 @@ extension Policy where Who == SignedIn {
   package static var platform: Policy { Policy(.localUser, .platform) }
 }
 
+/// The kind of credential that a route or frame needs.
 package enum PolicyRequirement: String, Sendable {
   case anyone, caller
   case localUser
 }
 
-/// The thing in which a right is needed.
+/// The room, team, organization or server in which the caller needs a right.
 package enum PolicyScope: Sendable, Equatable {
   case none
   case room(RoomRight)
@@ -85,13 +87,13 @@ package enum RoomRight: String, Sendable {
   case write = "w"
   /// The letter `a`, or a level of at least the room's `level_admin`.
   case manage = "a or level_admin"
-  /// The same as `manage`, but not needed for the caller's own rule.
+  /// The same as `manage`, except for the caller's own rule, which needs no right.
   case manageOrOwnRule = "a or level_admin, or it is one's own rule"
   /// Any accepted rule that matches the caller.
   case member = "an accepted rule"
-  /// A rule of the caller, or of one of the caller's entities, that waits for its answer.
+  /// A rule for the caller, or for one of the caller's entities, that is waiting to be accepted.
   case invited = "a waiting rule"
-  /// The right to create a room: `levelOnEntity` of at least the setting.
+  /// The right to create a room: a `levelOnEntity` of at least the configured level.
   case create = "level to create"
 }
 

@@ -1,9 +1,11 @@
-/// A cache of recently used entries, about `capacity` at most. Instead of a list in order of use it has two
-/// generations: when the younger one is full, the older one is dropped. An entry that is used moves to the younger
-/// generation, so an entry survives at least `capacity / 2` other insertions.
+/// A cache of about `capacity` recently used entries at most.
 ///
-/// Public and inlinable, unlike everything else here: otherwise it would not be specialized in other targets, and a
-/// request looks into up to three of these.
+/// Eviction approximates least recently used, without a list in order of use. There are two generations: when the
+/// younger one is full, the older one is dropped. An entry that is used moves to the younger generation, so it survives
+/// until at least `capacity / 2` other entries were inserted or moved.
+///
+/// Public and inlinable, unlike everything else in this target: otherwise it would not be specialized in other targets,
+/// and a request looks into up to three of these caches.
 public struct BoundedCache<Key: Hashable, Value> {
   @usableFromInline var young: [Key: Value] = [:]
   @usableFromInline var old: [Key: Value] = [:]
@@ -11,7 +13,7 @@ public struct BoundedCache<Key: Hashable, Value> {
 
   @inlinable public init(capacity: Int) { generation = max(1, capacity / 2) }
 
-  /// The value for a key. Using it moves it to the younger generation.
+  /// Returns the value for a key, or nil, and moves the entry to the younger generation.
   @inlinable public mutating func value(for key: Key) -> Value? {
     if let value = young[key] { return value }
     guard let value = old.removeValue(forKey: key) else { return nil }
@@ -28,9 +30,11 @@ public struct BoundedCache<Key: Hashable, Value> {
     young[key] = value
   }
 
-  /// Makes the younger generation the older one, and returns the entries that were not used since the last call.
-  /// Calling this regularly bounds how long an unused entry is kept. The memory of the dropped entries belongs to the
-  /// result.
+  /// Drops the older generation and returns its entries. The younger generation becomes the older one.
+  ///
+  /// If the cache was not full meanwhile, the dropped entries are those that were not used since the last call. Calling
+  /// this regularly bounds how long an unused entry is kept. Only the result holds the dropped entries, so the caller
+  /// can release them outside its lock.
   @inlinable public mutating func age() -> [Key: Value] {
     defer {
       old = young

@@ -1,7 +1,7 @@
-/// A queue with one FIFO per key, served round robin: a key with many elements delays only itself.
+/// A queue with one FIFO per key, served round robin, so that a key with many elements delays only itself.
 package struct FairQueue<Key: Hashable, Element> {
   private var queues: [Key: Queue<Element>] = [:]
-  /// The keys that have elements, in the order of their turns.
+  /// The keys that have elements, in the order in which they are served next.
   private var turns = Queue<Key>()
   package private(set) var count = 0
 

@@ -1,4 +1,4 @@
-/// A first-in-first-out queue, as an array with a moving start. Both ends have amortized constant cost.
+/// A first-in-first-out queue: an array with a moving start. Appending and removing take amortized constant time.
 package struct Queue<Element> {
   private var elements: [Element?] = []
   private var head = 0
@@ -18,7 +18,7 @@ package struct Queue<Element> {
   package mutating func popFirst() -> Element? {
     guard !isEmpty else { return nil }
     let element = elements[head]
-    // Released now; otherwise it would live until the array is next compacted.
+    // Release the element now; otherwise it would live until the array is next compacted.
     elements[head] = nil
     head += 1
     if head == elements.count {

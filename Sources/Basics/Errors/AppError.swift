@@ -1,6 +1,6 @@
-/// A failure that may be shown to the client: a stable code and a sentence for a person, and for the log only, its
-/// cause.
+/// An error that may be shown to the client: a stable code and a sentence for a person. Its cause is for the log only.
 package struct AppError: Error, Sendable {
+  /// A field of the request that is at fault, and why.
   package struct Detail: Sendable, Equatable {
     package let field: String
     package let message: String
@@ -14,9 +14,10 @@ package struct AppError: Error, Sendable {
   package let code: ErrorCode
   /// Safe to show to anyone. It contains no secrets and no internal names.
   package let message: String
-  /// All fields at fault, if the code is about fields; otherwise empty.
+  /// The fields at fault, if the code is about fields; otherwise empty.
   package let details: [Detail]
-  /// Seconds after which a retry makes sense, sent as `Retry-After`. Defaults to 1 for status 429 and 503.
+  /// The seconds after which a retry makes sense, sent as `Retry-After`. If this is nil, answers with status 429 or 503
+  /// say 1, and others say nothing.
   package let retryAfter: Int?
   /// The cause. It is written to the log and shown nowhere else.
   package let underlying: (any Error)?

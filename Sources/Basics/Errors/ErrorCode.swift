@@ -1,11 +1,12 @@
-/// A stable code for programs, with its HTTP status.
+/// A stable error code for client programs, with its HTTP status.
 ///
 /// Each feature declares its codes in an extension, with a list of them. `ErrorCode.all` in `Server` joins the lists.
 /// `docs/ERRORS.md` shows all codes in that order; a test compares the two.
 package struct ErrorCode: Hashable, Sendable {
+  /// The code as clients see it.
   package let wire: String
   package let status: Int
-  /// One sentence. It is also the default message.
+  /// One sentence for a person, which is also the default message.
   package let meaning: String
 
   package init(_ wire: String, _ status: Int, _ meaning: String) {

@@ -1,4 +1,4 @@
-/// Why the server cannot start with these settings: one sentence for the operator.
+/// The reason why the server cannot start with its settings: one sentence for the operator.
 package struct SettingsError: Error, CustomStringConvertible, Equatable {
   package let description: String
 

@@ -1,4 +1,4 @@
-/// A UUID with the type of what it identifies, so that a user's id cannot be passed for a message's.
+/// A UUID with the type of what it identifies, so that a user's id cannot be passed where a message's is expected.
 package struct Identifier<Entity>: Hashable, Sendable, CustomStringConvertible {
   package let uuid: UUID
 
@@ -10,7 +10,7 @@ package struct Identifier<Entity>: Hashable, Sendable, CustomStringConvertible {
     self.uuid = uuid
   }
 
-  /// A new version 7 identifier.
+  /// Makes a new version 7 identifier.
   package static func make() -> Self { Self(UUID.version7()) }
 
   package var description: String { uuid.description }
@@ -37,7 +37,7 @@ package struct RoomID: Hashable, Sendable, Comparable, CustomStringConvertible {
 
   package init(_ value: Int64) { self.value = value }
 
-  /// Parses canonical decimal (no sign, no leading zero) of a positive 64-bit integer.
+  /// Parses a positive 64-bit integer in canonical decimal (no sign, no leading zero); nil for anything else.
   package init?(_ text: some StringProtocol) {
     guard let value = positiveDecimal(text) else { return nil }
     self.value = value
@@ -47,7 +47,7 @@ package struct RoomID: Hashable, Sendable, Comparable, CustomStringConvertible {
   package var description: String { String(value) }
 }
 
-/// A positive Int64 in canonical decimal, or nil: no sign, no leading zero, no blank, no overflow.
+/// Parses a positive Int64 in canonical decimal: no sign, leading zero, blank or overflow. Nil for anything else.
 package func positiveDecimal(_ text: some StringProtocol) -> Int64? {
   var value: Int64 = 0
   var digits = 0

@@ -9,7 +9,7 @@ internal import Synchronization
 /// A 128-bit universally unique identifier (RFC 9562), stored as two big-endian halves.
 ///
 /// Any version is accepted from outside; the server itself makes version 7. UUIDs are not secrets. Their order has no
-/// meaning to clients; rows are locked in this order.
+/// meaning to clients. Database rows are locked in this order, so that transactions do not deadlock.
 package struct UUID: Hashable, Comparable, Sendable {
   package let high: UInt64
   package let low: UInt64
@@ -28,7 +28,7 @@ package struct UUID: Hashable, Comparable, Sendable {
 
   /// Parses the canonical 8-4-4-4-12 form in either case; nil for anything else.
   package init?(_ text: some StringProtocol) {
-    // As bytes, because generic iteration over the text would call a function for each character.
+    // Parsed as bytes, because generic iteration over the text would call a function for each character.
     var text = String(text)
     guard let parsed = text.withUTF8({ Self.parse($0) }) else { return nil }
     self = parsed
@@ -54,7 +54,7 @@ package struct UUID: Hashable, Comparable, Sendable {
     return UUID(high: high, low: low)
   }
 
-  /// From 16 bytes, most significant first; nil for any other number of bytes.
+  /// Makes a UUID of 16 bytes, most significant first; nil for any other number of bytes.
   package init?(bytes: [UInt8]) {
     guard bytes.count == 16 else { return nil }
     high = bytes[..<8].reduce(0) { $0 << 8 | UInt64($1) }
@@ -72,7 +72,7 @@ package struct UUID: Hashable, Comparable, Sendable {
     }
   }
 
-  /// Writes the canonical lower-case form: exactly 36 bytes.
+  /// Appends the canonical lower-case form: exactly 36 bytes.
   package func appendText(to output: inout [UInt8]) {
     withUnsafeTemporaryAllocation(of: UInt8.self, capacity: 36) { text in
       var position = 0
@@ -114,10 +114,10 @@ extension UUID {
     return UUID(high: high, low: low)
   }
 
-  /// Whether its version field says 7 (RFC 9562, 4.2).
+  /// Whether the version field is 7 (RFC 9562, 4.2).
   package var isVersion7: Bool { high & 0xF000 == 0x7000 }
 
-  /// A new version 7 UUID with the present time and the system's random source.
+  /// Makes a version 7 UUID with the present time and the system's random source.
   package static func version7() -> UUID {
     let now = Timestamp.now
     return randomBytes.withLock { version7(at: now, using: &$0) }
@@ -126,7 +126,7 @@ extension UUID {
   private static let randomBytes = Mutex(BufferedRandom())
 }
 
-/// The value of an ASCII hexadecimal digit in either case, or nil.
+/// Returns the value of an ASCII hexadecimal digit in either case, or nil.
 package func hexDigit(_ byte: UInt8) -> UInt8? {
   switch byte {
   case 48...57: byte - 48

@@ -1,6 +1,7 @@
 internal import Synchronization
 
-/// A counting semaphore for tasks, to limit concurrent work that needs much memory. First come, first served.
+/// A counting semaphore for tasks, to limit concurrent work that needs much memory. Tasks get permits in the order in
+/// which they asked.
 package final class AsyncSemaphore: Sendable {
   private struct State {
     var free: Int
@@ -10,8 +11,8 @@ package final class AsyncSemaphore: Sendable {
 
   package init(permits: Int) { state = Mutex(State(free: permits)) }
 
-  /// Runs `body` as soon as there is a permit. Throws `CancellationError` if the task was cancelled before that, and
-  /// what `body` throws.
+  /// Runs `body` as soon as there is a permit. Throws what `body` throws, or `CancellationError` without running `body`
+  /// if the task was cancelled before. Cancellation does not shorten the wait for the permit.
   package func withPermit<Result>(_ body: () async throws -> Result) async throws -> Result {
     await take()
     defer { release() }
@@ -36,7 +37,7 @@ package final class AsyncSemaphore: Sendable {
   private func release() {
     let next = state.withLock { state in
       let next = state.waiting.popFirst()
-      // A permit that is returned goes straight to the next task in the queue.
+      // The returned permit goes directly to the next task in the queue.
       if next == nil { state.free += 1 }
       return next
     }

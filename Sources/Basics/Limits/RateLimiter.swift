@@ -1,6 +1,6 @@
 internal import Synchronization
 
-/// A rate limit: a burst, and then a number of events per second.
+/// A rate limit: a number of events at once, and after those a number of events per second.
 package struct Rate: Sendable, Equatable {
   package let burst: Int
   package let perSecond: Double
@@ -11,8 +11,8 @@ package struct Rate: Sendable, Equatable {
   }
 }
 
-/// A token bucket: full at first, then refilled continuously. "50 per second" allows 50 in any second after the
-/// burst, spread over that second.
+/// A token bucket: full at first, then refilled continuously. After the burst, a rate of 50 per second allows 50 events
+/// in any second, spread over that second.
 package struct TokenBucket: Sendable {
   private var tokens: Double
   private var refilledAt: UInt64
@@ -22,7 +22,7 @@ package struct TokenBucket: Sendable {
     refilledAt = now
   }
 
-  /// Takes one token, if there is one. `now` is a time of `Monotonic.nanoseconds`.
+  /// Takes one token and returns true, or returns false if there is none. `now` is a time of `Monotonic.nanoseconds`.
   package mutating func take(_ rate: Rate, now: UInt64) -> Bool {
     refill(rate, now: now)
     guard tokens >= 1 else { return false }
@@ -30,13 +30,13 @@ package struct TokenBucket: Sendable {
     return true
   }
 
-  /// Takes tokens even if there are not enough yet. Later calls of `take` fail until the debt is refilled.
+  /// Takes tokens even if there are not enough. Later calls of `take` fail until the debt is refilled.
   package mutating func charge(_ count: Int) { tokens -= Double(count) }
 
-  /// The tokens left by the last `take`; negative after a `charge`.
+  /// The number of tokens after the last call; negative if `charge` left a debt.
   package var available: Double { tokens }
 
-  /// Seconds until the next token, rounded up, at least 1; for `Retry-After`.
+  /// Returns the seconds until the next token, rounded up, at least 1 and at most a day; for `Retry-After`.
   package func secondsUntilNext(_ rate: Rate) -> Int {
     max(1, Int(min((1 - tokens) / rate.perSecond, 86_400).rounded(.up)))
   }
@@ -54,15 +54,15 @@ package struct TokenBucket: Sendable {
   }
 }
 
-/// One token bucket per key, shared by all threads. Full buckets are dropped, so memory depends on the number of
-/// recently active keys.
+/// A rate limiter with one token bucket per key, for use by all threads. Full buckets are dropped, so its memory
+/// depends only on the number of recently active keys.
 package final class KeyedRateLimiter<Key: Hashable & Sendable>: Sendable {
   package let rate: Rate
   private struct State {
     var buckets: [Key: TokenBucket] = [:]
     var sweepAt: UInt64 = 0
   }
-  // Sharded to reduce lock contention: every frame of every user passes here.
+  // Sharded to reduce lock contention, because every frame of every user is counted here.
   private let shards: [Shard]
   private final class Shard: Sendable { let state = Mutex(State()) }
 
@@ -71,7 +71,8 @@ package final class KeyedRateLimiter<Key: Hashable & Sendable>: Sendable {
     shards = (0..<16).map { _ in Shard() }
   }
 
-  /// Nil if it is allowed; otherwise the seconds until it will be.
+  /// Takes a token of this key. Returns nil if there was one, otherwise the seconds after which to retry. `now` is a
+  /// time of `Monotonic.nanoseconds`.
   package func take(_ key: Key, now: UInt64 = Monotonic.nanoseconds) -> Int? {
     let shard = shards[Int(truncatingIfNeeded: UInt(bitPattern: key.hashValue) % 16)]
     return shard.state.withLock { state in
@@ -92,11 +93,11 @@ package final class KeyedRateLimiter<Key: Hashable & Sendable>: Sendable {
   }
 }
 
-/// A limit per key and sliding hour. A token bucket would allow nearly twice the limit in the first hour, by its
-/// burst and its refill.
+/// A limit on events per key within any hour (a sliding window). A token bucket would allow nearly twice the limit in
+/// the first hour: its burst and its refill.
 package final class HourlyLimit<Key: Hashable & Sendable>: Sendable {
   private struct State {
-    /// The times of what was allowed in the last hour, oldest first.
+    /// The times of the events that were allowed in the last hour, oldest first.
     var moments: [Key: [Int64]] = [:]
     var sweepAt: Int64 = 0
   }
@@ -107,7 +108,8 @@ package final class HourlyLimit<Key: Hashable & Sendable>: Sendable {
 
   package init(_ count: Int) { self.count = count }
 
-  /// Nil if it is allowed; otherwise the seconds until it will be. `now` is a time of `Monotonic.milliseconds`.
+  /// Counts an event of this key and returns nil, or returns the seconds until the next event is allowed. `now` is a
+  /// time of `Monotonic.milliseconds`.
   package func take(_ key: Key, now: Int64 = Monotonic.milliseconds) -> Int? {
     state.withLock { state in
       let limit = now - Self.hourMilliseconds

@@ -6,9 +6,9 @@ internal import Synchronization
   internal import Darwin
 #endif
 
-/// Structured logging to standard error: one line per event, as JSON or text.
+/// A structured log: one line per event, as JSON or text.
 ///
-/// Values are typed. A `Secret` prints as `***` whatever is done with it, so no redaction by pattern is needed.
+/// Secrets need not be found and removed by patterns: a `Secret` is always printed as `***`.
 package struct Log: Sendable {
   package enum Level: Int, Comparable, Sendable, CaseIterable {
     case debug, info, notice, warning, error
@@ -49,8 +49,8 @@ package struct Log: Sendable {
   /// Lines below this level are not written.
   package let level: Level
 
-  /// A log to standard error that never waits for its reader (`LogOutput`) and is flushed in a crash. One per
-  /// process.
+  /// Makes the log of a process: to standard error, without ever waiting for its reader (`LogOutput`), and flushed in a
+  /// crash. Call it once per process.
   package init(level: Level, format: Format) {
     let output = LogOutput(descriptor: 2) { count in
       Sink.line(format, .warning, "log_lines_lost", [("count", .init(count))])
@@ -59,7 +59,7 @@ package struct Log: Sendable {
     self.init(level: level, format: format) { output.write($0) }
   }
 
-  /// A log to `output`, which receives whole lines with their newline, one at a time.
+  /// Makes a log that calls `output` with each line, including its newline. Calls do not overlap.
   package init(
     level: Level, format: Format, output: @escaping @Sendable (ContiguousArray<UInt8>) -> Void
   ) {
@@ -105,7 +105,7 @@ package struct Log: Sendable {
 
   private final class Sink: Sendable {
     private let format: Format
-    // In a struct, because every access to a Mutex would wrap a bare closure once more.
+    // A struct, because each access to a Mutex of a bare closure would wrap the closure in one more thunk.
     private struct Output {
       let write: @Sendable (ContiguousArray<UInt8>) -> Void
     }
@@ -158,8 +158,8 @@ package struct Log: Sendable {
       return line
     }
 
-    /// Words of safe characters are written as they are. Everything else is quoted as JSON, so that an event stays on
-    /// one line.
+    /// Appends a text: unchanged if it is one word of printable ASCII without quotes, otherwise as a JSON string, so
+    /// that an event stays on one line.
     private static func appendQuoted(_ text: String, to line: inout ContiguousArray<UInt8>) {
       let isBare =
         !text.isEmpty && text.utf8.allSatisfy { $0 > 0x20 && $0 < 0x7F && $0 != UInt8(ascii: "\"") }

@@ -6,21 +6,24 @@ internal import Synchronization
   internal import Darwin
 #endif
 
-/// Standard error, for a log that never waits for its reader.
+/// The output of a log that never waits for its reader: a descriptor, normally standard error.
 ///
-/// A line is written directly if that does not block, so that everything logged is there even after kill -9. If the
-/// reader of the pipe does not keep up, lines wait in a ring of 1 MiB, which a thread empties. Lines that do not fit
-/// are counted, and the count is logged when there is room again. When the process crashes or ends, the ring is
-/// flushed first.
-// Unchecked: the ring is used under `monitor`, except by `flushAfterCrash`, when the process has crashed.
+/// A line is written directly if that does not block, so that it is not lost even if the process is killed (SIGKILL).
+/// If the reader of the pipe does not keep up, lines wait in a ring buffer of 1 MiB, which a thread empties. Lines that
+/// do not fit are counted, and the count is logged when the ring is empty again. When the process crashes or ends, the
+/// ring is flushed first.
+// Unchecked: everything that changes is atomic or used under `monitor`, except that the ring's bytes are read without
+// it. The log's thread does that, and moves `tail` only afterwards, so that nobody overwrites what it reads. So does
+// `flushAfterCrash`, which first waits until that thread has stopped.
 final class LogOutput: @unchecked Sendable {
   private let descriptor: Int32
   private let monitor = Monitor()
   private let ring = UnsafeMutablePointer<UInt8>.allocate(capacity: capacity)
-  /// How many bytes were ever added and removed. Atomic for readers without the lock.
+  /// The number of bytes that were ever added to the ring (`head`) and removed from it (`tail`). Atomic, because both
+  /// are also read without the lock.
   private let head = Atomic<Int>(0)
   private let tail = Atomic<Int>(0)
-  /// Whether the log's thread is removing something now, and whether it still may.
+  /// Whether the log's thread is writing something now, and whether the process is ending, so that it must not write.
   private let isEmptying = Atomic<Bool>(false)
   private let isEnding = Atomic<Bool>(false)
   private var lostLines = 0
@@ -30,7 +33,7 @@ final class LogOutput: @unchecked Sendable {
   private let lostLine: @Sendable (Int) -> ContiguousArray<UInt8>
 
   private static let capacity = 1 << 20
-  /// How much a pipe that is ready accepts at once (pipe(7), PIPE_BUF).
+  /// The number of bytes that a pipe accepts without blocking if it is ready at all (pipe(7), PIPE_BUF).
   private static let atOnceBytes = 4096
   private static let longestWaitMilliseconds: Int32 = 1000
 
@@ -48,7 +51,7 @@ final class LogOutput: @unchecked Sendable {
     monitor.locked {
       if isEmpty, !isEnding.load(ordering: .acquiring), isReady(for: line.count) {
         let written = line.withUnsafeBytes { writeAll($0) }
-        // The call was interrupted, or the reader was not as ready as it seemed.
+        // The descriptor is non-blocking and accepted less than poll(2) promised.
         if written < line.count { keep(line[written...]) }
       } else {
         keep(line[...])
@@ -67,8 +70,8 @@ final class LogOutput: @unchecked Sendable {
     return poll(&request, 1, milliseconds) == 1
   }
 
-  /// Writes the bytes and returns how many were written, up to the first failure. A log that cannot be written has no
-  /// place to report that.
+  /// Writes the bytes and returns their number, or less if the descriptor would block. After any other failure it also
+  /// returns their number, so the rest is lost: a log that cannot be written has no place to report that.
   private func writeAll(_ bytes: UnsafeRawBufferPointer) -> Int {
     var written = 0
     while written < bytes.count, let start = bytes.baseAddress {
@@ -80,6 +83,7 @@ final class LogOutput: @unchecked Sendable {
     return written
   }
 
+  /// Adds a line to the ring, or counts it as lost if it does not fit. Called with `monitor` locked.
   private func keep(_ line: ContiguousArray<UInt8>.SubSequence) {
     let start = head.load(ordering: .relaxed)
     guard line.count <= Self.capacity - (start - tail.load(ordering: .relaxed)) else {
@@ -93,7 +97,7 @@ final class LogOutput: @unchecked Sendable {
     monitor.signal()
   }
 
-  /// Runs on the log's thread: writes what is queued, and waits for the reader.
+  /// Writes what is in the ring, each piece when the reader is ready. Runs on the log's thread until the process ends.
   private func empty() {
     while true {
       let piece = monitor.locked {
@@ -119,7 +123,7 @@ final class LogOutput: @unchecked Sendable {
     }
   }
 
-  /// The bytes that have waited longest, up to the end of the ring's memory.
+  /// Returns the bytes that have waited longest, up to the end of the ring's memory.
   private func waitingPiece() -> UnsafeBufferPointer<UInt8> {
     let start = tail.load(ordering: .acquiring)
     let count = head.load(ordering: .acquiring) - start
@@ -129,11 +133,11 @@ final class LogOutput: @unchecked Sendable {
 
   // MARK: The end of the process
 
-  /// Writes out what is queued, if the reader takes it within a second. Takes no lock, because the thread that
-  /// crashed may hold it.
+  /// Writes what is in the ring, as long as the reader takes each piece within a second. Takes no lock, because the
+  /// thread that crashed may hold it.
   private func flushAfterCrash() {
     isEnding.store(true, ordering: .sequentiallyConsistent)
-    // Lets the log's thread finish what it has begun, unless it is the one that crashed.
+    // Lets the log's thread finish its write, for at most a second: it never does if it is the thread that crashed.
     var waited: Int32 = 0
     while isEmptying.load(ordering: .sequentiallyConsistent),
       waited < Self.longestWaitMilliseconds
@@ -149,18 +153,18 @@ final class LogOutput: @unchecked Sendable {
     }
   }
 
-  /// The log that is flushed at the end: its address, because a signal handler may not use anything else.
+  /// The address of the log that is flushed at the end, or 0. An atomic integer is safe to read in a signal handler.
   private static let current = Atomic<UInt>(0)
   private static let signals = [SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP, SIGABRT]
 
-  /// From now on this log is flushed when the process crashes, and by `flush`. It lives as long as the process.
+  /// Makes this the log that is flushed when the process crashes, and by `flush`. It then lives as long as the process.
   func flushOnCrash() {
-    // Retained for ever.
+    // Never released, because a crash can happen at any time.
     let address = UInt(bitPattern: Unmanaged.passRetained(self).toOpaque())
     Self.current.store(address, ordering: .releasing)
     for number in Self.signals {
       var action = sigaction()
-      // The handler runs once. The next signal of the kind has its default effect (sigaction(2)).
+      // The handler runs once. The next signal of the same number has its default effect (sigaction(2)).
       action.sa_flags = Int32(bitPattern: UInt32(SA_RESETHAND)) | Int32(SA_NODEFER)
       #if canImport(Glibc)
         action.__sigaction_handler.sa_handler = LogOutput.lastWords
@@ -173,11 +177,12 @@ final class LogOutput: @unchecked Sendable {
 
   private static let lastWords: @convention(c) (Int32) -> Void = { number in
     LogOutput.flush()
-    // The handler has been removed, so this ends the process as the first signal would have.
+    // The handler has been removed (SA_RESETHAND), so this ends the process as the signal would have without it.
     raise(number)
   }
 
-  /// Writes out what is queued, if somebody reads it.
+  /// Writes what is in the ring of the process's log, as long as the reader takes each piece within a second. The log
+  /// thread writes nothing more afterwards.
   static func flush() {
     guard let pointer = UnsafeRawPointer(bitPattern: current.load(ordering: .acquiring)) else {
       return

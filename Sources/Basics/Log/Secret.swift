@@ -1,4 +1,4 @@
-/// A value that never appears in a log, an error or a crash report: it prints as `***`.
+/// A value that is always printed as `***`, so that it does not appear in a log, an error or a crash report.
 ///
 /// Code that needs the value calls `reveal()`, which is easy to search for.
 package struct Secret<Value: Sendable>: Sendable, CustomStringConvertible,

@@ -19,24 +19,25 @@ package final class Gauge: Sendable {
   package var current: Int { value.load(ordering: .relaxed) }
 }
 
-/// Counts observations by fixed upper bounds, in whole units (microseconds, rows), so that recording one takes only
-/// one or two atomic additions.
+/// A histogram with fixed upper bounds, in whole units (microseconds, rows). Recording an observation takes only two
+/// atomic additions.
 package final class Histogram: Sendable {
   private final class Cell: Sendable { let count = Atomic<Int>(0) }
 
   fileprivate let bounds: [Int]
-  /// Observed values are divided by this for display: 1e6 turns microseconds into seconds.
+  /// The divisor of observed values for display: 1e6 turns microseconds into seconds.
   fileprivate let scale: Double
   private let cells: [Cell]
   private let sum = Atomic<Int>(0)
 
+  /// `bounds` are in ascending order.
   package init(bounds: [Int], scale: Double = 1) {
     self.bounds = bounds
     self.scale = scale
     cells = (0...bounds.count).map { _ in Cell() }
   }
 
-  /// Bounds for durations in microseconds, from 50 us to 10 s, displayed in seconds.
+  /// Makes a histogram of durations, observed in microseconds and displayed in seconds, with bounds from 50 us to 10 s.
   package static func durations() -> Histogram {
     Histogram(
       bounds: [
@@ -63,7 +64,7 @@ package final class Histogram: Sendable {
   }
 }
 
-/// All metrics of the server, rendered in the Prometheus text format 0.0.4.
+/// The registry of the server's metrics, which renders them in the Prometheus text format 0.0.4.
 package final class Metrics: Sendable {
   package typealias Labels = KeyValuePairs<StaticString, String>
 
@@ -92,7 +93,8 @@ package final class Metrics: Sendable {
 
   package init() {}
 
-  /// The counter with this name and these labels, created at first use.
+  /// Returns the counter with this name and these labels, and creates it at first use. The page shows the `help` of the
+  /// name's first use. Traps if the series has another type, as do `gauge` and `histogram`.
   package func counter(_ name: String, _ help: String, labels: Labels = [:]) -> Counter {
     register(name, help, labels) {
       .counter(Counter())
@@ -119,7 +121,7 @@ package final class Metrics: Sendable {
     }
   }
 
-  /// A gauge whose value is read when it is rendered.
+  /// Adds a gauge whose value is read by `read` whenever the page is rendered. The first reading of a series stays.
   package func reading(
     _ name: String, _ help: String, labels: Labels = [:], _ read: @escaping @Sendable () -> Double
   ) {
@@ -130,7 +132,7 @@ package final class Metrics: Sendable {
     }
   }
 
-  /// A counter whose value is read when it is rendered.
+  /// Adds a counter whose value is read by `read` whenever the page is rendered. The first reading of a series stays.
   package func total(_ name: String, _ help: String, _ read: @escaping @Sendable () -> Double) {
     _ = register(name, help, [:]) {
       .total(read)
@@ -175,7 +177,7 @@ package final class Metrics: Sendable {
     return result
   }
 
-  /// The whole page, with names in alphabetical order.
+  /// Renders the whole page, with names in alphabetical order.
   package func render() -> String {
     let snapshot = families.withLock { $0 }
     var page = ""

@@ -4,10 +4,10 @@
   package import Darwin
 #endif
 
-/// An IPv4 or IPv6 address. An IPv4-mapped IPv6 address (`::ffff:1.2.3.4`) counts as the IPv4 address, so that a host
-/// is the same on both kinds of sockets.
+/// An IPv4 or IPv6 address. An IPv4-mapped IPv6 address (`::ffff:1.2.3.4`) equals the IPv4 address, so that a host has
+/// the same address on IPv4 sockets and on dual-stack sockets.
 package struct IPAddress: Hashable, Sendable, CustomStringConvertible {
-  /// 16 bytes. IPv4 in its mapped form.
+  /// The 16 bytes of the address, as two big-endian halves. IPv4 is stored in its mapped form.
   private let high: UInt64
   private let low: UInt64
 
@@ -46,7 +46,7 @@ package struct IPAddress: Hashable, Sendable, CustomStringConvertible {
     }
   }
 
-  /// The address that `accept` returned; nil for other families.
+  /// Takes the address that accept(2) returned; nil for families other than IPv4 and IPv6.
   package init?(_ storage: sockaddr_storage) {
     var storage = storage
     switch Int32(storage.ss_family) {
@@ -82,8 +82,8 @@ package struct IPAddress: Hashable, Sendable, CustomStringConvertible {
     return String(decoding: text.prefix { $0 != 0 }.map(UInt8.init(bitPattern:)), as: UTF8.self)
   }
 
-  /// The unit that limits count by: an IPv4 address, or the /64 network of an IPv6 address. One customer owns a whole
-  /// /64 and could otherwise use a new address for every request (RFC 6177).
+  /// The unit by which limits per address count: an IPv4 address, or the /64 network of an IPv6 address. One customer
+  /// has at least a whole /64 and could otherwise use a new address for every request (RFC 6177).
   package struct Site: Hashable, Sendable {
     private let high: UInt64
     private let low: UInt64
@@ -96,7 +96,7 @@ package struct IPAddress: Hashable, Sendable, CustomStringConvertible {
 
   package var site: Site { Site(self) }
 
-  /// A range in CIDR notation (RFC 4632), such as `10.0.0.0/8`. A bare address is a range of one.
+  /// A range in CIDR notation (RFC 4632), such as `10.0.0.0/8`. An address without a prefix length is a range of one.
   package struct Range: Sendable, Equatable {
     private let first: IPAddress
     private let prefix: Int

@@ -4,7 +4,7 @@
   internal import Darwin
 #endif
 
-/// The file operations that the server itself needs. Every function throws `SystemError`.
+/// The file operations that the server itself needs. Their errors are `SystemError`.
 package enum FileSystem {
   package static func read(_ path: String) throws -> [UInt8] {
     let descriptor = open(path, O_RDONLY | O_CLOEXEC)
@@ -23,6 +23,7 @@ package enum FileSystem {
     }
   }
 
+  /// Creates a directory and its missing parents, for their owner only (mode 0700). Existing ones stay as they are.
   package static func makeDirectory(_ path: String) throws {
     var built = path.hasPrefix("/") ? "/" : ""
     for part in path.split(separator: "/") {
@@ -34,15 +35,15 @@ package enum FileSystem {
     }
   }
 
-  /// The number of bytes that this process may still write below `path`.
+  /// Returns the number of bytes that an unprivileged process may still write to the file system of `path`.
   package static func freeBytes(_ path: String) throws -> Int64 {
     var status = statvfs()
     guard statvfs(path, &status) == 0 else { throw SystemError("statvfs \(path)", errno: errno) }
     return Int64(clamping: UInt64(status.f_bavail) &* UInt64(status.f_frsize))
   }
 
-  /// Takes the kernel's lock on a file until the process ends, however it ends. Creates the file if needed. Returns
-  /// false if another process holds the lock.
+  /// Locks a file (flock(2)) until the process ends, however it ends. Creates the file if needed. Returns false if
+  /// another process holds the lock. The descriptor stays open on purpose: closing it would release the lock.
   package static func lockForLifetime(_ path: String) throws -> Bool {
     while true {
       let descriptor = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
@@ -57,15 +58,15 @@ package enum FileSystem {
       if fstat(descriptor, &locked) == 0, stat(path, &named) == 0, locked.st_ino == named.st_ino {
         return true
       }
-      // The file was removed between the two calls, so the name may belong to another file by now.
+      // The file was removed before it was locked, so the name may belong to another file by now.
       close(descriptor)
     }
   }
 
   package static func exists(_ path: String) -> Bool { access(path, F_OK) == 0 }
 
-  /// The regular files below a folder, as sorted paths relative to it. Names that begin with a dot are left out.
-  /// Throws `SystemError`.
+  /// Returns the regular files below a folder, as sorted paths relative to it. Links are followed. Names that begin with
+  /// a dot are left out.
   package static func filesBelow(_ folder: String) throws -> [String] {
     guard let directory = opendir(folder) else {
       throw SystemError("opendir \(folder)", errno: errno)
@@ -88,8 +89,8 @@ package enum FileSystem {
     return found.sorted()
   }
 
-  /// A value that changes when the file, or the file that a link leads to, is written or replaced. Nil if there is
-  /// none.
+  /// Returns a value that changes when the file, or the file that a link leads to, is written or replaced. Nil if there
+  /// is no such file.
   package static func version(_ path: String) -> FileVersion? {
     var status = stat()
     guard stat(path, &status) == 0 else { return nil }
@@ -123,7 +124,7 @@ package enum FileSystem {
     guard truncate(path, 0) == 0 else { throw SystemError("truncate \(path)", errno: errno) }
   }
 
-  /// Gives a finished file its final name, after its contents have been synced to disk. Throws if the name is taken.
+  /// Syncs a finished file to disk, then gives it its final name. Throws if the name is taken.
   package static func publish(_ path: String, as name: String) throws {
     let descriptor = open(path, O_RDONLY | O_CLOEXEC)
     guard descriptor >= 0 else { throw SystemError("open \(path)", errno: errno) }
@@ -131,12 +132,12 @@ package enum FileSystem {
     let failure = errno
     close(descriptor)
     guard synced == 0 else { throw SystemError("fsync \(path)", errno: failure) }
-    // A link instead of a rename, which would replace a file that was created meanwhile.
+    // A link and not a rename, because a rename would replace a file that was created meanwhile.
     guard link(path, name) == 0 else { throw SystemError("link \(name)", errno: errno) }
     remove(path)
   }
 
-  /// Removes a file of this process. If it does not exist, that is fine too.
+  /// Removes a file. Does nothing if it does not exist or cannot be removed.
   package static func remove(_ path: String) { unlink(path) }
 }
 

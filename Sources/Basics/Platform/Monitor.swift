@@ -8,14 +8,14 @@
 ///
 /// For plain critical sections use `Synchronization.Mutex`.
 package final class Monitor: @unchecked Sendable {
-  // Unchecked: both are made for use by many threads, and stay at one address until `deinit`.
+  // Unchecked: POSIX makes both safe for use by many threads, and they stay at one address until `deinit`.
   private let mutex = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
   private let condition = UnsafeMutablePointer<pthread_cond_t>.allocate(capacity: 1)
 
   package init() {
     pthread_mutex_init(mutex, nil)
     #if canImport(Glibc)
-      // Waits are measured by a clock that cannot be set.
+      // Waits are measured by a clock that nobody can set.
       var attributes = pthread_condattr_t()
       pthread_condattr_init(&attributes)
       pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC)
@@ -33,16 +33,18 @@ package final class Monitor: @unchecked Sendable {
     mutex.deallocate()
   }
 
+  /// Runs `body` while this thread holds the lock. Not reentrant.
   package func locked<Result>(_ body: () throws -> Result) rethrows -> Result {
     pthread_mutex_lock(mutex)
     defer { pthread_mutex_unlock(mutex) }
     return try body()
   }
 
-  /// Waits for a signal. Call it inside `locked`, in a loop that checks the condition.
+  /// Waits for `signal` or `broadcast`, or wakes up without reason. Call it inside `locked`, in a loop that checks the
+  /// condition.
   package func wait() { pthread_cond_wait(condition, mutex) }
 
-  /// The same, for at most this many milliseconds.
+  /// Waits like `wait()`, but for at most this many milliseconds.
   package func wait(milliseconds: Int64) {
     #if canImport(Glibc)
       let now = Monotonic.milliseconds
@@ -54,6 +56,8 @@ package final class Monitor: @unchecked Sendable {
     pthread_cond_timedwait(condition, mutex, &time)
   }
 
+  /// Wakes one waiting thread. The caller need not hold the lock.
   package func signal() { pthread_cond_signal(condition) }
+  /// Wakes all waiting threads. The caller need not hold the lock.
   package func broadcast() { pthread_cond_broadcast(condition) }
 }

@@ -4,7 +4,8 @@
   internal import Darwin
 #endif
 
-/// A thread of the operating system that runs one closure. Signals are left to the main thread.
+/// A thread of the operating system that runs one closure. It inherits the signal mask of the thread that starts it;
+/// the server blocks its signals before it starts any thread, and the main thread waits for them.
 package final class PlatformThread: @unchecked Sendable {
   // Unchecked: the handle is written once, before the object is shared.
   private let handle: pthread_t
@@ -36,6 +37,7 @@ package final class PlatformThread: @unchecked Sendable {
     #endif
   }
 
+  /// Waits until the closure has returned. May be called once, and not on the thread itself.
   package func join() { pthread_join(handle, nil) }
 
   private final class Box {
@@ -49,8 +51,8 @@ package final class PlatformThread: @unchecked Sendable {
 
     func start() {
       #if canImport(Glibc)
-        // The header hides pthread_setname_np from Swift; the kernel accepts the name here too. Failure is ignored: a
-        // thread works without its name.
+        // Swift cannot see pthread_setname_np in this header, but the kernel also accepts the name through this file.
+        // Failures are ignored, because a thread works without its name.
         let descriptor = open("/proc/thread-self/comm", O_WRONLY | O_CLOEXEC)
         if descriptor >= 0 {
           let bytes = Array(name.utf8.prefix(15))
@@ -65,7 +67,7 @@ package final class PlatformThread: @unchecked Sendable {
   }
 }
 
-/// A number that identifies the calling thread as long as it lives.
+/// Returns a number that identifies the calling thread. It may be reused after the thread has ended.
 package func currentThreadID() -> UInt {
   #if canImport(Glibc)
     UInt(pthread_self())

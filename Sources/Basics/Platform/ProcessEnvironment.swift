@@ -4,7 +4,7 @@
   internal import Darwin
 #endif
 
-/// The environment and the end of the process.
+/// The environment of the process, and the way to end it.
 package enum ProcessEnvironment {
   /// All environment variables by name.
   package static var all: [String: String] {
@@ -20,7 +20,7 @@ package enum ProcessEnvironment {
     return variables
   }
 
-  /// The folder of the running binary; nil if the system does not tell.
+  /// The folder of the running binary; nil if the system has no /proc or the path is too long.
   package static var binaryFolder: String? {
     var path = [CChar](repeating: 0, count: 4096)
     let count = readlink("/proc/self/exe", &path, path.count)
@@ -29,11 +29,11 @@ package enum ProcessEnvironment {
     return text.lastIndex(of: "/").map { String(text[..<$0]) }
   }
 
-  /// Ends the process without unwinding.
+  /// Ends the process at once, after flushing standard output and the log.
   package static func exit(_ status: Int32) -> Never {
     fflush(nil)
     LogOutput.flush()
-    // Not `exit`, which tears down libraries (libpq's Kerberos, OpenSSL) while other threads still use them.
+    // Not `exit`, because its handlers tear down libraries (libpq's Kerberos, OpenSSL) that other threads still use.
     _exit(status)
   }
 }

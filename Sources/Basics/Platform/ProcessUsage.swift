@@ -4,18 +4,20 @@
   internal import Darwin
 #endif
 
-/// The resources that this process uses. Zeros if the system has no /proc (proc(5)).
+/// The resources that this process uses, as /proc tells (proc(5)). All are 0 on systems without /proc.
 package struct ProcessUsage: Sendable {
+  /// The CPU time of all threads since the start, in user mode and in the kernel.
   package private(set) var cpuSeconds = 0.0
   package private(set) var residentBytes = 0
   package private(set) var virtualBytes = 0
 
   package static var now: ProcessUsage {
     var usage = ProcessUsage()
-    // A file of the kernel: reading it does not block. Without it, the zeros above are the answer.
+    // Not a file on disk, so reading it does not block. `try?`: if it cannot be read, the zeros above are the result.
     guard let bytes = try? FileSystem.read("/proc/self/stat") else { return usage }
     let text = String(decoding: bytes, as: UTF8.self)
-    // The name in parentheses may contain blanks. After it, counted from 0: utime 11, stime 12, vsize 20, rss 21.
+    // The program's name in parentheses may contain blanks. The fields after it are counted from 0: utime is 11, stime
+    // 12, vsize 20 and rss 21.
     guard let end = text.lastIndex(of: ")") else { return usage }
     let fields = text[text.index(after: end)...].split(separator: " ")
     guard fields.count > 21, let user = Double(fields[11]), let system = Double(fields[12]) else {
@@ -33,7 +35,7 @@ package struct ProcessUsage: Sendable {
     defer { closedir(directory) }
     var count = 0
     while readdir(directory) != nil { count += 1 }
-    // `.`, `..` and the directory itself.
+    // Not counted: `.`, `..` and the directory that is being read.
     return max(0, count - 3)
   }
 }

@@ -4,7 +4,7 @@
   internal import Darwin
 #endif
 
-/// An operating system's error: the call that failed and its `errno`.
+/// An error of the operating system: the call that failed, and its `errno`.
 package struct SystemError: Error, CustomStringConvertible, Sendable {
   package let call: String
   package let errno: Int32
@@ -17,8 +17,8 @@ package struct SystemError: Error, CustomStringConvertible, Sendable {
   package var description: String { "\(call): \(systemErrorText(errno))" }
 }
 
-/// The `strerror` text of an `errno`.
+/// Returns the text of an `errno` (strerror(3)).
 package func systemErrorText(_ number: Int32) -> String {
-  // strerror returns a static text for every number, never NULL.
+  // strerror returns a text for every number, never NULL.
   String(cString: strerror(number))
 }

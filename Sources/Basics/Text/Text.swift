@@ -4,15 +4,15 @@
   internal import Darwin
 #endif
 
-// These run for every message. The standard library's generic functions for this are not specialized for bytes, and
-// would cost more than parsing a frame.
+// The functions of `String` run for every message. The standard library's generic functions for this are not specialized
+// for bytes and would cost more than parsing a frame.
 
 extension String {
-  /// Nil if the bytes are not UTF-8.
+  /// Decodes UTF-8; nil if the bytes are not valid UTF-8.
   package init?(utf8 bytes: UnsafeBufferPointer<UInt8>) {
     self.init(decoding: bytes, as: UTF8.self)
     guard let start = bytes.baseAddress else { return }
-    // Bytes that are not UTF-8 were replaced.
+    // Decoding has replaced invalid bytes, so the text then differs from them.
     let isSame = withUTF8 { own in
       guard own.count == bytes.count, let ownStart = own.baseAddress else {
         return bytes.isEmpty
@@ -33,7 +33,7 @@ extension String {
 }
 
 extension StringProtocol {
-  /// The text without spaces, tabs and carriage returns at both ends.
+  /// Returns the text without spaces, tabs, carriage returns and CR LF pairs at both ends. A line feed alone stays.
   package func trimmingBlanks() -> Substring {
     let isBlank: (Character) -> Bool = { $0 == " " || $0 == "\t" || $0 == "\r" || $0 == "\r\n" }
     var text = Substring(self)

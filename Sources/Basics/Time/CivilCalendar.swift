@@ -1,7 +1,7 @@
 /// The Gregorian calendar, without time zones.
 package enum CivilCalendar {
-  /// The number of days from 1970-01-01 to a date of the proleptic Gregorian calendar. Years are counted from March,
-  /// so that the leap day is the last day of a year; 400 years are a cycle of 146,097 days.
+  /// Returns the number of days from 1970-01-01 to a date of the proleptic Gregorian calendar. Inside, years begin in
+  /// March, so that the leap day is the last day of a year, and 400 years are a cycle of 146,097 days.
   package static func days(year: Int64, month: Int64, day: Int64) -> Int64 {
     let shifted = month > 2 ? year : year - 1
     let cycle = shifted.flooredDivision(by: 400)
@@ -11,7 +11,7 @@ package enum CivilCalendar {
     return cycle * 146_097 + dayOfCycle - 719_468
   }
 
-  /// The date of a day, counted in the same way.
+  /// Returns the date that is this number of days after 1970-01-01, or before it if negative.
   package static func date(ofDay days: Int64) -> (year: Int64, month: Int64, day: Int64) {
     let shifted = days + 719_468
     let cycle = shifted.flooredDivision(by: 146_097)

@@ -10,7 +10,7 @@ package struct Timestamp: Hashable, Comparable, Sendable {
 
   package init(milliseconds: Int64) { self.milliseconds = milliseconds }
 
-  /// The wall clock. It can jump, so durations are measured with `Monotonic`.
+  /// The present time by the wall clock, which can jump. Durations are measured with `Monotonic`.
   package static var now: Timestamp {
     var time = timespec()
     clock_gettime(CLOCK_REALTIME, &time)
@@ -19,14 +19,15 @@ package struct Timestamp: Hashable, Comparable, Sendable {
 
   package static func < (left: Self, right: Self) -> Bool { left.milliseconds < right.milliseconds }
 
-  /// This moment plus this many milliseconds. Clamped instead of overflowing.
+  /// Returns this moment plus this many milliseconds, clamped instead of overflowing.
   package func adding(milliseconds delta: Int64) -> Timestamp {
     let (sum, overflow) = milliseconds.addingReportingOverflow(delta)
     return Timestamp(milliseconds: overflow ? (delta > 0 ? .max : .min) : sum)
   }
 }
 
-/// A clock that never goes back: milliseconds and nanoseconds since an arbitrary moment.
+/// A clock that never goes back: milliseconds and nanoseconds since an arbitrary moment. On Linux it stands still while
+/// the machine is suspended.
 package enum Monotonic {
   package static var nanoseconds: UInt64 {
     var time = timespec()
@@ -37,7 +38,7 @@ package enum Monotonic {
   package static var milliseconds: Int64 { Int64(nanoseconds / 1_000_000) }
 }
 
-/// The CPU time of the calling thread.
+/// The CPU time that the calling thread has used.
 package enum ThreadClock {
   package static var nanoseconds: UInt64 {
     var time = timespec()
@@ -46,8 +47,8 @@ package enum ThreadClock {
   }
 }
 
-/// A clock that never goes back and also counts the time in which the machine was suspended. For the age of knowledge
-/// that others may have changed meanwhile.
+/// A clock that never goes back and that goes on while the machine is suspended. It measures the age of knowledge that
+/// other nodes may have made outdated meanwhile.
 package enum UptimeClock {
   package static var milliseconds: Int64 {
     var time = timespec()
@@ -67,7 +68,7 @@ extension Timestamp: CustomStringConvertible {
   package static let latest = Timestamp(milliseconds: 253_402_300_799_999)
   package static let earliest = Timestamp(milliseconds: -62_135_596_800_000)
 
-  /// RFC 3339 in UTC with milliseconds, `2026-01-02T03:04:05.678Z`; clamped to years 1 to 9999.
+  /// The RFC 3339 form in UTC with milliseconds, such as `2026-01-02T03:04:05.678Z`; clamped to the years 1 to 9999.
   package var description: String {
     var bytes: [UInt8] = []
     bytes.reserveCapacity(24)
@@ -75,7 +76,7 @@ extension Timestamp: CustomStringConvertible {
     return String(decoding: bytes, as: UTF8.self)
   }
 
-  /// Writes the RFC 3339 form: exactly 24 bytes.
+  /// Appends the RFC 3339 form: exactly 24 bytes.
   package func appendText(to output: inout [UInt8]) {
     let clamped = min(max(milliseconds, Self.earliest.milliseconds), Self.latest.milliseconds)
     let days = clamped.flooredDivision(by: 86_400_000)
@@ -107,9 +108,9 @@ extension Timestamp: CustomStringConvertible {
     }
   }
 
-  /// Parses RFC 3339 (section 5.6) with any offset. Fractions beyond milliseconds are rounded up, so that nothing
-  /// from before the moment appears to be from it or later. A leap second counts as the second after it. Nil for
-  /// anything else.
+  /// Parses RFC 3339 (section 5.6) with any offset; nil for anything else. Fractions finer than milliseconds are rounded
+  /// up: if they were rounded down, something earlier could seem to be at or after this moment. A leap second counts as
+  /// the second after it.
   package init?(rfc3339 text: some StringProtocol) {
     var reader = DigitReader(bytes: Array(text.utf8))
     guard let year = reader.number(4), reader.skip("-"), let month = reader.number(2),

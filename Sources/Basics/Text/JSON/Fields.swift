@@ -1,12 +1,13 @@
-/// Reads the members of a body or a query with their types and limits, and collects all faults, so that one answer
-/// names them all.
+/// A reader of the members of a body or a query, which checks their types and limits and collects all faults, so that
+/// one answer names them all.
 ///
 ///     var fields = Fields(body)
 ///     let name = fields.string("name", 1...120)
 ///     let level = fields.integer("level_admin", 0...Fields.largestInteger)
 ///     try fields.finish()
 ///
-/// A reader returns a placeholder for a member at fault. `finish` throws before anything can use it.
+/// For a member at fault its function returns a placeholder. Call `finish` before using any value: it throws if there
+/// was a fault.
 package struct Fields {
   private let object: JSONObject
   private var details: [AppError.Detail] = []
@@ -21,18 +22,19 @@ package struct Fields {
     if !details.isEmpty { throw AppError(.validationFailed, details: details) }
   }
 
+  /// Records a fault of a member. Only the first fault of each member is kept.
   package mutating func fault(_ field: String, _ message: String) {
     if !details.contains(where: { $0.field == field }) {
       details.append(AppError.Detail(field: field, message: message))
     }
   }
 
-  /// Whether the member is present, even as null. Null is a value, and none of these readers accepts it.
+  /// Whether the member is present, even as null. None of the functions below accepts null.
   package func has(_ name: String) -> Bool { object[name] != nil }
 
   // MARK: Text
 
-  /// A text without control characters, whose length in Unicode scalars is within `length`.
+  /// Reads a text without control characters, whose length in Unicode scalars is within `length`.
   package mutating func string(_ name: String, _ length: ClosedRange<Int>) -> String {
     guard let text = text(name) else { return "" }
     if text.unicodeScalars.contains(where: { $0.value < 0x20 || (0x7F...0x9F).contains($0.value) })
@@ -48,7 +50,8 @@ package struct Fields {
     has(name) ? string(name, length) : nil
   }
 
-  /// A text of any content but U+0000, with a length in Unicode scalars within `length`: a password, or a token.
+  /// Reads a password or a token: a text with any characters except U+0000, whose length in Unicode scalars is within
+  /// `length`.
   package mutating func secret(_ name: String, _ length: ClosedRange<Int>) -> String {
     guard let text = text(name) else { return "" }
     if !length.contains(text.unicodeScalars.count) {
@@ -57,7 +60,7 @@ package struct Fields {
     return text
   }
 
-  /// One of a list of words.
+  /// Reads one of the words that are the cases of `Word`.
   package mutating func word<Word: RawRepresentable & CaseIterable>(
     _ name: String, as _: Word.Type = Word.self
   ) -> Word? where Word.RawValue == String {
@@ -79,7 +82,7 @@ package struct Fields {
     return uuid
   }
 
-  /// A time in RFC 3339, or nil if the member is absent.
+  /// Reads a time in RFC 3339; nil if the member is absent.
   package mutating func optionalTime(_ name: String) -> Timestamp? {
     guard has(name), let text = text(name) else { return nil }
     guard let time = Timestamp(rfc3339: text) else {
@@ -106,9 +109,9 @@ package struct Fields {
     }
   }
 
-  // MARK: Numbers and others
+  // MARK: Numbers and booleans
 
-  /// A whole number, also as a string of digits.
+  /// Reads a whole number, which may also be a string of digits.
   package mutating func integer(_ name: String, _ range: ClosedRange<Int64>) -> Int64 {
     guard has(name), let value = object[name] else {
       fault(name, "is required")
@@ -139,6 +142,6 @@ package struct Fields {
 
   package mutating func optionalBool(_ name: String) -> Bool? { has(name) ? bool(name) : nil }
 
-  /// The value as it was sent, or nil.
+  /// Returns the value as it was sent, unchecked; nil if the member is absent.
   package func value(_ name: String) -> JSON? { object[name] }
 }

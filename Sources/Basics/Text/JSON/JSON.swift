@@ -4,8 +4,8 @@ package enum JSON: Sendable, Equatable {
   case bool(Bool)
   /// A number without fraction or exponent that fits 64 bits.
   case integer(Int64)
-  /// Every other number, infinite if it exceeds a double's range. It keeps the text, because what is stored and
-  /// returned must not change on the way.
+  /// Any other number; infinite if it exceeds the range of a double. `text` is the number as it was sent, so that it can
+  /// be stored and returned without change.
   case double(Double, text: String)
   case string(String)
   case array([JSON])
@@ -21,7 +21,8 @@ package enum JSON: Sendable, Equatable {
     if case .string(let string) = self { string } else { nil }
   }
 
-  /// The number if it is whole and at most 2^53 in size, also written as `1.0` or `1e2`; else nil.
+  /// The number if it is whole and its magnitude is at most 2^53, also if it is written as `1.0` or `1e2`; otherwise
+  /// nil.
   package var wholeNumber: Int64? {
     switch self {
     case .integer(let value): value.magnitude <= 1 << 53 ? value : nil
@@ -31,7 +32,7 @@ package enum JSON: Sendable, Equatable {
     }
   }
 
-  /// Whether any text or key in it contains U+0000, which no field may.
+  /// Whether any text or key in this value contains U+0000, which is not allowed in fields.
   package var containsNUL: Bool {
     switch self {
     case .string(let text): text.containsNUL
@@ -42,7 +43,8 @@ package enum JSON: Sendable, Equatable {
     }
   }
 
-  /// `wholeNumber`, or a string of decimal digits in the same range: clients of the nano protocol send both.
+  /// The number as `wholeNumber` returns it, also if it is a string of decimal digits: clients of the nano protocol send
+  /// both. Otherwise nil.
   package var wholeNumberOrNumericString: Int64? {
     guard case .string(let text) = self else { return wholeNumber }
     guard !text.isEmpty, text.utf8.count <= 17,
@@ -54,7 +56,7 @@ package enum JSON: Sendable, Equatable {
   }
 }
 
-/// The members of an object in the order in which they came. Each key occurs once; the parser refuses duplicates.
+/// The members of an object, in the order in which they were sent. Each key occurs once: the parser refuses duplicates.
 package struct JSONObject: Sendable, Equatable {
   package struct Member: Sendable, Equatable {
     package let key: String
@@ -65,11 +67,12 @@ package struct JSONObject: Sendable, Equatable {
 
   package init() {}
 
-  /// The value of a key, or nil. Linear search: frames and bodies have few keys.
+  /// The value of a key, or nil. The search is linear, because frames and bodies have few keys.
   package subscript(key: String) -> JSON? {
     members.first { $0.key == key }?.value
   }
 
+  /// Adds a member. The caller makes sure that the key is new.
   package mutating func append(_ key: String, _ value: JSON) {
     members.append(Member(key: key, value: value))
   }

@@ -1,10 +1,10 @@
-/// Parses one JSON text (RFC 8259) strictly: UTF-8 only, at most `maximumDepth` nested containers, no duplicate keys,
+/// A strict parser of one JSON text (RFC 8259): UTF-8 only, at most `maximumDepth` nested containers, no duplicate keys,
 /// no lone surrogates, nothing after the value. Every read is checked, so no input can trap.
 ///
 /// U+0000 is legal JSON and is accepted in strings. Whether a field may contain it is decided by the code that reads
 /// the field.
 package struct JSONParser {
-  /// Why a text is not JSON, for a person. Offsets are in bytes.
+  /// The reason why a text is not JSON, for a person, and the offset in bytes where the parser stopped.
   package struct Failure: Error, Equatable, CustomStringConvertible {
     package let reason: StaticString
     package let offset: Int
@@ -20,7 +20,7 @@ package struct JSONParser {
   private var position = 0
   private var depthLeft: Int
 
-  /// The default limit of nesting.
+  /// The default limit of nested arrays and objects.
   package static let defaultMaximumDepth = 16
 
   private init(_ bytes: UnsafeBufferPointer<UInt8>, maximumDepth: Int) {
@@ -28,7 +28,7 @@ package struct JSONParser {
     depthLeft = maximumDepth
   }
 
-  /// Parses a whole text. The bytes are read during the call only.
+  /// Parses a whole text. The bytes are used only during the call.
   package static func parse(
     _ bytes: UnsafeBufferPointer<UInt8>, maximumDepth: Int = defaultMaximumDepth
   ) throws(Failure) -> JSON {
@@ -48,8 +48,8 @@ package struct JSONParser {
     }
   }
 
-  /// Estimates the memory that the values of a text will take, in bytes: small values take far more than their text.
-  /// A text that is not JSON has some estimate too.
+  /// Estimates the memory in bytes that a text will take when it is parsed, without parsing it: small values take far
+  /// more than their text. Also returns an estimate for texts that are not JSON.
   package static func memoryEstimate(of bytes: [UInt8]) -> Int {
     var sum = bytes.count
     var isInString = false
@@ -57,14 +57,14 @@ package struct JSONParser {
     while position < bytes.count {
       switch bytes[position] {
       case UInt8(ascii: "\""):
-        // A text of more than 15 bytes has a buffer of its own.
+        // A string of more than 15 bytes has a heap buffer. All strings are counted as if they had one.
         if isInString { sum += 32 }
         isInString.toggle()
       case UInt8(ascii: "\\") where isInString: position += 1
       case _ where isInString: break
-      // So does an array or an object.
+      // An array or an object has a heap buffer, too.
       case UInt8(ascii: "["), UInt8(ascii: "{"): sum += 96
-      // Arrays grow by doubling, so at worst half of one is empty.
+      // Counted twice: arrays grow by doubling, so at worst half of an array is empty.
       case UInt8(ascii: ","): sum += 2 * MemoryLayout<JSON>.stride
       case UInt8(ascii: ":"): sum += 2 * MemoryLayout<String>.stride
       default: break
@@ -78,7 +78,7 @@ package struct JSONParser {
     Failure(reason: reason, offset: position)
   }
 
-  /// The next byte, without taking it. At the end 0, which is not a JSON byte outside strings.
+  /// The next byte, which is not consumed. At the end of the text 0, with which no part of JSON begins.
   private var next: UInt8 { position < bytes.count ? bytes[position] : 0 }
 
   private mutating func skipBlanks() {
@@ -127,8 +127,8 @@ package struct JSONParser {
       position += 1
       return .object(object)
     }
-    // Small objects compare keys one by one; for a large object that would be quadratic. Keys are compared as bytes:
-    // texts that are only canonically equivalent are different keys.
+    // The keys of small objects are compared one by one. For large objects, where that would be quadratic, `seen` is
+    // used. Keys are compared as bytes: texts that are only canonically equivalent are different keys.
     var seen: Set<[UInt8]>?
     while true {
       guard next == UInt8(ascii: "\"") else { throw failure("expected a key") }
@@ -200,13 +200,13 @@ package struct JSONParser {
       if next == UInt8(ascii: "+") || next == UInt8(ascii: "-") { position += 1 }
       guard skipDigits() else { throw failure("expected a digit") }
     }
-    // Negative zero is a number of its own, and only its text preserves it.
+    // An Int64 has no negative zero, so `-0` is returned as a double with its text.
     let isNegativeZero = position - start == 2 && bytes[start] == UInt8(ascii: "-")
     if isWhole, let value = integer(start..<position), value != 0 || !isNegativeZero {
       return .integer(value)
     }
     let text = String(decoding: bytes[start..<position], as: UTF8.self)
-    // Double.init returns nil only for what is not a number; a huge number becomes infinity.
+    // Double.init returns nil only for a text that is not a number. A number that is too large becomes infinity.
     guard let value = Double(text) else { throw failure("expected a number") }
     return .double(value, text: text)
   }
@@ -302,7 +302,7 @@ package struct JSONParser {
       guard (0xDC00...0xDFFF).contains(second) else { throw failure("lone surrogate") }
       code = 0x10000 + (UInt32(first) - 0xD800) << 10 + (UInt32(second) - 0xDC00)
     }
-    // Nil for a lone low surrogate.
+    // Unicode.Scalar is nil for a lone low surrogate.
     guard let scalar = Unicode.Scalar(code) else { throw failure("lone surrogate") }
     return scalar
   }

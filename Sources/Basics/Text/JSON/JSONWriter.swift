@@ -1,7 +1,7 @@
-/// Writes JSON text into a byte array, for answers and frames.
+/// A writer of JSON text into a byte array, for answers and frames.
 ///
-/// Members are written in the order of the calls; commas are inserted automatically. Hot paths keep one writer and
-/// empty it with `removeAll`, which keeps its capacity.
+/// Members are written in the order of the calls, and commas are inserted. Hot paths reuse one writer: `removeAll`
+/// empties it and keeps its capacity.
 ///
 ///     var writer = JSONWriter()
 ///     writer.object {
@@ -47,13 +47,13 @@ package struct JSONWriter {
     }
   }
 
-  // For containers that are written in several steps: each begin needs its end.
+  // For containers that are written in several steps. The caller ends each container that it began.
   package mutating func beginObject() { open(UInt8(ascii: "{")) }
   package mutating func endObject() { close(UInt8(ascii: "}")) }
   package mutating func beginArray() { open(UInt8(ascii: "[")) }
   package mutating func endArray() { close(UInt8(ascii: "]")) }
 
-  /// A position in the text to return to.
+  /// A position in the text, to which `rewind` returns.
   package struct Mark {
     fileprivate let count: Int
     fileprivate let needsComma: Bool
@@ -83,7 +83,7 @@ package struct JSONWriter {
     needsComma = true
   }
 
-  /// Writes a key; the value must follow. Keys are constants of this server and need no escaping.
+  /// Writes a key. The caller then writes its value. Keys are constants of this server and need no escaping.
   package mutating func key(_ key: StaticString) {
     separate()
     bytes.append(UInt8(ascii: "\""))
@@ -104,6 +104,7 @@ package struct JSONWriter {
     appendDecimal(value, to: &bytes)
   }
 
+  /// Writes null for infinity and NaN, which JSON does not have.
   package mutating func value(_ value: Double) {
     if value.isFinite { word(value.description) } else { null() }
   }
@@ -176,7 +177,7 @@ package struct JSONWriter {
     self.value(value.uuid)
   }
 
-  /// Nil is written as null.
+  /// Writes nil as null.
   package mutating func member<Entity>(_ key: StaticString, _ value: Identifier<Entity>?) {
     self.key(key)
     if let value { self.value(value.uuid) } else { null() }
@@ -209,7 +210,7 @@ package struct JSONWriter {
     bytes.append(contentsOf: text.utf8)
   }
 
-  /// Copies whole runs of characters between those that must be escaped (RFC 8259, section 7).
+  /// Appends a text with the characters escaped that must be (RFC 8259, section 7). Runs of others are copied as a whole.
   private mutating func appendEscaped(_ text: UnsafeBufferPointer<UInt8>) {
     var start = 0
     for index in 0..<text.count {
@@ -242,7 +243,7 @@ package struct JSONWriter {
 package func appendDecimal(_ value: Int64, to output: inout [UInt8]) {
   if value < 0 { output.append(UInt8(ascii: "-")) }
   var magnitude = value.magnitude
-  var digits: (UInt64, UInt64, UInt64) = (0, 0, 0)  // 20 digits at most, kept off the heap
+  var digits: (UInt64, UInt64, UInt64) = (0, 0, 0)  // at most 20 digits, which need no heap
   let count = withUnsafeMutableBytes(of: &digits) { buffer in
     var count = 0
     repeat {
