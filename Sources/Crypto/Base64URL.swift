@@ -20,12 +20,13 @@ package enum Base64URL {
     return String(decoding: output, as: UTF8.self)
   }
 
-  /// Nil for other characters, for padding, and for leftover bits that are not zero: each value has exactly one text.
+  /// Decodes a text. Returns nil for other characters, for padding, and for leftover bits that are not zero, so that each
+  /// value has exactly one text.
   package static func decode(_ text: some StringProtocol) -> [UInt8]? {
     decode(Array(text.utf8)[...])
   }
 
-  /// The same, for a text as bytes.
+  /// Decodes a text that is given as bytes, with the same result.
   static func decode(_ text: ArraySlice<UInt8>) -> [UInt8]? {
     var bits: UInt32 = 0
     var bitCount: UInt32 = 0
@@ -51,7 +52,7 @@ package enum Base64URL {
   }
 
   private static let noValue = UInt8.max
-  /// The value of each byte.
+  /// The six bits that each character means, by its byte; `noValue` for all other bytes.
   private static let values: [UInt8] = {
     var values = [UInt8](repeating: noValue, count: 256)
     for (value, character) in alphabet.enumerated() { values[Int(character)] = UInt8(value) }

@@ -1,18 +1,18 @@
 package import Basics
 
-/// JSON Web Tokens in compact form (RFC 7515, RFC 7519), with the two algorithms that this server supports. The
-/// verifier chooses the algorithm, never the token: `none`, another algorithm or a critical extension is refused
-/// before the signature is checked.
+/// JSON Web Tokens in compact form (RFC 7515, RFC 7519), with the two algorithms that this server supports: HS256 and
+/// EdDSA. The verifier chooses the algorithm, never the token. A token with `none`, another algorithm or a critical
+/// extension is refused before its signature is checked.
 package enum JWT {
-  /// Why a token is not valid. For the log and for tests; clients are told only that it is not valid.
+  /// The reason why a token is not valid. It is for the log and for tests: clients are not told the reason.
   package enum Failure: Error, Equatable, Sendable {
     case malformed, wrongAlgorithm, unknownKey, badSignature
   }
 
-  /// Longer texts are refused; no real token is that long.
+  /// The length of the longest token that is accepted. Real tokens are far shorter.
   package static let maximumBytes = 8192
 
-  /// A parsed token whose signature has not been checked.
+  /// The parts of a token whose signature has not been checked.
   package struct Parts: Sendable {
     package let algorithm: String
     package let keyID: String?
@@ -21,7 +21,8 @@ package enum JWT {
     let signature: [UInt8]
   }
 
-  /// Parses a token. Throws `malformed` for anything that is not a compact JWS of a JSON object.
+  /// Parses a token, without checking its signature. Throws `malformed` for anything that is not a compact JWS of a JSON
+  /// object, and for critical extensions.
   package static func parse(_ token: String) throws(Failure) -> Parts {
     guard token.utf8.count <= maximumBytes else { throw .malformed }
     let bytes = Array(token.utf8)
@@ -38,7 +39,7 @@ package enum JWT {
 
   private static func object(_ piece: ArraySlice<UInt8>) -> JSONObject? {
     guard let bytes = Base64URL.decode(piece) else { return nil }
-    // Whatever is wrong with the JSON, the token is malformed.
+    // `try?`: whatever is wrong with the JSON, the token is malformed.
     return (try? JSONParser.parse(bytes))?.object
   }
 
@@ -57,7 +58,7 @@ package enum JWT {
     guard key.verifies(parts.signature, of: parts.signed) else { throw .badSignature }
   }
 
-  /// Makes a token that is signed with EdDSA.
+  /// Returns a token that is signed with EdDSA. `claims` writes the members of its payload.
   package static func make(key: SigningKey, _ claims: (inout JSONWriter) -> Void) -> String {
     var header = JSONWriter()
     header.object {

@@ -1,11 +1,12 @@
 package import Basics
 internal import CSodium
 
-/// libsodium, initialized once. Every function of this target uses `ready` first.
+/// The initialization of libsodium. Code of this target uses `ready` before it first calls libsodium.
 ///
 /// https://doc.libsodium.org/usage
 enum Sodium {
-  /// The result may be zero or one. Traps otherwise: a machine without a random source cannot run the server.
+  /// Initializes libsodium once. sodium_init returns 0, or 1 if that was done before. Traps if it fails, because a
+  /// machine without a random source cannot run the server.
   static let ready: Void = {
     guard sodium_init() >= 0 else { fatalError("libsodium could not start") }
   }()
@@ -20,7 +21,7 @@ package enum SecretBytes {
     return bytes
   }
 
-  /// Compares in a time that depends only on the lengths.
+  /// Whether two byte strings are equal, compared in a time that depends only on their lengths.
   package static func areEqual(_ left: [UInt8], _ right: [UInt8]) -> Bool {
     Sodium.ready
     return left.count == right.count && sodium_memcmp(left, right, left.count) == 0
@@ -29,7 +30,7 @@ package enum SecretBytes {
 
 /// Digests and message authentication.
 package enum Hash {
-  /// BLAKE2b with 16 bytes of output (RFC 7693). Identifies contents at a lower cost than SHA-256.
+  /// Returns a BLAKE2b digest of 16 bytes (RFC 7693), which identifies contents at a lower cost than SHA-256.
   package static func blake2b128(_ bytes: [UInt8]) -> UUID {
     Sodium.ready
     var digest: (UInt64, UInt64) = (0, 0)
@@ -42,13 +43,13 @@ package enum Hash {
     return UUID(high: UInt64(bigEndian: digest.0), low: UInt64(bigEndian: digest.1))
   }
 
-  /// HMAC-SHA-256 (RFC 2104), 32 bytes, with a key of any length.
+  /// Returns the HMAC-SHA-256 of a message (RFC 2104): 32 bytes. The key may have any length.
   package static func hmacSHA256(_ message: [UInt8], key: [UInt8]) -> [UInt8] {
     HMACKey(key).code(of: message)
   }
 }
 
-/// An HMAC-SHA-256 key (RFC 2104) for frequent use: the key's own two blocks are hashed only once.
+/// An HMAC-SHA-256 key (RFC 2104) for many messages: the two blocks that depend only on the key are hashed once.
 package struct HMACKey: Sendable {
   private let begun: crypto_auth_hmacsha256_state
 
@@ -60,7 +61,7 @@ package struct HMACKey: Sendable {
     begun = state
   }
 
-  /// The authentication code: 32 bytes.
+  /// Returns the authentication code of a message: 32 bytes.
   package func code(of message: [UInt8]) -> [UInt8] {
     var state = begun
     crypto_auth_hmacsha256_update(&state, message, UInt64(message.count))
@@ -70,8 +71,8 @@ package struct HMACKey: Sendable {
   }
 }
 
-/// SipHash-2-4 with 16 bytes of output and a random key (Aumasson and Bernstein, 2012). Distinguishes short secrets
-/// within this process at a lower cost than BLAKE2b. Without the key nobody can construct a collision.
+/// Keyed fingerprints that tell short secrets apart within this process, at a lower cost than BLAKE2b: SipHash-2-4 with
+/// 16 bytes of output and a random key (Aumasson and Bernstein, 2012). Without the key nobody can construct a collision.
 package struct Fingerprints: Sendable {
   private let key = SecretBytes.random(Int(crypto_shorthash_siphashx24_KEYBYTES))
 
@@ -89,13 +90,13 @@ package struct Fingerprints: Sendable {
   }
 }
 
-/// Password hashes: argon2id with 19 MiB and two passes (OWASP's first recommendation). Slow on purpose, so call it
-/// in a thread pool of its own.
+/// Password hashes: argon2id with 19 MiB and two passes (OWASP's first recommendation). Both functions are slow on
+/// purpose, so call them on a thread pool for passwords.
 package enum PasswordHash {
   private static let memoryBytes = 19 * 1024 * 1024
   private static let passes: UInt64 = 2
 
-  /// The encoded hash with its salt and parameters. Nil if 19 MiB of memory cannot be allocated.
+  /// Returns the encoded hash with its salt and parameters. Nil if 19 MiB of memory cannot be allocated.
   package static func make(_ password: String) -> String? {
     Sodium.ready
     var output = [CChar](repeating: 0, count: Int(crypto_pwhash_STRBYTES))
@@ -106,7 +107,7 @@ package enum PasswordHash {
     return String(decoding: output.prefix { $0 != 0 }.map(UInt8.init(bitPattern:)), as: UTF8.self)
   }
 
-  /// Whether the password matches the hash.
+  /// Whether the password matches the hash. Also false if the memory for hashing cannot be allocated.
   package static func matches(_ password: String, hash: String) -> Bool {
     Sodium.ready
     let bytes = Array(password.utf8).map(CChar.init(bitPattern:))
@@ -116,14 +117,14 @@ package enum PasswordHash {
 
 /// An Ed25519 key (RFC 8032) that signs access tokens of this server.
 package struct SigningKey: Sendable {
-  /// The key's id in a token's header.
+  /// The key's id in a token's header (`kid`).
   package let id: String
-  /// The 32 bytes that the key pair is derived from; stored in the database.
+  /// The 32 bytes from which the key pair is derived. They are secret, and stored in the database.
   package let seed: [UInt8]
   private let publicKey: [UInt8]
   private let secretKey: [UInt8]
 
-  /// Nil unless the seed has 32 bytes.
+  /// Derives the key pair from a seed; nil unless the seed has 32 bytes.
   package init?(id: String, seed: [UInt8]) {
     Sodium.ready
     guard seed.count == Int(crypto_sign_SEEDBYTES) else { return nil }

@@ -1,6 +1,6 @@
 package import Basics
 
-/// An entry on its way into the log. Its form was checked, and it has its final id.
+/// An entry that is not in the log yet. Its form was checked, and it has its final id, but it has no seq.
 ///
 /// Immutable and shared by reference, because it is passed on several times before it is in the log.
 package final class Draft: Sendable {
@@ -22,28 +22,32 @@ package final class Draft: Sendable {
     }
   }
 
+  /// The result of the check whether the writer may write.
   package enum Access: Sendable, Equatable {
     case granted(Grant)
-    /// The writer may not write, for this reason. The draft only asks for the ack of an entry that may be in the log
-    /// already.
+    /// The writer may not write, for this reason. The draft is not appended. If it is a retry of an entry that is in the
+    /// log already, that entry is acknowledged.
     case denied(ErrorCode)
-    /// The transaction that appends the draft has decided itself, while holding the room's head.
+    /// The transaction that appends the draft has checked the permission itself, while it held the lock on the room's
+    /// head.
     case decided
   }
 
-  /// Made before the draft is submitted, and unique in the log: a draft that is submitted twice enters once.
+  /// The id of the entry. It is made before the draft is submitted and is unique in the log, so a draft that is submitted
+  /// twice is appended once.
   package let id: MessageID
   package let roomID: RoomID
-  /// The room's channel as clients name it.
+  /// The room's `channel_id` in frames.
   package let channelID: String
-  /// Nil if the server itself is the author.
+  /// The author; nil if it is the server itself.
   package let from: UserID?
-  /// Never `erased` or `unknown`, which cannot be written.
+  /// The content. Never `erased` or `unknown`, which cannot be written.
   package let body: EntryBody
-  /// The sender's name for the message. (room, sender, client id) is the idempotency key of a retry.
+  /// The `client_id` that the client chose for the message. Room, sender and `client_id` are the idempotency key by which
+  /// a retry is recognised.
   package let clientID: String?
   package let access: Access
-  /// The socket that is told the outcome; nil if the appender's caller takes it from the appender.
+  /// The socket that is told the outcome; nil if the code that appends the draft uses the outcome itself.
   package let origin: Origin?
 
   package init(
@@ -60,7 +64,7 @@ package final class Draft: Sendable {
     self.origin = origin
   }
 
-  /// The same draft with a new check of access.
+  /// Returns the same draft with the result of a new check of access.
   package func with(_ access: Access) -> Draft {
     Draft(
       id: id, roomID: roomID, channelID: channelID, from: from, body: body, clientID: clientID,

@@ -4,18 +4,18 @@ internal import Synchronization
 /// A committed entry of a room's log. Immutable, and shared by reference on its way to the sockets.
 package final class Entry: Sendable {
   package let roomID: RoomID
-  /// 1, 2, 3 ... within the room, without gaps.
+  /// The position in the room's log: 1, 2, 3 and so on, without gaps.
   package let seq: Int64
   package let id: MessageID
   /// The author; nil if it is the server itself.
   package let from: UserID?
-  /// The room's channel as clients name it.
+  /// The room's `channel_id` in frames.
   package let channelID: String
-  /// Never earlier than that of the entry before it.
+  /// The time of the entry, never earlier than that of the entry before it.
   package let ts: Timestamp
-  /// The sender's name for the message, shown only to the sender.
+  /// The `client_id` that the client chose for the message. Only the sender is shown it.
   package let clientID: String?
-  /// The number of messages in the room up to and including this entry. Unread counts are differences of it.
+  /// The number of messages in the room up to and including this entry. Unread counts are differences of ordinals.
   package let ordinal: Int64
   package let body: EntryBody
   private let encoded = Mutex<[UInt8]?>(nil)
@@ -35,7 +35,7 @@ package final class Entry: Sendable {
     self.body = body
   }
 
-  /// The encoded frame, if one event loop has made it already, so that the others need not. Only the loops know its
+  /// The encoded frame; nil until one event loop has encoded it, so that the others need not. Only the loops know its
   /// format.
   package var encodedFrame: [UInt8]? {
     get { encoded.withLock { $0 } }
@@ -50,10 +50,10 @@ package final class Entry: Sendable {
 
 /// The content of an entry.
 ///
-/// The seqs in edits, deletions and reactions name earlier entries of the same room.
+/// The numbers in edits, deletions and reactions are seqs of earlier entries of the same room.
 package enum EntryBody: Sendable, Equatable {
   case message(MessageContent)
-  /// A message has another text from now on; nil if that text was destroyed since.
+  /// A message gets a new text. `data` is nil if the new text was destroyed later.
   case edit(of: Int64, data: String?)
   case deletion(of: Int64)
   /// An emoji was added to a message, or removed from it.
@@ -61,8 +61,8 @@ package enum EntryBody: Sendable, Equatable {
   case event(RoomEvent)
   /// A message whose content was destroyed on purpose. Its seq remains.
   case erased(MessageType)
-  /// Something that this node cannot show: a kind that a newer release wrote, by its code, or lost content. Clients
-  /// are told its seq, so that none waits for it.
+  /// An entry that this node cannot show: its content is lost, or it is of a kind that only a newer release knows, with
+  /// this code. Clients are told its seq, so that they do not wait for it.
   case unknown(code: Int64)
 
   /// Whether the entry counts as a message, even after its content was destroyed.
@@ -75,7 +75,7 @@ package enum EntryBody: Sendable, Equatable {
 
   package var isUnknown: Bool { if case .unknown = self { true } else { false } }
 
-  /// The number of bytes that a person wrote.
+  /// The size of the texts in the content, in bytes.
   package var contentBytes: Int {
     switch self {
     case .message(let content): content.data.utf8.count
@@ -90,7 +90,7 @@ package enum EntryBody: Sendable, Equatable {
 /// The content of a message.
 package struct MessageContent: Sendable, Equatable {
   package let type: MessageType
-  /// The text, or the id of the thing that the type names.
+  /// The text, or the id of the image, video, audio or file.
   package let data: String
 
   package init(type: MessageType, data: String) {
@@ -104,7 +104,7 @@ package enum MessageType: String, Sendable, CaseIterable {
   case text, image, video, audio, file
 }
 
-/// An event in the life of a room or of its people, as the log records it.
+/// A change of a room or of its people, as the log records it.
 package struct RoomEvent: Sendable, Equatable {
   package enum Kind: String, Sendable, CaseIterable {
     case joined, left, added, removed, renamed, created
@@ -114,9 +114,9 @@ package struct RoomEvent: Sendable, Equatable {
   }
 
   package let kind: Kind
-  /// The person it is about; nil if it is about the room.
+  /// The person that the event is about; nil if it is about the room.
   package let subject: UserID?
-  /// A name that it introduced: the room's new name, or that of a role.
+  /// The name that the event introduced: the room's new name, or the name of a role.
   package let name: String?
 
   package init(_ kind: Kind, subject: UserID? = nil, name: String? = nil) {

@@ -1,6 +1,6 @@
 package import Basics
 
-/// Why a socket is told that a room is `gone`.
+/// The reasons for which a socket is told that a room is `gone`.
 extension ErrorCode {
   /// All codes of this file.
   package static let events: [ErrorCode] = [

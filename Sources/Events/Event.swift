@@ -1,8 +1,8 @@
 package import Access
 package import Basics
 
-/// Something that happened, in commit order. Live delivery, acknowledgements and revocation all come from this one
-/// stream.
+/// Something that happened on this node or on another. Live delivery, acknowledgements and revocation all follow from
+/// one stream of events, which is in commit order (`EventStream`).
 package enum Event: Sendable {
   /// An entry was committed to its room's log.
   case entry(Entry, origin: Origin?)
@@ -10,19 +10,19 @@ package enum Event: Sendable {
   case access(AccessChange)
   /// The outcome of a draft that made no new entry. Stays on its node.
   case receipt(Receipt)
-  /// This node has compared its knowledge with the database. The comparison began at this time of `UptimeClock`; its
-  /// findings precede this event in the stream. Stays on its node.
+  /// This node has compared its knowledge with the database. The comparison began at this time of `UptimeClock`. Its
+  /// findings are earlier in the stream than this event. Stays on its node.
   case compared(at: Int64)
   /// The log was replaced: a backup was restored while servers were running. Cursors of the old log are invalid.
   /// Stays on its node, because every node detects it itself.
   case epochChanged(String)
-  /// Something that is worthless a moment later.
+  /// Something that may be lost, because it is outdated a moment later.
   case signal(Signal)
   /// Events of other nodes in these shards may have been lost. The heads of their rooms must be compared with the
   /// database. Stays on its node.
   case missed(Set<Shard>)
 
-  /// Whether other nodes must learn of it.
+  /// Whether the event is sent to other nodes.
   package var isShared: Bool {
     switch self {
     case .entry, .access, .signal: true
@@ -30,26 +30,26 @@ package enum Event: Sendable {
     }
   }
 
-  /// The room whose followers it is for; nil if it is for all nodes.
+  /// The room whose following nodes get the event; nil if all nodes get it.
   package var room: RoomID? {
     switch self {
     case .entry(let entry, _): entry.roomID
     case .signal(let signal): if case .room(let room) = signal.audience { room } else { nil }
-    // These are for all nodes even if they concern a room: a node where somebody gains access to a room need not have
-    // followed it.
+    // All nodes get these, even if they concern a room: a node where a user gains access to a room may not follow that
+    // room yet.
     case .access, .receipt, .compared, .epochChanged, .missed: nil
     }
   }
 }
 
-/// Identifies a node among those that share a database. Made when the node starts.
+/// The identity of a node among those that share a database. Made anew when the node starts.
 package struct NodeID: Sendable, Hashable {
   package let value: UInt64
 
   package init(_ value: UInt64) { self.value = value }
 }
 
-/// The socket that a draft came from. Meaningful only to the loop that made it.
+/// The socket that a draft came from. Only the loop that made it can find the socket.
 package struct Origin: Sendable, Equatable {
   package let node: NodeID
   /// The index of the event loop.
@@ -67,9 +67,9 @@ package struct Origin: Sendable, Equatable {
 /// The outcome of a draft that made no new entry.
 package struct Receipt: Sendable {
   package enum Outcome: Sendable {
-    /// The same message is in the log already. Acknowledge that one.
+    /// The same message is in the log already, as this entry. Acknowledge it.
     case known(Entry)
-    /// The client id belongs to a different message.
+    /// The sender has used the `client_id` in this room for a different message.
     case conflict
     /// Access has changed since it was checked. Check again and resubmit.
     case stale

@@ -1,12 +1,14 @@
 internal import Access
 internal import Basics
 
-/// Encodes events for other nodes, which may run another release.
+/// The encoding of events for other nodes, which may run another release.
 ///
-/// Each event is a kind and its bytes, with their length. A node skips kinds that it does not know; the database has
-/// what they would have told. An entry's envelope is the same in every release. A node turns a body of an unknown
-/// kind into `unknown`, so that the seq advances there too. Kinds and their bytes never change their meaning.
-/// Additions to an event come after what was there.
+/// Each event is encoded as one byte for its kind, the length of its content, and the content. A node skips kinds that
+/// it does not know, and finds what they would have told in the database. An entry's envelope is the same in every
+/// release. A node decodes a body of an unknown kind as `unknown`, so that the seq advances there, too.
+///
+/// Kinds and their contents never change their meaning. New fields are added at the end of a content, where older nodes
+/// ignore them.
 package enum EventCoding {
   fileprivate enum Kind: UInt8 {
     case entry = 1
@@ -64,7 +66,7 @@ package enum EventCoding {
 
   // MARK: Reading
 
-  /// Decodes events, leaving out those of unknown kinds. Nil if the bytes are not events at all.
+  /// Decodes events, without those of unknown kinds. Nil if the bytes are not an encoding of events.
   package static func decode(_ bytes: ArraySlice<UInt8>) -> [Event]? {
     var reader = WireReader(bytes)
     var events: [Event] = []
@@ -156,7 +158,7 @@ extension WireWriter {
       }
     case .erased(let type): self.body(.erased) { $0.text(type.rawValue) }
     case .unknown(let code):
-      // No kind has this code. What this node does not know, it passes on as unknown.
+      // 0 is not the code of any kind, so the receiving node decodes this as `unknown`, too.
       byte(0)
       counted { $0.integer(code) }
     }
@@ -196,7 +198,8 @@ extension WireReader {
       to: room.map { .room($0) } ?? .everyone, kind: kind, content: Array(content))
   }
 
-  /// Nil if the bytes do not fit a known kind; `unknown` for everything that only a newer release knows.
+  /// Decodes a body: as `unknown` if only a newer release knows its kind or its type. Nil if the bytes are not valid for
+  /// a known kind.
   private static func body(_ code: UInt8, _ reader: inout WireReader) -> EntryBody? {
     let unknown = EntryBody.unknown(code: Int64(code))
     guard let kind = EventCoding.BodyKind(rawValue: code) else {

@@ -1,21 +1,22 @@
 internal import Basics
 internal import Synchronization
 
-/// A node's events in commit order, delivered to all listeners of the process.
+/// The stream of a node's events, which delivers them to all listeners of the process in one order.
 ///
-/// Publishing happens on the committing thread, before any client is answered. Listeners must be quick: they only
-/// pass the events to their loop. Events that a listener publishes itself are delivered after those being delivered.
+/// Events are published on the thread that committed, before any client is answered. Listeners must be quick: they only
+/// pass the events to their loop. If a listener itself publishes events, they are delivered after those that are being
+/// delivered.
 package final class EventStream: Sendable {
   package typealias Listener = @Sendable ([Event]) -> Void
 
   private let fanout: any Fanout
-  // In a struct, because every access to a Mutex would wrap a bare closure once more.
+  // A struct, because each access to a Mutex of a bare closure would wrap the closure in one more thunk.
   private struct Registered {
     let listen: Listener
   }
   /// Held while listeners run, so that all of them see the same order.
   private let listeners = Mutex<[Registered]>([])
-  /// The thread that holds `listeners`, and what it published meanwhile.
+  /// The thread that holds `listeners`, and the events that it has published meanwhile.
   private let delivering = Mutex<(thread: UInt?, later: Queue<[Event]>)>((nil, Queue()))
 
   package init(fanout: any Fanout) {
@@ -28,8 +29,9 @@ package final class EventStream: Sendable {
     listeners.withLock { $0.append(Registered(listen: listener)) }
   }
 
-  /// Publishes the events of one commit of this node: locally at once, and to other nodes through the fan-out. Calls
-  /// from different threads do not interleave.
+  /// Publishes the events of one commit of this node: to its own listeners before this returns (except in a call from a
+  /// listener), then to other nodes through the fan-out. Listeners get the events of one call together, and all listeners
+  /// get the calls of different threads in the same order.
   package func publish(_ events: [Event]) {
     guard !events.isEmpty else { return }
     deliver(events)
@@ -37,7 +39,7 @@ package final class EventStream: Sendable {
     if !shared.isEmpty { fanout.publish(shared) }
   }
 
-  /// Delivers events to this node's listeners only, because this node found them out by itself.
+  /// Delivers events to this node's listeners only: other nodes find out about them by themselves.
   package func deliverHere(_ events: [Event]) {
     if !events.isEmpty { deliver(events) }
   }

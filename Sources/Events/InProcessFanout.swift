@@ -1,10 +1,10 @@
 package import Basics
 internal import Synchronization
 
-/// Carries events between nodes in one process, without loss. A single node has a bus of its own, with nobody else on
-/// it.
+/// A fan-out between nodes in one process, without loss. A server that runs alone has a bus of its own, without other
+/// nodes.
 package final class InProcessFanout: Fanout {
-  /// Connects the nodes.
+  /// The connection between the nodes of a process.
   package final class Bus: Sendable {
     fileprivate struct Member {
       let number: Int
@@ -25,10 +25,10 @@ package final class InProcessFanout: Fanout {
     }
   }
 
-  // In a struct, because every access to a Mutex would wrap a bare closure once more.
+  // A struct, because each access to a Mutex of a bare closure would wrap the closure in one more thunk.
   private struct State {
     var receive: (@Sendable ([Event]) -> Void)?
-    /// How many times each room is followed.
+    /// The number of `follow` calls for each room that were not undone.
     var counts: [RoomID: Int] = [:]
   }
 

@@ -1,9 +1,9 @@
 package import Basics
 
-/// Something that is worthless a moment later: somebody is typing, is present, or has read something. It is in no
-/// log, and a node that misses it never looks for it.
+/// An ephemeral event, which is outdated a moment later: a user is typing, is present, or has read something. Signals
+/// are in no log, and a node that misses a signal never looks for it.
 package struct Signal: Sendable, Equatable {
-  /// Which nodes it is for.
+  /// The nodes that a signal is for.
   package enum Audience: Sendable, Equatable {
     /// The nodes that serve this room.
     case room(RoomID)
@@ -12,7 +12,7 @@ package struct Signal: Sendable, Equatable {
   }
 
   package let audience: Audience
-  /// The kind, in the words of the feature that sends it, such as `typing`. Nodes drop kinds that they do not know.
+  /// The kind, named by the feature that sends it, such as `typing`. Nodes drop signals of kinds that they do not know.
   package let kind: String
   /// The content. Only the feature knows its format.
   package let content: [UInt8]

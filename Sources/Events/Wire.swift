@@ -1,6 +1,6 @@
 package import Basics
 
-/// Writes numbers and texts as bytes, in network byte order.
+/// A writer of numbers and texts as bytes, in network byte order.
 package struct WireWriter {
   package init() {}
 
@@ -17,19 +17,19 @@ package struct WireWriter {
     integer(value.low)
   }
 
-  /// A text, preceded by its length in bytes.
+  /// Writes a text, preceded by its length in bytes (32 bits).
   package mutating func text(_ value: String) {
     integer(UInt32(clamping: value.utf8.count))
     bytes.append(contentsOf: value.utf8)
   }
 
-  /// A flag, followed by the value if there is one.
+  /// Writes a byte, 0 for nil and 1 otherwise, followed by the value if there is one.
   package mutating func optional<Value>(_ value: Value?, _ write: (inout Self, Value) -> Void) {
     byte(value == nil ? 0 : 1)
     if let value { write(&self, value) }
   }
 
-  /// What `body` writes, preceded by its length in bytes.
+  /// Writes what `body` writes, preceded by its length in bytes (32 bits).
   package mutating func counted(_ body: (inout Self) -> Void) {
     let start = bytes.count
     integer(UInt32(0))
@@ -41,8 +41,8 @@ package struct WireWriter {
   }
 }
 
-/// Reads what `WireWriter` wrote, or whatever was sent instead: every read is checked. Once bytes are missing, all
-/// further reads return nil.
+/// A reader of what `WireWriter` wrote. The bytes may come from anywhere, so every read is checked. Once bytes are
+/// missing, all further reads return nil.
 package struct WireReader {
   private let bytes: ArraySlice<UInt8>
   private var position: Int
@@ -54,7 +54,7 @@ package struct WireReader {
 
   package var isAtEnd: Bool { position == bytes.endIndex }
 
-  /// The next bytes; nil if there are not as many.
+  /// Reads this many bytes; nil if there are fewer.
   package mutating func take(_ count: Int) -> ArraySlice<UInt8>? {
     guard count >= 0, count <= bytes.endIndex - position else {
       position = bytes.endIndex
@@ -75,12 +75,12 @@ package struct WireReader {
     return UUID(high: high, low: low)
   }
 
-  /// A text; nil if it is not UTF-8.
+  /// Reads a text, preceded by its length in bytes; nil if it is not UTF-8.
   package mutating func text() -> String? {
     counted().flatMap { String(validating: $0, as: UTF8.self) }
   }
 
-  /// A value that may be absent. The outer optional is nil if the bytes are neither.
+  /// Reads a value that may be absent: `.some(nil)` if it is. The outer optional is nil if the bytes are not valid.
   package mutating func optional<Value>(_ read: (inout Self) -> Value?) -> Value?? {
     switch byte() {
     case 0: return .some(nil)
@@ -89,7 +89,7 @@ package struct WireReader {
     }
   }
 
-  /// Bytes, preceded by their length.
+  /// Reads bytes, preceded by their length (32 bits).
   package mutating func counted() -> ArraySlice<UInt8>? {
     guard let length = integer(UInt32.self) else { return nil }
     return take(Int(length))

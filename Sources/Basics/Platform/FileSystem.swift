@@ -65,8 +65,8 @@ package enum FileSystem {
 
   package static func exists(_ path: String) -> Bool { access(path, F_OK) == 0 }
 
-  /// Returns the regular files below a folder, as sorted paths relative to it. Links are followed. Names that begin with
-  /// a dot are left out.
+  /// Returns the regular files below a folder, as sorted paths relative to it. Links are followed. Names that begin
+  /// with a dot are left out.
   package static func filesBelow(_ folder: String) throws -> [String] {
     guard let directory = opendir(folder) else {
       throw SystemError("opendir \(folder)", errno: errno)

@@ -29,7 +29,7 @@ package enum ProcessEnvironment {
     return text.lastIndex(of: "/").map { String(text[..<$0]) }
   }
 
-  /// Ends the process at once, after flushing standard output and the log.
+  /// Ends the process without unwinding, after flushing the C streams and the log.
   package static func exit(_ status: Int32) -> Never {
     fflush(nil)
     LogOutput.flush()

@@ -4,7 +4,7 @@
   internal import Darwin
 #endif
 
-// The functions of `String` run for every message. The standard library's generic functions for this are not specialized
+// The members of `String` run for every message. The standard library's generic functions for this are not specialized
 // for bytes and would cost more than parsing a frame.
 
 extension String {

@@ -108,9 +108,9 @@ extension Timestamp: CustomStringConvertible {
     }
   }
 
-  /// Parses RFC 3339 (section 5.6) with any offset; nil for anything else. Fractions finer than milliseconds are rounded
-  /// up: if they were rounded down, something earlier could seem to be at or after this moment. A leap second counts as
-  /// the second after it.
+  /// Parses RFC 3339 (section 5.6) with any offset; nil for anything else. Fractions finer than milliseconds are
+  /// rounded up: if they were rounded down, something earlier could seem to be at or after this moment. A leap second
+  /// counts as the second after it.
   package init?(rfc3339 text: some StringProtocol) {
     var reader = DigitReader(bytes: Array(text.utf8))
     guard let year = reader.number(4), reader.skip("-"), let month = reader.number(2),

@@ -4,8 +4,8 @@ package enum JSON: Sendable, Equatable {
   case bool(Bool)
   /// A number without fraction or exponent that fits 64 bits.
   case integer(Int64)
-  /// Any other number; infinite if it exceeds the range of a double. `text` is the number as it was sent, so that it can
-  /// be stored and returned without change.
+  /// Any other number; infinite if it exceeds the range of a double. `text` is the number as it was sent, so that it
+  /// can be stored and returned without change.
   case double(Double, text: String)
   case string(String)
   case array([JSON])
@@ -43,8 +43,8 @@ package enum JSON: Sendable, Equatable {
     }
   }
 
-  /// The number as `wholeNumber` returns it, also if it is a string of decimal digits: clients of the nano protocol send
-  /// both. Otherwise nil.
+  /// The number as `wholeNumber` returns it, also if it is a string of decimal digits: clients of the nano protocol
+  /// send both. Otherwise nil.
   package var wholeNumberOrNumericString: Int64? {
     guard case .string(let text) = self else { return wholeNumber }
     guard !text.isEmpty, text.utf8.count <= 17,

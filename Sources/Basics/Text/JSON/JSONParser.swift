@@ -1,5 +1,5 @@
-/// A strict parser of one JSON text (RFC 8259): UTF-8 only, at most `maximumDepth` nested containers, no duplicate keys,
-/// no lone surrogates, nothing after the value. Every read is checked, so no input can trap.
+/// A strict parser of one JSON text (RFC 8259): UTF-8 only, at most `maximumDepth` nested containers, no duplicate
+/// keys, no lone surrogates, nothing after the value. Every read is checked, so no input can trap.
 ///
 /// U+0000 is legal JSON and is accepted in strings. Whether a field may contain it is decided by the code that reads
 /// the field.

@@ -210,7 +210,7 @@ package struct JSONWriter {
     bytes.append(contentsOf: text.utf8)
   }
 
-  /// Appends a text with the characters escaped that must be (RFC 8259, section 7). Runs of others are copied as a whole.
+  /// Appends a text and escapes what must be escaped (RFC 8259, section 7). Runs of other characters are copied whole.
   private mutating func appendEscaped(_ text: UnsafeBufferPointer<UInt8>) {
     var start = 0
     for index in 0..<text.count {
