@@ -20,8 +20,8 @@ package enum Base64URL {
     return String(decoding: output, as: UTF8.self)
   }
 
-  /// Decodes a text. Returns nil for other characters, for padding, and for leftover bits that are not zero, so that each
-  /// value has exactly one text.
+  /// Decodes a text. Returns nil for other characters, for padding, and for leftover bits that are not zero, so that
+  /// each value has exactly one text.
   package static func decode(_ text: some StringProtocol) -> [UInt8]? {
     decode(Array(text.utf8)[...])
   }

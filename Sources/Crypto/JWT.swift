@@ -21,8 +21,8 @@ package enum JWT {
     let signature: [UInt8]
   }
 
-  /// Parses a token, without checking its signature. Throws `malformed` for anything that is not a compact JWS of a JSON
-  /// object, and for critical extensions.
+  /// Parses a token, without checking its signature. Throws `malformed` for anything that is not a compact JWS of a
+  /// JSON object, and for critical extensions.
   package static func parse(_ token: String) throws(Failure) -> Parts {
     guard token.utf8.count <= maximumBytes else { throw .malformed }
     let bytes = Array(token.utf8)

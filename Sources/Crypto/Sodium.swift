@@ -71,8 +71,9 @@ package struct HMACKey: Sendable {
   }
 }
 
-/// Keyed fingerprints that tell short secrets apart within this process, at a lower cost than BLAKE2b: SipHash-2-4 with
-/// 16 bytes of output and a random key (Aumasson and Bernstein, 2012). Without the key nobody can construct a collision.
+/// Keyed fingerprints that tell short secrets apart within this process, at a lower cost than BLAKE2b: SipHash-2-4
+/// with 16 bytes of output and a random key (Aumasson and Bernstein, 2012). Without the key nobody can construct a
+/// collision.
 package struct Fingerprints: Sendable {
   private let key = SecretBytes.random(Int(crypto_shorthash_siphashx24_KEYBYTES))
 

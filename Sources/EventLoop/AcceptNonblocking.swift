@@ -7,8 +7,8 @@ internal import CLibUV
   internal import Darwin
 #endif
 
-/// Accepts a connection (accept(2)) as non-blocking and closed in child processes. Returns its descriptor, or -1 with
-/// the reason in `errno`. `peer` is nil if the address is of an unknown family.
+/// Accepts a connection (accept(2)), non-blocking and close-on-exec. Returns its descriptor, or -1 with the reason in
+/// `errno`. `peer` is nil if there is no connection, or if its address is neither IPv4 nor IPv6.
 package func acceptNonblocking(on descriptor: Int32) -> (descriptor: Int32, peer: IPAddress?) {
   var storage = sockaddr_storage()
   var length = socklen_t(MemoryLayout<sockaddr_storage>.size)

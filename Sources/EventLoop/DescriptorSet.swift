@@ -4,14 +4,15 @@ internal import CLibUV
 #if canImport(Glibc)
   internal import Glibc
 
-  /// The descriptors that one loop watches: an epoll set (epoll(7)), which libuv watches in turn. Used on the loop
-  /// only.
+  /// The descriptors that one loop watches: an epoll set (epoll(7)) of its own, whose descriptor libuv watches. Used on
+  /// the loop only.
   ///
-  /// A `uv_poll_t` for each descriptor would also work, but costs four more system calls each: libuv tests whether
-  /// the descriptor can be watched, and removes it twice before it watches (`uv_poll_init` and `uv_poll_start` of
-  /// libuv 1.44).
+  /// A `uv_poll_t` for each descriptor would also work, but each would cost four more system calls: libuv first tests
+  /// whether the descriptor can be watched, and removes it twice before it watches it (`uv_poll_init` and
+  /// `uv_poll_start` of libuv 1.44).
   final class DescriptorSet {
-    /// The position of a watch. A late event for a removed watch is recognized by its old generation.
+    /// The place of a watch in `slots`. Each place counts its generations, so that a late event for a removed watch is
+    /// recognized by its old generation.
     struct Registration {
       fileprivate let index: UInt32
       fileprivate let generation: UInt32
@@ -28,24 +29,24 @@ internal import CLibUV
     private let handle = UnsafeMutablePointer<uv_poll_t>.allocate(capacity: 1)
     private var slots: [Slot] = []
     private var free: [UInt32] = []
-    /// The slot of each descriptor's present owner. A descriptor that was closed too early may belong to another
-    /// owner by now.
+    /// The slot of the watch that was added last for each descriptor, or `nobody`. If a descriptor was closed before
+    /// its watch, its number may belong to another watch by now.
     private var owners: [UInt32] = []
     /// The number of events that the kernel has reported, for tests.
     private(set) var eventCount = 0
     private let events = UnsafeMutablePointer<epoll_event>.allocate(capacity: eventsAtOnce)
 
-    /// The most descriptors that are reported in one turn. The others follow in the next.
+    /// The most descriptors that are reported in one turn. The others are reported in the next turn.
     private static let eventsAtOnce = 256
     private static let nobody = UInt32.max
 
     init(_ uv: UnsafeMutablePointer<uv_loop_t>) {
       epoll = epoll_create1(Int32(EPOLL_CLOEXEC))
       guard epoll >= 0, uv_poll_init(uv, handle, epoll) == 0 else {
-        // Fails only without memory or descriptors, and a server cannot exist without its loops.
+        // Fails only if memory or descriptors run out. A server cannot run without its loops.
         fatalError("a loop could not have its epoll set")
       }
-      // Unretained: the loop holds this set, and closes it before it ends.
+      // Unretained: the loop owns this set, and closes the handle before it ends.
       handle.pointee.data = Unmanaged.passUnretained(self).toOpaque()
       uv_poll_start(handle, Int32(UV_READABLE.rawValue)) { handle, _, _ in
         guard let data = handle?.pointee.data else { return }
@@ -59,13 +60,13 @@ internal import CLibUV
       events.deallocate()
     }
 
-    /// Stops reporting, so that the loop can end.
+    /// Stops watching the whole set, so that the loop can end.
     func close() {
       uv_poll_stop(handle)
       handle.withMemoryRebound(to: uv_handle_t.self, capacity: 1) { uv_close($0, nil) }
     }
 
-    /// Retains the watch until `remove`. Throws `SystemError` if the kernel cannot watch the descriptor.
+    /// Adds a watch, and retains it until `remove`. Throws `SystemError` if the kernel cannot watch the descriptor.
     func add(
       _ descriptor: Int32, _ interest: DescriptorWatch.Readiness, _ watch: DescriptorWatch
     ) throws -> Registration {
@@ -83,7 +84,7 @@ internal import CLibUV
       return registration
     }
 
-    /// Returns false if the descriptor was closed meanwhile.
+    /// Changes what is watched. Returns false if the descriptor was closed meanwhile.
     func change(
       _ descriptor: Int32, _ interest: DescriptorWatch.Readiness, _ registration: Registration
     ) -> Bool {
@@ -94,7 +95,7 @@ internal import CLibUV
     func remove(_ descriptor: Int32, _ registration: Registration) {
       if owners[Int(descriptor)] == registration.index {
         owners[Int(descriptor)] = Self.nobody
-        // Fails if the descriptor was closed before; the kernel has removed it then.
+        // Fails if the descriptor was closed before; then the kernel has removed it already.
         _ = control(EPOLL_CTL_DEL, descriptor, [], registration)
       }
       let index = Int(registration.index)
@@ -110,14 +111,14 @@ internal import CLibUV
       var flags: UInt32 = 0
       if interest.isReadable { flags |= EPOLLIN.rawValue }
       if interest.isWritable { flags |= EPOLLOUT.rawValue }
-      // Errors are reported even if not requested (epoll_ctl(2)). While nothing is watched, edge triggering limits
-      // that to one report, which is ignored.
+      // The kernel reports errors and hang-ups even if they are not requested (epoll_ctl(2)). While nothing is watched,
+      // edge triggering limits that to one report, which is ignored.
       if flags == 0 { flags = EPOLLET.rawValue }
       var event = epoll_event(events: flags, data: epoll_data_t(u64: registration.number))
       return epoll_ctl(epoll, operation, descriptor, &event) == 0
     }
 
-    /// Calls the watches whose descriptors are ready. They may close and add others.
+    /// Calls the watches whose descriptors are ready. They may close watches and add others meanwhile.
     private func dispatch() {
       let count = max(0, Int(epoll_wait(epoll, events, Int32(Self.eventsAtOnce), 0)))
       eventCount += count
@@ -133,7 +134,7 @@ internal import CLibUV
 
     private static func readiness(_ flags: UInt32) -> DescriptorWatch.Readiness {
       if flags & EPOLLERR.rawValue != 0 { return .failed }
-      // A hang-up is reported as ready, whatever is watched: the owner finds out when it reads or writes.
+      // A hang-up alone counts as readable and writable: the owner finds out about it when it reads or writes.
       if flags & (EPOLLIN.rawValue | EPOLLOUT.rawValue) == 0 { return [.readable, .writable] }
       return DescriptorWatch.Readiness(
         isReadable: flags & (EPOLLIN.rawValue | EPOLLHUP.rawValue) != 0,
@@ -141,7 +142,7 @@ internal import CLibUV
     }
   }
 #else
-  /// The descriptors that one loop watches: one libuv handle each (http://docs.libuv.org/en/v1.x/poll.html). Used on
+  /// The descriptors that one loop watches, each with a libuv handle (http://docs.libuv.org/en/v1.x/poll.html). Used on
   /// the loop only.
   final class DescriptorSet {
     typealias Registration = UnsafeMutablePointer<uv_poll_t>
@@ -152,7 +153,7 @@ internal import CLibUV
 
     func close() {}
 
-    /// Retains the watch until `remove`. Throws `SystemError` if the kernel cannot watch the descriptor.
+    /// Adds a watch, and retains it until `remove`. Throws `SystemError` if the kernel cannot watch the descriptor.
     func add(
       _ descriptor: Int32, _ interest: DescriptorWatch.Readiness, _ watch: DescriptorWatch
     ) throws -> Registration {
@@ -195,7 +196,7 @@ internal import CLibUV
         uv_close($0) { handle in
           guard let handle, let data = handle.pointee.data else { return }
           handle.withMemoryRebound(to: uv_poll_t.self, capacity: 1) { $0.deallocate() }
-          // The other half of passRetained in `add`.
+          // Balances `passRetained` in `add`.
           Unmanaged<DescriptorWatch>.fromOpaque(data).release()
         }
       }

@@ -1,19 +1,20 @@
 internal import Basics
 
-/// Reports when a descriptor can be read or written. Used on its loop only. The descriptor still belongs to its
-/// owner, which closes it after `close`.
+/// A watch on a descriptor, which reports when it can be read or written. Used on its loop only. The descriptor still
+/// belongs to its owner, which closes it after it has called `close`.
 package final class DescriptorWatch {
+  /// The ways in which a descriptor is ready, or in which the owner wants to know that it is.
   package struct Readiness: OptionSet, Sendable {
     package let rawValue: Int32
     package init(rawValue: Int32) { self.rawValue = rawValue }
 
     package static let readable = Readiness(rawValue: 1)
     package static let writable = Readiness(rawValue: 2)
-    /// The descriptor is broken. Reported even if not requested while something is watched; nothing is reported after
-    /// it.
+    /// The descriptor is broken. Reported even if it was not requested, as long as anything is watched. After it
+    /// nothing is watched.
     package static let failed = Readiness(rawValue: 4)
 
-    // For hot paths of other targets: there the compiler would use the option set's generic operations.
+    // For hot paths of other targets, where the compiler would call the generic operations of `OptionSet` instead.
 
     package init(isReadable: Bool, isWritable: Bool) {
       rawValue = (isReadable ? 1 : 0) | (isWritable ? 2 : 0)
@@ -30,8 +31,9 @@ package final class DescriptorWatch {
   private var interest: Readiness
   private var ready: ((Readiness) -> Void)?
 
-  /// `ready` is called for what is watched, until `close`. Throws `SystemError` if the kernel cannot watch the
-  /// descriptor, because it is not valid or memory is short.
+  /// Starts to watch a descriptor. `ready` is called on the loop, as long as the descriptor is ready in a watched way,
+  /// until `close`. Throws `SystemError` if the kernel cannot watch the descriptor, because it is not valid, it is a
+  /// regular file, or memory is short. On the loop only.
   package init(
     loop: Loop, descriptor: Int32, watching interest: Readiness = [],
     _ ready: @escaping (Readiness) -> Void
@@ -44,17 +46,17 @@ package final class DescriptorWatch {
     registration = try loop.descriptors.add(descriptor, interest, self)
   }
 
-  /// From now on watches for these events; for none if the set is empty.
+  /// Changes what is watched. An empty set watches nothing, until the next call.
   package func watch(_ interest: Readiness) {
     guard let registration, interest.rawValue != self.interest.rawValue else { return }
     self.interest = interest
     guard !loop.descriptors.change(descriptor, interest, registration) else { return }
-    // The library that owns it has closed it, as libpq does when its server is gone.
+    // The library that owns the descriptor has closed it, as libpq does when its server is gone.
     end(registration)
     loop.onNextTurn { self.ready?(.failed) }
   }
 
-  /// Ends the watch. Calling it again does nothing.
+  /// Ends the watch: `ready` is not called any more. Calling it again does nothing.
   package func close() {
     loop.preconditionOnLoop()
     ready = nil
@@ -66,7 +68,7 @@ package final class DescriptorWatch {
     loop.descriptors.remove(descriptor, registration)
   }
 
-  /// The descriptor has become ready in this way.
+  /// Reports what is both ready and watched. Called by the loop's `DescriptorSet`.
   func became(_ readiness: Readiness) {
     guard interest.rawValue != 0 else { return }
     if readiness.hasFailed {

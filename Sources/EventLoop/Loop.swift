@@ -2,26 +2,28 @@ internal import Basics
 internal import CLibUV
 internal import Synchronization
 
-/// One thread with one libuv loop, which is also the Swift executor of everything pinned to it.
+/// An event loop: one thread with one libuv loop, which is also the Swift executor of everything that is pinned to it.
 ///
-/// A turn of the loop runs due timers, then sockets that are ready, then jobs, then the end-of-turn hooks, and then
-/// waits. The number of jobs per turn is bounded, so that a flood of tasks never starves sockets. The rest runs in
-/// the next turn, which then does not wait.
+/// A turn begins when the loop has waited. It serves the sockets that are ready, then continues divided work
+/// (`onNextTurn`), then runs jobs, then due timers and what they started, and then the end-of-turn hooks. The number of
+/// jobs per turn is bounded, so that a flood of tasks never starves sockets. The rest runs in the next turn, before
+/// which the loop does not wait.
 ///
 /// State that belongs to a loop is used on its thread only; `preconditionOnLoop` enforces that. From other threads
 /// use `execute`. Never block a loop: blocking work belongs in a `ThreadPool`.
 ///
-/// Libuv manual: http://docs.libuv.org/en/v1.x/design.html#the-i-o-loop
+/// The libuv manual: http://docs.libuv.org/en/v1.x/design.html#the-i-o-loop
 package final class Loop: SerialExecutor, TaskExecutor, @unchecked Sendable {
-  // Unchecked: `inbox` is behind a lock. Everything else is set before the thread starts, or used on the thread only.
+  // Unchecked: `inbox` is behind a lock, and `thread` is used only by `init` and `stop`. Everything else is atomic, is
+  // set before the thread starts, or is used on the thread only.
 
-  /// The most jobs in one turn, before sockets are served again.
+  /// The most jobs that run at once. A turn runs jobs twice: after the sockets, and after the timers.
   private static let jobsPerTurn = 512
 
-  /// The position in its group, from 0.
+  /// The position of the loop in its group, from 0.
   package let index: Int
   let uv: UnsafeMutablePointer<uv_loop_t>
-  /// The `uv_loop_t`, for C libraries that put handles of their own on it, on this thread.
+  /// The `uv_loop_t`, for C libraries that add handles of their own to it, on this thread.
   package var foreignLoop: UnsafeMutableRawPointer { UnsafeMutableRawPointer(uv) }
 
   private enum Job {
@@ -43,10 +45,11 @@ package final class Loop: SerialExecutor, TaskExecutor, @unchecked Sendable {
   private var queue: [Job] = []
   private var queueHead = 0
   private var arrived: [Job] = []
-  /// Work that continues in the next turn, after the sockets that are ready.
+  /// Divided work that continues in the next turn, after the sockets that are ready.
   private var continuing: [() -> Void] = []
   private var turnEndHooks: [() -> Void] = []
-  /// Called with the time that each turn took of the thread, if anybody wants to know.
+  /// The receiver of each turn's CPU time, and the thread's CPU time at the end of the last turn. Nil if turns are not
+  /// measured.
   private var turnMeter: (tell: (_ microseconds: Int) -> Void, last: UInt64)?
   private var isIdleActive = false
   private var isStopping = false
@@ -59,12 +62,12 @@ package final class Loop: SerialExecutor, TaskExecutor, @unchecked Sendable {
   let descriptors: DescriptorSet
   private var thread: PlatformThread?
 
-  /// Makes a loop and starts its thread. With `processor` the thread is pinned to that processor, and so are the
-  /// threads that it starts.
+  /// Makes a loop and starts its thread. If `processor` is given, the thread is pinned to that processor, and so are
+  /// all threads that it starts.
   package init(index: Int = 0, name: String = "loop", processor: Int? = nil) {
     self.index = index
     uv = .allocate(capacity: 1)
-    // Fails only without memory or descriptors, and a server cannot exist without its loops.
+    // Fails only if memory or descriptors run out. A server cannot run without its loops.
     guard uv_loop_init(uv) == 0 else { fatalError("uv_loop_init failed") }
     descriptors = DescriptorSet(uv)
     uv_async_init(uv, async) { Loop.of($0?.pointee.data).takeInbox() }
@@ -116,8 +119,8 @@ package final class Loop: SerialExecutor, TaskExecutor, @unchecked Sendable {
     for handle in [UnsafeMutableRawPointer(async), .init(check), .init(prepare), .init(idle)] {
       uv_close(handle.assumingMemoryBound(to: uv_handle_t.self), nil)
     }
-    // Handles of other targets are closed by their owners before `stop`. One that was left open by mistake must not
-    // hang the process at its end.
+    // The handles of other targets are closed by their owners before `stop`. The number of tries is limited, because a
+    // handle that was left open by mistake must not keep the process from ending.
     for _ in 0..<100 where uv_loop_alive(uv) != 0 { uv_run(uv, UV_RUN_NOWAIT) }
     uv_loop_close(uv)
   }
@@ -131,7 +134,7 @@ package final class Loop: SerialExecutor, TaskExecutor, @unchecked Sendable {
   }
 
   private func takeInbox() {
-    // Swapped instead of copied: both arrays keep their capacity, and the lock is held only briefly.
+    // The arrays are swapped, not copied, so that both keep their capacity and the lock is held only briefly.
     inbox.withLock { inbox in
       inbox.isWakeUpSent = false
       swap(&inbox.jobs, &arrived)
@@ -140,7 +143,7 @@ package final class Loop: SerialExecutor, TaskExecutor, @unchecked Sendable {
     arrived.removeAll(keepingCapacity: arrived.capacity <= 4096)
   }
 
-  /// Called after sockets were served.
+  /// Runs the work that was left for this turn. Called after the sockets were served.
   private func runContinuations() {
     guard !continuing.isEmpty else { return }
     let bodies = continuing
@@ -167,20 +170,20 @@ package final class Loop: SerialExecutor, TaskExecutor, @unchecked Sendable {
     }
   }
 
-  /// Runs what timers and socket callbacks left to do, then the hooks. Keeps the loop from waiting while jobs remain.
+  /// Ends a turn: runs jobs that timers have added, then the hooks. Keeps the loop from waiting if jobs remain.
   private func endTurn() {
     runJobs()
     for hook in turnEndHooks { hook() }
     let hasWork = queueHead < queue.count || neverWaits || isStopping || !continuing.isEmpty
     if hasWork != isIdleActive {
       isIdleActive = hasWork
-      // An active idle handle makes the poll return at once (libuv manual, uv_idle_t).
+      // While an idle handle is active, the loop does not wait for sockets (libuv manual, uv_idle_t).
       if hasWork { uv_idle_start(idle) { _ in } } else { uv_idle_stop(idle) }
     }
     measureTurn()
   }
 
-  /// Measures from the end of one turn to the end of the next in thread time: a waiting thread uses none.
+  /// Reports the CPU time of the thread since the end of the last turn. Waiting takes no CPU time.
   private func measureTurn() {
     guard let (tell, last) = turnMeter else { return }
     let now = ThreadClock.nanoseconds
@@ -188,19 +191,20 @@ package final class Loop: SerialExecutor, TaskExecutor, @unchecked Sendable {
     tell(Int((now - last) / 1000))
   }
 
-  // MARK: For everyone
+  // MARK: On any thread
 
   /// Whether the caller is on this loop's thread.
   package var isOnLoop: Bool { threadID.load(ordering: .acquiring) == currentThreadID() }
 
-  /// Traps unless the caller is on this loop's thread: using a loop's state elsewhere is a bug of ours.
+  /// Traps unless the caller is on this loop's thread: to use a loop's state elsewhere is a bug of the server.
   package func preconditionOnLoop() {
     precondition(isOnLoop, "not on loop \(index)")
   }
 
-  /// Runs `body` on the loop. Calls from one thread keep their order. After `stop` it does not run.
+  /// Runs `body` on the loop as a job, without waiting for it. Jobs from one thread keep their order. After `stop` jobs
+  /// do not run.
   ///
-  /// A burst of calls from other threads costs one `uv_async_send`.
+  /// A burst of calls from other threads costs one wake-up of the loop (`uv_async_send`).
   package func execute(_ body: @escaping @Sendable () -> Void) { add(.call(body)) }
 
   /// The number of wake-ups that other threads have sent so far, for tests and metrics.
@@ -217,41 +221,42 @@ package final class Loop: SerialExecutor, TaskExecutor, @unchecked Sendable {
       if inbox.isWakeUpSent { return }
       inbox.isWakeUpSent = true
       wakeUps.wrappingAdd(1, ordering: .relaxed)
-      // Inside the lock: the handle is closed only after `isClosed` was set under it.
+      // Inside the lock: the handle is closed only after `isClosed` was set under this lock.
       uv_async_send(async)
     }
   }
 
-  // MARK: For the loop's own things
+  // MARK: On the loop
 
-  /// Calls `hook` at the end of every turn, before the loop waits. This is the place to write what the turn gathered.
-  /// On the loop only. Hooks cannot be removed.
+  /// Calls `hook` at the end of every turn, before the loop waits, for example to write what the turn has collected for
+  /// sockets. On the loop only. Hooks cannot be removed.
   package func onTurnEnd(_ hook: @escaping () -> Void) {
     preconditionOnLoop()
     turnEndHooks.append(hook)
   }
 
-  /// Calls `tell` after every turn with the thread time that it took. On the loop only.
+  /// Calls `tell` after every turn with the CPU time that it took, in microseconds. On the loop only.
   package func measureTurns(_ tell: @escaping (_ microseconds: Int) -> Void) {
     preconditionOnLoop()
     turnMeter = (tell, ThreadClock.nanoseconds)
   }
 
-  /// Keeps the loop turning without ever waiting. For load generators, which must not make a server pay for waking
-  /// them.
+  /// Makes the loop turn without ever waiting. For load generators: otherwise the server that they measure would pay
+  /// for waking them. On the loop only.
   package func runWithoutWaiting() {
     preconditionOnLoop()
     neverWaits = true
   }
 
-  /// Calls `body` in the next turn, after the sockets that are ready. For long work that is divided into parts. On
-  /// the loop only. (Timers and jobs that start each other run within one turn.)
+  /// Calls `body` in the next turn, after the sockets that are ready. For long work that is divided into parts: jobs
+  /// and timers would not do, because those that start each other run within one turn. On the loop only.
   package func onNextTurn(_ body: @escaping () -> Void) {
     preconditionOnLoop()
     continuing.append(body)
   }
 
-  /// Lets sockets and other work have a turn. For a task on this loop that has a lot to do.
+  /// Suspends the calling task until the next turn, so that sockets and other work are served before it continues. For
+  /// a task on this loop that has much to do. On the loop only.
   package func nextTurn() async {
     await withCheckedContinuation { continuation in onNextTurn { continuation.resume() } }
   }

@@ -1,11 +1,11 @@
-/// Carries a value that belongs to a loop through code that must be `Sendable`. Reading the value anywhere but on
-/// that loop traps.
+/// A wrapper that carries a value that belongs to a loop through code that must be `Sendable`. Reading the value
+/// anywhere but on that loop traps.
 package struct LoopBound<Value>: @unchecked Sendable {
   // Unchecked: `value` is read on one thread only, which the precondition enforces.
   package let loop: Loop
   private let stored: Value
 
-  /// On the loop only.
+  /// Wraps a value. On the loop only.
   package init(_ value: Value, on loop: Loop) {
     loop.preconditionOnLoop()
     self.loop = loop
@@ -26,15 +26,15 @@ extension Loop {
     execute { body(bound.value) }
   }
 
-  /// Starts a task of which every step runs on this loop. If called on the loop, the first step runs after this has
-  /// returned.
+  /// Starts a task that runs on this loop from beginning to end. If this is called on the loop, the task begins after
+  /// this has returned.
   @discardableResult
   package func task(_ body: @escaping @Sendable () async -> Void) -> Task<Void, Never> {
     Task(executorPreference: self) { await body() }
   }
 
-  /// The same as `task`, on the loop only, but everything that the task does before its first suspension is done when
-  /// this returns. For callers that answer many short requests and can be called back at once.
+  /// Starts a task like `task`, but runs it up to its first suspension before this returns. For callers with many
+  /// short tasks that can be called back before this returns. On the loop only. (On macOS before 26 this is `task`.)
   @discardableResult
   package func immediateTask(_ body: @escaping @Sendable () async -> Void) -> Task<Void, Never> {
     preconditionOnLoop()

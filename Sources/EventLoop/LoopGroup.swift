@@ -4,10 +4,10 @@ package struct LoopGroup: Sendable {
 
   /// Starts `count` loops, at least one.
   ///
-  /// With `keepsProcessors`, and if there are as many loops as processors, all loops but the first are pinned to one
-  /// processor each. Otherwise the system often lets two loops share one processor while another is idle. The first
-  /// loop, which starts the server's other threads, is not pinned: when all were, a large fan-out was slower by a
-  /// fifth.
+  /// If `keepsProcessors` is true and there are as many loops as processors, each loop except the first is pinned to a
+  /// processor. Without that the system often lets two loops share one processor while another is idle. The first
+  /// loop, which starts the server's other threads, is not pinned: with all loops pinned, a large fan-out was slower by
+  /// a fifth.
   package init(count: Int, keepsProcessors: Bool = false) {
     precondition(count >= 1, "a server needs a loop")
     let processors = keepsProcessors ? Processors.allowed : []
@@ -17,10 +17,10 @@ package struct LoopGroup: Sendable {
     }
   }
 
-  /// A group of some of another group's loops.
+  /// Makes a group of running loops, for example of some of another group's.
   package init(loops: [Loop]) { self.loops = loops }
 
-  /// Makes one value per loop, each on its own loop; returns them in the order of the loops.
+  /// Calls `make` on each loop, one after the other. Returns the values in the order of the loops.
   package func onEachLoop<Value>(
     _ make: @escaping @Sendable (Loop) -> Value
   ) async -> [LoopBound<Value>] {

@@ -1,8 +1,9 @@
 internal import CLibUV
 
-/// Calls something on a loop later, once or repeatedly. Ends with `cancel`, or with the loop.
+/// A timer that calls its action on a loop, once or repeatedly, until `cancel` or until the loop ends.
 ///
-/// Used on its loop only. Callbacks come no earlier than requested; libuv counts whole milliseconds.
+/// Used on its loop only. libuv counts whole milliseconds, so an action may come up to a millisecond early. It comes
+/// late if the loop is busy.
 package final class LoopTimer {
   private let loop: Loop
   private let handle = UnsafeMutablePointer<uv_timer_t>.allocate(capacity: 1)
@@ -21,7 +22,7 @@ package final class LoopTimer {
     // Retained until the handle is closed; released in the close callback below.
     handle.pointee.data = Unmanaged.passRetained(self).toOpaque()
     let interval = UInt64(max(0, milliseconds))
-    // The loop's notion of the present time may be as old as a long turn.
+    // The loop reads the clock once per turn, so its time may be outdated by as much as a long turn takes.
     uv_update_time(loop.uv)
     uv_timer_start(
       handle, { LoopTimer.of($0?.pointee.data)?.fire() }, interval, repeats ? max(1, interval) : 0)
@@ -44,7 +45,7 @@ package final class LoopTimer {
     handle.withMemoryRebound(to: uv_handle_t.self, capacity: 1) {
       uv_close($0) { handle in
         guard let handle, let data = handle.pointee.data else { return }
-        // The other half of passRetained in init.
+        // Balances `passRetained` in `init`.
         Unmanaged<LoopTimer>.fromOpaque(data).release()
         handle.withMemoryRebound(to: uv_timer_t.self, capacity: 1) { $0.deallocate() }
       }
@@ -59,20 +60,20 @@ extension Loop {
     LoopTimer(on: self, after: milliseconds, repeats: false, action)
   }
 
-  /// Calls `action` repeatedly, at this interval, until cancelled. On the loop only.
+  /// Calls `action` repeatedly, at this interval in milliseconds (at least 1), until cancelled. On the loop only.
   @discardableResult
   package func schedule(every milliseconds: Int, _ action: @escaping () -> Void) -> LoopTimer {
     LoopTimer(on: self, after: milliseconds, repeats: true, action)
   }
 
-  /// Suspends the calling task for this many milliseconds, or until it is cancelled. It continues on the executor
-  /// that it came from.
+  /// Suspends the calling task for this many milliseconds, or until it is cancelled. It continues on its own executor.
+  /// On any thread.
   nonisolated package func sleep(milliseconds: Int) async {
     let sleeper = Sleeper()
     await withTaskCancellationHandler {
       await withCheckedContinuation { continuation in
         execute { sleeper.begin(on: self, milliseconds, continuation) }
-        // If the task was cancelled before it slept, the handler below has already run.
+        // If the task was cancelled before it slept, the handler below ran before `begin`, so end the sleep here.
         if Task.isCancelled { execute { sleeper.end() } }
       }
     } onCancel: {
@@ -81,9 +82,9 @@ extension Loop {
   }
 }
 
-/// A task that sleeps on a loop. Used on that loop only.
+/// The state of a task that sleeps on a loop. Used on that loop only.
 private final class Sleeper: @unchecked Sendable {
-  // Unchecked: used in closures that the loop runs one after the other.
+  // Unchecked: used only in closures that the loop runs, one after the other.
   private var timer: LoopTimer?
   private var continuation: CheckedContinuation<Void, Never>?
 

@@ -24,6 +24,6 @@ enum Processors {
     #endif
   }
 
-  /// The words of a mask of 1,024 processors, as in the C library's `cpu_set_t`.
+  /// The number of 64-bit words in a mask of 1,024 processors, the size of the C library's `cpu_set_t`.
   private static let words = 16
 }

@@ -1,7 +1,8 @@
 internal import CLibUV
 
-/// Reads what the kernel has cached of a file, from a position on, without waiting for a disk (preadv2(2) with
-/// RWF_NOWAIT). Returns the number of bytes; 0 if none are cached, or if the system cannot tell.
+/// Reads bytes of a file that the kernel has cached, from a position on, without waiting for the disk (preadv2(2) with
+/// RWF_NOWAIT). Returns their number: 0 if none are cached, at the end of the file, on an error, or if the system
+/// cannot read in this way.
 package func readCachedFile(
   _ file: Int32, at offset: Int64, into buffer: UnsafeMutableRawBufferPointer
 ) -> Int {

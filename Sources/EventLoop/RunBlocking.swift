@@ -1,8 +1,8 @@
 internal import Basics
 
 extension Loop {
-  /// Runs `body` on this loop and blocks the calling thread until it is done. For the main thread, at the start and
-  /// at the end; never on a loop.
+  /// Runs `body` on this loop and blocks the calling thread until it is done. Throws what `body` throws. For the main
+  /// thread, at the start and at the end; never on a loop, because loops must not block.
   package func runBlocking<Result: Sendable>(
     _ body: @escaping @Sendable () async throws -> Result
   ) throws -> Result {

@@ -6,8 +6,9 @@ internal import CLibUV
   internal import Darwin
 #endif
 
-/// Sends `count` bytes of a file, from a position on, to a socket without copying them to this process (sendfile(2)).
-/// Returns how many bytes the socket accepted, 0 at the end of the file, or -1 with the reason in `errno`.
+/// Sends up to `count` bytes of a file, from a position on, to a socket, without copying them to this process
+/// (sendfile(2)). Returns the number of bytes that the socket accepted, 0 at the end of the file, or -1 with the reason
+/// in `errno`.
 package func sendFile(
   from file: Int32, at offset: Int64, count: Int, to socket: Int32
 ) -> Int {

@@ -1,8 +1,8 @@
 internal import Basics
 internal import CLibUV
 
-/// An outgoing TCP connection: resolves the host, tries its addresses one after the other, then carries bytes. Used
-/// on its loop only.
+/// An outgoing TCP connection, which resolves the host, tries its addresses one after the other, and then sends and
+/// receives bytes. Used on its loop only.
 ///
 /// http://docs.libuv.org/en/v1.x/tcp.html
 package final class TCPConnection {
@@ -10,8 +10,8 @@ package final class TCPConnection {
     /// Bytes can be sent from now on.
     case connected
     case received([UInt8])
-    /// The connection has ended for this reason, a text for the log. No further events follow. Not reported after
-    /// `close`.
+    /// The connection could not be made or has ended, for this reason (a text for the log). No further events follow.
+    /// Not reported after `close`.
     case failed(String)
   }
 
@@ -24,16 +24,16 @@ package final class TCPConnection {
   private var addresses: [sockaddr_storage] = []
   private var lastFailure = "the host has no address"
   private var socket: UnsafeMutablePointer<uv_tcp_t>?
-  /// Ends the attempt at an address that does not answer.
+  /// The timer that ends the attempt at an address that does not answer.
   private var attempt: LoopTimer?
-  /// Only one read is under way at a time: libuv fills this buffer, and its bytes are copied.
+  /// The buffer that libuv reads into. One is enough, because each read's bytes are copied before the next read.
   private let buffer: UnsafeMutableBufferPointer<CChar>
 
   private static let bufferBytes = 64 * 1024
-  /// How long an address may take to answer before the next one is tried.
+  /// The time in which an address must answer before the next address is tried.
   private static let attemptMilliseconds = 2000
 
-  /// Begins to connect. `handle` is called on the loop, never before this returns.
+  /// Begins to connect. On the loop only. `handle` gets the events, on the loop and never before this returns.
   package init(
     loop: Loop, host: String, port: UInt16, _ handle: @escaping (Event) -> Void
   ) {
@@ -48,7 +48,7 @@ package final class TCPConnection {
 
   deinit { buffer.deallocate() }
 
-  /// The bytes that were sent and that the system has not accepted yet.
+  /// The number of bytes that were passed to `send` and that the kernel has not accepted yet.
   package var queuedBytes: Int { stream.map { uv_stream_get_write_queue_size($0) } ?? 0 }
 
   /// Closes the connection. Calling it again does nothing.
@@ -92,7 +92,7 @@ package final class TCPConnection {
       }, host, String(port), &hints)
     guard status != 0 else { return }
     request.deallocate()
-    // The other half of passRetained above, because no callback will come.
+    // Balances `passRetained` above, because no callback will come.
     Unmanaged.passUnretained(self).release()
     loop.onNextTurn { self.fail("getaddrinfo", status) }
   }
@@ -127,7 +127,7 @@ package final class TCPConnection {
     }
     var address = addresses.removeFirst()
     let socket = UnsafeMutablePointer<uv_tcp_t>.allocate(capacity: 1)
-    // Fails only without memory: it creates no descriptor yet.
+    // Fails only if memory runs out: it creates no descriptor yet.
     guard uv_tcp_init(loop.uv, socket) == 0 else {
       socket.deallocate()
       fail("uv_tcp_init", UV_ENOMEM.rawValue)
@@ -141,7 +141,7 @@ package final class TCPConnection {
       $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
         uv_tcp_connect(request, socket, $0) { request, status in
           guard let request, let data = request.pointee.handle?.pointee.data else { return }
-          // Still retained: closing the socket calls this before its own callback, which releases.
+          // Still retained: if the socket is closed, this is called before the close callback, which releases.
           let connection = Unmanaged<TCPConnection>.fromOpaque(data).takeUnretainedValue()
           request.deallocate()
           connection.connectEnded(status)
@@ -157,7 +157,7 @@ package final class TCPConnection {
   }
 
   private func connectEnded(_ status: Int32) {
-    // Closing a socket cancels its attempt, which calls this once more.
+    // When a socket is closed, its attempt is cancelled, and this is called with UV_ECANCELED.
     guard handle != nil, status != UV_ECANCELED.rawValue, let socket, let stream else { return }
     attempt?.cancel()
     attempt = nil
@@ -193,7 +193,8 @@ package final class TCPConnection {
     }
   }
 
-  /// Sends bytes after those that were sent before. Only while connected. The caller has to bound `queuedBytes`.
+  /// Sends bytes, after those of earlier calls, without waiting. Only while connected. The caller has to bound
+  /// `queuedBytes`.
   package func send(_ bytes: [UInt8]) {
     guard handle != nil, let stream, !bytes.isEmpty else { return }
     let request = UnsafeMutablePointer<uv_write_t>.allocate(capacity: 1)
@@ -208,7 +209,7 @@ package final class TCPConnection {
       request.pointee.data?.deallocate()
       let data = request.pointee.handle?.pointee.data
       request.deallocate()
-      // Closing a socket cancels what waits; `failed` does nothing then.
+      // When a socket is closed, waiting writes are cancelled; `fail` reports nothing then.
       guard status != 0, let data else { return }
       let connection = Unmanaged<TCPConnection>.fromOpaque(data).takeUnretainedValue()
       connection.fail("write", status)
@@ -231,7 +232,7 @@ package final class TCPConnection {
     uv_close(UnsafeMutableRawPointer(socket).assumingMemoryBound(to: uv_handle_t.self)) { handle in
       guard let handle, let data = handle.pointee.data else { return }
       UnsafeMutableRawPointer(handle).assumingMemoryBound(to: uv_tcp_t.self).deallocate()
-      // The other half of passRetained in `connect`.
+      // Balances `passRetained` in `connect`.
       Unmanaged<TCPConnection>.fromOpaque(data).release()
     }
   }

@@ -4,15 +4,16 @@ internal import Synchronization
 /// A pool of threads for work that blocks, such as reading a database or hashing a password.
 ///
 /// Each kind of work has a pool of its own with its own bounds, so that a flood of one kind never stops another. Work
-/// beyond `maximumWaiting` is refused at once with `ThreadPool.Full`. Work may name its owner. Owners are served in
-/// turn, so that a flood from one delays only that one.
+/// beyond `maximumWaiting` is refused at once with `ThreadPool.Full`. Work may name its owner, such as a client's
+/// address. Owners are served round robin, so that a flood from one owner delays only that owner.
 package final class ThreadPool: @unchecked Sendable {
   // Unchecked: all mutable state is used inside `monitor.locked` only.
 
-  /// Thrown when so much work is waiting that more would only expire in the queue.
+  /// The error with which work is refused: so much is waiting that more would only expire in the queue, or the pool is
+  /// stopped.
   package struct Full: Error {
     package let pool: String
-    /// Whether it is the owner's share that is used up, while there is room for others.
+    /// Whether only the owner's share is used up, while there is room for other owners.
     package let isOwnersShare: Bool
   }
 
@@ -22,12 +23,12 @@ package final class ThreadPool: @unchecked Sendable {
   private let maximumWaitingForOne: Int
   private var waiting = FairQueue<Int, @Sendable (Int) -> Void>()
   private var isStopping = false
-  /// Threads that are waiting for work.
+  /// The number of threads that are waiting for work.
   private var idleThreads = 0
   private var threads: [PlatformThread] = []
 
-  /// Starts `threads` threads. At most `maximumWaiting` jobs wait for one of them, and at most `maximumWaitingForOne`
-  /// of the same owner.
+  /// Starts `threads` threads. At most `maximumWaiting` jobs wait for a thread, of which at most `maximumWaitingForOne`
+  /// have the same owner. If that is nil, an owner has no bound of its own.
   package init(
     name: String, threads count: Int, maximumWaiting: Int, maximumWaitingForOne: Int? = nil
   ) {
@@ -44,7 +45,8 @@ package final class ThreadPool: @unchecked Sendable {
 
   /// Runs `body` on one of the pool's threads, which it may block. `body` receives the thread's number, from 0, for
   /// resources that exist once per thread. `owner` names the owner of the work, if any. Throws what `body` throws,
-  /// `Full`, or `CancellationError` if the calling task was cancelled before the work began.
+  /// `Full`, or `CancellationError` if the calling task was cancelled before `body` began. Cancellation does not
+  /// shorten the wait for a thread.
   package func run<Result: Sendable>(
     for owner: some Hashable = 0,
     _ body: @escaping @Sendable (_ thread: Int) throws -> Result
@@ -77,7 +79,7 @@ package final class ThreadPool: @unchecked Sendable {
   package func submit(
     for owner: some Hashable = 0, _ work: @escaping @Sendable (_ thread: Int) -> Void
   ) -> Bool {
-    // Two owners with the same hash share their turns.
+    // Two owners with the same hash count as one.
     let key = owner.hashValue
     let (isAccepted, wakesThread) = monitor.locked { () -> (Bool, Bool) in
       guard !isStopping, waiting.count < maximumWaiting,
@@ -86,7 +88,7 @@ package final class ThreadPool: @unchecked Sendable {
       waiting.append(work, of: key)
       return (true, idleThreads > 0)
     }
-    // Not inside the lock: the thread would wake only to wait for it.
+    // Not inside the lock, because the thread would wake only to wait for the lock.
     if wakesThread { monitor.signal() }
     return isAccepted
   }
@@ -107,7 +109,7 @@ package final class ThreadPool: @unchecked Sendable {
     }
   }
 
-  /// Finishes what waits, then ends the threads and waits for them.
+  /// Stops the pool: refuses new work, finishes the work that is waiting, and blocks until the threads have ended.
   package func stop() {
     monitor.locked {
       isStopping = true

@@ -25,16 +25,16 @@ package final class Draft: Sendable {
   /// The result of the check whether the writer may write.
   package enum Access: Sendable, Equatable {
     case granted(Grant)
-    /// The writer may not write, for this reason. The draft is not appended. If it is a retry of an entry that is in the
-    /// log already, that entry is acknowledged.
+    /// The writer may not write, for this reason. The draft is not appended. If it is a retry of an entry that is in
+    /// the log already, that entry is acknowledged.
     case denied(ErrorCode)
     /// The transaction that appends the draft has checked the permission itself, while it held the lock on the room's
     /// head.
     case decided
   }
 
-  /// The id of the entry. It is made before the draft is submitted and is unique in the log, so a draft that is submitted
-  /// twice is appended once.
+  /// The id of the entry. It is made before the draft is submitted and is unique in the log, so a draft that is
+  /// submitted twice is appended once.
   package let id: MessageID
   package let roomID: RoomID
   /// The room's `channel_id` in frames.
@@ -43,8 +43,8 @@ package final class Draft: Sendable {
   package let from: UserID?
   /// The content. Never `erased` or `unknown`, which cannot be written.
   package let body: EntryBody
-  /// The `client_id` that the client chose for the message. Room, sender and `client_id` are the idempotency key by which
-  /// a retry is recognised.
+  /// The `client_id` that the client chose for the message. Room, sender and `client_id` are the idempotency key by
+  /// which a retry is recognised.
   package let clientID: String?
   package let access: Access
   /// The socket that is told the outcome; nil if the code that appends the draft uses the outcome itself.

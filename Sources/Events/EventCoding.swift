@@ -198,8 +198,8 @@ extension WireReader {
       to: room.map { .room($0) } ?? .everyone, kind: kind, content: Array(content))
   }
 
-  /// Decodes a body: as `unknown` if only a newer release knows its kind or its type. Nil if the bytes are not valid for
-  /// a known kind.
+  /// Decodes a body: as `unknown` if only a newer release knows its kind or its type. Nil if the bytes are not valid
+  /// for a known kind.
   private static func body(_ code: UInt8, _ reader: inout WireReader) -> EntryBody? {
     let unknown = EntryBody.unknown(code: Int64(code))
     guard let kind = EventCoding.BodyKind(rawValue: code) else {

@@ -30,8 +30,8 @@ package final class EventStream: Sendable {
   }
 
   /// Publishes the events of one commit of this node: to its own listeners before this returns (except in a call from a
-  /// listener), then to other nodes through the fan-out. Listeners get the events of one call together, and all listeners
-  /// get the calls of different threads in the same order.
+  /// listener), then to other nodes through the fan-out. Listeners get the events of one call together, and all
+  /// listeners get the calls of different threads in the same order.
   package func publish(_ events: [Event]) {
     guard !events.isEmpty else { return }
     deliver(events)

@@ -5,8 +5,8 @@ package import Basics
 ///
 /// A fan-out may delay, reorder and lose events, because heads and versions are also compared with the database. If it
 /// may have lost entries of followed rooms, it announces that with `Event.missed`, so that the comparison is made at
-/// once. It never delivers an event twice, nor an event that no node of this database published, nor a node's own events
-/// to that node.
+/// once. It never delivers an event twice, nor an event that no node of this database published, nor a node's own
+/// events to that node.
 ///
 /// May be called from any thread.
 package protocol Fanout: Sendable {

@@ -1,26 +1,28 @@
-/// Inspects a client's handshake before OpenSSL reads it. OpenSSL allocates a message's announced size as soon as it
-/// has the header, so nine bytes from a client could cost 128 KiB. A value. It sees what is not encrypted, which is
-/// everything before keys are agreed (RFC 8446, 4 and 5.1; RFC 5246, 7.4).
+/// A check of a client's handshake before OpenSSL reads it, which refuses messages that announce too large a size.
+///
+/// OpenSSL allocates the announced size of a message as soon as it has the header, so nine bytes from a client could
+/// cost 128 KiB. The check is a value without a socket. It sees what is not encrypted, which is everything before keys
+/// are agreed (RFC 8446, 4 and 5.1; RFC 5246, 7.4).
 struct HandshakeGuard {
-  /// How many bytes of a record's header have been seen, its content type, and how much of the record remains.
+  /// The number of bytes of the record's header that have been seen, its content type, and how many bytes of it remain.
   private var recordHeaderCount = 0
   private var recordType: UInt8 = 0
   private var recordLeft = 0
-  /// The same for a handshake message, which may span several records.
+  /// The same for the handshake message, which may span several records.
   private var messageHeaderCount = 0
   private var messageLeft = 0
-  /// Whether the client has announced that it encrypts from here on. In TLS 1.3 that has no meaning.
+  /// Whether the client has sent ChangeCipherSpec, after which it encrypts. In TLS 1.3 that has no meaning.
   private(set) var hasChangedCipher = false
 
-  /// Large enough: messages of clients with many extensions have 2 KiB.
+  /// The size of the largest message that is accepted. Messages of clients with many extensions have 2 KiB.
   private static let maximumMessageBytes = 16 * 1024
   private static let recordHeaderBytes = 5
   private static let messageHeaderBytes = 4
   private static let changeCipherSpec: UInt8 = 20
   private static let handshake: UInt8 = 22
 
-  /// How many of these bytes may be passed on before the next call; at most to the end of a record. Throws `TLSError`
-  /// if a message announces too large a size.
+  /// Checks the next bytes from the client. Returns how many of them, at most to the end of a record, may be passed on
+  /// to OpenSSL; the next call begins with the rest. Throws `TLSError` if a message announces too large a size.
   mutating func next(_ bytes: UnsafeRawBufferPointer) throws(TLSError) -> Int {
     var position = 0
     while position < bytes.count {
@@ -46,7 +48,7 @@ struct HandshakeGuard {
   private mutating func readRecordHeader(_ byte: UInt8) {
     switch recordHeaderCount {
     case 0: recordType = byte
-    // The protocol version.
+    // The protocol version, which is not checked here.
     case 1, 2: break
     case 3: recordLeft = Int(byte) << 8
     default: recordLeft |= Int(byte)

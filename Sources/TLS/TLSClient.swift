@@ -1,14 +1,15 @@
 internal import Basics
 internal import COpenSSL
 
-/// The common setup of TLS connections to servers: whose certificates are trusted.
+/// The common setup of outgoing TLS connections: the protocol versions, and the authorities whose certificates are
+/// trusted.
 ///
-/// TLS 1.2 and newer. The server's certificate must be signed by one of the authorities and match the requested host.
+/// TLS 1.2 and newer. The server's certificate must lead to one of the authorities and match the requested host.
 // Unchecked: OpenSSL's contexts may be shared by threads once they are set up (SSL_CTX_new(3), "Notes").
 package final class TLSClient: @unchecked Sendable {
   private let context: OpaquePointer
 
-  /// `authorities` is a PEM file of trusted certificates; nil means the system's. Throws `TLSError`.
+  /// Reads the trusted certificates from a PEM file, or those of the system if `authorities` is nil. Throws `TLSError`.
   package init(authorities: String?) throws(TLSError) {
     guard let context = SSL_CTX_new(TLS_client_method()) else {
       throw TLSError.last("no TLS context")
@@ -29,11 +30,11 @@ package final class TLSClient: @unchecked Sendable {
 
   deinit { SSL_CTX_free(context) }
 
-  /// Begins a session with a server of this host name or address. Throws `TLSError`.
+  /// Makes a session with a server that has this host name or address. Throws `TLSError`.
   package func session(with host: String, on wire: TLSWire) throws(TLSError) -> TLSSession {
     guard let session = SSL_new(context) else { throw TLSError.last("no TLS session") }
     SSL_set_connect_state(session)
-    // An address is not sent as a server name, and the certificate must name the address.
+    // An address is not sent as a server name (RFC 6066, 3), and the certificate must name that address.
     let isAccepted =
       if IPAddress(host) != nil {
         X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(session), host) == 1

@@ -1,6 +1,6 @@
 internal import COpenSSL
 
-/// Why TLS failed, in OpenSSL's words.
+/// The reason why TLS failed, for the log, normally with OpenSSL's text.
 package struct TLSError: Error, CustomStringConvertible, Sendable {
   package let description: String
   /// Whether the peer spoke plain HTTP instead of TLS.
@@ -11,8 +11,8 @@ package struct TLSError: Error, CustomStringConvertible, Sendable {
     self.isPlainHTTP = isPlainHTTP
   }
 
-  /// An error with OpenSSL's reason for the last failure on this thread: the first in its queue, which caused the
-  /// others. Empties the queue.
+  /// Makes an error with OpenSSL's reason for the last failure on this thread: the first error in the thread's queue,
+  /// which caused the others. Empties the queue.
   static func last(_ what: String) -> TLSError {
     var text = ""
     var isPlainHTTP = false

@@ -1,11 +1,11 @@
 internal import Basics
 internal import COpenSSL
 
-/// The common setup of TLS connections from clients: certificates, protocols and ciphers.
+/// The common setup of incoming TLS connections: certificates, protocols and ciphers.
 ///
 /// TLS 1.2 with forward secrecy and TLS 1.3, `http/1.1` by ALPN (RFC 7301), no renegotiation. Of several certificates
 /// a client gets the first that matches the server name it asks for (RFC 6066, 3), or the first of all if none does.
-/// Sessions are resumed by tickets, on any thread. The keys of the tickets live as long as this object.
+/// Sessions are resumed by session tickets, on any thread. The ticket keys exist as long as this object.
 // Unchecked: OpenSSL's contexts may be shared by threads once they are set up (SSL_CTX_new(3), "Notes").
 package final class TLSServer: @unchecked Sendable {
   /// A certificate chain with its private key, both PEM files.
@@ -19,23 +19,23 @@ package final class TLSServer: @unchecked Sendable {
     }
   }
 
-  /// Facts about a certificate, as of when it was read.
+  /// A certificate that was read from its files.
   package struct Certificate: Sendable {
     package let files: Files
-    /// Seconds until the certificate expires, from when it was read; negative if it had expired.
+    /// The seconds from the moment when the certificate was read until it expires; negative if it had expired.
     package let expiresInSeconds: Int
   }
 
   package let certificates: [Certificate]
-  /// One per certificate. Sessions begin with the first.
+  /// The OpenSSL contexts, one per certificate. Every session begins with the first.
   private let contexts: [OpaquePointer]
 
-  /// The ciphers of TLS 1.2. All of TLS 1.3 are good.
+  /// The ciphers that TLS 1.2 may use, all with forward secrecy. OpenSSL's defaults for TLS 1.3 need no selection.
   private static let ciphers =
     "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES256-GCM-SHA384:"
     + "ECDHE-RSA-AES256-GCM-SHA384:ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305"
 
-  /// Reads the files, of which there must be at least one. Throws `TLSError`, which names the file at fault.
+  /// Reads certificates from their files. There must be at least one. Throws `TLSError`, which names the file at fault.
   package convenience init(_ files: [Files]) throws(TLSError) {
     guard !files.isEmpty else { throw TLSError("there is no certificate") }
     try self.init(count: files.count) { index, context throws(TLSError) in
@@ -43,7 +43,7 @@ package final class TLSServer: @unchecked Sendable {
     }
   }
 
-  /// Copies another server's certificates as they were read then, with new ticket keys. Throws `TLSError`.
+  /// Copies another server's certificates without reading the files again, and makes new ticket keys. Throws `TLSError`.
   package convenience init(renewing old: TLSServer) throws(TLSError) {
     try self.init(count: old.contexts.count) { index, context throws(TLSError) in
       ERR_clear_error()
@@ -54,7 +54,7 @@ package final class TLSServer: @unchecked Sendable {
     }
   }
 
-  /// `fill` sets each context's certificate.
+  /// Makes `count` contexts. `fill` sets each context's certificate.
   private init(
     count: Int, fill: (_ index: Int, _ context: OpaquePointer) throws(TLSError) -> Certificate
   ) throws(TLSError) {
@@ -72,7 +72,7 @@ package final class TLSServer: @unchecked Sendable {
     }
     self.contexts = contexts
     self.certificates = certificates
-    // Unretained: sessions retain the server as long as OpenSSL may ask.
+    // Unretained: every session retains this server, so it exists whenever OpenSSL calls.
     martlet_ssl_on_server_name(
       contexts[0],
       { session, _, server in
@@ -84,7 +84,7 @@ package final class TLSServer: @unchecked Sendable {
 
   deinit { for context in contexts { SSL_CTX_free(context) } }
 
-  /// Begins a session with a client that has connected. Throws `TLSError` without memory.
+  /// Makes a session with a client that has connected. Throws `TLSError` if memory runs out.
   package func session(on wire: TLSWire) throws(TLSError) -> TLSSession {
     guard let session = SSL_new(contexts[0]) else { throw TLSError.last("no TLS session") }
     SSL_set_accept_state(session)
@@ -124,7 +124,8 @@ package final class TLSServer: @unchecked Sendable {
     return context
   }
 
-  /// The range of `http/1.1` in a client's list of protocols, each of which is preceded by its length.
+  /// Returns the range of `http/1.1` in a client's list of protocols, each of which is preceded by its length. Nil if it
+  /// is not offered.
   static func rangeOfHTTP1(in list: UnsafeBufferPointer<UInt8>) -> Range<Int>? {
     var position = 0
     while position < list.count {
@@ -141,13 +142,13 @@ package final class TLSServer: @unchecked Sendable {
     _ files: Files, into context: OpaquePointer
   ) throws(TLSError) -> Certificate {
     ERR_clear_error()
-    // A key with a passphrase is refused, because nobody could enter it.
+    // An empty passphrase, so that an encrypted key is refused: nobody could enter its passphrase.
     SSL_CTX_set_default_passwd_cb(context) { _, _, _, _ in 0 }
     guard SSL_CTX_use_certificate_chain_file(context, files.chain) == 1 else {
       throw TLSError.last("the certificate \(files.chain) cannot be read")
     }
     guard SSL_CTX_use_PrivateKey_file(context, files.key, SSL_FILETYPE_PEM) == 1 else {
-      // Also thrown if the key belongs to another certificate.
+      // Also the error for a key that belongs to another certificate.
       throw TLSError.last("the key \(files.key) cannot be used with \(files.chain)")
     }
     guard SSL_CTX_check_private_key(context) == 1 else {
@@ -163,6 +164,7 @@ package final class TLSServer: @unchecked Sendable {
 
   // MARK: Choice of the certificate
 
+  /// Sets the session's certificate to the first that matches the name that the client asks for, if there is one.
   private func chooseCertificate(_ session: OpaquePointer) {
     guard contexts.count > 1,
       let name = SSL_get_servername(session, TLSEXT_NAMETYPE_host_name)

@@ -1,27 +1,28 @@
 internal import COpenSSL
 
-/// Replaces the socket of TLS sessions: they read network bytes from this memory, and write bytes for the network to
-/// it.
+/// The memory that TLS sessions use instead of a socket: they read bytes from the network from it, and write bytes for
+/// the network to it.
 ///
-/// One wire serves all sessions of a thread, because it holds bytes only during a call to a session. So an idle
-/// session has no buffers here.
+/// One wire serves all sessions of a thread, because it holds bytes only during a call of a session. So an idle session
+/// has no buffers here.
 ///
-/// BIO_meth_new(3)
+/// See BIO_meth_new(3).
 package final class TLSWire {
-  /// Reference-counted by OpenSSL: every session holds one reference, and so does this object.
+  /// The OpenSSL object of this wire, which is reference-counted: every session holds a reference, and so does this
+  /// object.
   let bio: OpaquePointer
-  /// Bytes from the network that were not read yet.
+  /// The bytes from the network that the present session has not read yet.
   var input = UnsafeRawBufferPointer(start: nil, count: 0)
-  /// Encrypted bytes for the network. The caller of a session takes them before it calls the next session.
+  /// The encrypted bytes for the network. The caller of a session takes them before it calls another session.
   package var output: [UInt8] = []
-  /// The data that a session decrypted last.
+  /// The buffer for the data that a session has just decrypted.
   let plain = UnsafeMutableRawBufferPointer.allocate(byteCount: plainBytes, alignment: 16)
 
-  /// The size of the largest record, 16 KiB (RFC 8446, 5.1).
+  /// The size of the data in the largest record, 16 KiB (RFC 8446, 5.1).
   private static let plainBytes = 16 * 1024
 
   package init() {
-    // Fails only without memory: nothing else is allocated.
+    // Fails only if memory runs out, because it does nothing but allocate.
     guard let bio = BIO_new(Method.shared.pointer) else { fatalError("BIO_new failed") }
     self.bio = bio
     // Unretained: sessions retain the wire as long as OpenSSL holds the BIO.
@@ -47,14 +48,14 @@ package final class TLSWire {
   }
 
   /// The functions that OpenSSL calls to read and write.
-  // Unchecked: not modified after it was made.
+  // Unchecked: it is not modified after `init`.
   private struct Method: @unchecked Sendable {
     let pointer: OpaquePointer
 
     static let shared = Method()
 
     private init() {
-      // Fails only without memory.
+      // Fails only if memory runs out.
       guard let method = BIO_meth_new(BIO_get_new_index() | BIO_TYPE_SOURCE_SINK, "martlet") else {
         fatalError("BIO_meth_new failed")
       }
