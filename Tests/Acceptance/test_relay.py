@@ -132,6 +132,7 @@ def test_retry_counts_even_when_writing_is_over(server):
         ({"type": "text", "channel_id": "01", "to": "*", "data": "x"}, "room_not_found"),
         ({"type": "text", "channel_id": "nowhere", "to": "*", "data": "x"}, "room_not_found"),
         ({"type": "subscribe"}, "invalid_frame"),
+        ({"type": "subscribe", "channels": [], "client_id": ""}, "invalid_frame"),
         ({"type": "subscribe", "channels": "1"}, "invalid_frame"),
         ({"type": "subscribe", "channels": [1]}, "invalid_frame"),
         ({"type": "resume", "channels": []}, "invalid_frame"),

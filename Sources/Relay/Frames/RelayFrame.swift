@@ -78,7 +78,7 @@ struct RelayFrame {
   init(_ object: JSONObject, maximumContentBytes: Int) throws(Failure) {
     let clientID = object["client_id"]?.string
     self.clientID = clientID
-    if let clientID, clientID.utf8.count > Self.maximumClientIDBytes {
+    if let clientID, !(1...Self.maximumClientIDBytes).contains(clientID.utf8.count) {
       // Reported only once. Otherwise the error of each of up to ten thousand channels would repeat the long id.
       throw Failure(
         .invalidFrame, "client_id must have 1 to \(Self.maximumClientIDBytes) bytes.",
