@@ -1,8 +1,8 @@
 package import Basics
 internal import Synchronization
 
-/// Slows down password guessing: after five failures for an account from one address, log-ins are delayed by 1 s,
-/// doubling up to 60 s. Kept in memory, bounded, forgotten after an hour.
+/// Slows down password guessing: after five failures for an account from one address (an IPv4 address or an IPv6 /64),
+/// log-ins are refused for 1 s, doubling up to 60 s. Kept in memory, bounded, forgotten after an hour.
 ///
 /// Attempts that are being checked count as failures, so that guesses sent in parallel gain nothing: those beyond the
 /// fifth wait for the result of earlier ones.
@@ -19,7 +19,7 @@ package final class LoginDelays: Sendable {
     var lastAt: Int64 = 0
     /// Attempts whose outcome is not known yet.
     var running = 0
-    /// By a number of their own, so that a cancelled one can be found.
+    /// The waiting attempts, each with a number, so that a cancelled one can be found.
     var waiting: [Int: CheckedContinuation<Void, Never>] = [:]
   }
 

@@ -1,8 +1,8 @@
 package import Basics
 internal import Synchronization
 
-/// The recently ended sessions. A token is valid if its signature is and its session is not in here. Held in memory,
-/// because it is asked for every frame.
+/// The recently ended sessions. A token whose session is in here is refused, although its signature is valid and it has
+/// not expired. Held in memory, because it is asked for every frame.
 ///
 /// A session is kept for longer than any access token is accepted, counted from when this node learned of its end, by
 /// a clock that cannot be set: tokens from a node whose clock is ahead live longer here.

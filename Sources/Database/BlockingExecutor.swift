@@ -4,7 +4,7 @@ internal import Basics
 /// block.
 ///
 /// A body awaits only its own statements, and here those never suspend: it finishes within the jobs that its task
-/// enqueues on this executor. A body that waits for anything else would block this database, so it is given one
+/// enqueues on this executor. A body that waits for anything else would block this database, so each wait may take one
 /// second. Then its transaction fails. The rest of the body may run later, but its transaction has ended by then and
 /// refuses every statement.
 final class BlockingExecutor: TaskExecutor, @unchecked Sendable {

@@ -61,8 +61,8 @@ package final class Transaction {
     return try await connection.run(statements)
   }
 
-  /// Waits until no other transaction of any node is behind this call, and keeps the others out until the transaction
-  /// ends. For things that must be made only once.
+  /// Waits until every other transaction that has called this has ended, on any node. Then keeps the others waiting
+  /// until this one ends. For things that must be made only once. No effect on SQLite, which has one writer.
   package func exclusively() async throws { _ = try await query(Self.exclusiveSQL) }
 
   private static let exclusiveSQL = SQL(

@@ -10,7 +10,7 @@ package final class EventStream: Sendable {
   package typealias Listener = @Sendable ([Event]) -> Void
 
   private let fanout: any Fanout
-  // A struct, because each access to a Mutex of a bare closure would wrap the closure in one more thunk.
+  // A struct, because a closure that is stored directly in a Mutex is wrapped once more at each access.
   private struct Registered {
     let listen: Listener
   }

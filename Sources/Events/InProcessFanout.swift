@@ -25,7 +25,7 @@ package final class InProcessFanout: Fanout {
     }
   }
 
-  // A struct, because each access to a Mutex of a bare closure would wrap the closure in one more thunk.
+  // A struct, because a closure that is stored directly in a Mutex is wrapped once more at each access.
   private struct State {
     var receive: (@Sendable ([Event]) -> Void)?
     /// The number of `follow` calls for each room that were not undone.

@@ -7,7 +7,7 @@ extension Hub {
     package let socket: any FrameSink
     /// Unique on this loop and never reused.
     package let number: UInt64
-    /// Frames of this turn for this connection alone, and what its topics hold before them.
+    /// The frames that wait for this connection alone, and what its topics hold before them.
     var own = OwnFrames()
     /// The topic whose frames precede the last frame of `own`. While that topic is held, these frames are held too,
     /// within the limit of a held topic.

@@ -18,7 +18,7 @@ struct FlushPass {
   /// Ends the pass; what remains is written in another turn.
   mutating func endEarly() { isOutOfTime = true }
 
-  /// Whether another connection may be written to. The clock is read only for large audiences.
+  /// Counts a write, and returns whether it may be done. The clock is read only for large audiences.
   mutating func mayWrite(_ gate: DeliveryGate, isLarge: Bool, _ clock: () -> UInt64) -> Bool {
     if isOver { return false }
     // Checked before each write: the process may have been stopped since the last one.

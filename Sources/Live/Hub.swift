@@ -36,8 +36,8 @@ package final class Hub {
   /// because otherwise a busy machine would cut every flush short. The rest is written after the sockets that are
   /// ready were served.
   static let flushNanoseconds: UInt64 = 3_000_000
-  /// The most writes of topics in one turn. A smaller limit costs more, because what a turn gathers becomes one
-  /// commit.
+  /// The most writes of topics in one turn. A lower limit makes turns shorter. Then commits contain fewer messages, and
+  /// each message costs more.
   static let writesPerTurn = 2000
   /// The most connections in one turn that are written frames for them alone.
   static let ownWritesPerTurn = 1000
@@ -50,8 +50,8 @@ package final class Hub {
   private static let maximumSpares = 64
 
   /// While `gate` is closed, only answers are written. Connections with more than `sendQueueBytes` queued are closed.
-  /// `wake` makes the loop turn again after at most this many milliseconds. `clock` is `Monotonic.nanoseconds`,
-  /// `threadClock` is `ThreadClock.nanoseconds`.
+  /// `wake` makes the loop turn again after this many milliseconds, if it does not turn earlier. `clock` is
+  /// `Monotonic.nanoseconds`, `threadClock` is `ThreadClock.nanoseconds`.
   package init(
     gate: DeliveryGate, sendQueueBytes: Int, metrics: LiveMetrics,
     clock: @escaping () -> UInt64 = { Monotonic.nanoseconds },
@@ -84,7 +84,8 @@ package final class Hub {
     if connection.topicCount == 0 { connections[connection.key] = nil }
   }
 
-  /// Adds the connection to the topic. It receives nothing that was published before.
+  /// Adds the connection to the topic. It receives nothing that was published before, except the newest state
+  /// (`latest`) if that has not been sent yet.
   package func subscribe(_ connection: Connection, to topic: Topic) {
     if topic.insert(connection.key, connection.socket.outlet) { connection.topicCount += 1 }
   }
@@ -199,7 +200,7 @@ package final class Hub {
     write(connection)
   }
 
-  /// The connection's reader has taken everything. What waited for that is sent now.
+  /// The kernel has accepted everything that was queued for the connection. What waited for that is sent now.
   package func drained(_ connection: Connection) {
     guard !connection.latest.isEmpty else { return }
     let frames = connection.latest
@@ -268,8 +269,8 @@ package final class Hub {
     dirtyConnections.append(connection)
   }
 
-  /// Closes a connection after what was sent to it alone; at once if its access was revoked or the gate is closed.
-  /// What its topics still hold is not sent.
+  /// Closes a connection after what was sent to it alone; at once and without that if its access was revoked, the gate
+  /// is closed or the connection is corked. What its topics still hold is not sent.
   package func close(_ connection: Connection, _ code: CloseCode) {
     let isSent = code != .revoked && gate.isOpen && !connection.isCorked
     if isSent { write(connection) } else { clear(connection) }
@@ -364,8 +365,8 @@ package final class Hub {
     return true
   }
 
-  /// Sends what the kernel did not accept at once through the connection's queue, behind its own frames. `hasBegun`
-  /// means that the kernel accepted a part of it.
+  /// Sends, through the connection's queue and behind its own frames, what was not sent directly: the kernel did not
+  /// accept it, or the outlet is blocked. `hasBegun` means that the kernel accepted a part of it.
   private func sendRest(
     of topic: Topic, from offset: Int, through end: Int, hasBegun: Bool, to row: Topic.Row
   ) {

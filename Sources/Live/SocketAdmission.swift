@@ -1,7 +1,7 @@
 internal import Synchronization
 
-/// Limits the number of WebSockets on the server. A part is reserved for members, so that those who repair something
-/// can still connect when the public crowds onto the status page.
+/// Limits the number of WebSockets on the server. A part is reserved for members, so that readers of public pages
+/// cannot use up all of them.
 package final class SocketAdmission: Sendable {
   /// The kind of user that a socket is for.
   package enum Audience: Int, Sendable, CaseIterable {

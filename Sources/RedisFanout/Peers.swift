@@ -67,7 +67,8 @@ struct Peers {
 
   // MARK: Channels
 
-  /// Notes that frames of the channel arrive from here on. Earlier frames do not count as missing.
+  /// Notes that frames of the channel arrive from here on. Frames up to the last counter that the sender announced do
+  /// not count as missing.
   mutating func follow(_ channel: Channel) {
     guard followed.insert(channel).inserted else { return }
     for (id, peer) in peers where peer.isAccepted {

@@ -4,11 +4,13 @@ internal import Basics
 ///
 /// The number of connections per address is limited, except for trusted proxies. The total is limited too: the limit
 /// of open files, minus a reserve, gives the number of places. When all places are taken, idle connections (those
-/// without a request) are closed, oldest first (`WebLoop.makeRoom`). A few connections beyond the places are still
+/// without a request) are closed, oldest first (`WebLoop.makeRoom`). Some hundred connections beyond the places are still
 /// accepted, so that a server full of WebSockets can answer that it is full.
 final class ConnectionAdmission: Sendable {
   /// The number of WebSockets that fit. When there are more connections than this, of all kinds, idle ones are closed.
   let places: Int
+  /// The most connections of all kinds. It is above `places`, so that a server full of WebSockets still has
+  /// connections on which it can answer.
   private let hardLimit: Int
   private let counter: ConnectionCounter?
   private let proxies: TrustedProxies

@@ -31,8 +31,9 @@ struct TimerWheel<ID: Hashable> {
     slots[Int(slot % Int64(Self.slotCount))].append(id)
   }
 
-  /// Calls `body` for each entry whose slot has come. `body` calls `isDue` with the timer's `Due`: it returns whether
-  /// the timer has really fired, and then also resets the `Due`. It returns false for an entry that was left behind.
+  /// Calls `body` for each entry whose slot has come. `body` calls `isDue` with the timer's `Due`. `isDue` returns
+  /// whether the timer has really fired, and then also resets the `Due`; it returns false for an entry that was left
+  /// behind.
   mutating func take(now: Int64, _ body: (ID, _ isDue: (inout Due) -> Bool) -> Void) {
     let last = now / Self.slotMilliseconds
     // After a pause longer than the whole ring, each slot is taken once.

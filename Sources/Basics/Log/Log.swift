@@ -105,7 +105,7 @@ package struct Log: Sendable {
 
   private final class Sink: Sendable {
     private let format: Format
-    // A struct, because each access to a Mutex of a bare closure would wrap the closure in one more thunk.
+    // A struct, because a closure that is stored directly in a Mutex is wrapped once more at each access.
     private struct Output {
       let write: @Sendable (ContiguousArray<UInt8>) -> Void
     }

@@ -14,7 +14,7 @@ internal import Synchronization
 /// ring is flushed first.
 // Unchecked: everything that changes is atomic or used under `monitor`, except that the ring's bytes are read without
 // it. The log's thread does that, and moves `tail` only afterwards, so that nobody overwrites what it reads. So does
-// `flushAfterCrash`, which first waits until that thread has stopped.
+// `flushAfterCrash`, which first lets that thread finish its write, for at most a second.
 final class LogOutput: @unchecked Sendable {
   private let descriptor: Int32
   private let monitor = Monitor()
@@ -23,7 +23,8 @@ final class LogOutput: @unchecked Sendable {
   /// are also read without the lock.
   private let head = Atomic<Int>(0)
   private let tail = Atomic<Int>(0)
-  /// Whether the log's thread is writing something now, and whether the process is ending, so that it must not write.
+  /// Whether the log's thread is writing something now, and whether the process is ending, so that the log's thread
+  /// must not write.
   private let isEmptying = Atomic<Bool>(false)
   private let isEnding = Atomic<Bool>(false)
   private var lostLines = 0

@@ -63,7 +63,8 @@ final class PostgresGroupCommit: Sendable {
     while let batches = takeBatches() { await commit(batches) }
   }
 
-  /// A batch of each work that raised its signal. If none did, nil, and the next signal starts another round.
+  /// Returns a batch of each work that raised its signal. Nil if none did or this is closed; the next signal then calls
+  /// `run` again.
   private func takeBatches() -> [any GroupCommitBatch]? {
     let works = state.withLock { state -> [any GroupCommitWork]? in
       let signalled = state.works.indices.filter { state.isSignalled[$0] }

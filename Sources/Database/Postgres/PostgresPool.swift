@@ -46,8 +46,8 @@ final class PostgresPool: Sendable {
   /// Runs `body` with a connection on which `begin` was run, on that connection's loop. Throws what `body` throws,
   /// with transient failures as `AppError` `unavailable`.
   ///
-  /// Connections that were idle while Postgres was restarted are detected and replaced here, because nothing has been
-  /// asked of them yet.
+  /// Connections that were idle while Postgres was restarted are detected and replaced here, which is safe because no
+  /// statement of `body` has been sent.
   func use<Result: Sendable>(
     beginning begin: Statement,
     _ body: @escaping @Sendable (PostgresConnection) async throws -> Result

@@ -15,7 +15,7 @@ final class SQLiteCheckpointer: @unchecked Sendable {
   // the writer's are used by the writer's thread only.
 
   private struct State {
-    /// The pages in the log after the last commit.
+    /// The number of pages in the log after the last commit.
     var pages = 0
     /// How many of them have been copied.
     var copied = 0
@@ -58,7 +58,7 @@ final class SQLiteCheckpointer: @unchecked Sendable {
   private static let pagesAtOnce = (32 << 20) / pageBytes
   /// The most pages that the writer copies between two commits.
   private static let pagesForWriter = (2 << 20) / pageBytes
-  /// Nothing is written to a larger log until it has been copied.
+  /// Before anything is written to a larger log, the writer tries to copy all of it.
   private static let pagesAtMost = (64 << 20) / pageBytes
   /// How long the writer waits for readers then. Readers that take longer are backups, which take minutes.
   private static let readersMilliseconds: Int32 = 100

@@ -3,9 +3,9 @@ internal import CSQLite
 
 /// The only writer of the embedded database, with a thread of its own.
 ///
-/// One batch of each group-commit work and all waiting transactions go into one commit, each but the first in a
-/// savepoint. One `fdatasync` makes all of them durable. Nothing is answered or published before COMMIT has
-/// succeeded.
+/// One batch of each group-commit work and the waiting transactions, up to a limit per class, go into one commit. All
+/// but the first batch run in a savepoint. One `fdatasync` makes all of them durable. Nothing is answered or published
+/// before COMMIT has succeeded.
 final class SQLiteWriter: @unchecked Sendable {
   // Unchecked: what callers use is protected by `monitor`; the rest is used by the thread only.
 
@@ -42,7 +42,7 @@ final class SQLiteWriter: @unchecked Sendable {
 
   /// The most transactions of a class in one commit. The others wait for the next.
   private static let maximumTransactions = 1000
-  /// The most bytes of bulk writes in one commit, not counting its first.
+  /// When the bulk writes of a commit reach this many bytes, it takes no further one. The last one may exceed it.
   private static let maximumBulkBytes = 4 * 1024 * 1024
 
   init(

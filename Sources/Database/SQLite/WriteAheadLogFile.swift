@@ -4,10 +4,10 @@ internal import CSQLite
 /// Wraps the write-ahead log of the writer's connection: combines a commit's writes, and measures the time of its
 /// sync.
 ///
-/// SQLite writes each page of a commit with two calls, at consecutive positions of the file, and then syncs. Here
-/// these writes are gathered and done with one call before the sync. Nobody reads them earlier: other connections
-/// learn of a commit's pages after its sync (`synchronous = FULL`), and this connection's own reads write them first.
-/// What is lost in a power failure has not been synced yet.
+/// SQLite writes each page of a commit with two calls, at consecutive positions of the file, and then syncs. Here these
+/// writes are gathered and done with one call before the sync. Nobody reads them earlier: other connections learn of a
+/// commit's pages after its sync (`synchronous = FULL`), and before this connection itself reads, it writes what was
+/// gathered. A power failure loses only what was not synced, as without gathering.
 ///
 /// SQLite provides the open file through SQLITE_FCNTL_JOURNAL_POINTER. A file's methods are a table of functions
 /// (https://www.sqlite.org/c3ref/io_methods.html). A copy with some functions replaced takes the table's place until
@@ -31,13 +31,15 @@ enum WriteAheadLogFile {
     /// The file position of the first of them.
     private var offset: sqlite3_int64 = 0
 
-    /// SQLite writes less than 128 KiB in one call; this is 30 pages with their headers.
+    /// The most bytes that are gathered: 30 pages with their headers. SQLite's own files accept less than 128 KiB in
+    /// one write.
     private static let capacity = 30 * (4096 + 24)
 
     init(syncSeconds: Histogram) { self.syncSeconds = syncSeconds }
     deinit { buffer.deallocate() }
 
-    /// Gathers a write. Returns SQLite's result code of the earlier writes that had to be done first.
+    /// Gathers a write. If it does not continue what was gathered before, that is written first; if it is too large to
+    /// be gathered, it is written at once. Returns SQLite's result code.
     func add(
       _ bytes: UnsafeRawBufferPointer, at offset: sqlite3_int64, _ file: File
     ) -> Int32 {
@@ -75,7 +77,7 @@ enum WriteAheadLogFile {
     var methods: UnsafePointer<sqlite3_io_methods> { ours.pointee.original }
     var gathered: WriteBuffer { ours.pointee.gathered }
 
-    /// Nil for a file whose table is not ours. These functions are in no other table.
+    /// Nil if the file is missing or closed. The table is not checked, because these functions are in no other table.
     init?(_ pointer: UnsafeMutablePointer<sqlite3_file>?) {
       guard let pointer, let table = UnsafeRawPointer(pointer.pointee.pMethods) else { return nil }
       self.pointer = pointer

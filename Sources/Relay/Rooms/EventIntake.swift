@@ -14,22 +14,23 @@ final class EventIntake {
   var perform: (Event) -> Void = { _ in }
   /// Called with a room and a seq if held entries of the room were dropped. The log has them, up to this seq.
   var headKnown: (RoomID, Int64) -> Void = { _, _ in }
-  /// Called when the gate has opened and everything that was held has been delivered.
+  /// Called when the gate has opened, and what was held has been delivered or waits for its room's rules.
   var opened: () -> Void = {}
 
   private let gate: DeliveryGate
   // Unowned: `RoomFeeds` owns all three.
   private unowned let rooms: Reloads<RoomID, Room>
   private unowned let accounts: Reloads<UserID, Affiliations>
-  /// Whether the gate was closed when it was last looked at. It counts as closed until `opened` was called, so that
-  /// nothing overtakes the events that are held.
+  /// Whether the gate counts as closed. Once it was found closed, it does until the findings of a comparison have been
+  /// read, so that nothing is delivered by outdated rules.
   private var wasClosed = false
   /// A comparison with the database whose findings are still being read: when it began, and what remains to be read.
   private var comparison: (begin: Int64, rooms: Set<RoomID>, accounts: Set<UserID>)?
   private var held = HeldEvents()
   private var heldByRoom: [RoomID: HeldEvents] = [:]
 
-  /// `rooms` and `accounts` are those that are being read again. While any are, the gate stays closed.
+  /// `rooms` and `accounts` are being read again. A closed gate opens only when those of them that were being read at
+  /// the time of the comparison have been read.
   init(
     gate: DeliveryGate, rooms: Reloads<RoomID, Room>, accounts: Reloads<UserID, Affiliations>
   ) {

@@ -31,8 +31,8 @@ struct RoomFeed {
     var headCheck = HeadCheck.none
   }
 
-  /// Checks a client that claims to have more entries than this loop has delivered. It may be right: it may have read
-  /// them from a loop or a node that is ahead of this one.
+  /// The state of the check of a client that claims to have more entries than this loop has delivered. It may be right:
+  /// it may have read them from a loop or a node that is ahead of this one.
   private enum HeadCheck {
     case none
     /// The head is being read from the database.
@@ -47,8 +47,8 @@ struct RoomFeed {
   private var order = EntryOrder(after: 0)
   /// Bounds the entries that are kept while the room is loading.
   private var limit = KeepLimit()
-  /// Those in the topic, except those that wait for the room or are catching up. There can be very many, so each
-  /// costs only a reference.
+  /// All subscribers. Those that wait for the room or are catching up are not in the topic; the others are. There can
+  /// be very many, so each costs only a reference.
   private var subscribers: [SubscriberID: Caller] = [:]
   private var asking: [SubscriberID: Asking] = [:]
   private var replays = RoomReplays()
@@ -211,7 +211,8 @@ struct RoomFeed {
     asks.map { ask in
       switch ask {
       case .enter(let purpose): .refuse(id, purpose, code)
-      // A listed member is not told, as it asked for. A stranger must not learn that the room exists.
+      // A member that may not read the room has left it, as it asked. A stranger is refused, because it must not learn
+      // that the room exists.
       case .leave(let clientID):
         code == .forbidden
           ? .left(id, seq: 0, clientID: clientID)
@@ -304,8 +305,8 @@ struct RoomFeed {
   private mutating func changed(_ room: Room?) -> [Output] {
     switch state {
     case .loading, .gone:
-      // The reload that is under way may return the state before this change. It carries a version that is too old
-      // then, and the next comparison with the database corrects it.
+      // The first read, which is under way, may return the state before this change. It carries a version that is too
+      // old then, and the next comparison with the database corrects it.
       if room == nil, case .loading = state {
         state = .gone
         return refuseAll(.roomNotFound)

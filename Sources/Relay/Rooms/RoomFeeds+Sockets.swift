@@ -57,7 +57,7 @@ extension RoomFeeds {
     for id in ids.sorted() { handle(id, .renew(number, caller)) }
   }
 
-  /// The listener has taken everything that was sent to it.
+  /// The kernel has accepted everything that was queued for the listener.
   func drained(_ listener: any RoomListener) { advanceReplays(of: listener.connection.number) }
 
   // MARK: Subscriptions

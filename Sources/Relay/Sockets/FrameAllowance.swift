@@ -6,8 +6,9 @@ struct FrameAllowance {
   /// Nil means no limit.
   private let rate: Rate?
   private var bucket: TokenBucket
-  /// The number of refusals in a row. An allowed frame lowers it by one, and resets it only if enough tokens are left:
-  /// even a flooding client gets a frame through whenever a single token has been refilled.
+  /// A count of refusals. An allowed frame lowers it by one, or resets it if enough tokens are left. It is not reset by
+  /// every allowed frame, because even a flooding client gets a frame through whenever a single token has been
+  /// refilled.
   private(set) var refusals = 0
 
   /// The fraction of one second's rate that must be left in the bucket for `refusals` to be reset.

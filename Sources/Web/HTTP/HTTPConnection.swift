@@ -65,7 +65,7 @@ final class HTTPConnection: TransportHandler {
     machine = HTTPMachine(limits: owner.limits.http, now: Monotonic.milliseconds)
   }
 
-  /// Since when the client has not sent a request, or waits for the next one; nil while one is served.
+  /// When the wait for a request began, or the first byte of an incomplete one arrived; nil while one is served.
   var idleSince: Int64? { transport.queuedBytes == 0 ? machine.idleSince : nil }
 
   // MARK: TransportHandler

@@ -1,7 +1,7 @@
 internal import Basics
 
 /// The server's side of HTTP/1.1 on one connection, without the connection itself (RFC 9112): bytes, the time and the
-/// fate of answers go in, actions come out. A value, without a socket.
+/// progress of answers go in, actions come out. A value, without a socket.
 ///
 /// Requests are processed one after the other. Each is returned with its head (`Action.request`). Its body is read
 /// only as far as the handler asks for it (`wantBody`). The next request is read when the answer has ended.
@@ -11,7 +11,7 @@ struct HTTPMachine {
   struct Limits: Sendable {
     /// The largest request line with headers.
     let headBytes: Int
-    /// The time for these.
+    /// The time within which they must arrive.
     let headMilliseconds: Int64
     /// How long a body may stall.
     let bodyMilliseconds: Int64
@@ -26,9 +26,9 @@ struct HTTPMachine {
     case sendContinue
     /// A piece of the body for the reader; never empty.
     case body([UInt8])
-    /// The body is complete, for the reader.
+    /// Tells the reader that the body is complete.
     case bodyEnd
-    /// The body cannot be read to its end, for the reader.
+    /// Tells the reader that the body cannot be read to its end.
     case bodyFailed(AppError)
     /// The input is not a request that can be served. Send this error and close. `givenID` is the client's request
     /// id.
@@ -87,7 +87,7 @@ struct HTTPMachine {
 
   /// When the present wait began: for a head, for a piece of the body, or for an answer.
   private var since: Int64
-  /// The present minute, in which a body must make some progress, with its bytes so far.
+  /// The present minute, in which at least `leastBytesPerMinute` of a body must arrive, with its bytes so far.
   private var minute: (start: Int64, bytes: Int)?
 
   /// How much is read ahead of a body before the handler asks for it.
@@ -173,7 +173,7 @@ struct HTTPMachine {
 
   /// Whether a request was returned and has not been answered completely.
   var isServing: Bool { phase == .exchange && answer != .ended }
-  /// Since when the client has not sent a request, or waits for the next one; nil while one is served.
+  /// When the wait for a request began, or the first byte of an incomplete one arrived; nil while one is served.
   var idleSince: Int64? { phase == .head ? since : nil }
   /// Whether not even a part of a request has arrived.
   var isIdle: Bool { phase == .head && buffer.isEmpty }

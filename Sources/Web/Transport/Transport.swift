@@ -122,7 +122,8 @@ final class Transport {
 
   // MARK: Writing
 
-  /// Sends bytes after everything that was sent before. Copies only the bytes that the kernel does not accept.
+  /// Sends bytes after everything that was sent before. Without TLS, copies only the bytes that the kernel does not
+  /// accept.
   @inline(__always)
   func write(_ bytes: UnsafeRawBufferPointer) {
     guard !bytes.isEmpty, state == .open else { return }
@@ -262,7 +263,7 @@ final class Transport {
 
   /// Passes bytes to the kernel, encrypted if configured. Returns how many of them need not be queued: those that the
   /// kernel accepted or, with TLS, that were encrypted. Encrypted bytes that the kernel did not accept are put at the
-  /// front of the queue. A broken connection is aborted, and accepts nothing.
+  /// front of the queue. A broken connection is aborted; the result has no meaning then.
   @inline(__always)
   private func sendNow(_ bytes: UnsafeRawBufferPointer) -> Int {
     tls == nil ? sendRaw(bytes) : sendEncrypted(bytes)

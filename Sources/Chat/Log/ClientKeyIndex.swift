@@ -3,7 +3,7 @@ package import Database
 internal import Events
 internal import Synchronization
 
-/// The idempotency key of a message: room, sender, and the sender's name for it.
+/// The idempotency key of a message: room, sender and `client_id`.
 struct ClientKey: Hashable {
   let room: RoomID
   /// Nil if the server is the author.
@@ -16,7 +16,7 @@ struct ClientKey: Hashable {
     self.clientID = clientID
   }
 
-  /// Nil if the sender gave the message no name.
+  /// Nil if the draft has no `client_id`.
   init?(_ draft: Draft) {
     guard let clientID = draft.clientID else { return nil }
     self.init(room: draft.roomID, sender: draft.from, clientID: clientID)
@@ -160,7 +160,7 @@ package final class ClientKeyIndex: Sendable {
 
   // MARK: Merging
 
-  /// Whether enough was written to make a merge worthwhile.
+  /// Whether a merge is unfinished, or enough was written to make one worthwhile.
   package var isMergeDue: Bool {
     state.withLock { $0.merging != nil || $0.newest.entries >= entriesPerMerge }
   }
@@ -247,7 +247,7 @@ package final class ClientKeyIndex: Sendable {
 
   private static let headSQL: SQL = "SELECT keyed_seq, last_seq FROM room_heads WHERE room_id = $1"
 
-  /// A key that exists already belongs to an entry whose row was lost, and that was sent again.
+  /// If the key exists, its entry's row was lost and the message was sent again.
   private static let mergeSQL: SQL = """
     INSERT OR REPLACE INTO client_keys (room_id, sender, client_id, seq)
     SELECT room_id, sender, client_id, seq FROM entries

@@ -113,8 +113,8 @@ package final class RoomDirectory: Sendable {
     }
   }
 
-  /// Drops rooms that were not used since the last call but one. Takes some time if there are many, so it must not
-  /// run on a loop.
+  /// Drops rooms that were not used since the previous call. Takes some time if there are many, so it must not run on a
+  /// loop.
   package func forgetUnused() {
     // The memory is released outside the lock.
     _ = state.withLock { ($0.rooms.age(), $0.leastVersions.age()) }

@@ -8,10 +8,10 @@ package import Events
 /// The only code that assigns seqs. The group commit of messages uses it, and so do other transactions, so that for
 /// example a rule and the entry that records it are one commit.
 ///
-/// In the transaction, per room and in ascending order of rooms: the head is read (and locked, on Postgres); the
-/// versions that each draft's permission is based on are verified; drafts that are in the log already are found by
-/// their client id, or by their own id if they have none; new ones get the next seqs; and the head moves. After the
-/// commit the entries are published in order, with a receipt for every other draft that has an origin.
+/// In the transaction, the heads are read in ascending order of rooms (and locked, on Postgres). The versions that each
+/// draft's permission is based on are verified. Drafts that are in the log already are found by their client id, or by
+/// their own id if they have none (see `Lookup`). New ones get the next seqs, and the heads move. After the commit the
+/// entries are published in order, with a receipt for every other draft that has an origin.
 package struct LogAppender: Sendable {
   private let events: EventStream
   private let clientKeys: ClientKeyIndex?
@@ -39,7 +39,7 @@ package struct LogAppender: Sendable {
     case all
     /// Only the drafts that will be refused anyway, and those with a claim. If any other draft is in the log already,
     /// or occurs twice, writing it fails, and so does the transaction; it must be run again with `all`. Most commits
-    /// contain no retry, and this saves a statement per draft, and the memory of it.
+    /// contain no retry, and this saves a look-up per draft, and keeping its result.
     case refused
   }
 
@@ -159,7 +159,7 @@ package struct LogAppender: Sendable {
     /// The statements that are written together with a draft; by its position.
     var claimed: [Int: [Statement]] = [:]
     var statements: [Statement] = []
-    /// The statements that insert nothing if the client key is in the log.
+    /// The positions in `statements` of the inserts that do nothing if `client_keys` contains the key.
     var entryPlaces: [Int] = []
     /// What the client key index must be told; nil if the database has an index itself.
     var addition: ClientKeyIndex.Addition?
@@ -348,7 +348,7 @@ package struct LogAppender: Sendable {
     WHERE room_id = $1 AND sender = $2 AND client_id = $3
     """
 
-  /// For `ClientKeyIndex`, which may have named a seq. The entry at that seq decides.
+  /// For `ClientKeyIndex`. `$4` is the seq that it has in memory for the key, or null. The entry at that seq decides.
   private static let knownByKeySQL: SQL = """
     SELECT seq, id, ts, non_messages, digest FROM entries
     WHERE room_id = $1 AND sender = $2 AND client_id = $3 AND seq IN (
