@@ -2,9 +2,9 @@ internal import Basics
 
 /// The admission control for connections: decides which ones the server accepts.
 ///
-/// The number of connections per address is limited, except for trusted proxies. The total is limited too: the limit
-/// of open files, minus a reserve, gives the number of places. When all places are taken, idle connections (those
-/// without a request) are closed, oldest first (`WebLoop.makeRoom`). Some hundred connections beyond the places are still
+/// The number of connections per address is limited, except for trusted proxies. The total is limited too: the limit of
+/// open files, minus a reserve, gives the number of places. When all places are taken, idle connections (those without
+/// a request) are closed, oldest first (`WebLoop.makeRoom`). Some hundred connections beyond the places are still
 /// accepted, so that a server full of WebSockets can answer that it is full.
 final class ConnectionAdmission: Sendable {
   /// The number of WebSockets that fit. When there are more connections than this, of all kinds, idle ones are closed.
