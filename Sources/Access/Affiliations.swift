@@ -21,6 +21,18 @@ package enum TeamRole: String, Sendable, CaseIterable {
   package var isManager: Bool { self != .user }
 }
 
+/// An account's place in a team.
+package struct TeamMembership: Sendable, Equatable {
+  package let role: TeamRole
+  /// The room that is the team's channel. Nil for a team that was made without one, which no feature does.
+  package let channel: RoomID?
+
+  package init(_ role: TeamRole, channel: RoomID?) {
+    self.role = role
+    self.channel = channel
+  }
+}
+
 /// An account's memberships at one version: its organizations and teams, with its role in each.
 ///
 /// Each change of a user's memberships raises that user's version. Immutable, and shared by reference by all sockets
@@ -28,7 +40,7 @@ package enum TeamRole: String, Sendable, CaseIterable {
 package final class Affiliations: Sendable {
   package let version: Int64
   package let organizations: [OrganizationID: OrganizationRole]
-  package let teams: [TeamID: TeamRole]
+  package let teams: [TeamID: TeamMembership]
   /// Whether the user administers the whole server.
   package let isPlatformAdmin: Bool
   /// The ids of all the user's organizations and teams, by which rules of rooms name them.
@@ -36,7 +48,7 @@ package final class Affiliations: Sendable {
 
   package init(
     version: Int64, organizations: [OrganizationID: OrganizationRole] = [:],
-    teams: [TeamID: TeamRole] = [:], isPlatformAdmin: Bool = false
+    teams: [TeamID: TeamMembership] = [:], isPlatformAdmin: Bool = false
   ) {
     self.version = version
     self.organizations = organizations
@@ -48,7 +60,7 @@ package final class Affiliations: Sendable {
   /// Whether the user manages this organization or team and may answer invitations for it. Nil if the user is not a
   /// member of it.
   package func manages(_ entity: UUID) -> Bool? {
-    organizations[OrganizationID(entity)]?.isManager ?? teams[TeamID(entity)]?.isManager
+    organizations[OrganizationID(entity)]?.isManager ?? teams[TeamID(entity)]?.role.isManager
   }
 }
 

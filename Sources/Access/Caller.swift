@@ -44,6 +44,16 @@ package final class Caller: Sendable {
     }
   }
 
+  /// The caller's role in a team of this server; nil if the caller is not in it.
+  package func role(in team: TeamID) -> TeamRole? {
+    principal.sessionID == nil ? nil : affiliations?.teams[team]?.role
+  }
+
+  /// The channels of the teams of this server that the caller is in.
+  package var channels: [RoomID] {
+    principal.sessionID == nil ? [] : affiliations?.teams.values.compactMap(\.channel) ?? []
+  }
+
   /// Every subject that a rule may name and that includes this caller.
   package var subjects: [UUID] { [userID.uuid] + entities }
 

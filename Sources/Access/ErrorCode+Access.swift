@@ -4,7 +4,7 @@ package import Basics
 extension ErrorCode {
   /// All codes of this file.
   package static let access: [ErrorCode] = [
-    unauthenticated, invalidToken, forbidden,
+    unauthenticated, invalidToken, forbidden, notAMember,
   ]
 
   package static let unauthenticated = ErrorCode(
@@ -12,4 +12,7 @@ extension ErrorCode {
   package static let invalidToken = ErrorCode(
     "invalid_token", 401, "The token is not valid or has expired.")
   package static let forbidden = ErrorCode("forbidden", 403, "You lack the right to do this.")
+  package static let notAMember = ErrorCode(
+    "not_a_member", 409,
+    "You are here only by an entity, a team or an organization, so you cannot leave by yourself.")
 }

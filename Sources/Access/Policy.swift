@@ -89,6 +89,8 @@ package enum RoomRight: String, Sendable {
   case manage = "a or level_admin"
   /// The same as `manage`, except for the caller's own rule, which needs no right.
   case manageOrOwnRule = "a or level_admin, or it is one's own rule"
+  /// The same as `manage`, except for the caller's own name among the people.
+  case manageOrSelf = "a or level_admin, or it is oneself"
   /// Any accepted rule that matches the caller.
   case member = "an accepted rule"
   /// A rule for the caller, or for one of the caller's entities, that is waiting to be accepted.
@@ -102,6 +104,8 @@ package enum TeamRight: String, Sendable {
   case member
   /// Team admins, and managers of the team's organization.
   case manage = "admin"
+  /// The same as `manage`, except for the caller's own membership.
+  case manageOrSelf = "admin, or it is oneself"
   /// The team's super_admin, and managers of the team's organization.
   case own = "super_admin"
 }

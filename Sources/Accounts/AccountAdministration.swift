@@ -48,7 +48,7 @@ package struct AccountAdministration: Sendable {
   package func setPlatformAdmin(_ isAdmin: Bool, email: String) async throws -> Bool {
     try await change(email) { user, transaction in
       try await AccountStore.setPlatformAdmin(isAdmin, of: user.id, in: transaction)
-      try await memberships.changed(user.id, in: transaction)
+      try await memberships.changed([user.id], in: transaction)
     }
   }
 

@@ -208,14 +208,15 @@ package struct AccountRoutes: Sendable {
   private func sessions(_ request: AuthenticatedRequest) async throws -> Response {
     var fields = request.query.fields
     let page = PageRequest(&fields)
-    let place = page.cursor.flatMap(place)
+    let place = page.cursor.flatMap { ListPlace($0) }
     if page.cursor != nil, place == nil { fields.fault("cursor", "is not one of ours") }
     try fields.finish()
     let sessions = try await accounts.sessions(
-      of: request.caller.userID, behind: place, limit: page.limit)
+      of: request.caller.userID, behind: place.map { ($0.time, SessionID($0.id)) },
+      limit: page.limit)
     let current = request.caller.sessionID
     return .list(sessions, limit: page.limit) {
-      "\($0.createdAt.milliseconds).\($0.id)"
+      ListPlace(time: $0.createdAt, id: $0.id.uuid).description
     } _: { writer, session in
       writer.object {
         $0.member("id", session.id)
@@ -229,15 +230,6 @@ package struct AccountRoutes: Sendable {
         $0.member("current", session.id == current)
       }
     }
-  }
-
-  /// The position in the list of sessions that `next_cursor` names.
-  private func place(_ cursor: String) -> (time: Timestamp, id: SessionID)? {
-    let parts = cursor.split(separator: ".", omittingEmptySubsequences: false)
-    guard parts.count == 2, let time = Int64(parts[0]), let id = SessionID(String(parts[1])) else {
-      return nil
-    }
-    return (Timestamp(milliseconds: time), id)
   }
 
   private func changePassword(_ request: AuthenticatedRequest) async throws -> Response {

@@ -22,10 +22,10 @@ enum AffiliationStore {
       organizations[try row.id(0), default: [:]][try row.id(1)] =
         OrganizationRole(rawValue: try row.text(2)) ?? .statusReporter
     }
-    var teams: [UserID: [TeamID: TeamRole]] = [:]
+    var teams: [UserID: [TeamID: TeamMembership]] = [:]
     for row in results[2].rows {
-      teams[try row.id(0), default: [:]][try row.id(1)] =
-        TeamRole(rawValue: try row.text(2)) ?? .user
+      teams[try row.id(0), default: [:]][try row.id(1)] = TeamMembership(
+        TeamRole(rawValue: try row.text(2)) ?? .user, channel: try row.optional(3, row.room))
     }
     let platformAdmins: Set<UserID> = Set(try results[3].rows.map { try $0.id(0) })
     var affiliations: [UserID: Affiliations] = [:]
@@ -69,11 +69,13 @@ enum AffiliationStore {
     sqlite: """
       WITH RECURSIVE list (i) AS (
         SELECT 0 UNION ALL SELECT i + 1 FROM list WHERE (i + 1) * 16 < length($1))
-      SELECT m.user_id, m.team_id, m.role FROM team_members m JOIN teams t ON t.id = m.team_id
+      SELECT m.user_id, m.team_id, m.role, t.room_id
+      FROM team_members m JOIN teams t ON t.id = m.team_id
       WHERE m.user_id IN (SELECT substr($1, i * 16 + 1, 16) FROM list) AND t.deleted_at IS NULL
       """,
     postgres: """
-      SELECT m.user_id, m.team_id, m.role FROM team_members m JOIN teams t ON t.id = m.team_id
+      SELECT m.user_id, m.team_id, m.role, t.room_id
+      FROM team_members m JOIN teams t ON t.id = m.team_id
       WHERE m.user_id IN (
         SELECT substring($1::bytea FROM i * 16 + 1 FOR 16)
         FROM generate_series(0, length($1::bytea) / 16 - 1) AS i) AND t.deleted_at IS NULL
@@ -92,18 +94,36 @@ enum AffiliationStore {
         FROM generate_series(0, length($1::bytea) / 16 - 1) AS i) AND is_platform_admin = 1
       """)
 
-  /// Raises the version of the memberships. Decisions that were based on an older version are checked again.
-  static func raiseVersion(of user: UserID, in transaction: Transaction) async throws -> Int64 {
+  /// Raises the versions of the memberships. Decisions that were based on older versions are checked again.
+  static func raiseVersions(
+    of users: [UserID], in transaction: Transaction
+  ) async throws -> [UserID: Int64] {
     try transaction.willLock(.affiliationVersions)
-    let row = try await transaction.first(
-      """
-      INSERT INTO affiliation_versions (user_id, version) VALUES ($1, 1)
-      ON CONFLICT (user_id) DO UPDATE SET version = affiliation_versions.version + 1
-      RETURNING version
-      """, [.id(user)])
-    guard let row else { throw DatabaseError(kind: .other, message: "no version") }
-    return try row.integer(0)
+    let rows = try await transaction.query(raiseSQL, [.ids(users)])
+    var versions: [UserID: Int64] = [:]
+    for row in rows { versions[try row.id(0)] = try row.integer(1) }
+    return versions
   }
+
+  /// In the order of the ids, so that two transactions never wait for each other.
+  private static let raiseSQL = SQL(
+    sqlite: """
+      WITH RECURSIVE list (i) AS (
+        SELECT 0 UNION ALL SELECT i + 1 FROM list WHERE (i + 1) * 16 < length($1))
+      INSERT INTO affiliation_versions (user_id, version)
+        SELECT substr($1, i * 16 + 1, 16), 1 FROM list WHERE length($1) > 0
+      ON CONFLICT (user_id) DO UPDATE SET version = affiliation_versions.version + 1
+      RETURNING user_id, version
+      """,
+    postgres: """
+      INSERT INTO affiliation_versions (user_id, version)
+        SELECT id, 1 FROM (
+          SELECT DISTINCT substring($1::bytea FROM i * 16 + 1 FOR 16) AS id
+          FROM generate_series(0, length($1::bytea) / 16 - 1) AS i) AS list
+        ORDER BY id
+      ON CONFLICT (user_id) DO UPDATE SET version = affiliation_versions.version + 1
+      RETURNING user_id, version
+      """)
 
   // MARK: Changes
 

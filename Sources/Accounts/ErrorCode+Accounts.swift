@@ -5,7 +5,8 @@ extension ErrorCode {
   /// All codes of this file.
   package static let accounts: [ErrorCode] = [
     invalidCredentials, invalidRefreshToken, wrongPassword, accountSuspended, signupClosed,
-    signupInvited, sessionNotFound, emailTaken,
+    signupInvited, sessionNotFound, emailTaken, userNotFound, teamNotFound, handOverFirst,
+    tooManyRooms,
   ]
 
   package static let invalidCredentials = ErrorCode(
@@ -23,4 +24,10 @@ extension ErrorCode {
     "session_not_found", 404, "You have no such session.")
   package static let emailTaken = ErrorCode(
     "email_taken", 409, "An account with this e-mail address exists.")
+  package static let userNotFound = ErrorCode("user_not_found", 404, "There is no such person.")
+  package static let teamNotFound = ErrorCode("team_not_found", 404, "There is no such team.")
+  package static let tooManyRooms = ErrorCode(
+    "too_many_rooms", 403, "You have made as many rooms or teams as one person may.")
+  package static let handOverFirst = ErrorCode(
+    "hand_over_first", 409, "The super_admin has to hand the team over to somebody else first.")
 }

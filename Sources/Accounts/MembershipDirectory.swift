@@ -108,14 +108,13 @@ package final class MembershipDirectory: Memberships {
   /// Drops everything, because the database was replaced or restored.
   package func removeAll() { state.withLock { $0 = State() } }
 
-  /// Call this in the transaction that changes an account's memberships. It raises their version, and announces that
+  /// Call this in the transaction that changes the memberships of accounts. It raises their versions, and announces that
   /// to every node once it is committed. After that, no message enters whose permission was based on the earlier
-  /// memberships. Call it after everything that the transaction does to rooms (`RowLock`), and for several accounts
-  /// in the order of their ids.
-  package func changed(_ user: UserID, in transaction: Transaction) async throws {
-    let version = try await AffiliationStore.raiseVersion(of: user, in: transaction)
+  /// memberships. Call it once, after everything that the transaction does to rooms (`RowLock`).
+  package func changed(_ users: [UserID], in transaction: Transaction) async throws {
+    let versions = try await AffiliationStore.raiseVersions(of: users, in: transaction)
     transaction.afterCommit { [events] in
-      events.publish([.access(.affiliationsChanged(user, version: version))])
+      events.publish(versions.map { .access(.affiliationsChanged($0.key, version: $0.value)) })
     }
   }
 }

@@ -142,5 +142,47 @@ package enum AccountSchema {
       SQL(
         sqlite: "ALTER TABLE users ADD COLUMN suspended_at INTEGER",
         postgres: "ALTER TABLE users ADD COLUMN suspended_at BIGINT")),
+    // Teams with what they show, and invitations to them. `room_id` is the team's channel. `member_count` is changed
+    // together with the rows that it counts, under the lock on the team's row.
+    Migration(
+      feature: "accounts", number: 5,
+      SQL(
+        sqlite: """
+          ALTER TABLE teams ADD COLUMN name TEXT NOT NULL DEFAULT '';
+          ALTER TABLE teams ADD COLUMN name_key TEXT NOT NULL DEFAULT '';
+          ALTER TABLE teams ADD COLUMN icon TEXT;
+          ALTER TABLE teams ADD COLUMN meta_tags TEXT NOT NULL DEFAULT '[]';
+          ALTER TABLE teams ADD COLUMN is_active INTEGER NOT NULL DEFAULT 1;
+          ALTER TABLE teams ADD COLUMN created_by BLOB;
+          ALTER TABLE teams ADD COLUMN room_id INTEGER;
+          ALTER TABLE teams ADD COLUMN member_count INTEGER NOT NULL DEFAULT 0;
+          CREATE INDEX teams_by_organization ON teams (organization_id, id)
+            WHERE organization_id IS NOT NULL;
+          CREATE INDEX teams_by_creator ON teams (created_by) WHERE deleted_at IS NULL;
+          CREATE INDEX team_members_in_order ON team_members (team_id, created_at, user_id);
+          CREATE TABLE team_invitations (
+            id BLOB PRIMARY KEY, team_id BLOB NOT NULL REFERENCES teams (id),
+            user_id BLOB NOT NULL REFERENCES users (id), invited_by BLOB NOT NULL,
+            created_at INTEGER NOT NULL) STRICT;
+          CREATE UNIQUE INDEX team_invitations_by_user ON team_invitations (user_id, team_id);
+          CREATE INDEX team_invitations_by_team ON team_invitations (team_id);
+          """,
+        postgres: """
+          ALTER TABLE teams ADD COLUMN name TEXT NOT NULL DEFAULT '',
+            ADD COLUMN name_key TEXT NOT NULL DEFAULT '', ADD COLUMN icon TEXT,
+            ADD COLUMN meta_tags TEXT NOT NULL DEFAULT '[]',
+            ADD COLUMN is_active BIGINT NOT NULL DEFAULT 1, ADD COLUMN created_by BYTEA,
+            ADD COLUMN room_id BIGINT, ADD COLUMN member_count BIGINT NOT NULL DEFAULT 0;
+          CREATE INDEX teams_by_organization ON teams (organization_id, id)
+            WHERE organization_id IS NOT NULL;
+          CREATE INDEX teams_by_creator ON teams (created_by) WHERE deleted_at IS NULL;
+          CREATE INDEX team_members_in_order ON team_members (team_id, created_at, user_id);
+          CREATE TABLE team_invitations (
+            id BYTEA PRIMARY KEY, team_id BYTEA NOT NULL REFERENCES teams (id),
+            user_id BYTEA NOT NULL REFERENCES users (id), invited_by BYTEA NOT NULL,
+            created_at BIGINT NOT NULL);
+          CREATE UNIQUE INDEX team_invitations_by_user ON team_invitations (user_id, team_id);
+          CREATE INDEX team_invitations_by_team ON team_invitations (team_id);
+          """)),
   ]
 }

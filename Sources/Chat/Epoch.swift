@@ -19,7 +19,7 @@ package enum Epoch {
     try await InstanceValue.current("epoch", in: transaction)
   }
 
-  /// Gives the log another name. Running servers notice it at their next comparison.
+  /// Gives the log a new epoch. Running servers notice it at their next comparison.
   package static func renew(to epoch: String, in transaction: Transaction) async throws {
     try await transaction.exclusively()
     _ = try await transaction.pipeline([

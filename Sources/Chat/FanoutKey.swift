@@ -1,8 +1,8 @@
 internal import Basics
 package import Database
 
-/// The key with which the nodes of one database authenticate each other's frames. It is stored in the database:
-/// whoever can read that is one of the nodes.
+/// The key with which the nodes of one database authenticate each other's frames. It is stored in the database: a
+/// process that can read the database counts as one of its nodes.
 package enum FanoutKey {
   /// Reads the key, or stores the result of `make` if there is none. Throws `DatabaseError` if the stored key cannot
   /// be read.
@@ -12,8 +12,9 @@ package enum FanoutKey {
     try await InstanceValue.read("fanout_key", from: database, make: make)
   }
 
-  /// Identifies this database among its own copies. A copy holds the same key, and must not be taken for a node of
-  /// the original. Throws `DatabaseError` if Postgres does not tell.
+  /// Identifies this database among its own copies. A copy holds the same key, and must not be taken for a node of the
+  /// original. Always empty on SQLite, which has a single node. Throws `DatabaseError` if Postgres refuses to report
+  /// it.
   package static func identity(of database: any SQLDatabase) async throws -> String {
     try await database.read { try await $0.first(identitySQL)?.text(0) ?? "" }
   }

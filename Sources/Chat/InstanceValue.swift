@@ -17,7 +17,7 @@ enum InstanceValue {
     }
   }
 
-  /// Nil if there is none.
+  /// Returns the value, or nil if there is none.
   static func current(_ key: String, in transaction: Transaction) async throws -> String? {
     try await transaction.first("SELECT value FROM instance WHERE key = $1", [.text(key)])?.text(0)
   }

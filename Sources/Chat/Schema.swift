@@ -14,6 +14,15 @@ package import Database
 /// would touch a page per room in every commit.
 ///
 /// `client_keys` (SQLite) is the index of idempotency keys: `ClientKeyIndex`.
+///
+/// `room_people.state` is 0 for a person who has left, 1 for a person of the room, and 2 for a person who has not
+/// accepted yet. `version` is the access version that the room got with the row's last change. So a node that knows an
+/// older version of the room reads only the rows that have changed since; rows of people who left remain for that.
+///
+/// `room_acts` says which accounts are in a room by their own act: they made it or accepted an invitation to it. Two
+/// accounts with such a room in common know each other (`Circle`).
+///
+/// `rooms.dialog_key` names the two people of a dialog and its team, so that there is only one dialog for them.
 package enum ChatSchema {
   package static let migrations: [Migration] = [
     Migration(
@@ -131,5 +140,52 @@ package enum ChatSchema {
           UPDATE room_heads SET keyed_seq = last_seq;
           """,
         postgres: "SELECT 1")),
+    // Rooms with people and roles, dialogs, and the channels of teams.
+    Migration(
+      feature: "chat", number: 4,
+      SQL(
+        sqlite: """
+          ALTER TABLE rooms ADD COLUMN default_permissions INTEGER NOT NULL DEFAULT 3;
+          ALTER TABLE rooms ADD COLUMN team_id BLOB;
+          ALTER TABLE rooms ADD COLUMN write_block INTEGER;
+          ALTER TABLE rooms ADD COLUMN dialog_key BLOB;
+          CREATE UNIQUE INDEX rooms_by_dialog ON rooms (dialog_key)
+            WHERE dialog_key IS NOT NULL AND deleted_at IS NULL;
+          CREATE INDEX rooms_by_team ON rooms (team_id) WHERE team_id IS NOT NULL;
+          CREATE TABLE room_people (
+            room_id INTEGER NOT NULL, user_id BLOB NOT NULL, role_id BLOB,
+            joined_at INTEGER NOT NULL, state INTEGER NOT NULL, version INTEGER NOT NULL,
+            invitation_id BLOB, PRIMARY KEY (room_id, user_id)) STRICT, WITHOUT ROWID;
+          CREATE INDEX room_people_by_user ON room_people (user_id, room_id) WHERE state <> 0;
+          CREATE INDEX room_people_by_version ON room_people (room_id, version);
+          CREATE UNIQUE INDEX room_people_by_invitation ON room_people (invitation_id)
+            WHERE invitation_id IS NOT NULL;
+          CREATE TABLE room_acts (
+            user_id BLOB NOT NULL, room_id INTEGER NOT NULL,
+            PRIMARY KEY (user_id, room_id)) STRICT, WITHOUT ROWID;
+          CREATE TABLE room_roles (
+            room_id INTEGER NOT NULL, id BLOB NOT NULL, name TEXT NOT NULL,
+            permissions INTEGER NOT NULL, PRIMARY KEY (room_id, id)) STRICT, WITHOUT ROWID;
+          """,
+        postgres: """
+          ALTER TABLE rooms ADD COLUMN default_permissions BIGINT NOT NULL DEFAULT 3,
+            ADD COLUMN team_id BYTEA, ADD COLUMN write_block BIGINT, ADD COLUMN dialog_key BYTEA;
+          CREATE UNIQUE INDEX rooms_by_dialog ON rooms (dialog_key)
+            WHERE dialog_key IS NOT NULL AND deleted_at IS NULL;
+          CREATE INDEX rooms_by_team ON rooms (team_id) WHERE team_id IS NOT NULL;
+          CREATE TABLE room_people (
+            room_id BIGINT NOT NULL, user_id BYTEA NOT NULL, role_id BYTEA,
+            joined_at BIGINT NOT NULL, state BIGINT NOT NULL, version BIGINT NOT NULL,
+            invitation_id BYTEA, PRIMARY KEY (room_id, user_id));
+          CREATE INDEX room_people_by_user ON room_people (user_id, room_id) WHERE state <> 0;
+          CREATE INDEX room_people_by_version ON room_people (room_id, version);
+          CREATE UNIQUE INDEX room_people_by_invitation ON room_people (invitation_id)
+            WHERE invitation_id IS NOT NULL;
+          CREATE TABLE room_acts (
+            user_id BYTEA NOT NULL, room_id BIGINT NOT NULL, PRIMARY KEY (user_id, room_id));
+          CREATE TABLE room_roles (
+            room_id BIGINT NOT NULL, id BYTEA NOT NULL, name TEXT NOT NULL,
+            permissions BIGINT NOT NULL, PRIMARY KEY (room_id, id));
+          """)),
   ]
 }

@@ -12,6 +12,19 @@ enum Sodium {
   }()
 }
 
+extension UUID {
+  /// Makes a version 4 UUID from the secure random source (RFC 9562, 5.4), for things whose id must not tell when they
+  /// were made and must not be guessed.
+  package static func version4() -> UUID {
+    let random = SecretBytes.random(16)
+    let high = random[..<8].reduce(0) { $0 << 8 | UInt64($1) }
+    let low = random[8...].reduce(0) { $0 << 8 | UInt64($1) }
+    return UUID(
+      high: high & 0xFFFF_FFFF_FFFF_0FFF | 0x4000,
+      low: low & 0x3FFF_FFFF_FFFF_FFFF | 0x8000_0000_0000_0000)
+  }
+}
+
 /// Random bytes that are safe to use as secrets.
 package enum SecretBytes {
   package static func random(_ count: Int) -> [UInt8] {

@@ -90,6 +90,8 @@ package final class Transaction {
 /// The rows that many transactions lock, in the order in which each of them must lock them; those of one kind by
 /// ascending id, in one call. This prevents deadlocks.
 package enum RowLock: Int, Sendable {
+  /// Teams, locked to change them or their members, and to make a dialog between two of them.
+  case teams = 0
   /// The heads of rooms, locked to write into a room or to change it.
   case roomHeads = 1
   /// The versions of memberships, locked to change a membership, or to write with a permission that depends on one.

@@ -25,6 +25,9 @@ static const unsigned char tokens[] = {
 static const unsigned char rooms[] = {
 #embed "pages/rooms-and-rules.html"
 };
+static const unsigned char teams[] = {
+#embed "pages/teams.html"
+};
 static const unsigned char errors[] = {
 #embed "pages/errors.html"
 };
@@ -40,6 +43,7 @@ static const struct martlet_document documents[] = {
     {"nano.html", nano, sizeof nano},
     {"tokens.html", tokens, sizeof tokens},
     {"rooms-and-rules.html", rooms, sizeof rooms},
+    {"teams.html", teams, sizeof teams},
     {"errors.html", errors, sizeof errors},
     {"glossary.html", glossary, sizeof glossary},
 };

@@ -37,10 +37,12 @@ package final class Draft: Sendable {
   /// submitted twice is appended once.
   package let id: MessageID
   package let roomID: RoomID
-  /// The room's `channel_id` in frames.
+  /// The entry's `channel_id` in frames.
   package let channelID: String
   /// The author; nil if it is the server itself.
   package let from: UserID?
+  /// The one person whom the entry is for, in a dialog of a team; nil for everyone in the room.
+  package let to: UserID?
   /// The content. Never `erased` or `unknown`, which cannot be written.
   package let body: EntryBody
   /// The `client_id` that the client chose for the message. Room, sender and `client_id` are the idempotency key by
@@ -51,13 +53,15 @@ package final class Draft: Sendable {
   package let origin: Origin?
 
   package init(
-    id: MessageID = .make(), roomID: RoomID, channelID: String, from: UserID?, body: EntryBody,
-    clientID: String? = nil, access: Access, origin: Origin? = nil
+    id: MessageID = .make(), roomID: RoomID, channelID: String, from: UserID?,
+    to: UserID? = nil, body: EntryBody, clientID: String? = nil, access: Access,
+    origin: Origin? = nil
   ) {
     self.id = id
     self.roomID = roomID
     self.channelID = channelID
     self.from = from
+    self.to = to
     self.body = body
     self.clientID = clientID
     self.access = access
@@ -67,8 +71,8 @@ package final class Draft: Sendable {
   /// Returns the same draft with the result of a new check of access.
   package func with(_ access: Access) -> Draft {
     Draft(
-      id: id, roomID: roomID, channelID: channelID, from: from, body: body, clientID: clientID,
-      access: access, origin: origin)
+      id: id, roomID: roomID, channelID: channelID, from: from, to: to, body: body,
+      clientID: clientID, access: access, origin: origin)
   }
 
   /// The approximate memory that the draft takes while it waits, in bytes.

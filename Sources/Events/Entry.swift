@@ -9,7 +9,9 @@ package final class Entry: Sendable {
   package let id: MessageID
   /// The author; nil if it is the server itself.
   package let from: UserID?
-  /// The room's `channel_id` in frames.
+  /// The one person whom the entry is for, in a dialog of a team; nil for everyone in the room.
+  package let to: UserID?
+  /// The entry's `channel_id` in frames.
   package let channelID: String
   /// The time of the entry, never earlier than that of the entry before it.
   package let ts: Timestamp
@@ -21,13 +23,14 @@ package final class Entry: Sendable {
   private let encoded = Mutex<[UInt8]?>(nil)
 
   package init(
-    roomID: RoomID, seq: Int64, id: MessageID, from: UserID?, channelID: String, ts: Timestamp,
-    clientID: String?, ordinal: Int64, body: EntryBody
+    roomID: RoomID, seq: Int64, id: MessageID, from: UserID?, to: UserID? = nil,
+    channelID: String, ts: Timestamp, clientID: String?, ordinal: Int64, body: EntryBody
   ) {
     self.roomID = roomID
     self.seq = seq
     self.id = id
     self.from = from
+    self.to = to
     self.channelID = channelID
     self.ts = ts
     self.clientID = clientID

@@ -120,6 +120,7 @@ extension WireWriter {
     optional(entry.clientID) { $0.text($1) }
     integer(entry.ordinal)
     body(entry.body)
+    optional(entry.to) { $0.uuid($1.uuid) }
   }
 
   fileprivate mutating func signal(_ signal: Signal) {
@@ -184,9 +185,12 @@ extension WireReader {
     else { return nil }
     var inner = WireReader(content)
     guard let body = Self.body(kind, &inner) else { return nil }
+    // Older nodes do not send it, because they have no dialogs of teams.
+    let to = isAtEnd ? nil : optional({ $0.uuid() }) ?? nil
     return Entry(
       roomID: room, seq: seq, id: MessageID(id), from: from.map { UserID($0) },
-      channelID: channelID, ts: Timestamp(milliseconds: ts), clientID: clientID,
+      to: to.map { UserID($0) }, channelID: channelID, ts: Timestamp(milliseconds: ts),
+      clientID: clientID,
       ordinal: ordinal, body: body)
   }
 

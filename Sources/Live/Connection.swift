@@ -7,12 +7,13 @@ extension Hub {
     package let socket: any FrameSink
     /// Unique on this loop and never reused.
     package let number: UInt64
-    /// The frames that wait for this connection alone, and what its topics hold before them.
+    /// The waiting bytes that are written to this connection alone: its own frames, and the topics' frames that must
+    /// precede them.
     var own = OwnFrames()
-    /// The topic whose frames precede the last frame of `own`. While that topic is held, these frames are held too,
-    /// within the limit of a held topic.
+    /// The topic whose frames precede the last frame of `own`. While that topic is held, these frames are held too, but
+    /// no longer than a topic may be held.
     var follows: Topic?
-    /// When the hub first saw what is in `own`, by `Monotonic.nanoseconds`; nil before.
+    /// When a flush first saw what is in `own`, by `Monotonic.nanoseconds`; nil before that.
     var pendingSince: UInt64?
     /// Whether what is sent to the connection waits for `Hub.uncork`.
     var isCorked = false
@@ -31,7 +32,7 @@ extension Hub {
 
     var isDirty: Bool { socket.outlet.blockers.contains(.ownFrames) }
 
-    /// `longest` is in nanoseconds.
+    /// Whether the connection's frames should wait for the topic that they follow. `longest` is in nanoseconds.
     func isHeld(now: UInt64, longest: UInt64) -> Bool {
       let since = pendingSince ?? now
       pendingSince = since

@@ -1,7 +1,7 @@
 internal import Basics
 
-/// Decides whether one event loop may deliver and accept messages: only while its knowledge of who may read what is
-/// recent. Used on the loop only.
+/// The gate of one event loop for delivering and accepting messages. It is open only while the loop's knowledge of who
+/// may read what is recent. Used on the loop only.
 ///
 /// Several nodes on one database compare their knowledge with it a few times a second. When a node was stopped or had
 /// lost the database and then continues, its gate is closed. Delivery waits until the next comparison has been

@@ -7,7 +7,7 @@ struct FlushPass {
   private(set) var isShut = false
   private var writes = 0
 
-  /// `start` is a time of the thread's clock.
+  /// `start` is a time of the thread's CPU clock, in nanoseconds.
   init(start: UInt64, maximumWrites: Int) {
     self.start = start
     self.maximumWrites = maximumWrites
@@ -40,7 +40,7 @@ struct FlushPass {
 struct BatchMemory {
   private var spare: [[UInt8]] = []
 
-  /// Buffers that grew beyond this are released, and so are those beyond the number that is kept.
+  /// Buffers that grew beyond this are released instead of kept, and so are those beyond `maximumSpare`.
   private static let keptBytes = 16 * 1024
   private static let maximumSpare = 64
 

@@ -7,9 +7,9 @@ package protocol FrameSink: AnyObject {
   var address: IPAddress { get }
   /// False as soon as either side has begun to close.
   var isOpen: Bool { get }
-  /// The shortcut to a plain socket, usable while nothing blocks it.
+  /// The direct path to a socket without TLS, usable while its `blockers` are empty.
   var outlet: Outlet { get }
-  /// The number of bytes that wait for the reader.
+  /// The number of bytes that are queued because the kernel has not accepted them yet.
   var queuedBytes: Int { get }
 
   /// Sends whole frames, after everything that was sent before.
@@ -19,11 +19,13 @@ package protocol FrameSink: AnyObject {
   func send(frames: SharedBytes, in range: Range<Int>, hasBegun: Bool)
   /// Stops or resumes reading. While it is stopped, the client's frames wait on the client's side.
   func setReading(_ isReading: Bool)
-  /// Lets data leave that had to wait because it might not be written.
+  /// Resumes sending the bytes that were queued because they were not allowed to be written. Must be called when that
+  /// has changed.
   func resumeWriting()
-  /// The handler wants a tick at this moment of `Monotonic.milliseconds`, if none comes earlier.
+  /// Requests a call of the handler's `tick` at this moment of `Monotonic.milliseconds`, unless one comes earlier.
   func tick(by moment: Int64)
-  /// Starts the closing handshake, after everything that was sent.
+  /// Starts the closing handshake. Queued bytes are sent first, unless the client reads too slowly (`slowReader`) or
+  /// must not receive them any more.
   func close(_ code: CloseCode)
 }
 

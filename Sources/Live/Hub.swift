@@ -33,15 +33,15 @@ package final class Hub {
   /// is longer than a commit takes on a busy machine.
   static let gatherNanoseconds: UInt64 = 10_000_000
   /// The time that one turn may spend on writing to large audiences. It is measured in the thread's own CPU time,
-  /// because otherwise a busy machine would cut every flush short. The rest is written after the sockets that are
-  /// ready were served.
+  /// because otherwise a busy machine would cut every flush short. The rest is written after the sockets that are ready
+  /// have been served.
   static let flushNanoseconds: UInt64 = 3_000_000
   /// The most writes of topics in one turn. A lower limit makes turns shorter. Then commits contain fewer messages, and
   /// each message costs more.
   static let writesPerTurn = 2000
-  /// The most connections in one turn that are written frames for them alone.
+  /// The most connections per turn to which the hub writes frames of their own.
   static let ownWritesPerTurn = 1000
-  /// The number of subscribers from which on an audience is large.
+  /// The number of subscribers above which an audience is large.
   var largeAudience = 1000
   /// How many connections are written to before the clock is read again.
   static let writesPerLook = 32
@@ -50,7 +50,7 @@ package final class Hub {
   private static let maximumSpares = 64
 
   /// While `gate` is closed, only answers are written. Connections with more than `sendQueueBytes` queued are closed.
-  /// `wake` makes the loop turn again after this many milliseconds, if it does not turn earlier. `clock` is
+  /// `wake` must call `didWake` on the loop after this many milliseconds, so that the loop turns by then. `clock` is
   /// `Monotonic.nanoseconds`, `threadClock` is `ThreadClock.nanoseconds`.
   package init(
     gate: DeliveryGate, sendQueueBytes: Int, metrics: LiveMetrics,
@@ -80,18 +80,19 @@ package final class Hub {
   /// Removes a connection that is closed and in no topic any more.
   package func remove(_ connection: Connection) {
     assert(connection.topicCount == 0, "a closed connection is still in topics")
-    // Topics that still contained it would write to released memory.
+    // A topic that still contains it would write to released memory, so the connection is then kept.
     if connection.topicCount == 0 { connections[connection.key] = nil }
   }
 
   /// Adds the connection to the topic. It receives nothing that was published before, except the newest state
-  /// (`latest`) if that has not been sent yet.
+  /// (`latest`) if no flush has taken that yet.
   package func subscribe(_ connection: Connection, to topic: Topic) {
     if topic.insert(connection.key, connection.socket.outlet) { connection.topicCount += 1 }
   }
 
-  /// Removes the connection from the topic. It still receives what was published until now. But if it lost access
-  /// (`isRevoked`) and the gate is closed, it does not: what waits may have been published after it lost access.
+  /// Removes the connection from the topic. It still receives what was published until now, except a newest state
+  /// (`latest`) that waits for its reader or for a flush. But if it lost access (`isRevoked`) and the gate is closed,
+  /// it receives none of that: what waits may have been published after it lost access.
   package func unsubscribe(
     _ connection: Connection, from topic: Topic, isRevoked: Bool = false
   ) {
@@ -122,7 +123,7 @@ package final class Hub {
     markDirty(topic)
   }
 
-  /// The same, but these connections get a frame of their own instead.
+  /// The same for a durable frame, but the subscribers among `connections` get `theirs` instead.
   package func publish(
     _ frame: [UInt8], to topic: Topic, except connections: [Connection], theirs: [UInt8]
   ) {
@@ -153,8 +154,8 @@ package final class Hub {
     append(frame, of: owner, to: connection)
   }
 
-  /// Sends a frame that tells nothing about rooms or other people. It is sent even while the gate is closed, unless
-  /// something for this connection waits already. Then it goes behind that, as with `send`.
+  /// Sends a frame that tells nothing about rooms or other people. It is sent even while the gate is closed, unless the
+  /// connection is corked or has frames of its own waiting. Then it waits behind those, as with `send`.
   package func answer(_ frame: [UInt8], to connection: Connection, after topic: Topic? = nil) {
     if gate.isOpen || connection.isCorked || !connection.own.bytes.isEmpty {
       send(frame, to: connection, after: topic)
@@ -165,7 +166,7 @@ package final class Hub {
     }
   }
 
-  /// Sends a frame to one connection, or drops it if the reader has much to read already.
+  /// Sends a frame to one connection, or drops it if more than `droppableQueueBytes` wait for the reader already.
   package func sendDroppable(_ frame: [UInt8], to connection: Connection) {
     if queuedBytes(of: connection) > Self.droppableQueueBytes {
       metrics.droppedFrames.add()
@@ -174,7 +175,7 @@ package final class Hub {
     }
   }
 
-  /// Holds back what is sent to the connection from here on, until `uncork`.
+  /// Holds back all frames to the connection, including those that wait in the hub already, until `uncork`.
   package func cork(_ connection: Connection) {
     connection.isCorked = true
     // With this, frames of its topics are added to its own frames.
@@ -192,7 +193,8 @@ package final class Hub {
     dirtyConnections.append(connection)
   }
 
-  /// Writes now what was sent to this connection alone. Its socket then tells how much has to wait.
+  /// Writes now what was sent to this connection alone, unless it is corked or the gate is closed. Afterwards the
+  /// socket's `queuedBytes` tells how much the kernel has not accepted.
   package func flush(_ connection: Connection) {
     guard connection.isDirty, !connection.own.bytes.isEmpty, !connection.isCorked, gate.isOpen
     else { return }
@@ -200,7 +202,8 @@ package final class Hub {
     write(connection)
   }
 
-  /// The kernel has accepted everything that was queued for the connection. What waited for that is sent now.
+  /// Sends the frames of grade `latest` that waited for the reader. Called when the kernel has accepted everything that
+  /// was queued for the connection.
   package func drained(_ connection: Connection) {
     guard !connection.latest.isEmpty else { return }
     let frames = connection.latest
@@ -291,7 +294,7 @@ package final class Hub {
     guard !dirtyTopics.isEmpty || !dirtyConnections.isEmpty, !isWakeSet, gate.isOpen else {
       return
     }
-    // The awaited commit wakes the loop. The timer is for one that does not come.
+    // The awaited commit wakes the loop. The timer is for a commit that does not come.
     let isHeld = dirtyTopics.allSatisfy(\.isHeld) && !pass.isOutOfTime
     isWakeSet = true
     wake(isHeld ? 1 : 0)
@@ -340,7 +343,7 @@ package final class Hub {
   /// The innermost loop, which everything else is designed for. The common case is one `send` on a plain socket, and
   /// touches only the row and its outlet.
   ///
-  /// Returns whether every subscriber was written everything.
+  /// Returns whether the flush has reached every subscriber, so that the batch is done.
   private func flush(_ topic: Topic, _ pass: inout FlushPass) -> Bool {
     guard !pass.isOver, topic.hasFrames else { return false }
     topic.startSending()
@@ -384,9 +387,9 @@ package final class Hub {
     checkQueue(connection)
   }
 
-  /// The parts of a batch that go to a reader with bytes still queued. If many are queued, droppable frames are left
-  /// out. The newest state is sent only when the reader is ready, because an even newer one may replace it until
-  /// then.
+  /// Returns the parts of `range` to send now to a connection with this many bytes queued. If more than
+  /// `droppableQueueBytes` are queued, droppable frames are left out. If any are queued, the newest state is kept until
+  /// the reader has taken them, because an even newer one may replace it until then.
   private func parts(
     of topic: Topic, _ sending: Topic.Sending, _ range: Range<Int>, for connection: Connection,
     _ queued: Int

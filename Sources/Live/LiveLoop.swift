@@ -30,7 +30,7 @@ package final class LiveLoop {
   /// Calls `hook` at the end of every turn, before what was published is written.
   package func beforeFlush(_ hook: @escaping () -> Void) { hooks.append(hook) }
 
-  /// Makes the loop turn again when its hub wants to.
+  /// Makes the loop turn again when the hub requests it.
   private final class WakeUp {
     private let loop: Loop
     weak var hub: Hub?

@@ -1,5 +1,5 @@
-/// Frames that wait for one connection alone, with the owner of each part. An owner's parts can be discarded as long
-/// as they wait.
+/// Frames that wait for one connection alone, with the owner of each part. An owner is a topic. Its parts can be
+/// discarded as long as they wait.
 struct OwnFrames {
   private(set) var bytes: [UInt8] = []
   private var parts: [(owner: ObjectIdentifier, range: Range<Int>)] = []

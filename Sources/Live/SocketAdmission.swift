@@ -5,9 +5,9 @@ internal import Synchronization
 package final class SocketAdmission: Sendable {
   /// The kind of user that a socket is for.
   package enum Audience: Int, Sendable, CaseIterable {
-    /// Somebody who has shown a credential, or is about to.
+    /// A user who has presented a credential, or is about to.
     case member
-    /// Somebody who reads public pages.
+    /// A reader of public pages.
     case viewer
   }
 
@@ -24,7 +24,7 @@ package final class SocketAdmission: Sendable {
     forViewers = capacity - capacity / Self.memberShare
   }
 
-  /// A permit for one socket, or nil if none is left for this audience.
+  /// Returns a permit for one socket, or nil if none is left for this audience.
   package func take(_ audience: Audience) -> Permit? {
     let isFree = counts.withLock { counts in
       guard counts.reduce(0, +) < capacity,
@@ -42,7 +42,7 @@ package final class SocketAdmission: Sendable {
     counts.withLock { $0[audience.rawValue] -= 1 }
   }
 
-  /// The permit for one socket. It is returned when this object is released.
+  /// The permit for one socket. Releasing this object gives the permit back.
   package final class Permit: Sendable {
     private let admission: SocketAdmission
     private let audience: Audience

@@ -1,7 +1,7 @@
 internal import Basics
 internal import Web
 
-/// How important it is that a frame arrives.
+/// The delivery guarantee of a frame.
 package enum Grade: Sendable {
   /// It arrives, or its connection is closed. Frames of this grade keep their order.
   case durable
@@ -12,14 +12,14 @@ package enum Grade: Sendable {
   case latest
 }
 
-/// A channel that many connections subscribe to.
+/// The connections of one loop that subscribe to the same frames, and the frames on their way to them.
 ///
-/// Its frames are gathered in one batch for all. A flush takes the batch and iterates over the subscribers. For a
-/// large audience it stops on the way and continues in the next turn; what is published meanwhile goes into the next
-/// batch. A subscriber that was sent a part individually has an offset in its row, so that its own frames keep their
-/// position among the topic's.
+/// The frames are gathered in one batch for all subscribers. A flush takes the batch and iterates over the subscribers.
+/// For a large audience it pauses on the way and continues in the next turn; what is published meanwhile goes into the
+/// next batch. A subscriber that was sent a part individually has an offset in its row, so that its own frames keep
+/// their position among the topic's.
 package final class Topic {
-  /// One subscriber. Rows are sorted by `key`, so that one is found by binary search, without an index.
+  /// One subscriber. Rows are sorted by `key`, so that a row is found by binary search, without an index.
   struct Row {
     /// The connection's key (`Hub.Connection.key`).
     let key: UInt32
@@ -43,7 +43,7 @@ package final class Topic {
   private(set) var cursor = 0
 
   var isDirty = false
-  /// When the hub first saw the present frames, by `Monotonic.nanoseconds`; nil before.
+  /// When a flush first saw the frames that wait now, by `Monotonic.nanoseconds`; nil before that.
   var pendingSince: UInt64?
   /// Whether the topic waits for more frames, as of the last check.
   var isHeld = false
@@ -65,8 +65,8 @@ package final class Topic {
       self.latestStart = latestStart
     }
 
-    /// The parts of a range that must be sent, without the droppable frames that begin in it; and how many frames
-    /// that leaves out.
+    /// Returns the parts of a range that must be sent, without the droppable frames that lie in it, and how many frames
+    /// are left out.
     func essential(_ range: Range<Int>) -> (ranges: [Range<Int>], dropped: Int) {
       var ranges: [Range<Int>] = []
       var dropped = 0
@@ -88,7 +88,7 @@ package final class Topic {
       return new
     }
 
-    /// The batch's buffer, unless somebody keeps a part of it.
+    /// Returns the batch's buffer, or nil if a connection keeps a part of the batch.
     mutating func takeMemory() -> [UInt8]? {
       guard kept == nil else { return nil }
       var memory: [UInt8] = []
@@ -131,7 +131,7 @@ package final class Topic {
     return found.isFound ? found.position : nil
   }
 
-  /// Adds a subscriber. It is sent what is published from now on, and the newest state if that has not been sent yet.
+  /// Adds a subscriber. It is sent what is published from now on, and the newest state if no flush has taken that yet.
   /// Returns false if it is subscribed already.
   func insert(_ key: UInt32, _ outlet: Outlet) -> Bool {
     let (position, isFound) = search(key)
@@ -165,7 +165,8 @@ package final class Topic {
     cursor = 0
   }
 
-  /// Calls `body` with what the subscriber has not been sent, in one or two parts.
+  /// Calls `body` with what the subscriber has not been sent, in at most two parts. A newest state (`latest`) that no
+  /// flush has taken is not included.
   func withRest(of position: Int, _ body: (ArraySlice<UInt8>) -> Void) {
     var from = Int(rows[position].from)
     if let sending, position >= cursor {
@@ -183,7 +184,7 @@ package final class Topic {
 
   // MARK: Frames
 
-  /// `memory` provides a buffer if the batch begins with this frame.
+  /// Adds a frame to the gathered batch. `memory` provides a buffer if the batch begins with this frame.
   func append(_ frame: [UInt8], _ grade: Grade, memory: () -> [UInt8]) {
     switch grade {
     case .durable: break
@@ -243,10 +244,12 @@ package final class Topic {
   /// Whether the flush has reached all subscribers.
   var isSent: Bool { cursor == rows.count }
 
-  /// Keeps a part of the batch for a reader.
+  /// Returns the bytes that are being sent as a reference, for a connection that keeps a part of them; nil if no flush
+  /// is under way.
   func sharedSending() -> SharedBytes? { sending?.shared() }
 
-  /// Ends the flush after it has reached everyone. Returns the batch's buffer, unless somebody keeps a part of it.
+  /// Ends the flush after it has reached all subscribers. Returns the batch's buffer, or nil if a connection keeps a
+  /// part of the batch.
   func finishSending() -> [UInt8]? {
     var sent = sending
     sending = nil

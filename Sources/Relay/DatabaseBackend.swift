@@ -11,18 +11,20 @@ final class DatabaseBackend: RelayBackend {
   private let authenticator: any Authenticator
   private let memberships: any Memberships
   private let rooms: Rooms
+  private let dialogs: Dialogs
   private let reader: LogReader
   private let fanout: any Fanout
   private var directory: RoomDirectory { rooms.directory }
 
   init(
     loop: Loop, authenticator: any Authenticator, memberships: any Memberships, rooms: Rooms,
-    reader: LogReader, fanout: any Fanout
+    dialogs: Dialogs, reader: LogReader, fanout: any Fanout
   ) {
     self.loop = loop
     self.authenticator = authenticator
     self.memberships = memberships
     self.rooms = rooms
+    self.dialogs = dialogs
     self.reader = reader
     self.fanout = fanout
   }
@@ -88,6 +90,38 @@ final class DatabaseBackend: RelayBackend {
       guard let account else { return (found, nil) }
       return (found, try await memberships.reload(account))
     }
+  }
+
+  func resolve(
+    _ names: [ChannelName], for account: UserID,
+    _ then:
+      @escaping (
+        Result<(affiliations: Affiliations, rooms: [ChannelName: Resolution]), any Error>
+      ) -> Void
+  ) {
+    run(then) { [memberships, dialogs] in
+      let affiliations = try await memberships.reload(account)
+      var rooms: [ChannelName: Resolution] = [:]
+      for name in names {
+        guard let team = affiliations.teams[name.team], let channel = team.channel else {
+          rooms[name] = .refused(.roomNotFound)
+          continue
+        }
+        guard let member = name.member else {
+          rooms[name] = .room(channel)
+          continue
+        }
+        do {
+          rooms[name] = .room(
+            try await dialogs.dialog(of: account, with: member, in: name.team))
+        } catch let error as AppError { rooms[name] = .refused(error.code) }
+      }
+      return (affiliations, rooms)
+    }
+  }
+
+  func knownDialog(of user: UserID, with other: UserID, in team: TeamID) -> RoomID? {
+    dialogs.known(of: user, with: other, in: team)
   }
 
   func readEntries(

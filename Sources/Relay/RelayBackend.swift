@@ -49,6 +49,18 @@ protocol RelayBackend: AnyObject {
     _ room: RoomID, account: UserID?,
     _ then: @escaping (Result<(room: Room?, affiliations: Affiliations?), any Error>) -> Void)
 
+  /// Finds the rooms that an account means by the names of teams, and reads the account's memberships. Makes dialogs
+  /// that do not exist yet.
+  func resolve(
+    _ names: [ChannelName], for account: UserID,
+    _ then:
+      @escaping (
+        Result<(affiliations: Affiliations, rooms: [ChannelName: Resolution]), any Error>
+      ) -> Void)
+
+  /// Returns the dialog of two members of a team from this node's cache, or nil if it has to be resolved.
+  func knownDialog(of user: UserID, with other: UserID, in team: TeamID) -> RoomID?
+
   /// Reads entries of a room from `after` + 1 to at most `through`, in order and without a gap. If there are many,
   /// finds only the first of them.
   func readEntries(

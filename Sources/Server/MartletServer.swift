@@ -87,37 +87,30 @@ package final class MartletServer: Sendable {
     let events = EventStream(fanout: fanout)
     let freshness = Freshness(isShared: database.isShared)
     let activity = SessionActivity()
-    let memberships = MembershipDirectory(database: database, events: events)
+    let clientKeys = ClientKeyIndex(database)
+    try await clientKeys?.load()
+    let appender = LogAppender(events: events, clientKeys: clientKeys)
+    let features = Features(
+      settings: settings, database: database, events: events, appender: appender, tokens: tokens,
+      hashing: hashing, metrics: metrics, log: log)
     let credentials = Credentials(
       database: database, local: tokens, foreign: settings.foreignTokens.map { ForeignTokens($0) },
       ended: ended,
-      seen: activity, memberships: memberships, freshness: freshness)
-    let directory = RoomDirectory(database: database)
+      seen: activity, memberships: features.memberships, freshness: freshness)
     // Added before all other listeners: when they learn of a change, these have been updated.
     events.listen { events in
-      Self.note(events, in: ended, credentials, memberships, directory)
+      Self.note(events, in: ended, credentials, features)
     }
     let reconciler = Reconciler(
-      database: database, events: events, ended: ended, memberships: memberships, rooms: directory,
-      freshness: freshness, position: known.position, epoch: epoch, log: log)
-    let clientKeys = ClientKeyIndex(database)
-    try await clientKeys?.load()
+      database: database, events: events, ended: ended, memberships: features.memberships,
+      rooms: features.directory, freshness: freshness, position: known.position, epoch: epoch,
+      log: log)
     let messageLog = MessageLog(
-      database: database, events: events,
-      appender: LogAppender(events: events, clientKeys: clientKeys), authenticator: credentials,
+      database: database, events: events, appender: appender, authenticator: credentials,
       freshness: freshness, metrics: ChatMetrics(metrics))
-    let unknown = UnknownEntries(log: log, metrics: metrics)
-    let history = MessageHistory(database: database, unknown: unknown)
-    let rooms = Rooms(
-      database: database, events: events, directory: directory, maximumRules: settings.roomRules,
-      maximumRooms: settings.roomsPerPerson, levelToCreate: Int64(settings.roomCreateLevel))
-    let accounts = AccountService(
-      database: database, events: events, tokens: tokens, memberships: memberships,
-      hashing: hashing, configuration: settings.accounts, metrics: AccountMetrics(metrics), log: log
-    )
-    try await accounts.noteIfNobodyCanLogIn()
+    try await features.accounts.noteIfNobodyCanLogIn()
     let relay = RelayServices(
-      ingest: messageLog, authenticator: credentials, memberships: memberships,
+      ingest: messageLog, authenticator: credentials, memberships: features.memberships,
       configuration: settings.relay, node: node, epoch: epoch, events: events, log: log,
       metrics: RelayMetrics(metrics))
     events.listen { events in
@@ -126,17 +119,17 @@ package final class MartletServer: Sendable {
         fanout.epochChanged(to: epoch)
       }
     }
-    let reader = LogReader(database: database, unknown: unknown)
     await measureTurns()
     let liveLoops = await makeLiveLoops(database)
-    let relayLoops = await makeRelayLoops(liveLoops, relay, rooms, reader, fanout)
+    let relayLoops = await makeRelayLoops(
+      liveLoops, relay, features, fanout)
 
     let web = WebServer(
       configuration: settings.web, group: group, openFileLimit: openFileLimit, log: log,
       metrics: metrics)
     let router = Self.router(
-      settings: settings, health: health, database: database, accounts: accounts, rooms: rooms,
-      history: history, relayLoops: relayLoops, audit: Audit(log),
+      settings: settings, health: health, database: database, features: features,
+      relayLoops: relayLoops, audit: Audit(log),
       admission: SocketAdmission(capacity: web.maximumWebSockets), assets: try assets(),
       documentation: try await documentation)
 
@@ -144,7 +137,8 @@ package final class MartletServer: Sendable {
       application(router, credentials, address)
     }
     let metricsWeb = try await startMetrics()
-    var tasks = startUpkeep(database, reconciler, ended, activity, directory, clientKeys)
+    var tasks = startUpkeep(
+      database, reconciler, ended, activity, features.directory, clientKeys)
     if settings.usesTLS {
       if settings.tlsWatchSeconds > 0 { tasks.append(watchCertificates(web)) }
       tasks.append(renewTicketKeys(web))
@@ -169,19 +163,20 @@ package final class MartletServer: Sendable {
   /// Applies events to the caches that are used for every frame and request.
   private static func note(
     _ events: [Event], in ended: RevokedSessions, _ credentials: Credentials,
-    _ memberships: MembershipDirectory, _ directory: RoomDirectory
+    _ features: Features
   ) {
     var sessions: Set<SessionID> = []
     for event in events {
       switch event {
       case .access(.sessionEnded(let id)): sessions.insert(id)
       case .access(.affiliationsChanged(let user, let version)):
-        memberships.note(user, version: version)
+        features.memberships.note(user, version: version)
       case .access(.roomChanged(let room, let version)):
-        directory.note(room, version: version)
+        features.directory.note(room, version: version)
       case .epochChanged:
-        memberships.removeAll()
-        directory.removeAll()
+        features.memberships.removeAll()
+        features.directory.removeAll()
+        features.dialogs.forgetAll()
         credentials.forgetAll()
       case .access, .entry, .receipt, .compared, .signal, .missed: break
       }
@@ -193,21 +188,21 @@ package final class MartletServer: Sendable {
 
   /// All routes of the public listener.
   private static func router(
-    settings: Settings, health: Health, database: any SQLDatabase, accounts: AccountService,
-    rooms: Rooms, history: MessageHistory, relayLoops: [LoopBound<RelayLoop>], audit: Audit,
-    admission: SocketAdmission, assets: StaticFiles, documentation: DocumentationRoutes
+    settings: Settings, health: Health, database: any SQLDatabase, features: Features,
+    relayLoops: [LoopBound<RelayLoop>], audit: Audit, admission: SocketAdmission,
+    assets: StaticFiles, documentation: DocumentationRoutes
   ) -> Router {
     var router = Router()
     assets.add(to: &router)
     documentation.add(to: &router)
     OperationsRoutes(health: health, database: database).add(to: &router)
     AccountRoutes(
-      accounts: accounts, isPublicURLSecure: settings.isPublicURLSecure,
-      audit: audit
+      accounts: features.accounts, isPublicURLSecure: settings.isPublicURLSecure, audit: audit
     ).add(to: &router)
-    RoomRoutes(
-      rooms: rooms, history: history, audit: audit
-    ).add(to: &router)
+    TeamRoutes(teams: features.teams, audit: audit).add(to: &router)
+    RoomRoutes(rooms: features.rooms, history: features.history, audit: audit).add(to: &router)
+    PeopleRoutes(rooms: features.rooms, audit: audit).add(to: &router)
+    InvitationRoutes(teams: features.teams, rooms: features.rooms, audit: audit).add(to: &router)
     RelayRoutes(
       loops: relayLoops, admission: admission
     ).add(to: &router)
@@ -238,16 +233,10 @@ package final class MartletServer: Sendable {
     let pool = ThreadPool(name: "none", threads: 0, maximumWaiting: 0)
     return router(
       settings: settings, health: Health(log: .none), database: database,
-      accounts: AccountService(
-        database: database, events: events, tokens: tokens,
-        memberships: MembershipDirectory(database: database, events: events), hashing: pool,
-        configuration: settings.accounts, metrics: AccountMetrics(Metrics()), log: .none),
-      rooms: Rooms(
-        database: database, events: events, directory: RoomDirectory(database: database),
-        maximumRules: settings.roomRules, maximumRooms: settings.roomsPerPerson,
-        levelToCreate: Int64(settings.roomCreateLevel)),
-      history: MessageHistory(
-        database: database, unknown: UnknownEntries(log: .none, metrics: Metrics())),
+      features: Features(
+        settings: settings, database: database, events: events,
+        appender: LogAppender(events: events, clientKeys: nil), tokens: tokens, hashing: pool,
+        metrics: Metrics(), log: .none),
       relayLoops: [], audit: Audit(.none),
       admission: SocketAdmission(capacity: 1), assets: .none,
       documentation: .described
@@ -287,13 +276,13 @@ package final class MartletServer: Sendable {
   }
 
   private func makeRelayLoops(
-    _ live: [LoopBound<LiveLoop>], _ services: RelayServices, _ rooms: Rooms, _ reader: LogReader,
+    _ live: [LoopBound<LiveLoop>], _ services: RelayServices, _ features: Features,
     _ fanout: any Fanout
   ) async -> [LoopBound<RelayLoop>] {
     await group.onEachLoop { loop in
       RelayLoop(
-        live: live[loop.index].value, services: services, rooms: rooms, reader: reader,
-        fanout: fanout)
+        live: live[loop.index].value, services: services, rooms: features.rooms,
+        dialogs: features.dialogs, reader: features.reader, fanout: fanout)
     }
   }
 

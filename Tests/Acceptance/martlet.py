@@ -6,6 +6,7 @@ import re
 import select
 import signal
 import socket
+import sqlite3
 import ssl
 import subprocess
 import threading
@@ -300,6 +301,31 @@ class Server:
     def person(self, entity=None, level="100", **claims):
         return Person(self, uuid.uuid4(), entity, level, **claims)
 
+    def account(self, name="Ada"):
+        return Account(self, name)
+
+    def execute(self, sql, *values):
+        """Runs a statement in the server's database, as an operator would; values are UUIDs as text, or numbers."""
+        if url := self.environment.get("MARTLET_DATABASE"):
+            for value in values:
+                text = f"'\\x{value.replace('-', '')}'" if isinstance(value, str) else str(value)
+                sql = sql.replace("?", text, 1)
+            subprocess.run(["psql", "-q", url, "-c", sql], check=True, capture_output=True, text=True)
+            return
+        with sqlite3.connect(self.data / "martlet.db", timeout=10) as database:
+            database.execute(sql, [uuid.UUID(value).bytes if isinstance(value, str) else value for value in values])
+
+    def organization(self, **members):
+        """A new organization, with accounts by role."""
+        organization = str(uuid.uuid4())
+        self.execute("INSERT INTO organizations (id, name, created_at) VALUES (?, 'an organization', 1)", organization)
+        for role, account in members.items():
+            self.execute(
+                f"INSERT INTO memberships (organization_id, user_id, role, created_at) VALUES (?, ?, '{role}', 1)",
+                organization, account.id,
+            )
+        return organization
+
     def sign_up(self, name="Ada"):
         with self.http() as http:
             answer = http.post(
@@ -308,6 +334,50 @@ class Server:
             )
         assert answer.status_code == 201, answer.text
         return answer.json()["data"]
+
+
+class Account:
+    """Somebody who signed up here, with an HTTP client."""
+
+    def __init__(self, server, name="Ada"):
+        self.server = server
+        grant = server.sign_up(name)
+        self.id = grant["user"]["id"]
+        self.email = grant["user"]["email"]
+        self.name = name
+        self.token = grant["access_token"]
+        self.http = server.http(self.token)
+
+    def ok(self, method, path, status=None, **body):
+        """The data of an answer that must be a success."""
+        answer = self.http.request(method, path, json=body or None)
+        assert answer.status_code == status if status else answer.is_success, (method, path, answer.text)
+        return answer.json()["data"] if answer.content else None
+
+    def code(self, method, path, **body):
+        """The status and code of an answer that must be a failure."""
+        answer = self.http.request(method, path, json=body or None)
+        assert answer.is_error, (method, path, answer.text)
+        return answer.status_code, answer.json()["error"]["code"]
+
+    def accept_invitations(self):
+        for invitation in self.ok("GET", "/v1/me/invitations"):
+            self.ok("PUT", f"/v1/me/invitations/{invitation['id']}", accepted=True)
+
+    def team(self, *members, **more):
+        """A new team of this person and others, who have accepted."""
+        team = self.ok("POST", "/v1/teams", 201, **{"name": "a team", **more})
+        for member in members:
+            self.ok("POST", f"/v1/teams/{team['id']}/members", user_id=member.id)
+            if member.id not in self.ok("GET", f"/v1/teams/{team['id']}")["members"]:
+                member.accept_invitations()
+        return self.ok("GET", f"/v1/teams/{team['id']}")
+
+    def relay(self, query=""):
+        return self.server.relay(self.token, query)
+
+    def chat(self):
+        return self.server.chat(self.token)
 
 
 class Person:

@@ -24,7 +24,7 @@ def test_every_route_and_frame_has_a_policy():
     lines = martlet("routes").splitlines()
     assert len(lines) > 40
     for line in lines:
-        assert re.fullmatch(r"(GET|POST|PUT|PATCH|DELETE|WS|FRAME) +\S+( \S+)? +(anyone|caller|localUser)(, room: .+)?", line), line
+        assert re.fullmatch(r"(GET|POST|PUT|PATCH|DELETE|WS|FRAME) +\S+( \S+)? +(anyone|caller|localUser)(, (room|team): .+)?", line), line
 
 
 def test_the_binary_needs_no_swift():
@@ -82,4 +82,4 @@ def test_pages_link_to_each_other_and_need_nothing_from_outside(server):
                 if anchor:
                     assert f'id="{anchor}"' in (http.get(path).text if path else answer.text), f"{address} links to {link}"
             left |= {link.partition("#")[0] for link in links} - seen - {"", "/openapi.yaml", "/docs/style.css"}
-        assert len(seen) == 7
+        assert len(seen) == 8

@@ -121,7 +121,7 @@ def test_every_error_code_is_listed():
     assert listed == re.findall(r"^\| `(\w+)` \|", (ROOT / "docs/ERRORS.md").read_text(), re.M)
     # A code that frames only carry is no answer of HTTP; the others stand where they are answered.
     said = set(re.findall(r"`(\w+)`", yaml.safe_dump(DOCUMENT["components"]["responses"])))
-    frames = {"attachment_not_found"} | set(listed[listed.index("revoked"):])
+    frames = {"attachment_not_found", "recipient_not_in_team"} | set(listed[listed.index("revoked"):])
     assert set(listed) - frames - said == {"precondition_failed", "range_not_satisfiable"}, "these are of routes to come"
 
 
@@ -139,6 +139,27 @@ def test_examples_are_what_their_schemas_say():
                 check(content["example"], content["schema"])
                 shown += 1
     assert shown > 60
+
+
+def room_of_people(ask, http, server):
+    """The operations of a room's people and roles. Returns a role that is left."""
+    dora = server.account("Dora")
+    room = ask("createRoom", 201, http, {"name": "people", "kind": "group", "default_permissions": "r"})["id"]
+    role = ask("createRole", 201, http, {"name": "writer", "permissions": "rw"}, id=room)["id"]
+    ask("createRole", 422, http, {"name": "", "permissions": "b"}, id=room)
+    ask("listRoles", 200, http, id=room)
+    ask("updateRole", 200, http, {"name": "author"}, id=room, role_id=role)
+    ask("setPerson", 202, http, {"role_id": role}, id=room, user_id=dora.id)
+    [invitation] = ask("listInvitations", 200, dora.http)
+    ask("answerMyInvitation", 200, dora.http, {"accepted": True}, id=invitation["id"])
+    ask("setPerson", 200, http, {"role_id": None}, id=room, user_id=dora.id)
+    ask("setPerson", 404, http, {"role_id": str(uuid.uuid4())}, id=room, user_id=dora.id)
+    ask("listPeople", 200, http, id=room, limit=1)
+    ask("getMembership", 200, http, id=room, entity_UUID=dora.id)
+    ask("removePerson", 204, dora.http, id=room, user_id=dora.id)
+    ask("removePerson", 404, http, id=room, user_id=dora.id)
+    ask("deleteRole", 204, http, id=room, role_id=role)
+    return ask("createRole", 201, http, {"name": "reader", "permissions": "r"}, id=room)
 
 
 def test_answers_are_what_their_schemas_say(server):
@@ -214,6 +235,33 @@ def test_answers_are_what_their_schemas_say(server):
         ask("getMe", 403, bob.http)
         ask("changePassword", 403, http, {"current_password": "no", "new_password": "battery staple"})
         ask("changePassword", 204, http, {"current_password": password, "new_password": "battery staple"})
+        role = room_of_people(ask, http, server)
+        assert role
+        carol = server.account("Carol")
+        team = ask("createTeam", 201, http, {"name": "a team", "icon": "https://example.org/i", "meta_tags": ["t"]})["id"]
+        ask("createTeam", 422, http, {"name": ""})
+        ask("listTeams", 200, http, limit=1, q="team", tag="t", expand="users")
+        ask("getTeam", 200, http, id=team)
+        ask("getTeam", 404, carol.http, id=team)
+        ask("updateTeam", 200, http, {"icon": None}, id=team)
+        ask("addTeamMember", 202, http, {"email": carol.email}, id=team)
+        [invitation] = ask("listInvitations", 200, carol.http)
+        ask("answerMyInvitation", 200, carol.http, {"accepted": True}, id=invitation["id"])
+        ask("answerMyInvitation", 404, carol.http, {"accepted": True}, id=invitation["id"])
+        ask("addTeamMember", 200, http, {"user_id": carol.id}, id=team)
+        ask("listTeamMembers", 200, http, id=team, limit=1)
+        ask("makeTeamAdmin", 200, http, id=team, user_id=carol.id)
+        ask("unmakeTeamAdmin", 204, http, id=team, user_id=carol.id)
+        ask("leaveTeam", 409, http, id=team)
+        ask("leaveTeam", 204, carol.http, id=team)
+        second = ask("createTeam", 201, http, {"name": "another"})["id"]
+        ask("addTeamMember", 202, http, {"user_id": carol.id}, id=second)
+        carol.accept_invitations()
+        ask("addTeamMember", 201, http, {"user_id": carol.id}, id=team)
+        ask("removeTeamMember", 204, http, id=team, user_id=carol.id)
+        ask("handOverTeam", 200, http, {"user_id": carol.id}, id=second)
+        ask("deleteTeam", 403, http, id=second)
+        ask("deleteTeam", 204, http, id=team)
         current = next(session for session in ask("listSessions", 200, http) if session["current"])
         ask("endSession", 204, http, id=current["id"])
     with server.http() as http:

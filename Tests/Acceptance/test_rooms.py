@@ -16,7 +16,7 @@ def test_making_and_reading_a_room(server):
     assert room == {
         "id": room["id"], "channel_id": str(room["id"]), "name": "n", "type": "group", "kind": "group",
         "level_admin": 9999, "owner_user_id": ada.id, "owner_entity_id": str(entity), "permissions": "rwa",
-        "level": 300, "last_seq": 0, "created_at": room["created_at"],
+        "level": 300, "default_permissions": "rw", "people_count": 0, "last_seq": 0, "created_at": room["created_at"],
     }
     theirs = bob.http.get(f"/rooms/{room['id']}").json()["data"]
     assert (theirs["permissions"], theirs["level"]) == ("rw", 5)

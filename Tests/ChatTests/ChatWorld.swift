@@ -16,6 +16,8 @@ final class ChatWorld: Sendable {
   let clientKeys: ClientKeyIndex?
   let appender: LogAppender
   let rooms: Rooms
+  let dialogs: Dialogs
+  let teams: Teams
   let log: MessageLog
   let reader: LogReader
   let history: MessageHistory
@@ -47,11 +49,18 @@ final class ChatWorld: Sendable {
     memberships = MembershipDirectory(database: database, events: events)
     clientKeys = ClientKeyIndex(database, entriesPerMerge: 100)
     appender = LogAppender(events: events, clientKeys: clientKeys, attachments: attachments)
-    reader = LogReader(database: database, unknown: unknown)
-    history = MessageHistory(database: database, unknown: unknown)
+    let directory = RoomDirectory(database: database)
+    reader = LogReader(database: database, directory: directory, unknown: unknown)
+    history = MessageHistory(database: database, directory: directory, unknown: unknown)
+    let circle = Circle(includesEveryone: false, rooms: RoomActs())
     rooms = Rooms(
-      database: database, events: events, directory: RoomDirectory(database: database),
-      maximumRules: 10, maximumRooms: 1000, levelToCreate: 0)
+      database: database, events: events, directory: directory, appender: appender,
+      circle: circle,
+      limits: RoomLimits(rules: 10, people: 50, roomsPerPerson: 1000, levelToCreate: 0))
+    dialogs = Dialogs(database: database, rooms: rooms)
+    teams = Teams(
+      database: database, memberships: memberships,
+      rooms: TeamChannels(rooms: rooms, appender: appender), circle: circle, maximumTeams: 20)
     log = MessageLog(
       database: database, events: events, appender: appender, authenticator: authenticator,
       freshness: freshness, metrics: ChatMetrics(Metrics()))
@@ -66,7 +75,7 @@ final class ChatWorld: Sendable {
 
   func room() async throws -> Room {
     try await rooms.create(
-      Rooms.NewRoom(name: "r", type: .group, levelAdmin: 9, isByInvitation: false), by: owner
+      Rooms.NewRoom(name: "r", levelAdmin: 9), by: owner
     ).room
   }
 
@@ -126,7 +135,7 @@ final class ChatWorld: Sendable {
       try await transaction.execute(
         "INSERT INTO teams (id, created_at) VALUES ($1, 1)", [.id(team)])
       try await AffiliationStore.setRole(.user, of: user, in: team, at: .now, transaction)
-      try await self.memberships.changed(user, in: transaction)
+      try await self.memberships.changed([user], in: transaction)
     }
     return (user, team)
   }
@@ -134,7 +143,7 @@ final class ChatWorld: Sendable {
   func remove(_ user: UserID, from team: TeamID) async throws {
     try await database.write { transaction in
       _ = try await AffiliationStore.remove(user, from: team, transaction)
-      try await self.memberships.changed(user, in: transaction)
+      try await self.memberships.changed([user], in: transaction)
     }
   }
 }

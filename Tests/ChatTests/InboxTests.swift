@@ -26,7 +26,7 @@ import Testing
           pick(3) == 0 ? Self.people[0] : UUID(high: 1, low: 1), level: 100)
         let room = try await world.rooms.create(
           Rooms.NewRoom(
-            name: "r\(number)", type: pick(3) == 0 ? .userToUser : .group, levelAdmin: 9,
+            name: "r\(number)", kind: pick(3) == 0 ? .dialog : .group, levelAdmin: 9,
             isByInvitation: pick(4) == 0), by: owner
         ).room
         ids.append(room.id)

@@ -213,7 +213,7 @@ import Testing
       // Valid for another 300 ms, but the room's head is locked for longer.
       world.freshness.compared(at: UptimeClock.milliseconds - 600)
       try await world.database.write { transaction in
-        _ = try await RoomStore.roomForUpdate(room.id, in: transaction)
+        _ = try await world.rooms.directory.readForUpdate(room.id, in: transaction)
         world.log.submit([world.draft(room)])
         _ = try await transaction.query("SELECT 1 FROM pg_sleep(0.6)")
       }
@@ -332,7 +332,8 @@ import Testing
       func change(fails: Bool) async throws {
         let appender = world.appender
         try await world.database.write { transaction in
-          guard let room = try await RoomStore.roomForUpdate(room.id, in: transaction) else {
+          guard let room = try await world.rooms.directory.readForUpdate(room.id, in: transaction)
+          else {
             return
           }
           try await RoomStore.put(
@@ -442,11 +443,11 @@ import Testing
       let entry = world.draft(room, access: .decided)
       try await database.write { transaction in
         _ = try await world.appender.append([entry], in: transaction)
-        try await world.memberships.changed(member, in: transaction)
+        try await world.memberships.changed([member], in: transaction)
       }
       await #expect(throws: DatabaseError.self) {
         try await database.write { transaction in
-          try await world.memberships.changed(member, in: transaction)
+          try await world.memberships.changed([member], in: transaction)
           _ = try await world.appender.append(
             [world.draft(room, access: .decided)], in: transaction)
         }

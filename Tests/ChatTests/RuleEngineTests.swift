@@ -17,10 +17,11 @@ import Testing
 
   static func room(_ rules: [RoomRule], type: RoomType = .group, levelAdmin: Int64 = 500) -> Room {
     Room(
-      id: RoomID(1), name: "r", type: type, levelAdmin: levelAdmin, ownerUser: UserID(creator),
-      ownerEntity: owners, isByInvitation: false, createdAt: Timestamp(milliseconds: 0),
-      rules: rules,
-      accessVersion: 1)
+      id: RoomID(1),
+      Room.Properties(
+        name: "r", kind: type == .group ? .group : .dialog, levelAdmin: levelAdmin,
+        ownerUser: UserID(creator), ownerEntity: owners, createdAt: Timestamp(milliseconds: 0)),
+      rules: rules, accessVersion: 1)
   }
 
   static func rule(_ subject: UUID, _ letters: String, _ level: Int64 = 0, accepted: Bool = true)
@@ -40,7 +41,8 @@ import Testing
   }
 
   static func member(_ user: UUID, of team: UUID, _ role: TeamRole = .user) -> Caller {
-    .local(user, Affiliations(version: 4, teams: [TeamID(team): role]))
+    .local(
+      user, Affiliations(version: 4, teams: [TeamID(team): TeamMembership(role, channel: nil)]))
   }
 
   struct Case: Sendable {
@@ -248,7 +250,8 @@ import Testing
     let manager = Self.caller(Self.ada)
     let standing = RuleEngine.standing(of: manager, in: room)
     let ban = RuleEngine.RuleChange(subject: Self.bob, new: (.banned, 0))
-    for (teams, isAllowed) in [([:], true), ([TeamID(Self.guests): TeamRole.user], false)] {
+    let guests = [TeamID(Self.guests): TeamMembership(.user, channel: nil)]
+    for (teams, isAllowed) in [([:], true), (guests, false)] {
       let subject = RuleEngine.standing(
         of: UserID(Self.bob), Affiliations(version: 1, teams: teams), in: room)
       #expect(

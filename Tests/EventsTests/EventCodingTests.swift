@@ -17,10 +17,10 @@ import Testing
   ]
 
   private static func entry(
-    _ body: EntryBody, from: UserID? = .make(), clientID: String? = nil
+    _ body: EntryBody, from: UserID? = .make(), to: UserID? = nil, clientID: String? = nil
   ) -> Entry {
     Entry(
-      roomID: RoomID(7), seq: 9, id: .make(), from: from, channelID: "7", ts: .now,
+      roomID: RoomID(7), seq: 9, id: .make(), from: from, to: to, channelID: "7", ts: .now,
       clientID: clientID, ordinal: 4, body: body)
   }
 
@@ -34,7 +34,8 @@ import Testing
 
   private func same(_ left: Entry, _ right: Entry) -> Bool {
     left.roomID == right.roomID && left.seq == right.seq && left.id == right.id
-      && left.from == right.from && left.channelID == right.channelID && left.ts == right.ts
+      && left.from == right.from && left.to == right.to && left.channelID == right.channelID
+      && left.ts == right.ts
       && left.clientID == right.clientID && left.ordinal == right.ordinal
       && left.body == right.body
   }
@@ -42,7 +43,10 @@ import Testing
   @Test func `what is written is read, in its order`() throws {
     let entries =
       Self.bodies.map { Self.entry($0) }
-      + [Self.entry(Self.bodies[0], from: nil), Self.entry(Self.bodies[0], clientID: "c")]
+      + [
+        Self.entry(Self.bodies[0], from: nil), Self.entry(Self.bodies[0], clientID: "c"),
+        Self.entry(Self.bodies[0], to: .make()),
+      ]
     let events: [Event] =
       entries.map { .entry($0, origin: Origin(node: NodeID(1), loop: 2, socket: 3)) }
       + Self.changes.map { .access($0) }
@@ -71,9 +75,10 @@ import Testing
     let newer: [UInt8] = [200, 0, 0, 0, 3, 1, 2, 3]
     let read = try #require(EventCoding.decode((newer + known + newer)[...]))
     #expect(read.count == 1)
-    // The kind of the body comes after the envelope. Here it is a deletion, whose content has eight bytes.
+    // The kind of the body comes after the envelope. Here it is a deletion, whose content has eight bytes. It is
+    // followed by one byte, which says that the entry has no `to`.
     var bytes = EventCoding.encode([.entry(Self.entry(.deletion(of: 5)), origin: nil)])
-    let position = bytes.count - 8 - 4 - 1
+    let position = bytes.count - 1 - 8 - 4 - 1
     #expect(bytes[position] == 3)
     bytes[position] = 99
     guard case .entry(let entry, _)? = EventCoding.decode(bytes[...])?.first else {
@@ -82,6 +87,19 @@ import Testing
     }
     #expect(entry.seq == 9)
     #expect(entry.body == .unknown(code: 99))
+  }
+
+  @Test func `an entry of an older node, without a recipient, is read`() throws {
+    let entry = Self.entry(.deletion(of: 5))
+    var bytes = EventCoding.encode([.entry(entry, origin: nil)])
+    // The content is one byte shorter there. Its length is in the four bytes behind the kind.
+    bytes.removeLast()
+    bytes[4] -= 1
+    guard case .entry(let found, _)? = EventCoding.decode(bytes[...])?.first else {
+      Issue.record("not read")
+      return
+    }
+    #expect(same(found, entry))
   }
 
   @Test(arguments: 1...20)

@@ -22,6 +22,13 @@ import Web
     func isServed(_ id: RoomID) -> Bool { !unserved.contains(id) }
     func isSubscribed(to id: RoomID) -> Bool { subscribed.contains(id) }
     func isBehind(in id: RoomID) -> Bool { false }
+    func channelID(of id: RoomID) -> String { id.description }
+    /// The rooms that names mean, as far as they are known without asking.
+    var named: [ChannelName: RoomID] = [:]
+    func team(ofChannel id: RoomID) -> TeamID? {
+      named.first { $0.value == id && $0.key.member == nil }?.key.team
+    }
+    func room(named name: ChannelName) -> RoomID? { named[name] }
     func movedHeads(of rooms: Set<RoomID>, since mark: HeadMark) -> [RoomHead] {
       heads.filter { rooms.contains($0.key) }
     }
@@ -61,6 +68,7 @@ import Web
 
     var rooms: [Int64] { dialect.rooms.map(\.value).sorted() }
     var tickDue: Int64? { dialect.tickDue }
+    var isBusy: Bool { dialect.isBusy }
 
     private static func words(_ action: SocketAction) -> String {
       switch action {
@@ -86,6 +94,8 @@ import Web
         }
       case .leave(let ids, _): "leave \(ids.map(\.value))"
       case .detach(let id): "detach \(id)"
+      case .resolve(let names):
+        "resolve \(names.map { "\($0.team.uuid.low)\($0.member.map { "-\($0.uuid.low)" } ?? "")" })"
       case .write(let message): "write \(message.content.data) to \(message.roomID)"
       case .charge(let frames): "charge \(frames)"
       }
@@ -100,10 +110,50 @@ import Web
 
   fileprivate static func room(_ id: Int64) -> Room {
     Room(
-      id: RoomID(id), name: "r", type: .group, levelAdmin: 9,
-      ownerUser: UserID(UUID(high: 1, low: 1)),
-      ownerEntity: nil, isByInvitation: false, createdAt: Timestamp(milliseconds: 0), rules: [],
-      accessVersion: 1)
+      id: RoomID(id),
+      Room.Properties(
+        name: "r", levelAdmin: 9, ownerUser: UserID(UUID(high: 1, low: 1)),
+        createdAt: Timestamp(milliseconds: 0)), accessVersion: 1)
+  }
+
+  @Test func `a team names its channel and dialogs, and what is not known is asked for once`() {
+    let machine = Machine(followsAllRooms: false)
+    _ = machine(.opened)
+    let team = UUID(high: 3, low: 7)
+    let bob = UUID(high: 1, low: 2)
+    let channel = ChannelName(team: TeamID(team), member: nil)
+    let dialog = ChannelName(team: TeamID(team), member: UserID(bob))
+    func text(_ channel: String, _ to: String) -> String {
+      #"{"type":"text","channel_id":"\#(channel)","to":"\#(to)","data":"x","client_id":"c"}"#
+    }
+    // Later frames wait while the first one is being resolved.
+    #expect(machine.frame(text("\(team)", "*")) == ["resolve [\"7\"]"])
+    #expect(machine.isBusy)
+    #expect(machine(.resolved([channel: .room(RoomID(4))])) == ["write x to 4"])
+    #expect(!machine.isBusy)
+    #expect(machine.frame(text("\(team)", "\(bob)")) == ["resolve [\"7-2\"]"])
+    #expect(
+      machine(.resolved([dialog: .refused(.recipientNotInTeam)]))
+        == ["answer type:error,code:recipient_not_in_team"])
+    // What is known is not asked for.
+    machine.view.named = [channel: RoomID(4), dialog: RoomID(5)]
+    #expect(machine.frame(text("\(team)", "*")) == ["write x to 4"])
+    #expect(machine.frame(text("\(team)", "\(bob)")) == ["write x to 5"])
+    #expect(machine.frame(text("4", "\(bob)")) == ["write x to 5"])
+    #expect(
+      machine.frame(text("9", "\(bob)")) == ["answer type:error,code:recipient_not_in_team"])
+    #expect(
+      machine.frame(text("\(team)", "bob")) == ["answer type:error,code:recipient_not_in_team"])
+    #expect(
+      machine.frame(#"{"type":"subscribe","channels":["\#(team)","8"]}"#)
+        == ["prepare [4, 8]", "attach [4, 8] subscribe"])
+    // A team of others is none.
+    let other = UUID(high: 3, low: 9)
+    #expect(
+      machine.frame(#"{"type":"resume","channels":{"\#(other)":0}}"#) == ["resolve [\"9\"]"])
+    #expect(
+      machine(.resolved([ChannelName(team: TeamID(other), member: nil): .refused(.roomNotFound)]))
+        == ["answer type:error,code:room_not_found"])
   }
 
   @Test func `it opens with the rooms that may be read, and ready comes before all else`() {

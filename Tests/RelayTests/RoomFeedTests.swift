@@ -14,9 +14,10 @@ import Testing
 
   private static func room(version: Int64, readers: Set<Int>) -> Room {
     Room(
-      id: RoomID(1), name: "r", type: .group, levelAdmin: 9,
-      ownerUser: UserID(UUID(high: 1, low: 1)),
-      ownerEntity: nil, isByInvitation: false, createdAt: Timestamp(milliseconds: 0),
+      id: RoomID(1),
+      Room.Properties(
+        name: "r", levelAdmin: 9, ownerUser: UserID(UUID(high: 1, low: 1)),
+        createdAt: Timestamp(milliseconds: 0)),
       rules: readers.sorted().map {
         RoomRule(subject: people[$0], permissions: .read, level: 0, isAccepted: true)
       }, accessVersion: version)
@@ -80,6 +81,7 @@ import Testing
 
     mutating func perform(_ output: RoomFeed.Output) {
       switch output {
+      case .begin: failures.append("the room is no dialog")
       case .admit(let id, let purpose, let seq):
         answered(Int(id), purpose)
         begin(Int(id), at: seq)
@@ -240,7 +242,7 @@ import Testing
         version += 1
         let person = pick(people.count)
         if readers.remove(person) == nil { readers.insert(person) }
-        if pick(3) != 0 { feed(.changed(room(version: version, readers: readers))) }
+        if pick(3) != 0 { feed(.changed(room(version: version, readers: readers), concerns: nil)) }
       case 10:
         if isTimerArmed {
           isTimerArmed = false
@@ -287,7 +289,7 @@ import Testing
 
     mutating func delete() {
       isDeleted = true
-      feed(.changed(nil))
+      feed(.changed(nil, concerns: nil))
     }
 
     func caller(_ person: Int) -> Caller {
@@ -300,7 +302,7 @@ import Testing
         isLoadAsked = false
         feed(.loaded(isDeleted ? nil : (room(version: version, readers: readers), head)))
       }
-      if !isDeleted { feed(.changed(room(version: version, readers: readers))) }
+      if !isDeleted { feed(.changed(room(version: version, readers: readers), concerns: nil)) }
       for _ in 0..<50 {
         while !inFlight.isEmpty { feed(.entry(inFlight.removeFirst())) }
         if isTimerArmed {
@@ -349,6 +351,7 @@ import Testing
     outputs.map {
       switch $0 {
       case .admit(_, _, let seq): "admit \(seq)"
+      case .begin(_, _, let seq): "begin \(seq)"
       case .refuse(_, _, let code): code.wire
       case .publish(let entry): "publish \(entry.seq)"
       case .waitForGap: "wait"
@@ -365,6 +368,49 @@ import Testing
       case .revoke(_, let code): code.wire
       }
     }
+  }
+
+  @Test func `a socket that hears late of a new dialog is sent its first messages`() {
+    let ada = Self.people[0]
+    func dialog(head: Int64, kind: RoomKind = .dialog) -> RoomFeed {
+      var feed = RoomFeed()
+      let room = Room(
+        id: RoomID(1),
+        Room.Properties(
+          name: "", kind: kind, createdAt: Timestamp(milliseconds: 0),
+          pair: kind == .dialog ? DialogPair(UserID(ada), UserID(Self.people[1])) : nil),
+        people: RoomPeople([
+          RoomPerson(
+            userID: UserID(ada), joinedAt: Timestamp(milliseconds: 0), isAccepted: true)
+        ]), accessVersion: 1)
+      _ = feed.handle(.loaded((room, head)))
+      return feed
+    }
+    var feed = dialog(head: 2)
+    #expect(words(feed.handle(.attach(0, reader(0), .became))) == ["begin 0", "read 0 2"])
+    let isDelivered = feed.deliverNext(Self.entry(3))
+    #expect(isDelivered)
+    #expect(
+      words(feed.handle(.replayRead(0, replay: 1, [Self.entry(1), Self.entry(2)])))
+        == ["replay [1, 2]", "room"])
+    // What came meanwhile follows, and no `resumed` is sent, because none was asked for.
+    #expect(words(feed.handle(.replayTaken(0, replay: 1))) == ["replay [3]", "join"])
+    for (head, kind, expected) in [
+      (0, RoomKind.dialog, "admit 0"), (11, .dialog, "admit 11"), (2, .group, "admit 2"),
+    ] {
+      var feed = dialog(head: Int64(head), kind: kind)
+      #expect(words(feed.handle(.attach(0, reader(0), .became))) == [expected])
+    }
+  }
+
+  @Test func `a change that concerns some is not examined for the others`() {
+    var feed = liveFeed(5)
+    for id in [0, 1] as [UInt64] { _ = feed.handle(.attach(id, reader(Int(id)), .listed)) }
+    let nobody = Self.room(version: 2, readers: [])
+    #expect(words(feed.handle(.changed(nobody, concerns: [1]))) == ["revoked"])
+    #expect(feed.isSubscribed(0) && !feed.isSubscribed(1))
+    let same = Self.room(version: 3, readers: [])
+    #expect(words(feed.handle(.changed(same, concerns: nil))) == ["revoked"])
   }
 
   @Test func `a thousand entries are replayed, one more is a reset`() {

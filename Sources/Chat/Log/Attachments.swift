@@ -45,7 +45,8 @@ struct AttachmentClaims: Sendable {
 
   init(_ features: [any Attachments]) { self.features = features }
 
-  /// Verdicts by the positions of the claims. A type that belongs to no feature names nothing that exists.
+  /// Returns the verdicts by the positions of the claims. A claim whose type belongs to no feature has none: nothing
+  /// can exist under its name.
   func decide(
     _ claims: [AttachmentClaim], in transaction: Transaction
   ) async throws -> [Int: AttachmentVerdict] {

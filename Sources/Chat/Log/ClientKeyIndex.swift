@@ -102,7 +102,7 @@ package final class ClientKeyIndex: Sendable {
       }
       for row in try await transaction.query(Self.unmergedSQL) {
         let key = ClientKey(
-          room: try row.room(0), sender: try row.sender(1), clientID: try row.text(2))
+          room: try row.room(0), sender: try row.userOrNobody(1), clientID: try row.text(2))
         read.seqs[key] = try row.integer(3)
       }
       return read
@@ -145,7 +145,8 @@ package final class ClientKeyIndex: Sendable {
       guard areNew else { return false }
       state.newest.entries += addition.entries
       for head in addition.heads {
-        // Never lowered. Too high a seq does no harm; one that is too low would leave keys behind.
+        // Never lowered. A seq that is too high does no harm; with one that is too low, a merge would forget keys that
+        // it did not move.
         state.newest.heads[head.room] = max(state.newest.heads[head.room] ?? 0, head.seq)
       }
       return true
@@ -181,7 +182,8 @@ package final class ClientKeyIndex: Sendable {
       rooms = rooms.dropFirst(done)
       if !rooms.isEmpty { await pause() }
     }
-    // The value that leaves the lock is released after it, so that writers do not wait for that.
+    // The generation is returned from the lock, so that its memory is released outside and writers do not wait for
+    // that.
     _ = state.withLock { state in
       let merged = state.merging
       state.merging = nil
@@ -189,7 +191,7 @@ package final class ClientKeyIndex: Sendable {
     }
   }
 
-  /// The generation to merge; nil if a merge is running.
+  /// Begins a merge. Returns the generation to move to the table, or nil if a merge is running already.
   private func begin() -> Generation? {
     state.withLock { state in
       if state.isMergeRunning { return nil }

@@ -4,8 +4,8 @@ internal import Crypto
 internal import Database
 internal import Events
 
-/// How the log's tables represent a body: a code in `entries.type`, the seq that it refers to in `target_seq`, and
-/// the text in `contents`.
+/// The representation of bodies in the log's tables: a code in `entries.type`, the seq that it refers to in
+/// `target_seq`, and the text in `contents`.
 ///
 /// An unknown code was written by a newer release. A missing content is lost, unless `erased_at` says that it was
 /// destroyed.
@@ -35,7 +35,7 @@ enum EntryCoding {
     messageTypes.first { $0.type == type }?.code
   }
 
-  /// Nil for bodies that nobody writes.
+  /// Returns the columns of a body; nil for `erased` and `unknown`, which are never written.
   static func columns(of body: EntryBody) -> Columns? {
     switch body {
     case .message(let content):
@@ -94,8 +94,8 @@ enum EntryCoding {
 
   // MARK: Digests
 
-  /// The digest by which two drafts with the same client id are compared. For a message it covers type and data, as
-  /// in the first release.
+  /// The digest by which two drafts with the same client id are compared. For a message it covers type and data, as in
+  /// the first release. Nil for `erased` and `unknown`.
   static func digest(_ body: EntryBody) -> UUID? {
     var bytes: [UInt8]
     switch body {
@@ -113,18 +113,5 @@ enum EntryCoding {
     case .erased, .unknown: return nil
     }
     return Hash.blake2b128(bytes)
-  }
-}
-
-extension SQLValue {
-  /// The author of an entry. The server itself is the nil UUID, which no person has.
-  static func sender(_ user: UserID?) -> SQLValue { .uuid(user?.uuid ?? .zero) }
-}
-
-extension Row {
-  /// Decodes what `SQLValue.sender` encoded.
-  func sender(_ column: Int) throws -> UserID? {
-    let uuid = try uuid(column)
-    return uuid == .zero ? nil : UserID(uuid)
   }
 }

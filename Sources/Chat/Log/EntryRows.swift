@@ -42,9 +42,10 @@ enum EntryRows {
 
   static func entry(_ row: Row, _ room: Room) throws -> Entry {
     let seq = try row.integer(0)
+    let from = try row.userOrNobody(3)
     return Entry(
-      roomID: room.id, seq: seq, id: try row.id(1), from: try row.sender(3),
-      channelID: room.channelID, ts: try row.time(4), clientID: try row.optional(5, row.text),
+      roomID: room.id, seq: seq, id: try row.id(1), from: from, to: room.recipient(of: from),
+      channelID: room.entryChannelID, ts: try row.time(4), clientID: try row.optional(5, row.text),
       ordinal: seq - (try row.integer(7)),
       body: EntryCoding.body(
         code: try row.integer(2), target: try row.optional(6, row.integer),

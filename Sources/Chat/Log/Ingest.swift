@@ -1,7 +1,8 @@
 package import Basics
 package import Events
 
-/// The entrance of messages. A port: here directly to the log; at scale through a broker.
+/// The port through which drafts enter the log. `MessageLog` writes them to the log itself; another implementation
+/// could pass them through a message broker.
 ///
 /// Every draft ends in the event stream, in commit order: as an entry, or as a receipt if there is no new entry. A
 /// draft that is submitted twice enters once.

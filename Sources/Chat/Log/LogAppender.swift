@@ -120,7 +120,7 @@ package struct LogAppender: Sendable {
       if !draft.body.isMessage { nonMessages += 1 }
       hasMoved = true
       return Entry(
-        roomID: draft.roomID, seq: lastSeq, id: draft.id, from: draft.from,
+        roomID: draft.roomID, seq: lastSeq, id: draft.id, from: draft.from, to: draft.to,
         channelID: draft.channelID, ts: lastTime, clientID: draft.clientID,
         ordinal: lastSeq - nonMessages, body: draft.body)
     }
@@ -133,7 +133,7 @@ package struct LogAppender: Sendable {
     let digest: UUID?
   }
 
-  /// The key by which a draft equals an earlier one.
+  /// The key by which a draft is recognised as a repeat of an earlier one.
   private enum Key: Hashable {
     case client(ClientKey)
     case id(MessageID)
@@ -141,7 +141,7 @@ package struct LogAppender: Sendable {
     init(_ draft: Draft) { self = ClientKey(draft).map { .client($0) } ?? .id(draft.id) }
   }
 
-  /// A draft that was not looked up is, or may be, in the log already.
+  /// The error for a draft that was not looked up and that is, or may be, in the log already.
   static let isKnown = DatabaseError(
     kind: .constraint, message: "an entry with this client id is in the log")
 
@@ -193,8 +193,8 @@ package struct LogAppender: Sendable {
     }
   }
 
-  /// Locks the heads in ascending order, so that two nodes never deadlock. A deleted room still has a head, but with
-  /// a version under which no draft was checked.
+  /// Reads the heads and, on Postgres, locks them, in ascending order, so that two nodes never deadlock. A deleted room
+  /// still has a head, but with a version under which no draft was checked.
   private func lockHeads(
     _ drafts: [Draft], in transaction: Transaction
   ) async throws -> [RoomID: Head] {
@@ -243,12 +243,12 @@ package struct LogAppender: Sendable {
       let draft = drafts[index]
       let seq = try row.integer(0)
       let digest = try row.optional(4, row.uuid)
-      // Equal digests mean equal content: a retry's body is the stored body. Of several drafts with this key, that
-      // identifies the retry.
+      // Equal digests mean equal content, so a retry's body is the stored body. If several drafts have this key, the
+      // known entry takes its body from the one with the stored digest.
       let key = Key(draft)
       if run.known[key] != nil, digest != EntryCoding.digest(draft.body) { continue }
       let entry = Entry(
-        roomID: draft.roomID, seq: seq, id: try row.id(1), from: draft.from,
+        roomID: draft.roomID, seq: seq, id: try row.id(1), from: draft.from, to: draft.to,
         channelID: draft.channelID, ts: try row.time(2), clientID: draft.clientID,
         ordinal: seq - (try row.integer(3)), body: draft.body)
       run.known[key] = KnownEntry(entry: entry, digest: digest)
@@ -257,13 +257,13 @@ package struct LogAppender: Sendable {
 
   private func lookingUp(_ draft: Draft) -> Statement {
     guard let key = ClientKey(draft) else { return Statement(Self.redeliveredSQL, [.id(draft.id)]) }
-    let values: [SQLValue] = [.room(key.room), .sender(key.sender), .text(key.clientID)]
+    let values: [SQLValue] = [.room(key.room), .userOrNobody(key.sender), .text(key.clientID)]
     guard let clientKeys else { return Statement(Self.knownSQL, values) }
     let recent = clientKeys.seq(of: key).map { SQLValue.integer($0) }
     return Statement(Self.knownByKeySQL, values + [recent ?? .null])
   }
 
-  /// The content of a draft that names an attachment.
+  /// The content of a draft that names an attachment; nil for other drafts.
   private static func claimed(by draft: Draft) -> MessageContent? {
     if case .message(let content) = draft.body, content.type != .text { content } else { nil }
   }
@@ -320,7 +320,7 @@ package struct LogAppender: Sendable {
         insert,
         [
           .room(entry.roomID), .integer(entry.seq), .id(entry.id), .integer(stored.code),
-          .sender(entry.from), .time(entry.ts), entry.clientID.map { .text($0) } ?? .null,
+          .userOrNobody(entry.from), .time(entry.ts), entry.clientID.map { .text($0) } ?? .null,
           digest.map { .uuid($0) } ?? .null, stored.target.map { .integer($0) } ?? .null,
           .integer(entry.seq - entry.ordinal),
         ]))

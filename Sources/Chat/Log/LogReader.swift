@@ -9,15 +9,17 @@ internal import Synchronization
 /// returned as `unknown`, so that the reader gets every seq.
 package struct LogReader: Sendable {
   private let database: any SQLDatabase
+  private let directory: RoomDirectory
   private let unknown: UnknownEntries
 
-  package init(database: any SQLDatabase, unknown: UnknownEntries) {
+  package init(database: any SQLDatabase, directory: RoomDirectory, unknown: UnknownEntries) {
     self.database = database
+    self.directory = directory
     self.unknown = unknown
   }
 
-  /// Reads entries from `after` + 1 on, without a gap, up to `through` or the end of the log. Stops earlier, but not
-  /// before the first entry, if they exceed `bytes` or `limit`.
+  /// Reads entries from `after` + 1 on, without a gap, up to `through` or the end of the log. Stops earlier after
+  /// `limit` entries, or after the entry with which their contents reach `bytes`.
   package func entries(
     in room: Room, after: Int64, through: Int64, limit: Int64 = LogReader.readEntries,
     bytes: Int = LogReader.readBytes
@@ -47,7 +49,7 @@ package struct LogReader: Sendable {
     return whole
   }
 
-  /// The most bytes of one read. Its first entry may be larger.
+  /// The number of bytes at which one read stops. The entry that reaches it is still included.
   package static let readBytes = 512 * 1024
   package static let readEntries: Int64 = 1024
 
@@ -70,7 +72,7 @@ package struct LogReader: Sendable {
         whole.append(
           Entry(
             roomID: room.id, seq: seq, id: MessageID(.zero), from: nil,
-            channelID: room.channelID, ts: ts, clientID: nil, ordinal: max(0, ordinal),
+            channelID: room.entryChannelID, ts: ts, clientID: nil, ordinal: max(0, ordinal),
             body: EntryCoding.lost))
       }
     }
@@ -80,7 +82,7 @@ package struct LogReader: Sendable {
   /// Reads rooms with their heads in one snapshot. Rooms that do not exist are left out.
   package func heads(_ ids: [RoomID]) async throws -> [(room: Room, lastSeq: Int64)] {
     try await database.read { transaction in
-      let rooms = try await RoomStore.rooms(ids, in: transaction)
+      let rooms = try await directory.read(ids, in: transaction)
       let lastSeqs = try await RoomStore.lastSeqs(ids, in: transaction)
       return ids.compactMap { id in
         guard let room = rooms[id], let lastSeq = lastSeqs[id] else { return nil }

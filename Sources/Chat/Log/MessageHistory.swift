@@ -6,14 +6,16 @@ package import Events
 /// Reads pages of a room's log, with entries of every kind.
 package struct MessageHistory: Sendable {
   private let database: any SQLDatabase
+  private let directory: RoomDirectory
   private let unknown: UnknownEntries
 
-  package init(database: any SQLDatabase, unknown: UnknownEntries) {
+  package init(database: any SQLDatabase, directory: RoomDirectory, unknown: UnknownEntries) {
     self.database = database
+    self.directory = directory
     self.unknown = unknown
   }
 
-  /// Selects entries of a room, and their order.
+  /// The entries of a room to read, and their order.
   package struct Selection: Sendable {
     /// Exclusive bounds; nil means no bound.
     package var before: Int64?
@@ -33,8 +35,8 @@ package struct MessageHistory: Sendable {
     package let hasMore: Bool
   }
 
-  /// The most bytes of content that are read for one page. Each message appears twice, as `data` and as `content`, so
-  /// more could not be sent.
+  /// The number of content bytes at which the reading of a page stops. Each message appears twice, as `data` and as
+  /// `content`, so more could not be sent.
   private static let pageBytes = 512 * 1024
 
   /// Reads entries of a room that the caller may read. Throws `room_not_found` or `forbidden`.
@@ -42,7 +44,7 @@ package struct MessageHistory: Sendable {
     in id: RoomID, as caller: Caller, _ selection: Selection
   ) async throws -> Page {
     let page = try await database.read { transaction in
-      guard let room = try await RoomStore.room(id, in: transaction) else {
+      guard let room = try await directory.read(id, in: transaction) else {
         throw AppError(.roomNotFound)
       }
       let standing = RuleEngine.standing(of: caller, in: room)
@@ -74,7 +76,7 @@ package struct MessageHistory: Sendable {
     return page
   }
 
-  /// The lowest seq whose entry is not before `time`; `end` if all are.
+  /// Returns the lowest seq whose entry is not before `time`, or `end` if all entries are before it.
   private static func firstSeq(
     _ id: RoomID, at time: Timestamp, end: Int64, in transaction: Transaction
   ) async throws -> Int64 {

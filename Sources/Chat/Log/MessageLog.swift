@@ -4,7 +4,7 @@ package import Database
 package import Events
 internal import Synchronization
 
-/// Takes drafts of all loops, and appends those that are waiting at each commit of the database.
+/// The queue of drafts from all loops. With each commit of the database, those that wait are appended to the log.
 package final class MessageLog: Ingest {
   private let waiting: WaitingDrafts
   private let signal: GroupCommitSignal
@@ -64,7 +64,8 @@ private final class WaitingDrafts: GroupCommitWork {
 
   func isExpecting(_ room: RoomID) -> Bool { outstanding.mayHaveAny(in: room) }
 
-  /// Returns false if too much is waiting; the drafts have been answered then.
+  /// Queues drafts. Returns false if too many bytes are waiting already; then the drafts have been answered with
+  /// `unavailable`.
   func add(_ drafts: [Draft]) -> Bool {
     let bytes = drafts.reduce(0) { $0 + $1.cost }
     // Counted before they can be published.
@@ -79,7 +80,7 @@ private final class WaitingDrafts: GroupCommitWork {
     return hasRoom
   }
 
-  /// The outcome of the drafts is about to be published.
+  /// Removes drafts from `outstanding`, because their outcome is about to be published.
   private func settle(_ drafts: [Draft]) {
     for draft in drafts { outstanding.add(-1, in: draft.roomID) }
   }
@@ -105,8 +106,8 @@ private final class WaitingDrafts: GroupCommitWork {
 
   // MARK: For the batches
 
-  /// Throws `DatabaseError` `expired` if this node does not know who may still write. The batch is retried a little
-  /// later.
+  /// Writes a batch. Throws `DatabaseError` `expired` if this node's knowledge of who may still write is too old. The
+  /// batch is retried a little later.
   func write(
     _ drafts: [Draft], isCareful: Bool, in transaction: Transaction
   ) async throws {
@@ -142,8 +143,8 @@ private final class WaitingDrafts: GroupCommitWork {
   }
 }
 
-/// A counter per room, used by all threads without a lock. Rooms whose ids are far apart share a counter, so one may
-/// appear to have what belongs to the other.
+/// A counter per room, used by all threads without a lock. Rooms whose ids differ by a multiple of 4,096 share a
+/// counter, so a room may appear to have drafts that belong to another.
 private final class CountsByRoom: Sendable {
   // Unsafe: a pointer is not `Sendable`. It never changes, and it points to atomics.
   private nonisolated(unsafe) let counts: UnsafeMutablePointer<Atomic<Int>>
@@ -190,8 +191,8 @@ private final class DraftBatch: GroupCommitBatch {
     try await owner.write(drafts, isCareful: isCareful, in: transaction)
   }
 
-  /// If the batch failed without looking drafts up, it is first retried with that: most likely one is in the log
-  /// already.
+  /// If the batch failed without looking up its drafts, it is first retried with look-ups: most likely a draft is in
+  /// the log already.
   func divide() -> [any GroupCommitBatch] {
     if !isCareful {
       owner.lookUpNextBatches()

@@ -2,7 +2,7 @@ package import Basics
 internal import Events
 internal import Synchronization
 
-/// Counts entries that this node cannot show, and logs the first of each period.
+/// The counter of entries that this node cannot show. It also logs them, at most one per second.
 package final class UnknownEntries: Sendable {
   private let log: Log
   private let count: Counter

@@ -4,7 +4,7 @@ package import Database
 
 /// Finds what changed in rooms, for a node's comparison with the database.
 package enum RoomChanges {
-  /// Rooms whose access changed since a position, with their versions; also deleted ones.
+  /// Returns the access versions of the rooms whose access changed at a position or after it, including deleted rooms.
   package static func since(
     _ position: ChangePosition, in transaction: Transaction
   ) async throws -> [RoomID: Int64] {

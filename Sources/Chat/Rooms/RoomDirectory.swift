@@ -4,18 +4,23 @@ internal import Synchronization
 
 /// A cache of the rooms that this node used recently, each at the newest access version known here.
 ///
-/// A change made on this node is stored here before its event is published. A change made elsewhere arrives only as a
-/// version; the next user of the room reads it.
+/// A change made on this node is stored here before its event is published. A change made on another node arrives only
+/// as a version; the room is read from the database by the next comparison or when it is next needed.
 package final class RoomDirectory: Sendable {
   private let database: any SQLDatabase
   private struct State {
     var rooms = BoundedCache<RoomID, Room>(capacity: RoomDirectory.capacity)
+    /// Rooms with many people that have changed since. When one is read again, only the people who changed are read.
+    var outdated = BoundedCache<RoomID, Room>(capacity: RoomDirectory.outdatedCapacity)
     /// The versions that changes announced. A room that was read before such a change is never kept after it.
     var leastVersions = BoundedCache<RoomID, Int64>(capacity: RoomDirectory.capacity)
   }
   private let state = Mutex(State())
 
   private static let capacity = 50_000
+  private static let outdatedCapacity = 256
+  /// The smallest number of people for which an outdated room is worth keeping.
+  private static let manyPeople = 100
   /// The number of rooms read by one statement.
   private static let roomsPerRead = 200
   /// The most rooms that are read again while this node compares itself with the database. The others are dropped, so
@@ -24,10 +29,11 @@ package final class RoomDirectory: Sendable {
 
   package init(database: any SQLDatabase) { self.database = database }
 
-  /// The room in memory, without reading the database.
+  /// Returns the room in memory, or nil. Never reads the database.
   package func cached(_ id: RoomID) -> Room? { state.withLock { $0.rooms.value(for: id) } }
 
-  /// The room at `version` or newer; nil if it does not exist. Reads the database only if memory has no such version.
+  /// Returns the room at `version` or newer, or nil if it does not exist. Reads the database only if memory has no such
+  /// version.
   package func room(_ id: RoomID, atLeast version: Int64 = 0) async throws -> Room? {
     if let room = cached(id), room.accessVersion >= version { return room }
     return try await reload(id)
@@ -58,13 +64,52 @@ package final class RoomDirectory: Sendable {
 
   private func reload(_ ids: [RoomID], isUrgent: Bool) async throws -> [RoomID: Room] {
     let body: @Sendable (Transaction) async throws -> [RoomID: Room] = {
-      try await RoomStore.rooms(ids, in: $0)
+      try await self.read(ids, in: $0)
     }
     let rooms = isUrgent ? try await database.readUrgently(body) : try await database.read(body)
-    for id in ids {
-      if let room = rooms[id] { put(room) } else { remove(id) }
-    }
+    for id in ids where rooms[id] == nil { remove(id) }
     return rooms
+  }
+
+  /// Reads rooms in a reading transaction, and keeps them. Those that do not exist are left out.
+  func read(_ ids: [RoomID], in transaction: Transaction) async throws -> [RoomID: Room] {
+    let rooms = try await RoomStore.rooms(ids, known: known(ids), in: transaction)
+    for room in rooms.values { put(room) }
+    return rooms
+  }
+
+  /// The same for one room; nil if it does not exist.
+  func read(_ id: RoomID, in transaction: Transaction) async throws -> Room? {
+    try await read([id], in: transaction)[id]
+  }
+
+  /// Reads a room in a writing transaction, and locks it: nobody else changes the room until the transaction ends.
+  /// Nil if it does not exist.
+  func readForUpdate(_ id: RoomID, in transaction: Transaction) async throws -> Room? {
+    try await RoomStore.lock([id], in: transaction)
+    return try await readAgain(id, in: transaction)
+  }
+
+  /// Reads a room in a writing transaction that has locked it, with what the transaction has changed. Nil if it does
+  /// not exist.
+  func readAgain(_ id: RoomID, in transaction: Transaction) async throws -> Room? {
+    try await readAgain([id], in: transaction)[id]
+  }
+
+  /// The same for several rooms.
+  func readAgain(
+    _ ids: [RoomID], in transaction: Transaction
+  ) async throws -> [RoomID: Room] {
+    try await RoomStore.rooms(ids, known: known(ids), in: transaction)
+  }
+
+  /// Returns those of the rooms that are in memory, even if outdated.
+  private func known(_ ids: [RoomID]) -> [RoomID: Room] {
+    state.withLock { state in
+      var known: [RoomID: Room] = [:]
+      for id in ids { known[id] = state.rooms.value(for: id) ?? state.outdated.value(for: id) }
+      return known
+    }
   }
 
   /// Updates the rooms in memory to these versions, in the caller's transaction, for a node that compares itself with
@@ -74,7 +119,7 @@ package final class RoomDirectory: Sendable {
       .prefix(Self.maximumRefreshed)
     for start in stride(from: 0, to: outdated.count, by: Self.roomsPerRead) {
       let ids = Array(outdated[start..<min(start + Self.roomsPerRead, outdated.count)])
-      for room in try await RoomStore.rooms(ids, in: transaction).values { put(room) }
+      _ = try await read(ids, in: transaction)
     }
   }
 
@@ -90,6 +135,7 @@ package final class RoomDirectory: Sendable {
         return false
       }
       state.rooms.remove(id)
+      if known.people.count >= Self.manyPeople { state.outdated.insert(known, for: id) }
       return true
     }
   }
@@ -102,13 +148,15 @@ package final class RoomDirectory: Sendable {
       }
       if let least = state.leastVersions.value(for: room.id), least > room.accessVersion { return }
       state.rooms.insert(room, for: room.id)
+      state.outdated.remove(room.id)
     }
   }
 
-  /// Notes that the room was deleted, which raised its version to this. Nothing older is kept.
+  /// Notes that the room was deleted, which raised its version to this. Nothing up to this version is kept.
   package func remove(_ id: RoomID, version: Int64) {
     state.withLock { state in
       state.rooms.remove(id)
+      state.outdated.remove(id)
       state.leastVersions.insert(version &+ 1, for: id)
     }
   }
@@ -117,12 +165,17 @@ package final class RoomDirectory: Sendable {
   /// loop.
   package func forgetUnused() {
     // The memory is released outside the lock.
-    _ = state.withLock { ($0.rooms.age(), $0.leastVersions.age()) }
+    _ = state.withLock { ($0.rooms.age(), $0.outdated.age(), $0.leastVersions.age()) }
   }
 
   /// Drops everything, because the database was replaced or restored.
   package func removeAll() { state.withLock { $0 = State() } }
 
   /// Drops a room that the database does not have.
-  private func remove(_ id: RoomID) { state.withLock { _ = $0.rooms.remove(id) } }
+  private func remove(_ id: RoomID) {
+    state.withLock { state in
+      state.rooms.remove(id)
+      state.outdated.remove(id)
+    }
+  }
 }

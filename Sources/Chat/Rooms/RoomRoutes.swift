@@ -1,4 +1,4 @@
-internal import Access
+package import Access
 package import Basics
 package import Events
 package import Web
@@ -18,7 +18,6 @@ package struct RoomRoutes: Sendable {
   }
 
   package func add(to router: inout Router) {
-    router.on(.get, "/v1/me/invitations", policy: .caller) { try await invitations($0) }
     for prefix in ["/v1/rooms", "/rooms"] {
       router.on(.get, prefix, policy: .caller) { try await list($0) }
       router.on(.post, prefix, policy: .room(.create)) { try await create($0) }
@@ -68,16 +67,35 @@ package struct RoomRoutes: Sendable {
     try rooms.requireMayCreate(request.caller)
     var fields = Fields(try await request.json())
     let name = fields.string("name", Self.nameLength)
-    let levelAdmin = fields.integer("level_admin", Self.levels)
-    let type = fields.word("type", as: RoomType.self)
+    let kind = kind(&fields)
+    let levelAdmin =
+      fields.has("kind") && !fields.has("level_admin")
+      ? Room.Properties.highestLevel : fields.integer("level_admin", Self.levels)
     let isByInvitation = fields.optionalBool("invite") ?? false
+    let defaultPermissions = fields.optionalLetters("default_permissions")
     try fields.finish()
     let view = try await rooms.create(
       Rooms.NewRoom(
-        name: name, type: type ?? .group, levelAdmin: levelAdmin, isByInvitation: isByInvitation),
+        name: name, kind: kind, levelAdmin: levelAdmin, isByInvitation: isByInvitation,
+        defaultPermissions: defaultPermissions ?? [.read, .write]),
       by: request.caller)
     audit.record("create_room", request, ["room_id": .init(view.room.id)])
     return .data(status: 201) { $0.value(view) }
+  }
+
+  /// The kinds of rooms that can be made by request.
+  private enum NewKind: String, CaseIterable { case group, dialog }
+
+  /// The kind of a new room, named by `kind`, or by `type` in the words of the nano protocol.
+  private func kind(_ fields: inout Fields) -> RoomKind {
+    guard fields.has("kind") else {
+      return fields.word("type", as: RoomType.self) == .userToUser ? .dialog : .group
+    }
+    let kind: RoomKind = fields.word("kind", as: NewKind.self) == .dialog ? .dialog : .group
+    if fields.has("type"), let type = fields.word("type", as: RoomType.self), type != kind.type {
+      fields.fault("type", "disagrees with kind")
+    }
+    return kind
   }
 
   private func get(_ request: AuthenticatedRequest, _ id: RoomID) async throws -> Response {
@@ -86,15 +104,16 @@ package struct RoomRoutes: Sendable {
   }
 
   private func update(_ request: AuthenticatedRequest, _ id: RoomID) async throws -> Response {
-    let (change, fields) = try await form(of: request, id, .manage) { fields in
+    let (change, fields) = try await rooms.form(of: request, id, .manage) { fields in
       let change = Rooms.RoomChange(
         name: fields.optionalString("name", Self.nameLength),
         levelAdmin: fields.optionalInteger("level_admin", Self.levels),
-        isByInvitation: fields.optionalBool("invite"))
+        isByInvitation: fields.optionalBool("invite"),
+        defaultPermissions: fields.optionalLetters("default_permissions"))
       return (change, fields)
     }
     let view = try await rooms.update(id, change, by: request.caller) { view in
-      // With the faults found above, before any of the values is used.
+      // Reported together with the faults found above, before any of the values is used.
       var fields = fields
       try Self.findChanged(view, &fields)
       try fields.finish()
@@ -103,10 +122,10 @@ package struct RoomRoutes: Sendable {
     return .data { $0.value(view) }
   }
 
-  /// The members of a room that nobody can change, besides `last_seq`.
+  /// The JSON members of a room that cannot be changed, besides `last_seq`.
   private static let fixedMembers = [
     "id", "channel_id", "type", "kind", "owner_user_id", "owner_entity_id", "permissions", "level",
-    "created_at",
+    "team_id", "peer", "created_at",
   ]
 
   /// Notes a fault if a body gives another value for something that cannot be changed. It may repeat the present
@@ -136,7 +155,7 @@ package struct RoomRoutes: Sendable {
   // MARK: Rules
 
   private func members(_ request: AuthenticatedRequest, _ id: RoomID) async throws -> Response {
-    let page = try await form(of: request, id, .read) { fields in
+    let page = try await rooms.form(of: request, id, .read) { fields in
       let page = PageRequest(&fields)
       if let cursor = page.cursor, UUID(cursor) == nil {
         fields.fault("cursor", "is not one of ours")
@@ -155,7 +174,7 @@ package struct RoomRoutes: Sendable {
   }
 
   private func setRule(_ request: AuthenticatedRequest, _ id: RoomID) async throws -> Response {
-    let (subject, permissions, level, isAccepted) = try await form(of: request, id, .manage) {
+    let (subject, permissions, level, isAccepted) = try await rooms.form(of: request, id, .manage) {
       fields -> (UUID, Permissions?, Int64?, Bool?) in
       let subject = fields.uuid("entity_UUID")
       let permissions = self.permissions(&fields)
@@ -196,7 +215,7 @@ package struct RoomRoutes: Sendable {
   private func answerInvitation(_ request: AuthenticatedRequest, _ id: RoomID) async throws
     -> Response
   {
-    let (isAccepted, forEntity) = try await form(of: request, id, .invited) {
+    let (isAccepted, forEntity) = try await rooms.form(of: request, id, .invited) {
       fields -> (Bool, Bool) in
       let isAccepted = fields.bool("accepted")
       let forEntity = fields.optionalBool("use_parent_entity") ?? false
@@ -214,39 +233,10 @@ package struct RoomRoutes: Sendable {
     return .data { $0.value(rule) }
   }
 
-  /// Lists the invitations that wait for the caller's answer.
-  private func invitations(_ request: AuthenticatedRequest) async throws -> Response {
-    var fields = request.query.fields
-    let page = PageRequest(&fields)
-    let place = page.cursor.flatMap(invitationCursor)
-    if page.cursor != nil, place == nil { fields.fault("cursor", "is not one of ours") }
-    try fields.finish()
-    let found = try await rooms.invitations(of: request.caller, after: place, limit: page.limit)
-    return .list(found, limit: page.limit) {
-      "\($0.room.id).\($0.rule.subject)"
-    } _: { writer, invitation in
-      writer.object {
-        $0.member("room_id", invitation.room.id.value)
-        $0.member("name", invitation.room.name)
-        $0.member("type", invitation.room.type.rawValue)
-        $0.member("for", invitation.isForUser ? "user" : "entity")
-        $0.member("permissions", invitation.rule.permissions.letters)
-      }
-    }
-  }
-
-  private func invitationCursor(_ cursor: String) -> (room: RoomID, subject: UUID)? {
-    let parts = cursor.split(separator: ".", omittingEmptySubsequences: false)
-    guard parts.count == 2, let room = RoomID(parts[0]), let subject = UUID(parts[1]) else {
-      return nil
-    }
-    return (room, subject)
-  }
-
   // MARK: Messages
 
   private func messages(_ request: AuthenticatedRequest, _ id: RoomID) async throws -> Response {
-    let selection = try await form(of: request, id, .read) { try self.selection(&$0) }
+    let selection = try await rooms.form(of: request, id, .read) { try self.selection(&$0) }
     return try await pages.withPermit { try await page(of: id, selection, request) }
   }
 
@@ -271,7 +261,7 @@ package struct RoomRoutes: Sendable {
     return page.finish(nextCursor: hasMore ? last.map { String($0) } : nil)
   }
 
-  /// The number of pages that are read and written concurrently. Each takes a few MiB meanwhile.
+  /// The most pages that are read and written concurrently. Each takes a few MiB meanwhile.
   private static let pagesAtOnce = 8
   /// The bytes of a page that are written in one turn of the loop.
   private static let bytesPerTurn = 128 * 1024
@@ -295,19 +285,23 @@ extension RoomRoutes {
     try fields.finish()
     return selection
   }
+}
 
-  /// The parameters of a request to a room, from its query or its body. Only callers with the right are told about
-  /// malformed parameters; for everyone else the room answers as always.
-  private func form<Form>(
-    of request: AuthenticatedRequest, _ id: RoomID, _ right: RoomRight,
+extension Rooms {
+  /// Returns the parameters of a request to a room, from its query or its body. Only callers with the right are told
+  /// about malformed parameters; everyone else gets the error for missing rights. With `mayBeAbsent` a missing body
+  /// counts as an empty object.
+  func form<Form>(
+    of request: AuthenticatedRequest, _ id: RoomID, _ right: RoomRight, mayBeAbsent: Bool = false,
     _ read: (inout Fields) throws -> Form
   ) async throws -> Form {
     do {
       var fields =
-        request.method.isSafe ? request.query.fields : Fields(try await request.json())
+        request.method.isSafe
+        ? request.query.fields : Fields(try await request.json(mayBeAbsent: mayBeAbsent))
       return try read(&fields)
     } catch {
-      try await rooms.requireRight(right, in: id, of: request.caller)
+      try await requireRight(right, in: id, of: request.caller)
       throw error
     }
   }
@@ -323,9 +317,17 @@ extension JSONWriter {
       $0.member("channel_id", room.channelID)
       $0.member("name", room.name)
       $0.member("type", room.type.rawValue)
-      $0.member("kind", room.type.kind)
+      $0.member("kind", room.kind.rawValue)
       $0.member("level_admin", room.levelAdmin)
       $0.member("owner_user_id", room.ownerUser)
+      if let team = room.properties.team { $0.member("team_id", team) }
+      if let peer = view.peer {
+        $0.key("peer")
+        $0.object {
+          $0.member("id", peer.id)
+          $0.member("name", peer.name)
+        }
+      }
       if let entity = room.ownerEntity {
         $0.member("owner_entity_id", entity)
       } else {
@@ -333,6 +335,8 @@ extension JSONWriter {
       }
       $0.member("permissions", view.standing.permissions.letters)
       $0.member("level", view.standing.level)
+      $0.member("default_permissions", room.properties.defaultPermissions.letters)
+      $0.member("people_count", view.peopleCount)
       $0.member("last_seq", view.lastSeq)
       $0.member("created_at", room.createdAt)
       if room.isByInvitation { $0.member("invite", true) }
@@ -367,7 +371,7 @@ extension JSONWriter {
       $0.member("seq", entry.seq)
       $0.member("type", type)
       $0.member("from", entry.from)
-      $0.member("to", "*")
+      $0.recipient(of: entry)
       $0.member("data", data)
       $0.member("content", data)
       $0.member("emitter", entry.from)
@@ -383,11 +387,33 @@ extension JSONWriter {
     }
   }
 
+  /// `to`: the one person whom the entry is for, or `*` for everyone.
+  package mutating func recipient(of entry: Entry) {
+    if let to = entry.to { member("to", to) } else { member("to", "*") }
+  }
+
   /// The members that describe an event, in a message and in a frame.
   package mutating func members(of event: RoomEvent) {
     member("event", event.kind.rawValue)
     if let subject = event.subject { member("subject", subject) }
     if let name = event.name { member("name", name) }
+  }
+}
+
+extension Fields {
+  /// Letters of `rwa`, which people can have by a role or by default; nil if they are not given.
+  package mutating func optionalLetters(_ name: String) -> Permissions? {
+    has(name) ? letters(name) : nil
+  }
+
+  package mutating func letters(_ name: String) -> Permissions {
+    guard let permissions = value(name)?.string.flatMap({ Permissions(letters: $0) }),
+      !permissions.contains(.banned)
+    else {
+      fault(name, "must be letters of rwa, each at most once")
+      return []
+    }
+    return permissions
   }
 }
 

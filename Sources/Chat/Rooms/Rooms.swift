@@ -1,133 +1,224 @@
 package import Access
-internal import Accounts
+package import Accounts
 package import Basics
 package import Database
 package import Events
 
-/// The operations on rooms and their rules.
+/// The limits of rooms.
+package struct RoomLimits: Sendable {
+  /// The most rules of a room, besides those that only ban a person.
+  package var rules: Int
+  /// The most people who are named in a room.
+  package var people: Int
+  /// The most rooms that one person may have made.
+  package var roomsPerPerson: Int
+  /// The `levelOnEntity` that making a room needs.
+  package var levelToCreate: Int64
+
+  package init(rules: Int, people: Int, roomsPerPerson: Int, levelToCreate: Int64) {
+    self.rules = rules
+    self.people = people
+    self.roomsPerPerson = roomsPerPerson
+    self.levelToCreate = levelToCreate
+  }
+}
+
+/// The operations on rooms, their rules and their people.
 ///
 /// Every operation checks the caller's right on the state that it reads in its own transaction. Strangers learn
 /// nothing: a room that does not exist and a room of others give the same 404.
 package final class Rooms: Sendable {
-  private let database: any SQLDatabase
-  private let events: EventStream
+  let database: any SQLDatabase
+  let events: EventStream
   package let directory: RoomDirectory
-  private let maximumRules: Int
+  let appender: LogAppender
+  let circle: Circle
+  let maximumRules: Int
+  let maximumPeople: Int
   private let maximumRooms: Int
   private let levelToCreate: Int64
 
-  /// `maximumRules` limits the rules of a room, `maximumRooms` the rooms that one person may have made.
-  /// `levelToCreate` is the `levelOnEntity` that making a room needs.
   package init(
-    database: any SQLDatabase, events: EventStream, directory: RoomDirectory, maximumRules: Int,
-    maximumRooms: Int, levelToCreate: Int64
+    database: any SQLDatabase, events: EventStream, directory: RoomDirectory,
+    appender: LogAppender, circle: Circle, limits: RoomLimits
   ) {
     self.database = database
     self.events = events
     self.directory = directory
-    self.maximumRules = maximumRules
-    self.maximumRooms = maximumRooms
-    self.levelToCreate = levelToCreate
+    self.appender = appender
+    self.circle = circle
+    maximumRules = limits.rules
+    maximumPeople = limits.people
+    maximumRooms = limits.roomsPerPerson
+    levelToCreate = limits.levelToCreate
   }
 
-  /// How many rules with only `b` a room may hold besides the others.
-  private static let maximumBans = 1000
-
-  /// A room with its caller's standing in it, and its head.
+  /// A room as a caller sees it.
   package struct View: Sendable {
     package let room: Room
     package let standing: Standing
+    /// 0 for an empty log.
     package let lastSeq: Int64
-    /// The time of the last entry; the beginning of time for an empty log.
+    /// The time of the last entry; 0 milliseconds for an empty log.
     let lastMessageAt: Timestamp
+    /// How many people are named in the room, or for a channel, are in the team.
+    package let peopleCount: Int64
+    /// The other one of a dialog, if that is an account of this server.
+    package let peer: Peer?
+  }
+
+  package struct Peer: Sendable {
+    package let id: UserID
+    package let name: String
   }
 
   // MARK: Access
 
-  /// Throws `room_not_found` or `forbidden` unless the caller has this right in the room.
-  private func require(
+  /// Returns the room and the caller's standing in it. Throws `room_not_found`, `forbidden` or `managed_by_team` unless
+  /// the caller has this right.
+  func require(
     _ right: RoomRight, _ caller: Caller, _ room: Room?
   ) throws(AppError) -> (Room, Standing) {
     guard let room else { throw AppError(.roomNotFound) }
     let standing = RuleEngine.standing(of: caller, in: room)
     guard standing.isMember else { throw AppError(.roomNotFound) }
+    // Not even a manager may: a channel, its rules and its people follow the team.
+    if right == .manage, room.kind == .channel { throw AppError(.managedByTeam) }
     guard RuleEngine.allows(right, standing, room) else { throw AppError(.forbidden) }
     return (room, standing)
   }
 
-  /// Throws what an operation that needs this right would throw.
+  /// Throws what an operation that needs this right would throw if the caller does not have it.
   package func requireRight(
     _ right: RoomRight, in id: RoomID, of caller: Caller
   ) async throws {
-    let room = try await database.read { try await RoomStore.room(id, in: $0) }
+    let room = try await database.read { try await self.directory.read(id, in: $0) }
     if right == .invited, let room, RuleEngine.isInvited(caller, to: room) { return }
     _ = try self.require(right, caller, room)
   }
 
   /// The room with its head in one snapshot, if the caller has this right in it.
   package func view(_ id: RoomID, as caller: Caller, _ right: RoomRight) async throws -> View {
-    let (room, head) = try await database.read { transaction in
-      (
-        try await RoomStore.room(id, in: transaction),
-        try await RoomStore.head(id, in: transaction)
-      )
+    try await database.read { transaction in
+      let room = try await self.directory.read(id, in: transaction)
+      let (found, _) = try self.require(right, caller, room)
+      return try await Self.view(found, for: caller, in: transaction)
     }
-    let (found, standing) = try self.require(right, caller, room)
-    return Self.view(found, standing, head)
   }
 
-  private static func view(
-    _ room: Room, _ standing: Standing, _ head: RoomStore.Head?
-  ) -> View {
-    View(
-      room: room, standing: standing, lastSeq: head?.lastSeq ?? 0,
-      lastMessageAt: head?.lastTime ?? Timestamp(milliseconds: 0))
+  static func view(
+    _ room: Room, for caller: Caller, in transaction: Transaction
+  ) async throws -> View {
+    try await views([room], for: caller, in: transaction)[0]
   }
 
-  /// Rooms in which the caller has a letter, by ascending id above `after`. Returns `limit` + 1 rooms if there are
+  /// Returns one view for each room, in their order.
+  static func views(
+    _ rooms: [Room], for caller: Caller, in transaction: Transaction
+  ) async throws -> [View] {
+    let heads = try await RoomStore.heads(rooms.map(\.id), in: transaction)
+    let names = try await People.names(
+      of: rooms.compactMap { peer(of: caller.userID, in: $0) }, in: transaction)
+    let counts = try await People.memberCounts(
+      of: rooms.filter { $0.kind == .channel }.compactMap(\.properties.team), in: transaction)
+    return rooms.map { room in
+      let head = heads[room.id]
+      let peer = peer(of: caller.userID, in: room).flatMap { id in
+        names[id].map { Peer(id: id, name: $0) }
+      }
+      return View(
+        room: room, standing: RuleEngine.standing(of: caller, in: room),
+        lastSeq: head?.lastSeq ?? 0, lastMessageAt: head?.lastTime ?? Timestamp(milliseconds: 0),
+        peopleCount: room.kind == .channel
+          ? room.properties.team.flatMap { counts[$0] } ?? 0 : Int64(room.people.count),
+        peer: peer)
+    }
+  }
+
+  /// Returns the other person of a dialog: from its pair or, if it has none, from its rules.
+  private static func peer(of user: UserID, in room: Room) -> UserID? {
+    guard room.kind == .dialog else { return nil }
+    if let pair = room.properties.pair { return pair.other(than: user) }
+    return room.rules.first { $0.subject != user.uuid && !$0.permissions.contains(.banned) }
+      .map { UserID($0.subject) }
+  }
+
+  /// Returns the rooms in which the caller has a letter, by ascending id above `after`; `limit` + 1 rooms if there are
   /// more than `limit`.
   package func list(for caller: Caller, after: RoomID, limit: Int) async throws -> [View] {
     try await database.read { transaction in
-      var views: [View] = []
+      var rooms: [Room] = []
       var after = after
-      while views.count <= limit {
-        let (ids, end) = try await Self.step(through: caller.subjects, limit: limit) {
-          try await RoomStore.roomIDs(
-            subject: $0, after: after, limit: limit + 1, in: transaction)
+      while rooms.count <= limit {
+        let (ids, end) = try await Self.step(through: Admission.all(of: caller), limit: limit) {
+          try await $0.roomIDs(after: after, limit: limit + 1, in: transaction)
         }
         for id in ids {
-          guard views.count <= limit else { break }
-          guard let room = try await RoomStore.room(id, in: transaction) else { continue }
+          guard rooms.count <= limit else { break }
+          guard let room = try await self.directory.read(id, in: transaction) else { continue }
           let standing = RuleEngine.standing(of: caller, in: room)
           guard !standing.permissions.isEmpty else { continue }
-          views.append(
-            Self.view(room, standing, try await RoomStore.head(id, in: transaction)))
+          rooms.append(room)
         }
         guard let end else { break }
         after = end
       }
-      return views
+      return try await Self.views(rooms, for: caller, in: transaction)
     }
   }
 
-  /// One step through the rooms of several subjects, by ascending id. `page` returns the ids of one subject, `limit`
+  /// A source of a person's rooms.
+  enum Admission: Hashable, Sendable {
+    /// Rules for this subject.
+    case rules(UUID)
+    /// Being named in the room and having accepted.
+    case name(UserID)
+    /// The channels of the person's teams.
+    case channels([RoomID])
+
+    static func all(of caller: Caller) -> Set<Admission> {
+      var all = Set(caller.subjects.map { Admission.rules($0) })
+      if caller.sessionID != nil {
+        all.insert(.name(caller.userID))
+        all.insert(.channels(caller.channels.sorted()))
+      }
+      return all
+    }
+
+    /// Ids of rooms above `after`, ascending, at most `limit`.
+    func roomIDs(
+      after: RoomID, limit: Int, in transaction: Transaction
+    ) async throws -> [RoomID] {
+      switch self {
+      case .rules(let subject):
+        try await RoomStore.roomIDs(
+          subject: subject, after: after, limit: limit, in: transaction)
+      case .name(let user):
+        try await RoomPeopleStore.roomIDs(
+          of: user, isWaiting: false, after: after, limit: limit, in: transaction)
+      case .channels(let rooms): Array(rooms.lazy.filter { $0 > after }.prefix(limit))
+      }
+    }
+  }
+
+  /// One step through the rooms of several sources, by ascending id. `page` returns the ids of one source, `limit`
   /// + 1 of them if there are more than `limit`. The next step begins after `end`; nil if this was the last.
-  private static func step(
-    through subjects: [UUID], limit: Int, page: (UUID) async throws -> [RoomID]
+  static func step<Source: Hashable>(
+    through sources: Set<Source>, limit: Int, page: (Source) async throws -> [RoomID]
   ) async throws -> (ids: [RoomID], end: RoomID?) {
     var ids: Set<RoomID> = []
     var end: RoomID?
-    for subject in Set(subjects) {
-      let found = try await page(subject)
+    for source in sources {
+      let found = try await page(source)
       ids.formUnion(found)
       if found.count > limit, let last = found.last { end = min(end ?? last, last) }
     }
-    // Behind the end of one subject's full page there may be more of its rooms.
+    // A source with a full page may have more rooms beyond it, so ids beyond that page wait for the next step.
     return (ids.sorted().filter { id in end.map { id <= $0 } ?? true }, end)
   }
 
-  /// The rooms that the caller may read, by ascending id. If there are more than `maximumListed`, those with the
-  /// latest activity. Also returns whether there are more.
+  /// Returns the rooms that the caller may read, by ascending id. If there are more than `maximumListed`, returns those
+  /// with the latest activity, and true for `hasMore`.
   package func latestReadableRooms(
     for caller: Caller
   ) async throws -> (ids: [RoomID], hasMore: Bool) {
@@ -148,7 +239,8 @@ package final class Rooms: Sendable {
     return (found.map(\.id).sorted(), false)
   }
 
-  /// For a caller with so many rules that they are not read at once.
+  /// Returns the rooms that the caller may read. For a caller with more than `maximumInboxLines`, whose rooms are read
+  /// page by page.
   func readableRoomsByPages(
     for caller: Caller
   ) async throws -> [(id: RoomID, activeAt: Timestamp)] {
@@ -164,9 +256,9 @@ package final class Rooms: Sendable {
     }
   }
 
-  /// The most rules of one subject that are read at once.
+  /// The most lines that `RoomStore.inbox` may find by one subject or other source.
   private static let maximumInboxLines = 10_000
-  /// The most rooms that a socket is subscribed to without asking.
+  /// The most rooms that a socket is subscribed to without naming them.
   private static let maximumListed = 5000
   private static let pageSize = 500
 
@@ -174,10 +266,11 @@ package final class Rooms: Sendable {
 
   /// The properties of a new room.
   package struct NewRoom: Sendable {
-    package let name: String
-    package let type: RoomType
-    package let levelAdmin: Int64
-    package let isByInvitation: Bool
+    package var name: String
+    package var kind = RoomKind.group
+    package var levelAdmin = Room.Properties.highestLevel
+    package var isByInvitation = false
+    package var defaultPermissions: Permissions = [.read, .write]
   }
 
   /// Throws `forbidden` unless the caller may make rooms.
@@ -187,32 +280,38 @@ package final class Rooms: Sendable {
     }
   }
 
-  /// Makes a room. If the creator has a token of another system, the room begins with the creator's rule and, unless
-  /// it is for two, with the entity's rule. A room of an account belongs to no entity.
+  /// Makes a room, which begins with a rule for its creator. If the creator has a token of another system, the room
+  /// belongs to the token's first entity, if any, and, unless it is for two, also begins with a rule for that entity. A
+  /// room of an account belongs to no entity.
   package func create(_ new: NewRoom, by caller: Caller) async throws -> View {
     try requireMayCreate(caller)
     let entity = caller.sessionID == nil ? caller.entities.first : nil
-    let room = try await database.write { transaction in
+    return try await database.write { transaction in
       // One transaction at a time for each person, so that the count of rooms is right.
       try await transaction.exclusively(on: Int64(bitPattern: caller.userID.uuid.low))
       let count = try await RoomStore.roomCount(
         madeBy: caller.userID, limit: Int64(self.maximumRooms), in: transaction)
       guard count < Int64(self.maximumRooms) else { throw AppError(.tooManyRooms) }
       let id = try await RoomStore.insert(
-        name: new.name, type: new.type, levelAdmin: new.levelAdmin, ownerUser: caller.userID,
-        ownerEntity: entity, isByInvitation: new.isByInvitation, at: .now, in: transaction)
+        Room.Properties(
+          name: new.name, kind: new.kind, levelAdmin: new.levelAdmin, ownerUser: caller.userID,
+          ownerEntity: entity, isByInvitation: new.isByInvitation, createdAt: .now,
+          defaultPermissions: new.defaultPermissions), in: transaction)
       try await RoomStore.put(
         RoomRule(
           subject: caller.userID.uuid, permissions: RuleEngine.creatorPermissions,
           level: caller.level, isAccepted: true), in: id, transaction)
-      if new.type == .group, let entity, entity != caller.userID.uuid {
+      if new.kind.type == .group, let entity, entity != caller.userID.uuid {
         try await RoomStore.put(
           RoomRule(subject: entity, permissions: [.read, .write], level: 0, isAccepted: true),
           in: id, transaction)
       }
-      return try await self.announce(id, in: transaction)
+      if caller.sessionID != nil {
+        try await RoomPeopleStore.noteAct(of: caller.userID, in: id, transaction)
+      }
+      let room = try await self.announce(id, in: transaction)
+      return try await Self.view(room, for: caller, in: transaction)
     }
-    return Self.view(room, RuleEngine.standing(of: caller, in: room), nil)
   }
 
   /// A change of a room. Nil leaves a property as it is.
@@ -220,260 +319,74 @@ package final class Rooms: Sendable {
     package let name: String?
     package let levelAdmin: Int64?
     package let isByInvitation: Bool?
+    package let defaultPermissions: Permissions?
   }
 
-  /// `check` may refuse the change, based on the caller's standing before it.
+  /// Changes a room. `check` may refuse that by throwing; it gets the room as the caller sees it before the change.
   package func update(
     _ id: RoomID, _ change: RoomChange, by caller: Caller,
     check: @escaping @Sendable (View) throws -> Void
   ) async throws -> View {
-    let (room, head) = try await database.write { transaction in
+    try await database.write { transaction in
       let (room, standing) = try self.require(
-        .manage, caller, try await RoomStore.roomForUpdate(id, in: transaction))
-      let head = try await RoomStore.head(id, in: transaction)
-      try check(Self.view(room, standing, head))
-      try await RoomStore.update(
-        id, name: change.name ?? room.name, levelAdmin: change.levelAdmin ?? room.levelAdmin,
-        isByInvitation: change.isByInvitation ?? room.isByInvitation, in: transaction)
+        .manage, caller, try await self.directory.readForUpdate(id, in: transaction))
+      try check(try await Self.view(room, for: caller, in: transaction))
+      var properties = room.properties
+      properties.name = change.name ?? room.name
+      properties.levelAdmin = change.levelAdmin ?? room.levelAdmin
+      properties.isByInvitation = change.isByInvitation ?? room.isByInvitation
+      if let new = change.defaultPermissions, new != properties.defaultPermissions {
+        guard
+          [new, properties.defaultPermissions].allSatisfy({
+            RuleEngine.mayHandle($0, by: caller, standing, in: room)
+          })
+        else { throw AppError(.forbidden) }
+        properties.defaultPermissions = new
+      }
+      try await RoomStore.update(id, properties, in: transaction)
       _ = try await RoomStore.raiseAccessVersion(id, in: transaction)
-      return (try await self.announce(id, in: transaction), head)
+      let changed = try await self.announce(id, in: transaction)
+      return try await Self.view(changed, for: caller, in: transaction)
     }
-    return Self.view(room, RuleEngine.standing(of: caller, in: room), head)
   }
 
   package func delete(_ id: RoomID, by caller: Caller) async throws {
     try await database.write(.essential) { transaction in
-      _ = try self.require(.manage, caller, try await RoomStore.roomForUpdate(id, in: transaction))
-      try await RoomStore.markDeleted(id, at: .now, in: transaction)
-      let version = try await RoomStore.raiseAccessVersion(id, in: transaction)
-      transaction.afterCommit { [self] in
-        directory.remove(id, version: version)
-        events.publish([.access(.roomDeleted(id, version: version))])
-      }
+      _ = try self.require(
+        .manage, caller, try await self.directory.readForUpdate(id, in: transaction))
+      try await self.markDeleted(id, in: transaction)
     }
   }
 
-  /// Reads the room again and, once committed, announces its new access.
-  private func announce(_ id: RoomID, in transaction: Transaction) async throws -> Room {
-    guard let room = try await RoomStore.room(id, in: transaction) else {
-      throw AppError(.roomNotFound)
-    }
+  /// Deletes a room that the transaction has locked. After the commit, publishes that.
+  func markDeleted(_ id: RoomID, in transaction: Transaction) async throws {
+    try await RoomStore.markDeleted(id, at: .now, in: transaction)
+    let version = try await RoomStore.raiseAccessVersion(id, in: transaction)
     transaction.afterCommit { [self] in
-      directory.put(room)
-      events.publish([.access(.roomChanged(id, version: room.accessVersion))])
+      directory.remove(id, version: version)
+      events.publish([.access(.roomDeleted(id, version: version))])
+    }
+  }
+
+  /// Reads the room again. After the commit, keeps it in the directory and publishes its access version.
+  func announce(_ id: RoomID, in transaction: Transaction) async throws -> Room {
+    guard let room = try await announce([id], in: transaction)[id] else {
+      throw AppError(.roomNotFound)
     }
     return room
   }
 
-  // MARK: Rules
-
-  /// Adds, changes (`new`) or deletes (nil) a subject's rule. Returns the rule as it is afterwards, without letters
-  /// if it was deleted. If `level` is nil, an existing rule keeps its level and a new one gets 0. Only the subject
-  /// decides whether the rule is accepted: if the caller expects a state that the rule neither had nor gets, the
-  /// change is refused.
-  package func setRule(
-    _ subject: UUID, permissions: Permissions?, level: Int64?, expectingAccepted: Bool? = nil,
-    in id: RoomID, by caller: Caller
-  ) async throws -> RoomRule {
-    // Bans and removals succeed even when the disk is nearly full.
-    let writeClass: WriteClass =
-      permissions == nil || permissions?.contains(.banned) == true ? .essential : .ordinary
-    return try await database.write(writeClass) { transaction in
-      let (room, standing) = try self.require(
-        .manage, caller, try await RoomStore.roomForUpdate(id, in: transaction))
-      let old = room.rule(for: subject)
-      let newLevel = level ?? old?.level ?? 0
-      let change = RuleEngine.RuleChange(
-        subject: subject, new: permissions.map { ($0, newLevel) })
-      let person = UserID(subject)
-      let affiliations = try await RuleSubjects.affiliations(of: person, in: transaction)
-      guard
-        RuleEngine.mayChange(
-          change, of: RuleEngine.standing(of: person, affiliations, in: room), by: caller, standing,
-          in: room)
-      else { throw AppError(.forbidden) }
-      guard let permissions else {
-        try await RoomStore.removeRule(subject, from: id, transaction)
-        if old != nil { try await self.bump(id, in: transaction) }
-        return RoomRule(
-          subject: subject, permissions: [], level: old?.level ?? 0,
-          isAccepted: old?.isAccepted ?? false)
-      }
-      try await self.requireRoomForRule(for: subject, permissions, old, room, transaction)
-      // A rule keeps its answer. A ban needs no consent, and lifting one answers for nobody.
-      let isAccepted =
-        if permissions.contains(.banned) {
-          true
-        } else if let old, !old.permissions.contains(.banned) {
-          old.isAccepted
-        } else {
-          !room.isByInvitation
-        }
-      if let expectingAccepted, !permissions.contains(.banned), expectingAccepted != isAccepted,
-        expectingAccepted != old?.isAccepted
-      {
-        throw AppError(
-          .validationFailed,
-          details: [.init(field: "accepted", message: "is answered by whom the rule is for")])
-      }
-      let rule = RoomRule(
-        subject: subject, permissions: permissions, level: newLevel, isAccepted: isAccepted)
-      try await RoomStore.put(rule, in: id, transaction)
-      let changed = try await self.bump(id, in: transaction)
-      if !isAccepted, old?.isAccepted != false {
-        transaction.afterCommit { [events = self.events] in
-          events.publish([
-            .access(.invited(id, subject: subject, version: changed.accessVersion))
-          ])
-        }
-      }
-      return rule
-    }
-  }
-
+  /// The same for several rooms. Those that do not exist are left out.
   @discardableResult
-  private func bump(_ id: RoomID, in transaction: Transaction) async throws -> Room {
-    _ = try await RoomStore.raiseAccessVersion(id, in: transaction)
-    return try await self.announce(id, in: transaction)
-  }
-
-  /// Throws if the room has no place for this rule. A ban does not take the place of a rule that admits somebody.
-  /// Changing a rule needs no further place, except in a room for two, where a ban that becomes a right needs one of
-  /// the two places.
-  private func requireRoomForRule(
-    for subject: UUID, _ permissions: Permissions, _ old: RoomRule?, _ room: Room,
-    _ transaction: Transaction
-  ) async throws {
-    guard old == nil || room.type == .userToUser else { return }
-    var groups = try await RuleSubjects.groups(
-      among: room.rules.map(\.subject) + [subject], in: transaction)
-    if let entity = room.ownerEntity, entity != room.ownerUser.uuid { groups.insert(entity) }
-    func bansPerson(_ subject: UUID, _ permissions: Permissions) -> Bool {
-      permissions == .banned && !groups.contains(subject)
+  func announce(
+    _ ids: [RoomID], in transaction: Transaction
+  ) async throws -> [RoomID: Room] {
+    let rooms = try await directory.readAgain(ids, in: transaction)
+    transaction.afterCommit { [self] in
+      for room in rooms.values { directory.put(room) }
+      events.publish(
+        rooms.values.map { .access(.roomChanged($0.id, version: $0.accessVersion)) })
     }
-    func admitsPerson(_ subject: UUID, _ permissions: Permissions) -> Bool {
-      permissions != .banned && !groups.contains(subject)
-    }
-    if room.type == .userToUser, admitsPerson(subject, permissions) {
-      let others = room.rules.count {
-        $0.subject != subject && admitsPerson($0.subject, $0.permissions)
-      }
-      guard others < 2 else { throw AppError(.roomFull) }
-    }
-    guard old == nil else { return }
-    let bans = room.rules.count { bansPerson($0.subject, $0.permissions) }
-    if bansPerson(subject, permissions) {
-      guard bans < Self.maximumBans else { throw AppError(.tooManyRules) }
-    } else {
-      guard room.rules.count - bans < maximumRules else { throw AppError(.tooManyRules) }
-    }
-  }
-
-  /// The same as `setRule` with nil, but throws `rule_not_found` if there is no such rule. Members may remove their
-  /// own rule without managing the room, which is how people leave. That is refused to the creator (`forbidden`), and
-  /// to members who are in the room only through an entity (`not_a_member`), even if a rule of their own waits for
-  /// their answer: that rule is declined instead.
-  package func removeRule(_ subject: UUID, from id: RoomID, by caller: Caller) async throws {
-    try await database.write(.essential) { transaction in
-      let isSelf = subject == caller.userID.uuid
-      let (room, standing) = try self.require(
-        isSelf ? .member : .manage, caller,
-        try await RoomStore.roomForUpdate(id, in: transaction))
-      guard let rule = room.rule(for: subject) else {
-        throw AppError(isSelf ? .notAMember : .ruleNotFound)
-      }
-      if isSelf, !rule.isAccepted { throw AppError(.notAMember) }
-      let isLeaving = isSelf && subject != room.ownerUser.uuid
-      let change = RuleEngine.RuleChange(subject: subject, new: nil)
-      guard isLeaving || RuleEngine.mayChange(change, by: caller, standing, in: room) else {
-        throw AppError(.forbidden)
-      }
-      try await RoomStore.removeRule(subject, from: id, transaction)
-      try await self.bump(id, in: transaction)
-    }
-  }
-
-  // MARK: Invitations
-
-  /// A rule that waits for an answer.
-  package struct Invitation: Sendable {
-    package let room: Room
-    package let rule: RoomRule
-    /// Whether the answer is for the person, or for everyone in an entity.
-    package let isForUser: Bool
-  }
-
-  /// The invitations that the caller may answer, by ascending room and subject, after `place` in that order. Returns
-  /// `limit` + 1 if there are more than `limit`.
-  package func invitations(
-    of caller: Caller, after place: (room: RoomID, subject: UUID)?, limit: Int
-  ) async throws -> [Invitation] {
-    let subjects =
-      [caller.userID.uuid] + caller.entities.filter { RuleEngine.mayAnswer(for: $0, caller) }
-    return try await database.read { transaction in
-      var found: [Invitation] = []
-      // The room of `place` may have more.
-      var after = RoomID((place?.room.value ?? 1) - 1)
-      while found.count <= limit {
-        let (ids, end) = try await Self.step(through: subjects, limit: limit) {
-          try await RoomStore.waitingRoomIDs(
-            subject: $0, after: after, limit: limit + 1, in: transaction)
-        }
-        for id in ids where found.count <= limit {
-          guard let room = try await RoomStore.room(id, in: transaction) else { continue }
-          let waiting = RuleEngine.invitations(of: caller, to: room)
-            .sorted { $0.subject.description < $1.subject.description }
-          for rule in waiting where found.count <= limit {
-            if let place, id == place.room,
-              rule.subject.description <= place.subject.description
-            {
-              continue
-            }
-            found.append(
-              Invitation(room: room, rule: rule, isForUser: rule.subject == caller.userID.uuid))
-          }
-        }
-        guard let end else { break }
-        after = end
-      }
-      return found
-    }
-  }
-
-  /// Answers an invitation for the caller or for an entity. An accepted rule counts from then on; a declined one is
-  /// deleted.
-  package func answerInvitation(
-    to id: RoomID, isAccepted: Bool, forEntity: Bool, by caller: Caller
-  ) async throws -> RoomRule {
-    try await database.write { transaction in
-      guard let room = try await RoomStore.roomForUpdate(id, in: transaction) else {
-        throw AppError(.roomNotFound)
-      }
-      let waiting = room.rules.filter { rule in
-        !rule.isAccepted
-          && (forEntity
-            ? room.type == .group && caller.isOf(rule.subject) : rule.subject == caller.userID.uuid)
-      }
-      guard let first = waiting.first else {
-        let isMember = RuleEngine.standing(of: caller, in: room).isMember
-        throw AppError(isMember ? .invitationNotFound : .roomNotFound)
-      }
-      let rule =
-        forEntity
-        ? waiting.first { RuleEngine.mayAnswer(for: $0.subject, caller) } : first
-      guard let rule else {
-        throw AppError(
-          .forbidden, "Answering for an entity needs a level of 100, or to be its admin here.")
-      }
-      var answered = rule
-      answered.isAccepted = isAccepted
-      if isAccepted {
-        try await RoomStore.put(answered, in: id, transaction)
-      } else {
-        try await RoomStore.removeRule(rule.subject, from: id, transaction)
-      }
-      try await self.bump(id, in: transaction)
-      return answered
-    }
+    return rooms
   }
 }

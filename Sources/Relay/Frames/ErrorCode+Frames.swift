@@ -4,7 +4,7 @@ package import Basics
 extension ErrorCode {
   /// All codes of this file.
   package static let frames: [ErrorCode] = [
-    invalidFrame, unknownType, messageTooLarge, clientIDConflict, recipientNotInTeam, notSameUser,
+    invalidFrame, unknownType, messageTooLarge, clientIDConflict, notSameUser,
   ]
 
   package static let invalidFrame = ErrorCode("invalid_frame", 422, "The frame is not valid.")
@@ -14,8 +14,6 @@ extension ErrorCode {
     "message_too_large", 413, "The message is too large.")
   package static let clientIDConflict = ErrorCode(
     "client_id_conflict", 409, "This client_id was used for another message.")
-  package static let recipientNotInTeam = ErrorCode(
-    "recipient_not_in_team", 422, "The recipient is not in this team.")
   package static let notSameUser = ErrorCode(
     "not_same_user", 403, "The token belongs to another user.")
 }

@@ -20,26 +20,32 @@ struct FrameWriter {
     return frame
   }
 
-  /// Returns the frame of a dialect's answer to one socket.
-  mutating func frame(_ frame: SocketFrame) -> [UInt8] {
+  /// Returns the frame of a dialect's answer to one socket. `channelID` gives the `channel_id` of a room.
+  mutating func frame(
+    _ frame: SocketFrame, channelID: (RoomID) -> String = \.description
+  ) -> [UInt8] {
     switch frame {
-    case .relay(let answer): relay(answer)
+    case .relay(let answer): relay(answer, channelID)
     case .nano(let reply): nano(reply)
     }
   }
 
   // MARK: Relay v1
 
-  private mutating func relay(_ answer: RelayAnswer) -> [UInt8] {
+  private mutating func relay(
+    _ answer: RelayAnswer, _ channelID: (RoomID) -> String
+  ) -> [UInt8] {
     switch answer {
     case .ready(let caller, let epoch, let seconds, let channels, let hasMore):
       ready(
-        caller, epoch: epoch, heartbeatSeconds: seconds, channels: channels, hasMore: hasMore)
+        caller, epoch: epoch, heartbeatSeconds: seconds, channels: channels, hasMore: hasMore,
+        channelID)
     case .authed(let caller): authed(caller)
     case .expiring(let seconds): expiring(inSeconds: seconds)
-    case .heartbeat(let moved): heartbeat(moved)
+    case .heartbeat(let moved): heartbeat(moved, channelID)
     case .ack(let entry): ack(entry)
-    case .position(let word, let room, let seq): position(word.rawValue, room, seq: seq)
+    case .position(let word, let room, let seq):
+      position(word.rawValue, room, channelID: channelID(room), seq: seq)
     case .gone(let room, let channelID, let code): gone(room, channelID: channelID, code)
     case .invitation(let room, let rule, let isForUser):
       invitation(to: room, rule, isForUser: isForUser)
@@ -52,7 +58,8 @@ struct FrameWriter {
   private static let reconnectMilliseconds: [Int64] = [500, 5000]
 
   mutating func ready(
-    _ caller: Caller, epoch: String, heartbeatSeconds: Int64, channels: [RoomHead], hasMore: Bool
+    _ caller: Caller, epoch: String, heartbeatSeconds: Int64, channels: [RoomHead], hasMore: Bool,
+    _ channelID: (RoomID) -> String = \.description
   ) -> [UInt8] {
     frame {
       $0.member("type", "ready")
@@ -62,7 +69,7 @@ struct FrameWriter {
       $0.key("reconnect_ms")
       $0.array(of: Self.reconnectMilliseconds) { $0.value($1) }
       $0.expiry(of: caller)
-      $0.channels(channels)
+      $0.channels(channels, channelID)
       if hasMore { $0.member("more", true) }
     }
   }
@@ -81,10 +88,12 @@ struct FrameWriter {
     }
   }
 
-  mutating func heartbeat(_ moved: [RoomHead]) -> [UInt8] {
+  mutating func heartbeat(
+    _ moved: [RoomHead], _ channelID: (RoomID) -> String = \.description
+  ) -> [UInt8] {
     frame {
       $0.member("type", "heartbeat")
-      $0.channels(moved)
+      $0.channels(moved, channelID)
     }
   }
 
@@ -155,10 +164,12 @@ struct FrameWriter {
   }
 
   /// Returns a frame `subscribed`, `unsubscribed`, `resumed`, `reset` or `channel`: a room and an exact seq.
-  mutating func position(_ type: String, _ room: RoomID, seq: Int64) -> [UInt8] {
+  mutating func position(
+    _ type: String, _ room: RoomID, channelID: String, seq: Int64
+  ) -> [UInt8] {
     frame {
       $0.member("type", type)
-      $0.member("channel_id", room.description)
+      $0.member("channel_id", channelID)
       $0.member("room_id", room.value)
       $0.member("seq", seq)
     }
@@ -249,7 +260,7 @@ extension JSONWriter {
     place(type.rawValue, entry)
     member("id", entry.id)
     member("from", entry.from)
-    member("to", "*")
+    recipient(of: entry)
     member("data", data)
   }
 
@@ -261,11 +272,11 @@ extension JSONWriter {
     member("from", entry.from)
   }
 
-  fileprivate mutating func channels(_ heads: [RoomHead]) {
+  fileprivate mutating func channels(_ heads: [RoomHead], _ channelID: (RoomID) -> String) {
     key("channels")
     array(of: heads) { writer, head in
       writer.object {
-        $0.member("channel_id", head.key.description)
+        $0.member("channel_id", channelID(head.key))
         $0.member("room_id", head.key.value)
         $0.member("seq", head.value)
       }

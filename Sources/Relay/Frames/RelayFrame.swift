@@ -1,5 +1,6 @@
 internal import Access
 internal import Basics
+internal import Chat
 internal import Events
 
 /// A parsed frame of relay v1, as the client sent it. Its form was checked, but not what the client may do.
@@ -70,6 +71,16 @@ struct RelayFrame {
     case .message, .auth: 1
     case .subscribe(let channels), .unsubscribe(let channels): channels.count
     case .resume(_, let channels): channels.count
+    }
+  }
+
+  /// The channels that the frame names, as the client named them.
+  var channels: [String] {
+    switch action {
+    case .message(let message): [message.channelID]
+    case .auth: []
+    case .subscribe(let channels), .unsubscribe(let channels): channels
+    case .resume(_, let channels): channels.map(\.channelID)
     }
   }
 
@@ -167,6 +178,8 @@ struct RelayFrame {
 /// A message as it was received. Its form was checked, but not whether its sender may write.
 struct RelayMessage {
   let channelID: String
+  /// The member of a team whom the message is for; nil for everyone in the room.
+  let recipient: UserID?
   let type: MessageType
   let data: String
   let clientID: String?
@@ -198,7 +211,8 @@ struct RelayMessage {
     guard !data.containsNUL else {
       throw failure(.invalidFrame, "data must not hold U+0000.")
     }
-    guard recipient == "*" else { throw failure(.recipientNotInTeam) }
+    self.recipient = UserID(recipient)
+    guard recipient == "*" || self.recipient != nil else { throw failure(.recipientNotInTeam) }
     self.channelID = channelID
     self.type = type
     self.data = data

@@ -15,6 +15,10 @@ struct ListenerIndex {
 
   subscript(number: UInt64) -> (any RoomListener)? { listeners[number] }
 
+  var userCount: Int { byUser.count }
+  /// The users that listeners belong to, each once, in no particular order.
+  var users: Dictionary<UserID, [Hub.Connection]>.Keys { byUser.keys }
+
   /// The numbers of a user's listeners.
   func of(_ user: UserID) -> Set<UInt64> { Set(connections(of: user).map(\.number)) }
 

@@ -29,8 +29,9 @@ extension RoomFeed {
     /// The first read of the room and its head; nil if the room does not exist.
     case loaded((room: Room, lastSeq: Int64)?)
     case loadFailed
-    /// The room after a change; nil if it was deleted.
-    case changed(Room?)
+    /// The room after a change; nil if it was deleted. `concerns` are the subscribers whose standing may have changed
+    /// with it; nil means all.
+    case changed(Room?, concerns: Set<SubscriberID>?)
     case entry(Entry)
     /// Entries read from the log to fill a gap; nil if the read failed.
     case gapRead([Entry]?)
@@ -51,6 +52,8 @@ extension RoomFeed {
   enum Output {
     /// Tell the subscriber that it receives everything after `seq`. It is in the topic from here on.
     case admit(SubscriberID, Purpose, seq: Int64)
+    /// The same, but the subscriber is not in the topic yet: it is sent the entries after `seq` first.
+    case begin(SubscriberID, Purpose, seq: Int64)
     case refuse(SubscriberID, Purpose, ErrorCode)
     /// Send this entry to everyone in the topic.
     case publish(Entry)

@@ -57,6 +57,9 @@ struct RoomFeed {
 
   /// The most entries that one resume of a room replays. A client that misses more gets `reset`.
   static let maximumReplay: Int64 = 1000
+  /// A dialog is made by its first message. When a socket hears of it, that message may be in the log already. If the
+  /// log has at most this many entries, the socket is sent all of them, as if it had heard of the dialog in time.
+  private static let newDialogEntries: Int64 = 10
   /// The most requests of one subscriber that may wait at a time.
   private static let maximumAsks = 256
 
@@ -96,7 +99,7 @@ struct RoomFeed {
       return revokeThoseWithoutAccess([id])
     case .loaded(let found): return loaded(found)
     case .loadFailed: return loadFailed()
-    case .changed(let room): return changed(room)
+    case .changed(let room, let concerns): return changed(room, concerns)
     case .entry(let entry): return receive(entry)
     case .gapRead(let entries): return gapRead(entries)
     case .gapTimeout: return gapTimeout()
@@ -232,6 +235,15 @@ struct RoomFeed {
       return Self.refusals(of: id, asks, standing.isMember ? .forbidden : .roomNotFound)
     }
     guard case .resume(let last, _, let budget) = purpose else {
+      if case .became = purpose, room.properties.pair != nil,
+        (1...Self.newDialogEntries).contains(lastSeq)
+      {
+        let number = replays.begin(id, after: 0, through: lastSeq, isResume: false)
+        return [
+          .begin(id, purpose, seq: 0),
+          .readReplay(id, replay: number, after: 0, through: lastSeq),
+        ]
+      }
       return [.admit(id, purpose, seq: lastSeq)]
     }
     let missing = lastSeq - last
@@ -302,7 +314,7 @@ struct RoomFeed {
     removeAll().flatMap { Self.refusals(of: $0.id, $0.asks, code) }
   }
 
-  private mutating func changed(_ room: Room?) -> [Output] {
+  private mutating func changed(_ room: Room?, _ concerns: Set<SubscriberID>?) -> [Output] {
     switch state {
     case .loading, .gone:
       // The first read, which is under way, may return the state before this change. It carries a version that is too
@@ -321,6 +333,7 @@ struct RoomFeed {
       }
       guard room.accessVersion > old.accessVersion else { return [] }
       state = .live(room)
+      if let concerns { return revokeThoseWithoutAccess(concerns) }
       return revokeThoseWithoutAccess(subscribers.keys)
     }
   }

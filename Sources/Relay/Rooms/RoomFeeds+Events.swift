@@ -30,7 +30,7 @@ extension RoomFeeds {
       case .access(.roomChanged(let id, let version)): accessChanged(id, version)
       case .access(.invited(let id, let subject, let version)):
         invited(subject, to: id, version)
-      case .access(.roomDeleted(let id, _)): handle(id, .changed(nil))
+      case .access(.roomDeleted(let id, _)): handle(id, .changed(nil, concerns: nil))
       case .compared(let begin):
         // The stream announces ended sessions before this event.
         end(ended)
@@ -174,9 +174,13 @@ extension RoomFeeds {
         // The read that is under way may return an older version.
         served.wantedVersion = max(served.wantedVersion, room.accessVersion)
       } else {
-        handle(id, .changed(room))
+        handle(id, .changed(room, concerns: nil))
+        let users = served.announced.flatMap { room.usersChanged(since: $0) }
+        served.announced = room
+        announceReadable(room, to: users)
+        return
       }
     }
-    announceReadable(room)
+    announceReadable(room, to: nil)
   }
 }

@@ -38,27 +38,50 @@ extension RoomFeeds {
 
   private func notify(_ numbers: Set<UInt64>, of subject: UUID, in room: Room) {
     for number in numbers.sorted() {
-      guard let listener = listeners[number], let caller = listener.caller,
-        let rule = RuleEngine.invitations(of: caller, to: room).first(where: {
-          $0.subject == subject
-        })
-      else { continue }
-      listener.invited(to: room, rule)
+      guard let listener = listeners[number], let caller = listener.caller else { continue }
+      let rule = RuleEngine.invitations(of: caller, to: room).first { $0.subject == subject }
+      if let rule {
+        listener.invited(to: room, rule)
+      } else if let person = room.people[caller.userID], !person.isAccepted {
+        listener.invited(
+          to: room,
+          RoomRule(
+            subject: subject, permissions: room.permissions(ofRole: person.roleID), level: 0,
+            isAccepted: false))
+      }
     }
   }
 
-  /// Announces a room to those who may read it now.
-  func announceReadable(_ room: Room) {
-    var numbers = listeners.of(room.ownerUser)
-    for rule in room.rules where rule.isAccepted {
-      numbers.formUnion(listeners.affected(by: rule.subject))
-    }
-    for number in numbers.sorted() {
+  /// Announces a room to those who may read it now. `users` are those whose standing may have changed; nil means that
+  /// it may be anybody's.
+  func announceReadable(_ room: Room, to users: Set<UserID>?) {
+    for number in candidates(of: room, users).sorted() {
       guard let listener = listeners[number], let caller = listener.caller,
         !isSubscribed(listener, to: room.id),
         RuleEngine.standing(of: caller, in: room).permissions.contains(.read)
       else { continue }
       listener.receive(.becameReadable(room.id))
     }
+  }
+
+  /// The listeners that something may admit to the room.
+  private func candidates(of room: Room, _ users: Set<UserID>?) -> Set<UInt64> {
+    if let users { return users.reduce(into: []) { $0.formUnion(listeners.of($1)) } }
+    var numbers = room.ownerUser.map { listeners.of($0) } ?? []
+    for rule in room.rules where rule.isAccepted {
+      numbers.formUnion(listeners.affected(by: rule.subject))
+    }
+    if room.kind == .channel, let team = room.properties.team {
+      numbers.formUnion(listeners.affected(by: team.uuid))
+    }
+    if room.people.isEmpty { return numbers }
+    if room.people.count < listeners.userCount {
+      for person in room.people.all { numbers.formUnion(listeners.of(person.userID)) }
+    } else {
+      for user in listeners.users where room.people[user] != nil {
+        numbers.formUnion(listeners.of(user))
+      }
+    }
+    return numbers
   }
 }

@@ -143,13 +143,17 @@ extension RoomFeeds {
           return
         }
         if let found = now.affiliations { listeners[number]?.affiliationsChanged(found) }
-        if rooms[id] != nil { handle(id, .changed(now.room)) }
+        if rooms[id] != nil { handle(id, .changed(now.room, concerns: nil)) }
         body(.success(now.room))
       }
     }
   }
 
   // MARK: Frames
+
+  func encode(_ frame: SocketFrame) -> [UInt8] {
+    frames.frame(frame, channelID: channelID(of:))
+  }
 
   /// Sends a frame to one listener, after everything that the topic of room `after` holds for it. `of` names the room
   /// whose content it carries, or in which the listener stands.
@@ -180,6 +184,6 @@ extension RoomFeeds {
     for (id, _) in heads {
       if let topic = rooms[id]?.topic(listener.kind) { hub.catchUp(listener.connection, topic) }
     }
-    hub.send(frames.heartbeat(heads), to: listener.connection)
+    hub.send(frames.heartbeat(heads, channelID(of:)), to: listener.connection)
   }
 }

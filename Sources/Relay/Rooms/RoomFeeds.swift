@@ -61,7 +61,7 @@ final class RoomFeeds {
   private func connect() {
     // Unowned: this object owns them, and they call it on the loop only.
     reader.served.found = { [unowned self] id, room in
-      if let room { apply(room, to: id) } else { handle(id, .changed(nil)) }
+      if let room { apply(room, to: id) } else { handle(id, .changed(nil, concerns: nil)) }
     }
     reader.served.done = { [unowned self] in
       intake.release($0)
@@ -80,6 +80,9 @@ final class RoomFeeds {
   }
 
   // MARK: Rooms
+
+  /// As frames name a room. A channel of a team that is not served here is named by its number.
+  func channelID(of id: RoomID) -> String { rooms[id]?.channelID ?? id.description }
 
   /// The room, if this loop serves it already.
   func room(_ id: RoomID) -> Room? { rooms[id]?.feed.room }
@@ -136,11 +139,12 @@ final class RoomFeeds {
     let byID = Dictionary(uniqueKeysWithValues: found.map { ($0.room.id, $0) })
     for id in ids {
       guard let served = rooms[id] else { continue }
+      if let (room, _) = byID[id] { served.loaded(room) }
       handle(id, .loaded(byID[id]))
       if let room = served.feed.room {
         // The room may have changed since it was read.
         if let newer = reader.backend.known(id), newer.accessVersion > room.accessVersion {
-          handle(id, .changed(newer))
+          handle(id, .changed(newer, concerns: nil))
         } else if served.wantedVersion > room.accessVersion {
           accessChanged(id, served.wantedVersion)
         }
@@ -211,7 +215,7 @@ final class RoomFeeds {
 
   private func take(_ id: RoomID, _ input: RoomFeed.Input) {
     guard let served = served(for: input, id) else { return }
-    perform(served.feed.handle(input), id, served)
+    perform(served.feed.handle(narrowed(input, served)), id, served)
     if served.feed.isGone, rooms[id] === served {
       // The room may be created later, so this result is not kept: the next listener that asks makes it be read
       // again.
@@ -221,6 +225,15 @@ final class RoomFeeds {
     if served.feed.isUnused, served.unusedSince == nil {
       served.unusedSince = reader.backend.now
     }
+  }
+
+  /// Adds to a change of a room whom it concerns. This is done when the input runs: only then it is known what the room
+  /// was before.
+  private func narrowed(_ input: RoomFeed.Input, _ served: ServedRoom) -> RoomFeed.Input {
+    guard case .changed(let room?, nil) = input, let old = served.feed.room,
+      let users = room.usersChanged(since: old)
+    else { return input }
+    return .changed(room, concerns: users.reduce(into: []) { $0.formUnion(listeners.of($1)) })
   }
 
   /// The room that an input is for, or nil if there is nobody left to tell.
@@ -245,6 +258,11 @@ final class RoomFeeds {
   private func perform(_ output: RoomFeed.Output, _ id: RoomID, _ served: ServedRoom) {
     switch output {
     case .publish(let entry): publish(entry, served)
+    case .begin(let subscriber, let purpose, let seq):
+      guard let listener = leaveTopic(subscriber, served), let room = served.feed.room else {
+        return
+      }
+      listener.receive(.admitted(room, purpose, seq: seq))
     case .admit(let subscriber, let purpose, let seq):
       enter(subscriber, served) { .admitted($0, purpose, seq: seq) }
     case .reset(let subscriber, let seq):
@@ -262,7 +280,7 @@ final class RoomFeeds {
       leaveTopic(subscriber, served)?.receive(.left(id, seq: seq, clientID: clientID))
     case .revoke(let subscriber, let code):
       leaveTopic(subscriber, served, isRevoked: true)?
-        .receive(.revoked(id, channelID: id.description, code))
+        .receive(.revoked(id, channelID: served.channelID, code))
     case .readReplay(let subscriber, let number, let after, let through):
       guard leaveTopic(subscriber, served) != nil else { return }
       let piece = ReplayQueue.Piece(

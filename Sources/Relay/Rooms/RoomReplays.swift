@@ -9,8 +9,8 @@ struct RoomReplays {
   private struct Replay {
     /// Distinguishes this replay's reads from those of earlier replays, which may still be under way.
     let number: Int
-    /// The seq that `resumed` will name: the head at the time of the request.
-    let promised: Int64
+    /// The seq that `resumed` will name: the head at the time of the request. Nil if the client did not ask to resume.
+    let promised: Int64?
     /// The seq up to which the log is being read.
     var through: Int64
     /// The seq of the last entry that was sent.
@@ -37,10 +37,13 @@ struct RoomReplays {
   func contains(_ id: SubscriberID) -> Bool { !replays.isEmpty && replays[id] != nil }
 
   /// Begins a replay for a subscriber that has the log up to `last` and is to have it up to `through`. Returns the
-  /// replay's number.
-  mutating func begin(_ id: SubscriberID, after last: Int64, through: Int64) -> Int {
+  /// replay's number. If `isResume` is false, the subscriber is not told when it has the log up to `through`.
+  mutating func begin(
+    _ id: SubscriberID, after last: Int64, through: Int64, isResume: Bool = true
+  ) -> Int {
     count += 1
-    replays[id] = Replay(number: count, promised: through, through: through, sent: last)
+    replays[id] = Replay(
+      number: count, promised: isResume ? through : nil, through: through, sent: last)
     return count
   }
 
@@ -92,8 +95,10 @@ struct RoomReplays {
       last.seq - first.seq == Int64(entries.count - 1)
     else { return nil }
     replays[id]?.sent = last.seq
-    let keepsPromise = replay.sent < replay.promised && last.seq >= replay.promised
-    return Progress(promised: keepsPromise ? replay.promised : nil)
+    guard let promised = replay.promised, replay.sent < promised, last.seq >= promised else {
+      return Progress(promised: nil)
+    }
+    return Progress(promised: promised)
   }
 
   /// Decides how to continue after the subscriber has taken what it was sent; `lastSeq` is the head. Returns nil if

@@ -8,10 +8,15 @@ internal import Live
 final class ServedRoom {
   let id: RoomID
   var feed = RoomFeed()
+  /// The id of the team whose channel this is. Known once the room is loaded, and still when it is deleted.
+  private var team: TeamID?
   private let ingest: any Ingest
   let relay: Topic
   /// Nil until a socket of that dialect has subscribed.
   private(set) var nano: Topic?
+  /// The version of the room that those who may read it were told of last; nil if none was. The feed may know a newer
+  /// one, which was read for another purpose.
+  var announced: Room?
   /// The version that an event announced while the room was being read.
   var wantedVersion: Int64 = 0
   /// Whether entries may have been lost while the room was being read. Its head must be compared afterwards.
@@ -34,6 +39,14 @@ final class ServedRoom {
 
   private static func makeTopic(_ id: RoomID, _ ingest: any Ingest) -> Topic {
     Topic { ingest.isExpecting(id) }
+  }
+
+  /// As frames name the room.
+  var channelID: String { team?.description ?? id.description }
+
+  /// Notes that the room was read. What it is never changes.
+  func loaded(_ room: Room) {
+    if room.kind == .channel { team = room.properties.team }
   }
 
   /// The topic of a dialect, created if needed.

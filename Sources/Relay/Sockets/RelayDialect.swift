@@ -43,6 +43,10 @@ struct RelayDialect: SocketDialect {
   /// False if there are more rooms than `ready` lists. The client subscribes to the others by name.
   private var listsAllRooms = true
   private var following = Following.idle
+  /// The frame whose channels are being found in the database. Later frames wait.
+  private var resolving: JSONObject?
+  /// What was found for that frame.
+  private var resolutions: [ChannelName: Resolution] = [:]
   /// The `client_id` of the `auth` frame whose token is being checked.
   private var authClientID: String?
   private var heartbeatDue: Int64
@@ -84,7 +88,7 @@ struct RelayDialect: SocketDialect {
   static let maximumRefusals = 1000
   static var ends: ((JSONObject?) -> Bool)? { nil }
 
-  var isBusy: Bool { if case .open = state { false } else { true } }
+  var isBusy: Bool { if case .open = state { resolving != nil } else { true } }
   var rooms: Set<RoomID> { subscribed }
 
   var tickDue: Int64? {
@@ -111,6 +115,7 @@ struct RelayDialect: SocketDialect {
       ]
     case .listed(let ids, let hasMore): return listed(ids, hasMore)
     case .notListed: return notListed(view)
+    case .resolved(let found): return resolved(found, view)
     case .loaded(let failure): return loaded(failure, view)
     case .room(let notification): return receive(notification, view)
     case .committed(let entry): return committed(entry, view)
@@ -129,7 +134,12 @@ struct RelayDialect: SocketDialect {
     guard let object else { return [.close(.notJSON)] }
     do {
       let frame = try RelayFrame(object, maximumContentBytes: maximumContentBytes)
-      if case .message(let message) = frame.action { return write(message) }
+      let unknown = unknownNames(in: frame, view)
+      if !unknown.isEmpty {
+        resolving = object
+        return [.resolve(unknown)]
+      }
+      if case .message(let message) = frame.action { return write(message, view) }
       // A frame that names thousands of channels is charged as several frames.
       let surcharge = frame.channelCount / Self.channelsPerFrame
       let charges: [SocketAction] = surcharge > 0 ? [.charge(frames: surcharge)] : []
@@ -141,9 +151,9 @@ struct RelayDialect: SocketDialect {
 
   private mutating func perform(_ frame: RelayFrame, _ view: some SocketView) -> [SocketAction] {
     switch frame.action {
-    case .message(let message): write(message)
-    case .subscribe(let channels): subscribe(channels, frame.clientID)
-    case .unsubscribe(let channels): unsubscribe(channels, frame.clientID)
+    case .message(let message): write(message, view)
+    case .subscribe(let channels): subscribe(channels, frame.clientID, view)
+    case .unsubscribe(let channels): unsubscribe(channels, frame.clientID, view)
     case .resume(let epoch, let channels): resume(epoch, channels, frame.clientID, view)
     case .auth(let token): authenticate(token, frame.clientID)
     }
@@ -164,17 +174,70 @@ struct RelayDialect: SocketDialect {
           channelID: failure.channelID)))
   }
 
-  private func write(_ message: RelayMessage) -> [SocketAction] {
-    guard let id = RoomID(message.channelID) else {
-      return [fail(.roomNotFound, clientID: message.clientID, channel: message.channelID)]
+  private func write(_ message: RelayMessage, _ view: some SocketView) -> [SocketAction] {
+    switch room(message.channelID, to: message.recipient, view) {
+    case .refused(let code):
+      return [fail(code, clientID: message.clientID, channel: message.channelID)]
+    case .room(let id):
+      return [
+        .write(
+          OutgoingMessage(
+            roomID: id, channelID: message.channelID,
+            content: MessageContent(type: message.type, data: message.data),
+            clientID: message.clientID))
+      ]
     }
-    return [
-      .write(
-        OutgoingMessage(
-          roomID: id, channelID: message.channelID,
-          content: MessageContent(type: message.type, data: message.data),
-          clientID: message.clientID))
-    ]
+  }
+
+  // MARK: Names
+
+  /// The name of a team's room, if the channel is one; nil for the number of another room.
+  private static func name(
+    _ channel: String, to member: UserID?, _ view: some SocketView
+  ) -> ChannelName? {
+    if let team = TeamID(channel) { return ChannelName(team: team, member: member) }
+    // The number of a team's channel, too, stands for the team.
+    guard let member, let room = RoomID(channel), let team = view.team(ofChannel: room) else {
+      return nil
+    }
+    return ChannelName(team: team, member: member)
+  }
+
+  /// The names in a frame whose rooms are not known.
+  private func unknownNames(in frame: RelayFrame, _ view: some SocketView) -> [ChannelName] {
+    var recipient: UserID?
+    if case .message(let message) = frame.action { recipient = message.recipient }
+    var unknown: [ChannelName] = []
+    for channel in frame.channels {
+      guard let name = Self.name(channel, to: recipient, view), resolutions[name] == nil,
+        view.room(named: name) == nil
+      else { continue }
+      unknown.append(name)
+    }
+    return unknown
+  }
+
+  /// The rooms of the frame that waits were looked up. The frame is served now.
+  private mutating func resolved(
+    _ found: [ChannelName: Resolution], _ view: some SocketView
+  ) -> [SocketAction] {
+    guard let frame = resolving else { return [] }
+    resolving = nil
+    resolutions = found
+    defer { resolutions = [:] }
+    return serve(frame, view)
+  }
+
+  /// The room that a channel means.
+  private func room(
+    _ channel: String, to recipient: UserID? = nil, _ view: some SocketView
+  ) -> Resolution {
+    guard let name = Self.name(channel, to: recipient, view) else {
+      if recipient != nil { return .refused(.recipientNotInTeam) }
+      return RoomID(channel).map { .room($0) } ?? .refused(.roomNotFound)
+    }
+    if let room = view.room(named: name) { return .room(room) }
+    return resolutions[name] ?? .refused(.roomNotFound)
   }
 
   private mutating func authenticate(
@@ -213,15 +276,16 @@ struct RelayDialect: SocketDialect {
   /// Returns the rooms that the channels name, each with its channel. The actions are errors for channels that name no
   /// room, and `prepare` if there are several rooms.
   private func rooms<Element>(
-    _ channels: [Element], _ name: (Element) -> String, _ clientID: String?
+    _ channels: [Element], _ name: (Element) -> String, _ clientID: String?,
+    _ view: some SocketView
   ) -> (rooms: [(id: RoomID, element: Element)], actions: [SocketAction]) {
     var rooms: [(RoomID, Element)] = []
     var actions: [SocketAction] = []
     for element in channels {
-      if let id = RoomID(name(element)) {
-        rooms.append((id, element))
-      } else {
-        actions.append(fail(.roomNotFound, clientID: clientID, channel: name(element)))
+      switch room(name(element), view) {
+      case .room(let id): rooms.append((id, element))
+      case .refused(let code):
+        actions.append(fail(code, clientID: clientID, channel: name(element)))
       }
     }
     if rooms.count > 1 { actions.append(.prepare(rooms.map(\.0))) }
@@ -229,9 +293,9 @@ struct RelayDialect: SocketDialect {
   }
 
   private mutating func subscribe(
-    _ channels: [String], _ clientID: String?
+    _ channels: [String], _ clientID: String?, _ view: some SocketView
   ) -> [SocketAction] {
-    let (rooms, actions) = rooms(channels, \.self, clientID)
+    let (rooms, actions) = rooms(channels, \.self, clientID, view)
     for (id, _) in rooms {
       left.remove(id)
       subscribed.insert(id)
@@ -241,9 +305,9 @@ struct RelayDialect: SocketDialect {
   }
 
   private mutating func unsubscribe(
-    _ channels: [String], _ clientID: String?
+    _ channels: [String], _ clientID: String?, _ view: some SocketView
   ) -> [SocketAction] {
-    let (rooms, actions) = rooms(channels, \.self, clientID)
+    let (rooms, actions) = rooms(channels, \.self, clientID, view)
     for (id, _) in rooms { left.insert(id) }
     guard !rooms.isEmpty else { return actions }
     return actions + [.leave(rooms.map(\.id)[...], clientID: clientID)]
@@ -255,7 +319,7 @@ struct RelayDialect: SocketDialect {
   ) -> [SocketAction] {
     let isSameLog = epoch == nil || epoch == view.epoch
     let budget = ReplayBudget()
-    var (rooms, actions) = rooms(channels, \.channelID, clientID)
+    var (rooms, actions) = rooms(channels, \.channelID, clientID, view)
     for (id, channel) in rooms {
       left.remove(id)
       subscribed.insert(id)
@@ -324,7 +388,7 @@ struct RelayDialect: SocketDialect {
       }
       return []
     case .subscribe(let clientID), .resume(_, let clientID, _):
-      return [fail(code, clientID: clientID, channel: id.description)]
+      return [fail(code, clientID: clientID, channel: view.channelID(of: id))]
     }
   }
 

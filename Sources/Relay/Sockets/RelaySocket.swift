@@ -242,13 +242,13 @@ final class RelaySocket<Dialect: SocketDialect>: WebSocketHandler {
   private func perform(_ action: SocketAction) {
     switch action {
     case .send(let frame, let room, let owner):
-      feeds.send(feeds.frames.frame(frame), to: self, after: room, of: owner)
+      feeds.send(feeds.encode(frame), to: self, after: room, of: owner)
     case .answer(let frame, let room):
-      feeds.answer(feeds.frames.frame(frame), to: self, after: room)
+      feeds.answer(feeds.encode(frame), to: self, after: room)
     case .replay(let entry): feeds.replay(entry, to: self)
     case .sendHeads(let heads): feeds.sendHeads(heads, to: self)
     case .cork: relay.hub.cork(connection)
-    case .uncork(let frame): relay.hub.uncork(connection, first: feeds.frames.frame(frame))
+    case .uncork(let frame): relay.hub.uncork(connection, first: feeds.encode(frame))
     case .close(let code): relay.hub.close(connection, code)
     case .authenticate(let token): authenticate(token)
     case .list: list()
@@ -260,8 +260,30 @@ final class RelaySocket<Dialect: SocketDialect>: WebSocketHandler {
     case .leave(let ids, let clientID):
       for id in ids where !isEnded { feeds.leave(self, id, clientID: clientID) }
     case .detach(let id): feeds.detach(self, from: id)
+    case .resolve(let names): resolve(names)
     case .write(let message): write(message)
     case .charge(let frames): intake.charge(frames)
+    }
+  }
+
+  /// Finds the rooms that the caller's memberships, as this socket knows them, do not tell.
+  private func resolve(_ names: [ChannelName]) {
+    guard let caller, let account = caller.affiliations.map({ _ in caller.userID }) else {
+      // A token of another system is in no team.
+      handle(.resolved(names.reduce(into: [:]) { $0[$1] = .refused(.roomNotFound) }))
+      return
+    }
+    relay.backend.resolve(names, for: account) { [weak self, services] result in
+      guard let self, !isEnded else { return }
+      switch result {
+      case .success(let found):
+        affiliationsChanged(found.affiliations)
+        handle(.resolved(found.rooms))
+      case .failure(let error):
+        services.log.warning("channels_not_found", ["cause": .init("\(error)")])
+        handle(.resolved(names.reduce(into: [:]) { $0[$1] = .refused(.unavailable) }))
+      }
+      serveWaiting()
     }
   }
 
@@ -344,6 +366,17 @@ extension RelaySocket: SocketView {
   func isServed(_ id: RoomID) -> Bool { feeds.room(id) != nil }
   func isSubscribed(to id: RoomID) -> Bool { feeds.isSubscribed(self, to: id) }
   func isBehind(in id: RoomID) -> Bool { feeds.isBehind(self, in: id) }
+  func channelID(of id: RoomID) -> String { feeds.channelID(of: id) }
+
+  func team(ofChannel id: RoomID) -> TeamID? {
+    caller?.affiliations?.teams.first { $0.value.channel == id }?.key
+  }
+
+  func room(named name: ChannelName) -> RoomID? {
+    guard let caller, let team = caller.affiliations?.teams[name.team] else { return nil }
+    guard let member = name.member else { return team.channel }
+    return relay.backend.knownDialog(of: caller.userID, with: member, in: name.team)
+  }
 
   func movedHeads(of rooms: Set<RoomID>, since mark: HeadMark) -> [RoomHead] {
     feeds.movedHeads(of: rooms, since: mark, for: self)

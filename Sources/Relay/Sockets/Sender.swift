@@ -22,8 +22,9 @@ struct Sender {
   mutating func write(_ message: OutgoingMessage, in room: Room, as caller: Caller) -> Step? {
     let access = Self.access(caller, room)
     let draft = Draft(
-      roomID: room.id, channelID: room.channelID, from: caller.userID,
-      body: .message(message.content), clientID: message.clientID, access: access, origin: origin)
+      roomID: room.id, channelID: room.entryChannelID, from: caller.userID,
+      to: room.recipient(of: caller.userID), body: .message(message.content),
+      clientID: message.clientID, access: access, origin: origin)
     // A caller that may not write may still ask for the ack of a message that is in the log already. So a message with
     // a `client_id` goes to the log all the same: the log recognises a retry and refuses everything else.
     if case .denied(let code) = access, message.clientID == nil { return .refuse(draft, code) }
@@ -41,8 +42,7 @@ struct Sender {
   /// Returns whether the caller may write in the room, and on which versions that decision is based.
   private static func access(_ caller: Caller, _ room: Room) -> Draft.Access {
     if let grant = RuleEngine.grantToWrite(caller, in: room) { return .granted(grant) }
-    return .denied(
-      RuleEngine.standing(of: caller, in: room).isMember ? .forbidden : .roomNotFound)
+    return .denied(RuleEngine.refusalToWrite(caller, in: room))
   }
 
   /// Notes that the log has answered a draft. `stale` is the draft itself if its access must be checked again,

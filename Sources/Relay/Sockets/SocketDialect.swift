@@ -52,6 +52,12 @@ protocol SocketView {
   func isSubscribed(to id: RoomID) -> Bool
   /// Whether the room may have published entries that this socket has not been sent.
   func isBehind(in id: RoomID) -> Bool
+  /// As frames name a room.
+  func channelID(of id: RoomID) -> String
+  /// The team of the caller whose channel this room is.
+  func team(ofChannel id: RoomID) -> TeamID?
+  /// The room that a client means by the name of a team; nil if that is not known without asking the database.
+  func room(named name: ChannelName) -> RoomID?
   /// The present point on the loop's time line of moved heads.
   var headMark: HeadMark { get }
   /// Those of the rooms whose heads have moved since the mark, each with its present head, by ascending id. Rooms in
@@ -61,6 +67,19 @@ protocol SocketView {
 
 /// A room and the seq of its last entry.
 typealias RoomHead = (key: RoomID, value: Int64)
+
+/// A room as clients name it by a team: its channel, or the dialog with one of its members.
+struct ChannelName: Hashable, Sendable {
+  let team: TeamID
+  /// Nil means the channel.
+  let member: UserID?
+}
+
+/// The room that a name means, or why there is none for this caller.
+enum Resolution: Sendable {
+  case room(RoomID)
+  case refused(ErrorCode)
+}
 
 /// An input of a dialect: something that happens to its socket.
 enum SocketInput {
@@ -81,6 +100,8 @@ enum SocketInput {
   /// client asks for them.
   case listed([RoomID], hasMore: Bool)
   case notListed
+  /// The rooms that `resolve` asked for, or why there are none.
+  case resolved([ChannelName: Resolution])
   /// The rooms that `load` named have been read, or could not be read because of this error.
   case loaded(AppError?)
   case room(RoomNotification)
@@ -101,7 +122,7 @@ enum SocketInput {
   /// rooms does not block the others. Until they are done, the socket's frames wait; notifications of rooms do not.
   var mayTakeTurns: Bool {
     switch self {
-    case .frame, .loaded: true
+    case .frame, .loaded, .resolved: true
     default: false
     }
   }
@@ -157,6 +178,8 @@ enum SocketAction {
   case leave(ArraySlice<RoomID>, clientID: String?)
   /// Leave the room without an answer.
   case detach(RoomID)
+  /// Find the rooms that these names mean, making dialogs that do not exist yet, then give `resolved`.
+  case resolve([ChannelName])
   /// Submit the message to the log if the caller may write there; otherwise give `failed`.
   case write(OutgoingMessage)
   /// Charge the rate limit for this many additional frames.

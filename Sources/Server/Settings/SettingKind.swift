@@ -149,7 +149,11 @@ extension SettingKind<ListenAddress?> {
   }
 }
 
-extension SettingKind<AccountConfiguration.SignUp> {
+extension SettingKind
+where
+  Value: RawRepresentable & CaseIterable & SendableMetatype, Value.RawValue == String,
+  Value.AllCases: SendableMetatype
+{
   /// One of the enumeration's words.
   static var word: Self {
     SettingKind { text throws(SettingsError) in

@@ -1,5 +1,6 @@
 internal import Accounts
 internal import Basics
+internal import Chat
 internal import Relay
 package import Web
 
@@ -41,7 +42,15 @@ extension Settings {
   }
 
   var accounts: AccountConfiguration {
-    AccountConfiguration(signUp: signUp, signUpsPerHour: limit(signUpsPerHour))
+    AccountConfiguration(
+      signUp: signUp, signUpsPerHour: limit(signUpsPerHour), directory: directory,
+      teamsPerPerson: roomsPerPerson)
+  }
+
+  var rooms: RoomLimits {
+    RoomLimits(
+      rules: roomRules, people: roomPeople, roomsPerPerson: roomsPerPerson,
+      levelToCreate: Int64(roomCreateLevel))
   }
 
   /// Nil unless secret, audience and issuer are all set. Tokens of another system are refused then.

@@ -76,6 +76,10 @@ extension Settings {
       "Who may sign up: `open` (everyone), `invited` (invitations are not built yet, so the same as `closed`), or `closed` (nobody). `martlet admin create` always makes an account."
     ),
     row(
+      "DIRECTORY", \.directory, .word,
+      "Whom people with an account can find, and add without asking: `circle` (those with whom they share an organization, a team or a room), or `everyone` on this server."
+    ),
+    row(
       "PUBLIC_URL", \.publicURL, .origin,
       "URL under which browsers reach the server, for cookies, links and Origin checks. Unset: derived from the listener."
     ),
@@ -91,8 +95,11 @@ extension Settings {
       "ROOM_RULES", \.roomRules, .integer(2...10_000),
       "Most rules in a room, including its creator's."),
     row(
+      "ROOM_PEOPLE", \.roomPeople, .integer(2...100_000),
+      "Most people who are named in a room. (Rules admit any number.)"),
+    row(
       "ROOMS_PER_PERSON", \.roomsPerPerson, .integer(1...1_000_000),
-      "Most rooms that one person may have made."),
+      "Most rooms that one person may have made, and most teams."),
     row(
       "ROOM_CREATE_LEVEL", \.roomCreateLevel, .integer(0...1 << 53),
       "The `levelOnEntity` needed to create a room. People with an account on this server always may."

@@ -23,10 +23,12 @@ package struct Settings: Sendable {
   var loops: Int?
   var keepsProcessors = true
   var signUp = AccountConfiguration.SignUp.open
+  var directory = AccountConfiguration.Directory.circle
   var publicURL: String?
   var trustedProxies: [IPAddress.Range] = []
   var allowedOrigins: [String] = []
   var roomRules = 10
+  var roomPeople = 10_000
   var roomsPerPerson = 1000
   var roomCreateLevel = 100
   var tlsCertificates: [String] = []

@@ -1,7 +1,7 @@
 internal import Basics
 
 /// Dates in the formats of HTTP (RFC 9110, 5.6.7).
-enum HTTPDate {
+package enum HTTPDate {
   private static let days = ["Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"]
   private static let months = [
     "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
@@ -9,7 +9,7 @@ enum HTTPDate {
   private static let secondsPerDay: Int64 = 86_400
 
   /// For example `Sun, 06 Nov 1994 08:49:37 GMT`, from seconds since 1970.
-  static func text(_ seconds: Int64) -> String {
+  package static func text(_ seconds: Int64) -> String {
     let clamped = max(0, min(seconds, Timestamp.latest.milliseconds / 1000))
     let (day, second) = clamped.quotientAndRemainder(dividingBy: secondsPerDay)
     let date = CivilCalendar.date(ofDay: day)

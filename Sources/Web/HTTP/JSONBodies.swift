@@ -23,9 +23,12 @@ final class JSONBodies: Sendable {
 
   /// The object in `body`. Its memory counts in the budget until the request is answered. Throws `AppError`: 400 if
   /// it is not one object, 413 if its values take more memory than one client may have, 503 if the budget has no room
-  /// now, and what `RequestBody` throws.
-  func object(of body: RequestBody, from site: IPAddress.Site) async throws -> JSONObject {
+  /// now, and what `RequestBody` throws. With `mayBeAbsent` no body counts as an empty object.
+  func object(
+    of body: RequestBody, mayBeAbsent: Bool, from site: IPAddress.Site
+  ) async throws -> JSONObject {
     let bytes = try await body.collect(upTo: maximumBytes)
+    if mayBeAbsent, bytes.isEmpty { return JSONObject() }
     guard let pool, bytes.count > Self.largestOnLoopBytes else {
       try body.hold(Self.memory(for: bytes))
       return try parse(bytes)

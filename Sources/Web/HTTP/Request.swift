@@ -52,15 +52,15 @@ package struct Request: Sendable {
 
   /// Parses the body as a JSON object. Its memory counts in the budget until the request is answered. Throws
   /// `AppError`: 415 for another content type, before anything of the body is read; 400 if it is not one object; 413
-  /// if it takes too much memory; and what `RequestBody` throws.
-  package func json() async throws -> JSONObject {
+  /// if it takes too much memory; and what `RequestBody` throws. With `mayBeAbsent` no body counts as an empty object.
+  package func json(mayBeAbsent: Bool = false) async throws -> JSONObject {
     if let type = headers["content-type"] {
       let media = type.prefix { $0 != ";" }.trimmingBlanks().lowercased()
       guard media == "application/json" || media.hasSuffix("+json") else {
         throw AppError(.unsupportedMediaType)
       }
     }
-    return try await jsonBodies.object(of: body, from: address.site)
+    return try await jsonBodies.object(of: body, mayBeAbsent: mayBeAbsent, from: address.site)
   }
 }
 
@@ -82,5 +82,7 @@ package struct AuthenticatedRequest: Sendable {
   }
 
   /// The same as `Request.json`.
-  package func json() async throws -> JSONObject { try await request.json() }
+  package func json(mayBeAbsent: Bool = false) async throws -> JSONObject {
+    try await request.json(mayBeAbsent: mayBeAbsent)
+  }
 }

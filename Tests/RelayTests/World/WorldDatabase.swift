@@ -35,9 +35,10 @@ final class WorldDatabase {
 
   private static func room(_ id: RoomID, _ rules: [RoomRule], version: Int64) -> Room {
     Room(
-      id: id, name: "r", type: .group, levelAdmin: 9, ownerUser: owner, ownerEntity: nil,
-      isByInvitation: false, createdAt: Timestamp(milliseconds: 0), rules: rules,
-      accessVersion: version)
+      id: id,
+      Room.Properties(
+        name: "r", levelAdmin: 9, ownerUser: owner, createdAt: Timestamp(milliseconds: 0)),
+      rules: rules, accessVersion: version)
   }
 
   /// Returns the present room; nil if it was deleted.

@@ -156,6 +156,25 @@ final class WorldBackend: RelayBackend {
     }
   }
 
+  // The world has no teams.
+
+  func resolve(
+    _ names: [ChannelName], for account: UserID,
+    _ then:
+      @escaping (
+        Result<(affiliations: Affiliations, rooms: [ChannelName: Resolution]), any Error>
+      ) -> Void
+  ) {
+    ask(then) { [database] in
+      (
+        database.affiliations[account] ?? .none,
+        names.reduce(into: [:]) { $0[$1] = .refused(.roomNotFound) }
+      )
+    }
+  }
+
+  func knownDialog(of user: UserID, with other: UserID, in team: TeamID) -> RoomID? { nil }
+
   func readEntries(
     of room: Room, after: Int64, through: Int64,
     _ then: @escaping (Result<[Entry], any Error>) -> Void

@@ -1,0 +1,73 @@
+package import Basics
+package import Database
+
+/// What other features read about accounts: facts that need no right, because those who ask have checked theirs.
+package enum People {
+  /// Reads the names of those of the ids that belong to accounts.
+  package static func names(
+    of users: [UserID], in transaction: Transaction
+  ) async throws -> [UserID: String] {
+    if users.isEmpty { return [:] }
+    var names: [UserID: String] = [:]
+    for row in try await transaction.query(namesSQL, [.ids(users)]) {
+      names[try row.id(0)] = try row.text(1)
+    }
+    return names
+  }
+
+  // `$1` is a list of ids (`SQLValue.ids`).
+
+  private static let namesSQL = SQL(
+    sqlite: """
+      WITH RECURSIVE list (i) AS (
+        SELECT 0 UNION ALL SELECT i + 1 FROM list WHERE (i + 1) * 16 < length($1))
+      SELECT id, name FROM users WHERE id IN (SELECT substr($1, i * 16 + 1, 16) FROM list)
+      """,
+    postgres: """
+      SELECT id, name FROM users WHERE id IN (
+        SELECT substring($1::bytea FROM i * 16 + 1 FOR 16)
+        FROM generate_series(0, length($1::bytea) / 16 - 1) AS i)
+      """)
+
+  /// Whether there is such an account.
+  package static func exists(_ user: UserID, in transaction: Transaction) async throws -> Bool {
+    try await AccountStore.user(user, in: transaction) != nil
+  }
+
+  /// Locks a team, and tells whether it is active. Nil if it does not exist. Nobody joins or leaves it until the
+  /// transaction ends.
+  package static func lockTeam(_ team: TeamID, in transaction: Transaction) async throws -> Bool? {
+    try await TeamStore.teamForUpdate(team, in: transaction)?.isActive
+  }
+
+  /// Whether the user is in the team.
+  package static func isMember(
+    _ user: UserID, of team: TeamID, in transaction: Transaction
+  ) async throws -> Bool {
+    try await TeamStore.role(of: user, in: team, transaction) != nil
+  }
+
+  /// Reads the numbers of members of teams. Teams that do not exist are left out.
+  package static func memberCounts(
+    of teams: [TeamID], in transaction: Transaction
+  ) async throws -> [TeamID: Int64] {
+    if teams.isEmpty { return [:] }
+    var counts: [TeamID: Int64] = [:]
+    for row in try await transaction.query(memberCountsSQL, [.ids(teams)]) {
+      counts[try row.id(0)] = try row.integer(1)
+    }
+    return counts
+  }
+
+  private static let memberCountsSQL = SQL(
+    sqlite: """
+      WITH RECURSIVE list (i) AS (
+        SELECT 0 UNION ALL SELECT i + 1 FROM list WHERE (i + 1) * 16 < length($1))
+      SELECT id, member_count FROM teams WHERE id IN (SELECT substr($1, i * 16 + 1, 16) FROM list)
+      """,
+    postgres: """
+      SELECT id, member_count FROM teams WHERE id IN (
+        SELECT substring($1::bytea FROM i * 16 + 1 FOR 16)
+        FROM generate_series(0, length($1::bytea) / 16 - 1) AS i)
+      """)
+}

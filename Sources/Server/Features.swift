@@ -1,0 +1,45 @@
+internal import Accounts
+internal import Basics
+internal import Chat
+internal import Database
+internal import EventLoop
+internal import Events
+
+/// The services behind the routes, wired together. Made for a server that runs, and for one whose routes are only
+/// described.
+struct Features: Sendable {
+  let accounts: AccountService
+  let memberships: MembershipDirectory
+  let directory: RoomDirectory
+  let teams: Teams
+  let rooms: Rooms
+  let dialogs: Dialogs
+  let history: MessageHistory
+  let reader: LogReader
+
+  init(
+    settings: Settings, database: any SQLDatabase, events: EventStream, appender: LogAppender,
+    tokens: LocalTokens, hashing: ThreadPool, metrics: Metrics, log: Log
+  ) {
+    memberships = MembershipDirectory(database: database, events: events)
+    accounts = AccountService(
+      database: database, events: events, tokens: tokens, memberships: memberships,
+      hashing: hashing, configuration: settings.accounts, metrics: AccountMetrics(metrics), log: log
+    )
+    directory = RoomDirectory(database: database)
+    let configuration = settings.accounts
+    let circle = Circle(
+      includesEveryone: configuration.directory == .everyone, rooms: RoomActs())
+    rooms = Rooms(
+      database: database, events: events, directory: directory, appender: appender,
+      circle: circle, limits: settings.rooms)
+    dialogs = Dialogs(database: database, rooms: rooms)
+    teams = Teams(
+      database: database, memberships: memberships,
+      rooms: TeamChannels(rooms: rooms, appender: appender), circle: circle,
+      maximumTeams: configuration.teamsPerPerson)
+    let unknown = UnknownEntries(log: log, metrics: metrics)
+    history = MessageHistory(database: database, directory: directory, unknown: unknown)
+    reader = LogReader(database: database, directory: directory, unknown: unknown)
+  }
+}
