@@ -60,22 +60,36 @@ package final class WebServer: Sendable {
   ) async throws -> ListenAddress {
     var address = configuration.listen
     var descriptors: [Int32] = []
-    for _ in group.loops {
-      let (descriptor, port) = try Listener.makeSocket(
-        boundTo: address, isFirst: descriptors.isEmpty)
-      address.port = port
-      descriptors.append(descriptor)
+    do {
+      for _ in group.loops {
+        let (descriptor, port) = try Listener.makeSocket(
+          boundTo: address, isFirst: descriptors.isEmpty)
+        address.port = port
+        descriptors.append(descriptor)
+      }
+      try certificates?.load()
+    } catch {
+      for descriptor in descriptors { Listener.closeSocket(descriptor) }
+      throw error
     }
-    try certificates?.load()
     let application = makeApplication(address)
     var bound: [(Loop, LoopBound<WebLoop>, Int32)] = []
     for (loop, descriptor) in zip(group.loops, descriptors) {
       bound.append((loop, try await makeLoop(loop, application), descriptor))
     }
-    for (loop, webLoop, descriptor) in bound {
-      try await onLoop(loop) { try webLoop.value.listen(on: descriptor) }
-    }
+    // Before they listen, so that `destroy` finds them.
     loops.withLock { $0 = bound.map(\.1) }
+    var listening = 0
+    do {
+      for (loop, webLoop, descriptor) in bound {
+        try await onLoop(loop) { try webLoop.value.listen(on: descriptor) }
+        listening += 1
+      }
+    } catch {
+      for descriptor in descriptors[listening...] { Listener.closeSocket(descriptor) }
+      await destroy()
+      throw error
+    }
     return address
   }
 

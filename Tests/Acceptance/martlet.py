@@ -62,9 +62,9 @@ class Stalls:
             before = now
 
     def check(self, what, seconds, limit=1):
-        """`seconds` is below the limit, in seconds, but for what the machine took itself."""
+        """`seconds` is below the limit, in seconds, but for what the machine took itself, two seconds at most."""
         print(f"{what}: slowest {seconds * 1000:.0f} ms; the machine stood still for {self.longest * 1000:.0f} ms at most")
-        assert seconds < limit + self.longest, what
+        assert seconds < limit + min(self.longest, 2), what
 
 
 def token(user, entity=None, level="100", secret=SECRET, algorithm="HS256", **claims):

@@ -122,7 +122,7 @@ def test_a_client_that_is_ahead_of_its_new_node_resumes(nodes):
             assert second.receive()["type"] == "reset"
 
 
-def test_a_revocation_outlives_a_failing_database(nodes, postgres, url):
+def test_a_revocation_outlives_a_failing_database(nodes, postgres, url, stalls):
     ada, at_second = person(nodes)
     bob = nodes[0].person(uuid.uuid4())
     room = ada.room()
@@ -136,7 +136,9 @@ def test_a_revocation_outlives_a_failing_database(nodes, postgres, url):
             f"UPDATE room_heads SET access_version = access_version + 1, access_changed_at = {now} WHERE room_id = {room}",
             "COMMIT", "BEGIN", "LOCK TABLE room_rules IN ACCESS EXCLUSIVE MODE", "SELECT pg_sleep(7)", "COMMIT",
         )
+        begin = time.monotonic()
         assert socket.until("gone", timeout=30)["code"] == "revoked"
+        stalls.check("gone after the database came back", time.monotonic() - begin, limit=3)
 
 
 def test_a_replay_goes_on_after_the_database_stood_still(nodes, url):

@@ -94,7 +94,7 @@ def test_settings_from_a_file_and_the_environment_wins(tmp_path):
     assert "MARTLET_NO_SUCH" in run("--config", str(file), "serve").stderr
 
 
-def test_sigterm_drains(fresh):
+def test_sigterm_drains(fresh, stalls):
     server = fresh()
     ada = server.person()
     with ada.relay() as relay, ada.chat() as chat, server.raw(), server.http() as http:
@@ -109,6 +109,7 @@ def test_sigterm_drains(fresh):
         assert relay.close_code(8) == 1001
         assert chat.close_code(8) == 1001
         assert server.process.wait(30) == 0
+        stalls.check("the drain", time.monotonic() - start, limit=10)
         with pytest.raises(OSError):
             socket.create_connection(("127.0.0.1", server.port), timeout=1)
 

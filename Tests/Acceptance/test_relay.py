@@ -554,6 +554,8 @@ def test_ten_thousand_unknown_channels_hold_up_nobody(server):
 
 def test_frames_before_ready_wait_their_turn(server):
     ada = server.person()
+    # A room to read before `ready`.
+    ada.room()
     with server.websocket("/v1/relay", ada.token) as socket:
         for number in range(3000):
             socket.send('{"type":"dance","client_id":"%d"}' % number)

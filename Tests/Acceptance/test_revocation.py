@@ -155,13 +155,20 @@ def fill(ada, room, count=58):
             writer.until("text"), writer.until("ack")
 
 
-def test_what_waits_for_a_slow_reader_goes_with_its_session(fresh):
+@pytest.mark.parametrize("ends", ["", "half-closed", "close frame"])
+def test_what_waits_for_a_slow_reader_goes_with_its_session(fresh, ends):
+    """Also if the reader has ended its side, so that no revocation reaches its socket any more."""
     server = fresh()
     ada, account = server.person(), server.sign_up()
     room = ada.room()
     ada.rule(room, account["user"]["id"], "r")
     with slow_reader(server, account["access_token"]) as slow:
         fill(ada, room)
+        if ends == "half-closed":
+            slow.shutdown(socket.SHUT_WR)
+        elif ends == "close frame":
+            slow.sendall(bytes([0x88, 0x82, 0, 0, 0, 0, 0x03, 0xE8]))
+        time.sleep(0.2)
         with server.http(account["access_token"]) as http:
             assert http.post("/v1/auth/logout").status_code == 204
         time.sleep(LIMIT)

@@ -437,11 +437,14 @@ def test_a_reset_in_the_middle_of_a_record(server):
     assert server.process.poll() is None
 
 
-def test_a_handshake_has_its_time(fresh, certificate):
+def test_a_handshake_has_its_time(fresh, certificate, stalls):
     server = fresh(certificate=certificate, MARTLET_HANDSHAKE_SECONDS=1)
+    begin = time.monotonic()
     with socket.create_connection(("127.0.0.1", server.port), timeout=30) as raw:
         raw.sendall(b"\x16\x03\x01")
         try:
             assert raw.recv(100) == b""
         except ConnectionResetError:
             pass
+    # Well below the ten seconds of the default.
+    stalls.check("the handshake's end", time.monotonic() - begin, limit=4)

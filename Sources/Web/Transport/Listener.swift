@@ -41,6 +41,9 @@ final class Listener {
     return try makeSocket(boundTo: address, sharesPort: true)
   }
 
+  /// Closes a socket that was made and that no listener owns.
+  static func closeSocket(_ descriptor: Int32) { close(descriptor) }
+
   private static func makeSocket(
     boundTo address: ListenAddress, sharesPort: Bool
   ) throws -> (descriptor: Int32, port: UInt16) {

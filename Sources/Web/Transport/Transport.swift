@@ -463,10 +463,11 @@ final class Transport {
     updateWatch()
   }
 
-  /// Closes the connection at once, and calls the protocol's `closed`. Does nothing during a callback of this
-  /// transport; use `abort` there.
+  /// Closes the connection at once, and calls the protocol's `closed`. During a callback of this transport the
+  /// connection is closed at the callback's end.
   func closeNow() {
-    guard isOpen, !isInCallback else { return }
+    guard isOpen else { return }
+    guard !isInCallback else { return abort() }
     isOpen = false
     state = .dead
     outlet.blockers.insert(.closed)

@@ -170,8 +170,9 @@ final class WebSocketConnection: TransportHandler {
   /// answer.
   func inputEnded() {
     guard !isEnded else { return }
-    // Asked before the handler ends: what it holds back must not leave with the rest.
-    if !mayWrite { transport.discardQueue() }
+    // Nothing is owed to a peer that ends without a close frame. When the handler has ended, a later revocation does not
+    // reach this connection any more, so nothing may be left in its queue.
+    transport.discardQueue()
     finish()
   }
 
@@ -200,6 +201,8 @@ final class WebSocketConnection: TransportHandler {
     case .pong: break
     case .close(let code):
       ending = .client(code)
+      // The client wants nothing more, and a later revocation would not reach the queue any more.
+      transport.discardQueue()
       finish(
         code.map { WebSocketFrames.close(code: $0, reason: "") }
           ?? WebSocketFrames.control(opcode: 8, []))
