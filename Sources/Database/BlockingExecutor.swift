@@ -4,7 +4,7 @@ internal import Basics
 /// block.
 ///
 /// A body awaits only its own statements, and here those never suspend: it finishes within the jobs that its task
-/// enqueues on this executor. A body that waits for anything else would block this database, so each wait may take one
+/// enqueues on this executor. A body that waits for anything else would block this thread, so each wait may take one
 /// second. Then its transaction fails. The rest of the body may run later, but its transaction has ended by then and
 /// refuses every statement.
 final class BlockingExecutor: TaskExecutor, @unchecked Sendable {
@@ -22,8 +22,8 @@ final class BlockingExecutor: TaskExecutor, @unchecked Sendable {
     }
   }
 
-  /// Must be called on the thread that owns this executor. The transaction belongs to `body`; it has ended when this
-  /// returns.
+  /// Runs `body` and returns its outcome. Must be called on the thread that owns this executor. The transaction belongs
+  /// to `body`; it has ended when this returns.
   func run<Result: Sendable>(
     _ transaction: Transaction,
     _ body: @escaping @Sendable (Transaction) async throws -> Result
@@ -47,7 +47,7 @@ final class BlockingExecutor: TaskExecutor, @unchecked Sendable {
     }
   }
 
-  /// Nil if none comes within a second.
+  /// Returns the next job; nil if none is enqueued within a second.
   private func nextJob() -> UnownedJob? {
     let end = Monotonic.milliseconds + Self.patienceMilliseconds
     return monitor.locked {

@@ -1,7 +1,8 @@
 internal import Basics
 internal import Synchronization
 
-/// Watches the free space below a directory. Checks once a second, and sooner after large writes.
+/// Watches the free space of the file system that holds a directory. The result of a check is reused for a second, or
+/// until the bytes owed have changed by more than an eighth of the reserve.
 package final class DiskReserve: Sendable {
   private let path: String
   private let reserve: Int64
@@ -26,7 +27,8 @@ package final class DiskReserve: Sendable {
       if now - 1000 >= state.checkedAt || hasMoved {
         state.checkedAt = now
         state.owed = owed
-        // Writes would fail and report the reason. Refusing them first keeps log-out working.
+        // `try?`: if the disk fails, essential writes fail too and report the reason. Otherwise refusing the other
+        // writes keeps log-out working.
         let free = (try? FileSystem.freeBytes(path)) ?? 0
         state.isLow = free - owed < reserve
       }

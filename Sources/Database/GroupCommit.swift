@@ -1,5 +1,5 @@
-/// Work that is cheap in bulk: callers add parts to it, and each commit of the database takes those that wait. The
-/// message log is one; read marks will be another.
+/// Work that is cheap in bulk: callers add parts to it, and each commit of the database takes a batch of those that
+/// wait. The message log is the only one so far.
 package protocol GroupCommitWork: AnyObject, Sendable {
   /// Whether any parts wait.
   var isWaiting: Bool { get }
@@ -24,7 +24,7 @@ package protocol GroupCommitBatch: Sendable {
   /// try.
   func divide() -> [any GroupCommitBatch]
 
-  /// All parts are committed (nil), or none is, for this reason.
+  /// Reports the outcome: nil if all parts are committed, or the reason why none is.
   func finish(_ failure: (any Error)?)
 }
 

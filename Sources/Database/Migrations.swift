@@ -1,6 +1,7 @@
 internal import Basics
 
-/// One step of a feature's schema. Steps are applied once, in order, each in a transaction.
+/// One step of a feature's schema. Each step is applied once, in order. All missing steps are applied in one
+/// transaction.
 package struct Migration: Sendable {
   /// The feature that owns the tables: `accounts`, `chat`.
   package let feature: StaticString

@@ -20,7 +20,8 @@ package struct SQL: Sendable, ExpressibleByStringLiteral {
   }
 }
 
-/// A value as databases store it. Booleans are the integers 0 and 1, times are milliseconds, and UUIDs are 16 bytes.
+/// A value as databases store it. Booleans are the integers 0 and 1, times are milliseconds since 1970, and UUIDs are
+/// 16 bytes.
 package enum SQLValue: Sendable, Equatable {
   case null
   case integer(Int64)
@@ -66,7 +67,8 @@ package enum SQLValue: Sendable, Equatable {
   }
 }
 
-/// One row of a result, by column position. Blobs of 16 bytes are `uuid` values.
+/// One row of a result. Columns are named by their position, from 0. Reading a column that is missing, NULL or of
+/// another type throws `DatabaseError`. Blobs of 16 bytes can be read as `uuid` and as `blob`.
 package struct Row: Sendable {
   private let values: [SQLValue]
 
@@ -144,7 +146,7 @@ package struct Statement: Sendable {
 /// The result of a statement.
 package struct ResultSet: Sendable {
   package let rows: [Row]
-  /// The number of rows that were inserted, updated or deleted.
+  /// The number of rows that were inserted, updated or deleted. Without meaning for statements that only read.
   package let changes: Int
 }
 
@@ -153,11 +155,11 @@ package struct DatabaseError: Error, Sendable, CustomStringConvertible {
   package enum Kind: Sendable {
     /// A constraint of the schema was violated: unique, foreign key, check, or not null.
     case constraint
-    /// The database is locked, full, gone or read-only. The same may succeed later. Answered with 503.
+    /// The database is locked, full, gone or read-only. The same operation may succeed later. Answered with 503.
     case unavailable
     /// The transaction took longer than `Transaction.expire` allows. It was rolled back.
     case expired
-    /// Everything else is a bug of ours.
+    /// Everything else, usually a bug of ours.
     case other
   }
 
@@ -173,13 +175,13 @@ package struct DatabaseError: Error, Sendable, CustomStringConvertible {
   package var description: String { message }
 }
 
-/// The error that callers receive if the database failed: `unavailable` for transient failures. Everything else keeps
-/// its type and becomes an internal error.
+/// Returns the error that callers receive: `AppError` `unavailable` for a transient failure of the database. Any other
+/// error is returned unchanged; a request that fails with a `DatabaseError` is answered with an internal error.
 func unavailable(_ error: any Error) -> any Error {
   isTransient(error) && !(error is AppError) ? AppError(.unavailable, underlying: error) : error
 }
 
-/// Whether the same may succeed later, because the request was not at fault.
+/// Whether the same operation may succeed later, because the request was not at fault.
 func isTransient(_ error: any Error) -> Bool {
   switch error {
   case let failure as DatabaseError: failure.kind == .unavailable || failure.kind == .expired

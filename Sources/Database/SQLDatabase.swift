@@ -3,7 +3,8 @@ package import Basics
 /// The database behind the stores, the embedded SQLite or Postgres, with the same behaviour.
 ///
 /// Bodies of transactions await only their own statements. If the database is locked, full or gone, calls throw
-/// `AppError` `unavailable`, and nothing was kept.
+/// `AppError` `unavailable`, and nothing was kept. (Exception: if the connection to Postgres breaks during COMMIT, the
+/// transaction may have been committed.)
 package protocol SQLDatabase: Sendable {
   /// Runs `body` on one snapshot of the data. `body` must not write.
   func read<Result: Sendable>(
@@ -17,8 +18,8 @@ package protocol SQLDatabase: Sendable {
   ) async throws -> Result
 
   /// Runs `body` in a transaction and returns once that is durably committed. If `body` throws, nothing is kept.
-  /// SQLite puts all waiting transactions into one commit. Throws `unavailable` if too many of this class are
-  /// waiting.
+  /// SQLite puts all waiting transactions, up to a limit, into one commit. Throws `unavailable` if too many of this
+  /// class are waiting.
   @discardableResult
   func write<Result: Sendable>(
     _ writeClass: WriteClass, _ body: @escaping @Sendable (Transaction) async throws -> Result
@@ -31,10 +32,12 @@ package protocol SQLDatabase: Sendable {
   /// Whether reading and writing work at this moment, tested by doing both.
   func condition() async -> DatabaseCondition
 
-  /// Whether other processes use the same data, so that this node's knowledge may be outdated.
+  /// Whether other nodes may use the same data, so that this node's knowledge may be outdated. False for SQLite, where
+  /// only the operator's commands write besides the server.
   var isShared: Bool { get }
 
-  /// Closes all connections; whatever waits fails with `unavailable`. Called once, as the last.
+  /// Closes all connections. SQLite first finishes all reads and writes that it accepted. On Postgres running work gets
+  /// a limited time, and whatever waits for a connection fails with `unavailable`. Must be the last call.
   func close() async
 }
 
@@ -45,11 +48,11 @@ extension SQLDatabase {
   ) async throws -> Result { try await write(.ordinary, body) }
 }
 
-/// The purpose of a write. It decides whether the write is allowed when the disk is nearly full, and how many may
-/// wait.
+/// The purpose of a write. It decides how much of its class may wait. With SQLite it also decides whether the write is
+/// allowed when free disk space is below the reserve, and its place in a commit.
 package enum WriteClass: Sendable, Equatable {
   /// Revokes access or frees space (log-out, ban, deletion). Allowed as long as anything can be written, and done
-  /// before the others.
+  /// before the transactions of the other classes.
   case essential
   /// A few small rows. Refused when free disk space is below the reserve.
   case ordinary
@@ -78,7 +81,7 @@ package struct DatabaseMetrics: Sendable {
   package let syncSeconds: Histogram
   package let checkpointSeconds: Histogram
   package let walBytes: Gauge
-  /// Rows or transactions of a group commit that the database refused while the others were committed.
+  /// The number of parts of a `GroupCommitWork` that the database refused while the others were committed.
   package let refusedAlone: Counter
 
   package init(_ metrics: Metrics) {

@@ -1,4 +1,4 @@
-/// One transaction. Usable inside its body only; later uses throw.
+/// One transaction. Usable inside its body only; later statements throw.
 package final class Transaction {
   private let connection: any SQLConnection
   private(set) var commitHooks: [@Sendable () -> Void] = []
@@ -19,7 +19,7 @@ package final class Transaction {
     lastLock = lock
   }
 
-  /// From here on every use throws, because the connection belongs to another transaction.
+  /// Ends the transaction: every later statement throws, because the connection may belong to another transaction.
   func end() { hasEnded = true }
 
   /// Throws if the transaction has ended. For bodies that change other state besides the database.
@@ -33,9 +33,9 @@ package final class Transaction {
     return try await connection.run(Statement(sql, values)).rows
   }
 
-  /// Returns the rows of a statement, up to the first with which texts and blobs reach `bytes`; all rows if they have
-  /// less. SQLite stops reading there. On Postgres the statement itself must bound what it returns, because a result
-  /// arrives as a whole.
+  /// Returns the rows of a statement, up to and including the row with which the texts and blobs reach `bytes` in
+  /// total; all rows if they have less. SQLite stops reading there. On Postgres all rows are returned, so the statement
+  /// itself must bound its result.
   package func query(
     _ sql: SQL, _ values: [SQLValue], stoppingAfter bytes: Int
   ) async throws -> [Row] {
@@ -69,7 +69,7 @@ package final class Transaction {
     // SQLite has only one writer at a time.
     sqlite: "SELECT 1", postgres: "SELECT 1 FROM pg_advisory_xact_lock(7237955317802)")
 
-  /// The same, but only among transactions that name the same number.
+  /// The same as `exclusively()`, but only among transactions that name the same number.
   package func exclusively(on number: Int64) async throws {
     _ = try await query(Self.exclusiveOnSQL, [.integer(number)])
   }
@@ -82,15 +82,16 @@ package final class Transaction {
   /// never waits for a network.
   package func expire(afterMilliseconds milliseconds: Int) { maximumMilliseconds = milliseconds }
 
-  /// Calls `hook` after the commit, before the caller continues. On SQLite hooks run in commit order; on Postgres
-  /// there is no order between connections. Not called if the transaction fails. Events are published by these hooks.
+  /// Calls `hook` after the commit, before the caller of `write` continues. On SQLite hooks run in commit order; on
+  /// Postgres there is no order between connections. Not called if the transaction fails. Events are published by these
+  /// hooks.
   package func afterCommit(_ hook: @escaping @Sendable () -> Void) { commitHooks.append(hook) }
 }
 
-/// The rows that many transactions lock, in the order in which each of them must lock them; those of one kind by
-/// ascending id, in one call. This prevents deadlocks.
+/// The kinds of rows that many transactions lock, in the order in which each transaction must lock them. All rows of
+/// one kind are locked together, by ascending id. This prevents deadlocks.
 package enum RowLock: Int, Sendable {
-  /// Teams, locked to change them or their members, and to make a dialog between two of them.
+  /// Teams, locked to change them or their members, and to make a dialog between two members.
   case teams = 0
   /// The heads of rooms, locked to write into a room or to change it.
   case roomHeads = 1

@@ -2,7 +2,7 @@ internal import Basics
 internal import Synchronization
 
 /// Bounds the transactions that wait to be written, in bytes and separately for each class, so that a flood of
-/// uploads or of settings never keeps a ban from being written.
+/// uploads or of small changes never keeps a ban from being written.
 final class WriteAdmission: Sendable {
   private struct Waiting {
     var essential = 0
@@ -17,7 +17,8 @@ final class WriteAdmission: Sendable {
   static let essentialBytes = 4 * 1024
   static let ordinaryBytes = 16 * 1024
 
-  /// Returns false if too much of this class is waiting already. If true, `release` must follow.
+  /// Reserves the bytes of a transaction. Returns false if too much of its class is waiting already. If it returns
+  /// true, the caller must call `release` when the transaction has ended.
   func admit(_ writeClass: WriteClass) -> Bool {
     waiting.withLock { waiting in
       switch writeClass {
@@ -28,7 +29,7 @@ final class WriteAdmission: Sendable {
     }
   }
 
-  /// The transaction has ended.
+  /// Releases what `admit` reserved.
   func release(_ writeClass: WriteClass) {
     waiting.withLock { waiting in
       switch writeClass {

@@ -20,7 +20,7 @@ final class Health: Sendable {
   var isDraining: Bool { draining.load(ordering: .acquiring) }
   func startDraining() { draining.store(true, ordering: .releasing) }
 
-  /// The result of the last check.
+  /// The result of the last check; `writable` before the first.
   var lastCondition: DatabaseCondition { state.withLock(\.condition) }
 
   /// What the database can do, as of at most a second ago.

@@ -97,7 +97,7 @@ package final class MartletServer: Sendable {
       database: database, local: tokens, foreign: settings.foreignTokens.map { ForeignTokens($0) },
       ended: ended,
       seen: activity, memberships: features.memberships, freshness: freshness)
-    // Added before all other listeners: when they learn of a change, these have been updated.
+    // Added before all other listeners: when those learn of a change, these caches have been updated.
     events.listen { events in
       Self.note(events, in: ended, credentials, features)
     }
@@ -201,7 +201,8 @@ package final class MartletServer: Sendable {
     ).add(to: &router)
     TeamRoutes(teams: features.teams, audit: audit).add(to: &router)
     RoomRoutes(rooms: features.rooms, history: features.history, audit: audit).add(to: &router)
-    PeopleRoutes(rooms: features.rooms, audit: audit).add(to: &router)
+    PeopleRoutes(rooms: features.rooms, dialogs: features.dialogs, audit: audit)
+      .add(to: &router)
     InvitationRoutes(teams: features.teams, rooms: features.rooms, audit: audit).add(to: &router)
     RelayRoutes(
       loops: relayLoops, admission: admission
@@ -342,7 +343,7 @@ package final class MartletServer: Sendable {
       loop.task { [computing] in
         while !Task.isCancelled {
           await loop.sleep(milliseconds: Self.forgetRoomsMilliseconds)
-          // On a thread, because it may take long. If the threads are busy, it happens next time.
+          // On a thread, because it may take long. If the pool is full, it happens next time.
           _ = computing.submit { _ in directory.forgetUnused() }
         }
       },
@@ -411,7 +412,7 @@ package final class MartletServer: Sendable {
       await loop.sleep(milliseconds: 200)
     }
     for task in running.tasks { task.cancel() }
-    // Closed first: tasks that still wait for the database fail then, and end.
+    // Closed before the tasks are awaited: those that still wait for the database fail then, and end.
     await running.database.close()
     for task in running.tasks { await task.value }
     // The last commits are still sent to the other nodes.
@@ -429,7 +430,7 @@ extension Log {
   }
 }
 
-/// Stands in for a database while routes are only described. Answers nothing.
+/// Stands in for a database while routes are only described. Reads and writes throw `unavailable`.
 private struct DescribedDatabase: SQLDatabase {
   func read<Result: Sendable>(
     _ body: @escaping @Sendable (Transaction) async throws -> Result

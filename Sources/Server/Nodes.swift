@@ -6,7 +6,7 @@ internal import EventLoop
 internal import Events
 internal import RedisFanout
 
-/// Opens the connection between nodes that the settings name.
+/// Makes the connection between nodes that the settings name.
 enum Nodes {
   /// Must be called on `loop`. Throws a sentence for the operator, but not because a Redis is unreachable.
   static func fanout(
@@ -26,7 +26,8 @@ enum Nodes {
     }
     var identity = ""
     do { identity = try await FanoutKey.identity(of: database) } catch {
-      // Some hosted databases do not allow this query. Then a copy with the same epoch must not use the same Redis.
+      // Some hosted databases do not allow this query. Then a copy of the database that still has the same epoch must
+      // not use the same Redis.
       log.warning("database_not_identified", ["cause": .init("\(error)")])
     }
     do {

@@ -23,7 +23,7 @@ struct OperationsRoutes: Sendable {
       switch condition {
       case .unavailable: return notReady("The database does not answer.")
       case .readOnly: return notReady("The database allows reading only.")
-      // A server that does not share its database keeps serving what it can.
+      // `diskLow` and `locked` occur with SQLite only. There is no other server then, so this one serves what it can.
       case .writable, .diskLow, .locked: break
       }
       return .data {

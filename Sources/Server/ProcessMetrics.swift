@@ -2,6 +2,7 @@ internal import Basics
 
 /// The resources and the version of the process, under the names that Prometheus' client libraries use.
 enum ProcessMetrics {
+  /// Adds the metrics. `data` is the directory whose free disk space is reported; with nil it is not reported.
   static func add(to metrics: Metrics, version: String, data: String?) {
     metrics.gauge(
       "martlet_build_info", "1; what is running is in the labels.", labels: ["version": version]

@@ -27,7 +27,7 @@ final class Reconciler: Sendable {
   private struct State {
     var position: ChangePosition
     var epoch: String
-    /// Findings of the last comparison that were published already. They may be found again.
+    /// The findings of the last comparison, which have been published. The next one may find them again.
     var passedOnRooms: [RoomID: Int64] = [:]
     var passedOnAffiliations: [UserID: Int64] = [:]
     var isFailing = false
@@ -62,7 +62,8 @@ final class Reconciler: Sendable {
   }
 
   private struct Findings: Sendable {
-    /// The database's new epoch; nil if it has not changed.
+    /// The epoch of a database that has taken the place of the one that this node knew; nil if it is still the same
+    /// database. It may equal the known epoch.
     let newEpoch: String?
     let sessions: [SessionID]
     let affiliations: [UserID: Int64]
@@ -124,7 +125,7 @@ final class Reconciler: Sendable {
       news.append(.epochChanged(epoch))
     }
     events.deliverHere(news + [.compared(at: begin)])
-    // Stored last: whoever continues because of this finds the results delivered.
+    // Stored last: a request that continues because of this finds the results delivered.
     freshness.compared(at: begin)
   }
 }

@@ -252,6 +252,9 @@ def test_answers_are_what_their_schemas_say(server):
         ask("listTeamMembers", 200, http, id=team, limit=1)
         ask("makeTeamAdmin", 200, http, id=team, user_id=carol.id)
         ask("unmakeTeamAdmin", 204, http, id=team, user_id=carol.id)
+        ask("openDialog", 201, http, user_id=carol.id)
+        ask("openDialog", 200, http, user_id=carol.id)
+        ask("openDialog", 404, http, user_id=str(uuid.uuid4()))
         ask("leaveTeam", 409, http, id=team)
         ask("leaveTeam", 204, carol.http, id=team)
         second = ask("createTeam", 201, http, {"name": "another"})["id"]

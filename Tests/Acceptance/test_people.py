@@ -248,3 +248,51 @@ def test_many_people_at_once(fresh):
     for person in others:
         steps = [event["event"] for event in events if event["subject"] == person.id]
         assert all(step == ("added", "removed")[number % 2] for number, step in enumerate(steps))
+
+
+def test_the_dialog_of_two_people(server, people):
+    ada, bob, cleo, stan = people
+    answer = ada.http.put(f"/v1/dialogs/{bob.id}")
+    assert answer.status_code == 201, answer.text
+    room = answer.json()["data"]
+    assert (room["kind"], room["type"], room["permissions"], room["people_count"]) == ("dialog", "user2user", "rw", 2)
+    assert (room["name"], room["peer"], room["owner_user_id"]) == ("Bob", {"id": bob.id, "name": "Bob"}, None) and "team_id" not in room
+    # The other one has the same dialog, under the first one's name.
+    answer = bob.http.put(f"/v1/dialogs/{ada.id}", json={})
+    theirs = answer.json()["data"]
+    assert answer.status_code == 200 and (theirs["id"], theirs["name"]) == (room["id"], "Ada")
+    path = f"/v1/rooms/{room['id']}"
+    with ada.relay() as first, bob.relay() as second:
+        first.say(room["id"], "hello", "1")
+        frame = second.until("text")
+        assert (frame["channel_id"], frame["to"], frame["seq"]) == (str(room["id"]), "*", 1)
+    # Nobody manages it, nobody leaves it, and nobody else gets in.
+    for method, end, body in [
+        ("PUT", "", {"name": "x"}), ("DELETE", "", None), ("PUT", "/members", {"entity_UUID": cleo.id, "permissions": "r"}),
+        ("PUT", f"/people/{cleo.id}", {}), ("DELETE", f"/people/{bob.id}", None), ("DELETE", f"/people/{ada.id}", None),
+        ("POST", "/roles", {"name": "n", "permissions": "r"}),
+    ]:
+        assert ada.http.request(method, path + end, json=body).status_code == 403, (method, end)
+    assert cleo.code("GET", path) == (404, "room_not_found")
+    nobody_knows = server.account("Eve")
+    for user in (ada.id, nobody_knows.id, str(uuid.uuid4()), "x"):
+        assert ada.code("PUT", f"/v1/dialogs/{user}") == (404, "user_not_found"), user
+
+
+def test_a_dialog_is_made_once_by_both(server):
+    ada, bob = server.account("Ada"), server.account("Bob")
+    ada.team(bob)
+    answers = []
+
+    def ask(person, other):
+        with server.http(person.token) as http:
+            answer = http.put(f"/v1/dialogs/{other.id}")
+            answers.append((answer.status_code, answer.json()["data"]["id"]))
+
+    threads = [threading.Thread(target=ask, args=pair) for pair in [(ada, bob), (bob, ada)] * 10]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len({room for _, room in answers}) == 1
+    assert sorted(status for status, _ in answers) == [200] * 19 + [201]

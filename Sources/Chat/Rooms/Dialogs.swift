@@ -1,4 +1,4 @@
-internal import Access
+package import Access
 internal import Accounts
 package import Basics
 package import Database
@@ -52,6 +52,31 @@ package final class Dialogs: Sendable {
       return try await self.make(key, in: transaction)
     }
     return remember(made, key)
+  }
+
+  /// Returns the dialog of the caller with somebody of their circle, and makes it if they have none. Throws
+  /// `user_not_found` if there is no such account, or if it is outside the circle and they have no dialog.
+  package func dialog(
+    of caller: Caller, with other: UserID
+  ) async throws -> (view: Rooms.View, isNew: Bool) {
+    let key = DialogKey(team: nil, pair: DialogPair(caller.userID, other))
+    return try await database.write { transaction in
+      guard other != caller.userID else { throw AppError(.userNotFound) }
+      // One transaction at a time for each pair, so that the dialog is made once.
+      try await transaction.exclusively(on: key.lockNumber)
+      var id = try await RoomStore.dialog(key, in: transaction)
+      let isNew = id == nil
+      if id == nil {
+        guard try await People.exists(other, in: transaction),
+          try await self.rooms.circle.contains(other, of: caller.userID, in: transaction)
+        else { throw AppError(.userNotFound) }
+        id = try await self.make(key, in: transaction)
+      }
+      guard let id, let room = try await self.rooms.directory.readAgain(id, in: transaction) else {
+        throw AppError(.roomNotFound)
+      }
+      return (try await Rooms.view(room, for: caller, in: transaction), isNew)
+    }
   }
 
   private func remember(_ id: RoomID, _ key: DialogKey) -> RoomID {

@@ -3,17 +3,24 @@ internal import Accounts
 internal import Basics
 package import Web
 
-/// The HTTP routes of the people and roles of rooms.
+/// The HTTP routes of the people and roles of rooms, and of dialogs.
 package struct PeopleRoutes: Sendable {
   private let rooms: Rooms
+  private let dialogs: Dialogs
   private let audit: Audit
 
-  package init(rooms: Rooms, audit: Audit) {
+  package init(rooms: Rooms, dialogs: Dialogs, audit: Audit) {
     self.rooms = rooms
+    self.dialogs = dialogs
     self.audit = audit
   }
 
   package func add(to router: inout Router) {
+    router.on(.put, "/v1/dialogs/{user_id}", policy: .localUser) { (request, user: UserInPath) in
+      let (view, isNew) = try await dialogs.dialog(of: request.caller, with: user.id)
+      if isNew { audit.record("create_room", request, ["room_id": .init(view.room.id)]) }
+      return .data(status: isNew ? 201 : 200) { $0.value(view) }
+    }
     for room in ["/v1/rooms/{id}", "/rooms/{id}"] {
       router.on(.get, room + "/people", policy: .room(.read)) { try await people($0, $1) }
       router.on(.put, room + "/people/{user_id}", policy: .room(.manage)) {

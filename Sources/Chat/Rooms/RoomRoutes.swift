@@ -315,7 +315,8 @@ extension JSONWriter {
     object {
       $0.member("id", room.id.value)
       $0.member("channel_id", room.channelID)
-      $0.member("name", room.name)
+      // A dialog that was made for two has no name of its own.
+      $0.member("name", room.properties.pair == nil ? room.name : view.peer?.name ?? "")
       $0.member("type", room.type.rawValue)
       $0.member("kind", room.kind.rawValue)
       $0.member("level_admin", room.levelAdmin)

@@ -395,6 +395,9 @@ struct DialogKey: Hashable {
     (team?.uuid ?? .zero).bytes + pair.low.uuid.bytes + pair.high.uuid.bytes
   }
 
+  /// For `Transaction.exclusively`. Other pairs may have the same number; they only wait for each other then.
+  var lockNumber: Int64 { Int64(bitPattern: pair.low.uuid.low ^ pair.high.uuid.low) }
+
   init?(bytes: [UInt8]) {
     guard bytes.count == 48, let team = UUID(bytes: Array(bytes[..<16])),
       let low = UUID(bytes: Array(bytes[16..<32])), let high = UUID(bytes: Array(bytes[32...]))

@@ -23,7 +23,8 @@ final class PostgresConnection: SQLConnection {
   /// How often a waiting task checks whether the pool has been closed.
   private static let lookMilliseconds: Int64 = 100
 
-  /// Connects. Once `isClosing` returns true, nothing is waited for any more. Throws `DatabaseError` `unavailable`.
+  /// Connects. Once `isClosing` returns true, every wait for Postgres fails, now and later. Throws `DatabaseError`
+  /// `unavailable`.
   static func connect(
     to url: Secret<String>, on loop: Loop, isClosing: @escaping @Sendable () -> Bool
   ) async throws -> PostgresConnection {
@@ -65,8 +66,8 @@ final class PostgresConnection: SQLConnection {
         }
         _ = try await run([
           Statement("SET statement_timeout = '9s'"), Statement("SET lock_timeout = '5s'"),
-          // Statements of a transaction follow each other at once. A longer pause means that this process stands
-          // still while it holds locks that others wait for (`lock_timeout`).
+          // Statements of a transaction follow each other at once. A longer pause means that this process is stopped
+          // while it holds locks that others wait for (`lock_timeout`).
           Statement("SET idle_in_transaction_session_timeout = '2s'"),
           Statement(Self.durableSQL),
         ])
@@ -305,11 +306,11 @@ final class PostgresConnection: SQLConnection {
 
   private func failure() -> DatabaseError { gone("connect") }
 
-  /// feature_not_supported ("cached plan must not change result type") and invalid_sql_statement_name: the schema has
-  /// changed. The statement is prepared again next time.
+  /// feature_not_supported ("cached plan must not change result type": the schema has changed) and
+  /// invalid_sql_statement_name (the server does not have the prepared statement). It is prepared again next time.
   private static let uselessPlanStates = ["0A000", "26000"]
 
-  /// Division by zero: the failure of `PostgresDatabase.ageSQL`, and of no other statement of ours.
+  /// Division by zero: the failure of `ageSQL`, and of no other statement of ours.
   private static let expiredState = "22012"
 
   /// Classified by the class of the SQLSTATE (Postgres manual, appendix A).

@@ -12,8 +12,8 @@ package final class PostgresDatabase: SQLDatabase {
   private let admission = WriteAdmission()
   private let metrics: DatabaseMetrics
 
-  /// Migrates the schema, or checks that it is up to date, and opens the pool. Blocks meanwhile. Throws
-  /// `DatabaseError` or `MigrationError`.
+  /// Migrates the schema, or checks that it is up to date, and blocks meanwhile. The pools connect later, on demand.
+  /// Throws `DatabaseError` or `MigrationError`.
   package init(
     url: Secret<String>, migrations: [Migration], schema: SchemaPolicy = .bringUpToDate,
     connections: Int, loops: [Loop], metrics: DatabaseMetrics, log: Log
@@ -94,8 +94,8 @@ extension PostgresConnection {
       > $1::bigint * interval '1 millisecond' THEN 0 ELSE 1 END
     """
 
-  /// Completes a transaction that has begun. Returns the result of `body`, and the hooks to run after the commit. If
-  /// it throws, the transaction is rolled back.
+  /// Runs `body` in a transaction that has begun, and commits it. Returns the result of `body`, and the hooks, which
+  /// the caller must run. If this throws, the transaction is rolled back, unless the connection broke during COMMIT.
   func transact<Result: Sendable>(
     _ body: @Sendable (Transaction) async throws -> Result
   ) async throws -> (Result, [@Sendable () -> Void]) {
@@ -115,7 +115,7 @@ extension PostgresConnection {
       }
       return (result, transaction.commitHooks)
     } catch {
-      // If even the rollback fails, the connection is broken, and is discarded with its transaction.
+      // `try?`: if even the rollback fails, the connection is broken, and is discarded with its transaction.
       if !isBroken { _ = try? await run(Self.rollback) }
       throw error
     }

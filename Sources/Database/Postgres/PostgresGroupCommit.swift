@@ -19,8 +19,8 @@ final class PostgresGroupCommit: Sendable {
   private let log: Log
   private let state = Mutex(State())
 
-  /// How many times a batch is retried whose transaction became too old, and the pause in between. The total is about
-  /// as long as a client waits.
+  /// How many times a commit is attempted if its transaction becomes too old (`Transaction.expire`), and the pause
+  /// between two attempts. The pauses add up to five seconds, about as long as a client waits.
   private static let attempts = 100
   private static let retryMilliseconds = 50
 
@@ -63,8 +63,8 @@ final class PostgresGroupCommit: Sendable {
     while let batches = takeBatches() { await commit(batches) }
   }
 
-  /// Returns a batch of each work that raised its signal. Nil if none did or this is closed; the next signal then calls
-  /// `run` again.
+  /// Returns a batch of each work that raised its signal. Nil if none did, or if this is closed. `run` then ends, and
+  /// the next signal starts it again, unless this is closed.
   private func takeBatches() -> [any GroupCommitBatch]? {
     let works = state.withLock { state -> [any GroupCommitWork]? in
       let signalled = state.works.indices.filter { state.isSignalled[$0] }

@@ -1,10 +1,10 @@
 internal import Basics
 internal import CPostgres
 
-/// Migrates a Postgres schema before the server serves. Blocking, on a connection of its own, under a lock that makes
-/// nodes which start at the same time wait for each other.
+/// Migrates a Postgres schema before the server serves. Blocks, and uses a connection of its own. Because of an
+/// advisory lock, nodes that start at the same time migrate one after the other.
 enum PostgresMigrator {
-  /// An arbitrary number, the same on all nodes.
+  /// The number is arbitrary, but the same on all nodes.
   private static let lockSQL: StaticString = "SELECT pg_advisory_xact_lock(7237955317801)"
 
   static func prepare(
@@ -33,7 +33,7 @@ enum PostgresMigrator {
       do {
         return try migrate(handle, migrations)
       } catch let failure as LockFailure {
-        // Serving nodes hold locks for milliseconds; a dump holds them until it is done.
+        // Serving nodes hold locks for milliseconds, so a retry can succeed. A dump holds them until it is done.
         guard Monotonic.milliseconds - start < patienceMilliseconds else {
           throw DatabaseError(
             kind: .unavailable,
@@ -46,7 +46,7 @@ enum PostgresMigrator {
     }
   }
 
-  /// Another transaction held a lock for too long, or there was a deadlock with it.
+  /// The error if another transaction held a lock for too long, or if there was a deadlock with it.
   private struct LockFailure: Error {
     let message: String
   }
@@ -58,7 +58,7 @@ enum PostgresMigrator {
   private static func migrate(_ handle: OpaquePointer, _ migrations: [Migration]) throws {
     try run(handle, "BEGIN")
     try run(handle, lockSQL)
-    // While this waits for a table's lock, everyone else who needs the table waits too.
+    // While this waits for a table's lock, all other transactions that need the table queue up behind it.
     try run(handle, "SET LOCAL lock_timeout = '2s'")
     try run(
       handle,

@@ -2,7 +2,7 @@ internal import Basics
 internal import EventLoop
 internal import Synchronization
 
-/// Connections that are made on demand and kept. Broken ones are replaced.
+/// A pool of connections that are made on demand and kept. Broken ones are replaced.
 final class PostgresPool: Sendable {
   private let url: Secret<String>
   private let loops: [Loop]
@@ -27,7 +27,7 @@ final class PostgresPool: Sendable {
   private typealias Waiter = CheckedContinuation<LoopBound<PostgresConnection>?, Never>
   private let state = Mutex(State())
   private let size: Int
-  /// Once true, nothing waits for Postgres any more.
+  /// Whether the connections stop waiting for Postgres, so that running work fails.
   private let isAborting = Atomic<Bool>(false)
 
   /// How long running work may take when the pool closes, and how long its abortion may take after that.
@@ -112,7 +112,8 @@ final class PostgresPool: Sendable {
     case refuse
   }
 
-  /// The result for a waiting task. `never` means: try again, to learn the reason.
+  /// The outcome of an attempt to wait: a connection or a free place at once (`now`), in line (`later`), or neither
+  /// (`never`). After `never` the task learns the reason from its cancellation, or by calling `take` again.
   private enum Ready {
     case now(Checkout)
     case later
@@ -148,7 +149,7 @@ final class PostgresPool: Sendable {
     }
     if let given { return .connection(given) }
     guard !Task.isCancelled else {
-      // This task may have been woken for a free place, so the next one has to look.
+      // This task may have been woken for a free place that it does not use, so the next waiting task is woken.
       wakeNext()
       throw AppError(.unavailable)
     }

@@ -4,10 +4,10 @@ internal import CSQLite
 /// Copies the write-ahead log to the database file (a checkpoint), with a thread and a connection of its own, so that
 /// no commit waits for megabytes to be copied and synced.
 ///
-/// The log restarts from its beginning once all of it is copied and nobody reads from it. Under steady load there is
-/// always another commit. So the thread copies until little is left, and the writer copies the rest between two
-/// commits. If the thread cannot keep up, commits wait for it: the log is limited to 64 MiB and one commit. Only a
-/// long-running reader, such as a backup, lets it grow further.
+/// The log restarts from its beginning once all of it is copied and no connection reads from it. Under steady load new
+/// commits keep adding pages, so the thread alone never finishes. It copies until little is left, and the writer copies
+/// the rest between two commits. If the thread cannot keep up, the writer copies everything before its next commit:
+/// the log is limited to 64 MiB plus one commit. Only a long-running reader, such as a backup, lets it grow further.
 ///
 /// https://www.sqlite.org/wal.html#avoiding_excessively_large_wal_files
 final class SQLiteCheckpointer: @unchecked Sendable {
@@ -51,18 +51,19 @@ final class SQLiteCheckpointer: @unchecked Sendable {
   private(set) var wantsWriter = false
 
   private static let pageBytes = 4096
-  /// A larger log is copied when there was no write for a moment.
+  /// If more pages than this have not been copied, they are copied once there was no commit for `idleMilliseconds`.
   private static let pagesWhenIdle = (1 << 20) / pageBytes
   private static let idleMilliseconds: Int64 = 50
-  /// A larger log is copied at once.
+  /// A larger log is copied at once, until no more than `pagesForWriter` are left.
   private static let pagesAtOnce = (32 << 20) / pageBytes
-  /// The most pages that the writer copies between two commits.
+  /// The most pages that the writer copies between two commits, as long as the log is within `pagesAtMost`.
   private static let pagesForWriter = (2 << 20) / pageBytes
-  /// Before anything is written to a larger log, the writer tries to copy all of it.
+  /// If a commit makes the log larger than this, the writer tries to copy all of it before the next commit. After a
+  /// failed attempt it tries again when the log has grown by a quarter.
   private static let pagesAtMost = (64 << 20) / pageBytes
-  /// How long the writer waits for readers then. Readers that take longer are backups, which take minutes.
+  /// How long the writer waits for readers in such an attempt. Readers that take longer are backups; they take minutes.
   private static let readersMilliseconds: Int32 = 100
-  /// The pause after an attempt that copied nothing.
+  /// The pause of the thread after an attempt that copied nothing. It is doubled after each further one.
   private static let pauseMilliseconds: ClosedRange<Int64> = 50...1000
 
   /// Opens a connection of its own. Throws `DatabaseError`.
@@ -74,7 +75,7 @@ final class SQLiteCheckpointer: @unchecked Sendable {
     thread = PlatformThread(name: "checkpointer") { self.run() }
   }
 
-  /// What remains to be copied: the most bytes by which the database file may grow.
+  /// The number of bytes that remain to be copied. The database file grows by at most as many.
   var owedBytes: Int64 { Int64(monitor.locked { state.left } * Self.pageBytes) }
 
   func stop() {
@@ -112,7 +113,7 @@ final class SQLiteCheckpointer: @unchecked Sendable {
       connection.waitForLocks(milliseconds: Self.readersMilliseconds)
       checkpoint(on: connection, .restart)
       connection.waitForLocks()
-      // Attempts are rare while somebody reads for long, because each of them delays all commits.
+      // While a long-running reader prevents the restart, attempts are rare, because each of them delays all commits.
       pagesToHelpAt = pages + pages / 4
     } else {
       checkpoint(on: connection, .passive)
@@ -140,7 +141,8 @@ final class SQLiteCheckpointer: @unchecked Sendable {
     return state.left > Self.pagesWhenIdle ? .whenIdle : .never
   }
 
-  /// First waits for `pause` milliseconds. Returns false when the thread has to end.
+  /// Waits for at most `pause` milliseconds, then until there is something to copy. Returns false when the thread has
+  /// to end.
   private func waitUntilDue(_ pause: Int64) -> Bool {
     monitor.locked {
       if pause > 0, !state.isStopping { monitor.wait(milliseconds: pause) }
@@ -171,7 +173,7 @@ final class SQLiteCheckpointer: @unchecked Sendable {
         connection.handle, nil,
         mode == .restart ? SQLITE_CHECKPOINT_RESTART : SQLITE_CHECKPOINT_PASSIVE, &pages, &copied)
     }
-    // Busy: somebody still reads from the log, or an administrator's command copies it.
+    // Busy: a connection still reads from the log, or an administrator's command (another process) copies it.
     let hasFailed = status != SQLITE_OK && status & 0xFF != SQLITE_BUSY
     if !hasFailed { metrics.checkpointSeconds.observe(Int((Monotonic.nanoseconds - start) / 1000)) }
     let (hasCopied, isFirstFailure) = monitor.locked {

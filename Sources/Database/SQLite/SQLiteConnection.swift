@@ -8,7 +8,7 @@ internal import CSQLite
 final class SQLiteConnection: SQLConnection {
   let handle: OpaquePointer
   private var statements: [UnsafeRawPointer: Prepared] = [:]
-  /// The texts and blobs of the running statement, so that SQLite need not copy each.
+  /// The buffer that holds the texts and blobs of the running statement, so that SQLite need not copy each of them.
   private var scratch: UnsafeMutableRawBufferPointer
 
   private struct Prepared {
@@ -62,7 +62,7 @@ final class SQLiteConnection: SQLConnection {
     guard status == SQLITE_OK else { throw failure(status) }
   }
 
-  /// The same for one statement that is run repeatedly: it is prepared once.
+  /// Runs one statement without values that is run repeatedly: it is prepared only once.
   func control(_ text: StaticString) throws {
     _ = try runNow(Statement(SQL(stringLiteral: text)))
   }

@@ -13,7 +13,7 @@ package final class SQLiteDatabase: SQLDatabase {
   private let readConnections: ReadConnections
   private let disk: DiskReserve
 
-  /// A connection and an executor for each reading thread, which alone uses them.
+  /// A connection and an executor for each reading thread.
   private final class ReadConnections: @unchecked Sendable {
     // Unchecked: slot N is used by thread N of the pool only.
     let slots: [(SQLiteConnection, BlockingExecutor)]
@@ -28,8 +28,8 @@ package final class SQLiteDatabase: SQLDatabase {
 
   private static let maximumWaitingReads = 10_000
 
-  /// Opens the file, migrates the schema and starts the threads. Throws `DatabaseError` or `MigrationError`, both of
-  /// which name the file.
+  /// Opens or creates the file, migrates the schema (or, by `schema`, only checks it) and starts the threads. Throws
+  /// `DatabaseError`, `MigrationError` or `SystemError`, all of which name the file.
   package init(
     path: String, migrations: [Migration], schema: SchemaPolicy = .bringUpToDate,
     readers readerCount: Int, disk: DiskReserve, metrics: DatabaseMetrics, log: Log
@@ -131,7 +131,7 @@ package final class SQLiteDatabase: SQLDatabase {
         let (connection, executor) = readConnections.slots[thread]
         try connection.control("BEGIN")
         defer {
-          // Ends a snapshot. If that fails, nothing is lost.
+          // `try?`: this only ends the snapshot. If that fails, nothing is lost.
           try? connection.control("COMMIT")
         }
         return try executor.run(Transaction(connection), body).get()
@@ -143,7 +143,7 @@ package final class SQLiteDatabase: SQLDatabase {
     }
   }
 
-  /// The same as `read`: on a single server nothing waits for the comparison.
+  /// The same as `read`: a single server is always fresh, so nothing waits for its comparison with the database.
   package func readUrgently<Result: Sendable>(
     _ body: @escaping @Sendable (Transaction) async throws -> Result
   ) async throws -> Result { try await read(body) }

@@ -4,8 +4,8 @@ internal import CSQLite
 /// The only writer of the embedded database, with a thread of its own.
 ///
 /// One batch of each group-commit work and the waiting transactions, up to a limit per class, go into one commit. All
-/// but the first batch run in a savepoint. One `fdatasync` makes all of them durable. Nothing is answered or published
-/// before COMMIT has succeeded.
+/// but the first batch run in a savepoint. One `fdatasync` makes all of them durable. Nothing is acknowledged or
+/// published before COMMIT has succeeded.
 final class SQLiteWriter: @unchecked Sendable {
   // Unchecked: what callers use is protected by `monitor`; the rest is used by the thread only.
 
@@ -40,7 +40,7 @@ final class SQLiteWriter: @unchecked Sendable {
   private var thread: PlatformThread?
   private var wasDiskLow = false
 
-  /// The most transactions of a class in one commit. The others wait for the next.
+  /// The most essential transactions, and the most ordinary ones, in one commit. The others wait for the next.
   private static let maximumTransactions = 1000
   /// When the bulk writes of a commit reach this many bytes, it takes no further one. The last one may exceed it.
   private static let maximumBulkBytes = 4 * 1024 * 1024
@@ -54,8 +54,8 @@ final class SQLiteWriter: @unchecked Sendable {
     self.disk = disk
     self.metrics = metrics
     self.log = log
-    // Unretained: the connection and its hook end with the thread, which holds the writer. A hook of our own also
-    // replaces SQLite's automatic checkpoints (https://www.sqlite.org/c3ref/wal_hook.html).
+    // Unretained: the hook is called only for commits of the writer's thread, which retains the writer. A hook of our
+    // own also replaces SQLite's automatic checkpoints (https://www.sqlite.org/c3ref/wal_hook.html).
     sqlite3_wal_hook(
       connection.handle,
       { context, _, _, pages in
@@ -69,7 +69,7 @@ final class SQLiteWriter: @unchecked Sendable {
 
   // MARK: From any thread
 
-  /// Returns false if the writer has stopped.
+  /// Queues a transaction. Returns false if the writer is stopping or has stopped.
   func submit(_ pending: Pending) -> Bool {
     monitor.locked {
       guard !isStopping else { return false }
@@ -99,7 +99,8 @@ final class SQLiteWriter: @unchecked Sendable {
     }
   }
 
-  /// Completes what was accepted, then ends the thread.
+  /// Completes what was accepted, and ends the thread. What group-commit works received after that fails with
+  /// `unavailable`.
   func stop() {
     monitor.locked {
       isStopping = true
@@ -307,7 +308,8 @@ final class SQLiteWriter: @unchecked Sendable {
     }
   }
 
-  /// Writes the parts of a refused batch. If it cannot be divided, the batch itself has failed.
+  /// Writes the parts of a refused batch. If it cannot be divided, or if the failure is transient, the batch itself has
+  /// failed.
   private func divide(
     _ batch: any GroupCommitBatch, _ failure: any Error, _ written: inout [WrittenBatch]
   ) throws {

@@ -4,7 +4,8 @@ internal import EventLoop
 internal import Events
 
 /// The operator's commands for accounts. They also work while a server is running: both write to the same database,
-/// and the server notices the change within a second. Each command writes a line to the audit log.
+/// and the server notices the change within a second. Each command that changes an account writes a line to the audit
+/// log, which is standard error.
 struct AccountCommands {
   private let settings: Settings
 
@@ -61,7 +62,8 @@ struct AccountCommands {
     return "The new password of \(email) is \(password.reveal())\nOpen sessions have ended."
   }
 
-  /// Prints a line per account: address, special state, creation date and name.
+  /// Prints a line per account: address, special state, creation date and name. Without `all` only platform admins and
+  /// suspended accounts are listed.
   func list(all: Bool, _ print: @escaping @Sendable (String) -> Void) throws {
     try withAccounts { accounts in
       try await accounts.forEach(all: all) { user, createdAt in
@@ -91,7 +93,7 @@ struct AccountCommands {
   }
 }
 
-/// The text without characters that would move the cursor of a terminal or break a table, because users choose their
+/// Replaces characters that would move the cursor of a terminal or break the table with `?`, because users choose their
 /// names.
 private func printable(_ text: String) -> String {
   String(

@@ -26,7 +26,7 @@ struct Command: Sendable {
   let options: [Option]
   /// One line for the list of commands.
   let summary: String
-  /// The rest of its help: whole sentences, in lines of at most 80 characters.
+  /// The rest of its help: whole sentences, in lines of at most 100 characters.
   let details: String
   let run: Action
 

@@ -14,7 +14,8 @@ package enum MartletCommand {
   private static let usageStatus: Int32 = 2
   private static let failureStatus: Int32 = 1
 
-  /// Runs a command. Returns the exit status: 0, 1 for a failure, 2 for wrong syntax.
+  /// Runs a command. Returns the exit status: 0, 1 for a failure, 2 for wrong syntax. (`serve` has further ones for
+  /// signals.)
   package static func run(_ arguments: [String], environment: [String: String]) -> Int32 {
     do {
       switch try CommandLineParser(commands: Commands.all).parse(arguments) {

@@ -1,4 +1,4 @@
-/// Parses a command line. A value: words go in, a request comes out; nothing is executed.
+/// A parser of command lines. It is a value: words go in, a request comes out; nothing is executed.
 struct CommandLineParser {
   /// What a command line requests.
   enum Request {
@@ -71,7 +71,7 @@ struct CommandLineParser {
     /// The commands that help is about.
     var candidates: [Command] = []
     var isHelp = false
-    /// The number of words that name it.
+    /// The number of words that name the command.
     var wordCount = 0
   }
 
@@ -113,7 +113,8 @@ struct CommandLineParser {
 
   // MARK: Options
 
-  /// Separates options from other words. With `anyOptions` unknown options are accepted too, without a value.
+  /// Separates options from other words. With `anyOptions` all options are skipped together with their values, and
+  /// unknown options are assumed to have none.
   private func read(
     _ words: [String], allowing allowed: [Command.Option] = [], of command: Command? = nil,
     anyOptions: Bool

@@ -4,8 +4,7 @@ internal import Crypto
 internal import Database
 internal import EventLoop
 
-/// The operator's commands for the database. `backup` is for a running server. `migrate` and `renewEpoch` also work
-/// while servers are running.
+/// The operator's commands for the database. They also work while servers are running.
 struct DatabaseCommands {
   private let settings: Settings
 
@@ -17,7 +16,7 @@ struct DatabaseCommands {
     return "The schema is up to date."
   }
 
-  /// Gives the log another name, after an older state of the database was restored.
+  /// Gives the database a new epoch, after an older state of it was restored.
   func renewEpoch() throws -> String {
     try CommandDatabase(settings).use { database in
       try await database.write(.essential) {
@@ -27,7 +26,7 @@ struct DatabaseCommands {
     return "The log has a new epoch. Clients that resume are told to reload."
   }
 
-  /// Makes a consistent copy of the embedded database while the server is running.
+  /// Makes a consistent copy of the embedded database. The server may be running.
   func backup(to file: String) throws -> String {
     guard settings.database == nil else {
       throw SettingsError("`backup` is for the embedded database; use pg_dump for Postgres.")

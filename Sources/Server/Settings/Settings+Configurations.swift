@@ -4,7 +4,7 @@ internal import Chat
 internal import Relay
 package import Web
 
-/// The configurations of the targets. If rates are off, the limits per user and per address are nil.
+/// The configurations of the targets. If `rateLimits` is off, the limits per connection, user and address are nil.
 extension Settings {
   private func limit<Value>(_ value: Value) -> Value? { rateLimits ? value : nil }
 
@@ -53,7 +53,7 @@ extension Settings {
       levelToCreate: Int64(roomCreateLevel))
   }
 
-  /// Nil unless secret, audience and issuer are all set. Tokens of another system are refused then.
+  /// Nil unless secret, audience and issuer are all set. If it is nil, tokens of another system are refused.
   var foreignTokens: ForeignTokens.Configuration? {
     guard let tokenSecret, let tokenAudience, let tokenIssuer else { return nil }
     return ForeignTokens.Configuration(
