@@ -62,8 +62,8 @@ final class Reconciler: Sendable {
   }
 
   private struct Findings: Sendable {
-    /// The epoch of a database that has taken the place of the one that this node knew; nil if it is still the same
-    /// database. It may equal the known epoch.
+    /// The database's epoch, if it is another one or the position has decreased; otherwise nil. In the second case it
+    /// may equal the known epoch.
     let newEpoch: String?
     let sessions: [SessionID]
     let affiliations: [UserID: Int64]

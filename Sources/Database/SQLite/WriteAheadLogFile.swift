@@ -28,7 +28,7 @@ enum WriteAheadLogFile {
     private let buffer = UnsafeMutableRawBufferPointer.allocate(
       byteCount: WriteBuffer.capacity, alignment: 16)
     private var count = 0
-    /// The file position of the first gathered byte; if there is none, the end of what was written last.
+    /// The file position of the first gathered byte.
     private var offset: sqlite3_int64 = 0
 
     /// The most bytes that are gathered: 30 pages with their headers. SQLite's own files accept less than 128 KiB in
