@@ -685,7 +685,10 @@ def test_ready_lists_the_five_thousand_most_active(fresh):
     me = uuid.UUID(account["user"]["id"]).bytes
     with sqlite3.connect(server.data / "martlet.db", timeout=10) as database:
         rooms = [(number, f"r{number}", me, 1000 + number) for number in range(1, 5004)]
-        database.executemany("INSERT INTO rooms VALUES (?, 0, ?, 1, ?, NULL, 0, ?, NULL)", rooms)
+        database.executemany(
+            "INSERT INTO rooms (id, type, name, level_admin, owner_user, by_invitation, created_at) VALUES (?, 0, ?, 1, ?, 0, ?)",
+            rooms,
+        )
         database.executemany("INSERT INTO room_rules VALUES (?, ?, 3, 0, 1)", [(number, me) for number, *_ in rooms])
         database.executemany(
             "INSERT INTO room_heads (room_id, last_seq, last_ts, access_version) VALUES (?, 0, ?, 1)",
