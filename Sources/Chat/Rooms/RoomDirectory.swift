@@ -9,16 +9,41 @@ internal import Synchronization
 package final class RoomDirectory: Sendable {
   private let database: any SQLDatabase
   private struct State {
+    /// The number of people of the rooms in the cache. Rooms that the cache evicts by itself still count, so this is an
+    /// upper bound.
+    var people = 0
     var rooms = BoundedCache<RoomID, Room>(capacity: RoomDirectory.capacity)
     /// Rooms with many people that have changed since. When one is read again, only the people who changed are read.
     var outdated = BoundedCache<RoomID, Room>(capacity: RoomDirectory.outdatedCapacity)
     /// The versions that changes announced. A room that was read before such a change is never kept after it.
     var leastVersions = BoundedCache<RoomID, Int64>(capacity: RoomDirectory.capacity)
+
+    mutating func keep(_ room: Room) {
+      drop(room.id)
+      rooms.insert(room, for: room.id)
+      outdated.remove(room.id)
+      people += room.people.count
+      if people > RoomDirectory.maximumPeople { makeRoom() }
+    }
+
+    mutating func drop(_ id: RoomID) {
+      if let old = rooms.remove(id) { people -= old.people.count }
+    }
+
+    /// Drops the rooms that were not used recently, or if these have few people, all.
+    private mutating func makeRoom() {
+      people -= rooms.age().values.reduce(0) { $0 + $1.people.count }
+      guard people > RoomDirectory.maximumPeople else { return }
+      _ = rooms.age()
+      people = 0
+    }
   }
   private let state = Mutex(State())
 
   private static let capacity = 50_000
   private static let outdatedCapacity = 256
+  /// The most people of all rooms in memory. Each takes about 60 bytes.
+  private static let maximumPeople = 2_000_000
   /// The smallest number of people for which an outdated room is worth keeping.
   private static let manyPeople = 100
   /// The number of rooms read by one statement.
@@ -134,7 +159,7 @@ package final class RoomDirectory: Sendable {
       guard let known = state.rooms.value(for: id), known.accessVersion < version else {
         return false
       }
-      state.rooms.remove(id)
+      state.drop(id)
       if known.people.count >= Self.manyPeople { state.outdated.insert(known, for: id) }
       return true
     }
@@ -147,15 +172,14 @@ package final class RoomDirectory: Sendable {
         return
       }
       if let least = state.leastVersions.value(for: room.id), least > room.accessVersion { return }
-      state.rooms.insert(room, for: room.id)
-      state.outdated.remove(room.id)
+      state.keep(room)
     }
   }
 
   /// Notes that the room was deleted, which raised its version to this. Nothing up to this version is kept.
   package func remove(_ id: RoomID, version: Int64) {
     state.withLock { state in
-      state.rooms.remove(id)
+      state.drop(id)
       state.outdated.remove(id)
       state.leastVersions.insert(version &+ 1, for: id)
     }
@@ -164,8 +188,12 @@ package final class RoomDirectory: Sendable {
   /// Drops rooms that were not used since the previous call. Takes some time if there are many, so it must not run on a
   /// loop.
   package func forgetUnused() {
-    // The memory is released outside the lock.
-    _ = state.withLock { ($0.rooms.age(), $0.outdated.age(), $0.leastVersions.age()) }
+    // The memory is released outside the lock, and what was dropped is counted there.
+    let (rooms, _, _) = state.withLock {
+      ($0.rooms.age(), $0.outdated.age(), $0.leastVersions.age())
+    }
+    let people = rooms.values.reduce(0) { $0 + $1.people.count }
+    state.withLock { $0.people = max(0, $0.people - people) }
   }
 
   /// Drops everything, because the database was replaced or restored.
@@ -174,7 +202,7 @@ package final class RoomDirectory: Sendable {
   /// Drops a room that the database does not have.
   private func remove(_ id: RoomID) {
     state.withLock { state in
-      state.rooms.remove(id)
+      state.drop(id)
       state.outdated.remove(id)
     }
   }
