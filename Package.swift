@@ -78,10 +78,11 @@ let package = Package(
     target(
       "RedisFanout", ["Access", "Basics", "Crypto", "EventLoop", "Events", "TLS", "CHiredis"]),
     target("Live", ["Basics", "EventLoop", "Web"]),
-    target("Chat", ["Access", "Accounts", "Basics", "Crypto", "Database", "Events", "Web"]),
+    target(
+      "Chat", ["Access", "Accounts", "Basics", "Crypto", "Database", "Events", "Web", "Words"]),
     target(
       "Relay",
-      ["Access", "Basics", "Chat", "EventLoop", "Events", "Live", "Web"]),
+      ["Access", "Basics", "Chat", "EventLoop", "Events", "Live", "Web", "Words"]),
     target(
       "Server",
       [

@@ -91,6 +91,12 @@ package enum RoomRight: String, Sendable {
   case manageOrOwnRule = "a or level_admin, or it is one's own rule"
   /// The same as `manage`, except for the caller's own name among the people.
   case manageOrSelf = "a or level_admin, or it is oneself"
+  /// The same as `manage`, except for the caller's own message.
+  case manageOrOwnMessage = "a or level_admin, or it is one's own message"
+  /// `read`, and `manageOrOwnMessage`.
+  case readAndManageOrOwnMessage = "r, and a or level_admin or it is one's own message"
+  /// `write`, and the message must be the caller's own.
+  case writeOwnMessage = "w, and it is one's own message"
   /// Any accepted rule that matches the caller.
   case member = "an accepted rule"
   /// A rule for the caller, or for one of the caller's entities, that is waiting to be accepted.

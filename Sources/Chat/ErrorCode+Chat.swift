@@ -6,7 +6,8 @@ extension ErrorCode {
   package static let chat: [ErrorCode] = [
     roomNotFound, ruleNotFound, invitationNotFound, attachmentNotFound, tooManyRules,
     roomFull, managedByTeam, roleNotFound, roleInUse, tooManyPeople, tooManyRoles,
-    recipientNotInTeam,
+    recipientNotInTeam, messageNotFound, messageDeleted, tooManyReactions,
+    clientIDConflict, messageTooLarge, secretRoom,
   ]
 
   package static let roomNotFound = ErrorCode("room_not_found", 404, "There is no such room.")
@@ -32,4 +33,16 @@ extension ErrorCode {
     "too_many_roles", 403, "The room holds as many roles as it may.")
   package static let recipientNotInTeam = ErrorCode(
     "recipient_not_in_team", 422, "The recipient is not in this team.")
+  package static let messageNotFound = ErrorCode(
+    "message_not_found", 404, "The room has no such message.")
+  package static let messageDeleted = ErrorCode(
+    "message_deleted", 409, "The message was deleted.")
+  package static let tooManyReactions = ErrorCode(
+    "too_many_reactions", 422, "The message holds as many different reactions as it may.")
+  package static let clientIDConflict = ErrorCode(
+    "client_id_conflict", 409, "This client_id was used for another message.")
+  package static let messageTooLarge = ErrorCode(
+    "message_too_large", 413, "The message is too large.")
+  package static let secretRoom = ErrorCode(
+    "secret_room", 403, "Messages of a secret room stay there.")
 }

@@ -9,9 +9,19 @@ package import Database
 /// `entries.type` is the code of an entry's kind (`EntryCoding`). `non_messages` counts, in each entry and in the
 /// head, the entries that are not messages: the ordinal of an entry is `seq - non_messages`.
 ///
-/// The text of a message is in `contents`, under the message's id. Destroying it leaves the entry, its seq and its
-/// key. Ids are made in the order of time, so contents of all rooms fill one page after the other. A key by room
-/// would touch a page per room in every commit.
+/// The present text of a message is in `contents`, under the message's id. Ids are made in the order of time, so
+/// contents of all rooms fill one page after the other. A key by room would touch a page per room in every commit.
+///
+/// The present state of a message is in its row of `entries`. It is written in the commit of the entry that changes it
+/// (`MessageChanges`), and null in messages that were never changed: `text_seq` is the edit whose text the message
+/// has, `edited_at` that edit's time, `erased_at` the time of the deletion, `updated_seq` the last entry that touched
+/// the message, and `reaction_kinds` the number of rows in `reaction_counts`. `extras` holds mentions and the origin of
+/// a forwarded message; for an entry of a reaction, the emoji.
+///
+/// `earlier_texts` keeps what a message said before, by the seq of the entry that gave it that text. The text of a
+/// deleted message is moved there, so that no reader of messages finds it.
+///
+/// `reactions`, `reaction_counts` and `mentions` are the present ones. `first_seq` is the entry that brought the emoji.
 ///
 /// `client_keys` (SQLite) is the index of idempotency keys: `ClientKeyIndex`.
 ///
@@ -186,6 +196,56 @@ package enum ChatSchema {
           CREATE TABLE room_roles (
             room_id BIGINT NOT NULL, id BYTEA NOT NULL, name TEXT NOT NULL,
             permissions BIGINT NOT NULL, PRIMARY KEY (room_id, id));
+          """)),
+    // The life of messages: edits, deletions, reactions and mentions.
+    Migration(
+      feature: "chat", number: 5,
+      SQL(
+        sqlite: """
+          ALTER TABLE entries ADD COLUMN extras TEXT;
+          ALTER TABLE entries ADD COLUMN text_seq INTEGER;
+          ALTER TABLE entries ADD COLUMN edited_at INTEGER;
+          ALTER TABLE entries ADD COLUMN updated_seq INTEGER;
+          ALTER TABLE entries ADD COLUMN reaction_kinds INTEGER;
+          CREATE TABLE earlier_texts (
+            room_id INTEGER NOT NULL, seq INTEGER NOT NULL, version_seq INTEGER NOT NULL,
+            ts INTEGER NOT NULL, data TEXT NOT NULL, deleted_at INTEGER,
+            PRIMARY KEY (room_id, seq, version_seq)) STRICT, WITHOUT ROWID;
+          CREATE INDEX earlier_texts_by_deletion ON earlier_texts (deleted_at)
+            WHERE deleted_at IS NOT NULL;
+          CREATE TABLE reactions (
+            room_id INTEGER NOT NULL, seq INTEGER NOT NULL, emoji TEXT NOT NULL,
+            user_id BLOB NOT NULL, entry_seq INTEGER NOT NULL, ts INTEGER NOT NULL,
+            PRIMARY KEY (room_id, seq, emoji, user_id)) STRICT, WITHOUT ROWID;
+          CREATE TABLE reaction_counts (
+            room_id INTEGER NOT NULL, seq INTEGER NOT NULL, emoji TEXT NOT NULL,
+            people INTEGER NOT NULL, first_seq INTEGER NOT NULL,
+            PRIMARY KEY (room_id, seq, emoji)) STRICT, WITHOUT ROWID;
+          CREATE TABLE mentions (
+            user_id BLOB NOT NULL, room_id INTEGER NOT NULL, seq INTEGER NOT NULL,
+            PRIMARY KEY (user_id, room_id, seq)) STRICT, WITHOUT ROWID;
+          """,
+        postgres: """
+          ALTER TABLE entries ADD COLUMN extras TEXT, ADD COLUMN text_seq BIGINT,
+            ADD COLUMN edited_at BIGINT, ADD COLUMN updated_seq BIGINT,
+            ADD COLUMN reaction_kinds BIGINT;
+          CREATE TABLE earlier_texts (
+            room_id BIGINT NOT NULL, seq BIGINT NOT NULL, version_seq BIGINT NOT NULL,
+            ts BIGINT NOT NULL, data TEXT NOT NULL, deleted_at BIGINT,
+            PRIMARY KEY (room_id, seq, version_seq));
+          CREATE INDEX earlier_texts_by_deletion ON earlier_texts (deleted_at)
+            WHERE deleted_at IS NOT NULL;
+          CREATE TABLE reactions (
+            room_id BIGINT NOT NULL, seq BIGINT NOT NULL, emoji TEXT NOT NULL,
+            user_id BYTEA NOT NULL, entry_seq BIGINT NOT NULL, ts BIGINT NOT NULL,
+            PRIMARY KEY (room_id, seq, emoji, user_id));
+          CREATE TABLE reaction_counts (
+            room_id BIGINT NOT NULL, seq BIGINT NOT NULL, emoji TEXT NOT NULL,
+            people BIGINT NOT NULL, first_seq BIGINT NOT NULL,
+            PRIMARY KEY (room_id, seq, emoji));
+          CREATE TABLE mentions (
+            user_id BYTEA NOT NULL, room_id BIGINT NOT NULL, seq BIGINT NOT NULL,
+            PRIMARY KEY (user_id, room_id, seq));
           """)),
   ]
 }

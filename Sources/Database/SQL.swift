@@ -54,7 +54,10 @@ package enum SQLValue: Sendable, Equatable {
   package static func uuids(_ values: [UUID]) -> SQLValue { .blob(values.flatMap(\.bytes)) }
 
   /// Ids of rooms as one value, for a statement about many of them: a JSON array of numbers.
-  package static func rooms(_ values: [RoomID]) -> SQLValue {
+  package static func rooms(_ values: [RoomID]) -> SQLValue { integers(values.map(\.value)) }
+
+  /// Numbers as one value, for a statement about many of them: a JSON array.
+  package static func integers(_ values: [Int64]) -> SQLValue {
     .text("[\(values.map(\.description).joined(separator: ","))]")
   }
 

@@ -13,12 +13,17 @@ package final class Draft: Sendable {
     package let affiliationsVersion: Int64?
     /// The session of the credential; nil for tokens of another system.
     package let session: SessionID?
+    /// Whether the writer manages the room. Only asked for deletions, which authors and managers may write.
+    package let isManager: Bool
 
-    package init(accessVersion: Int64, affiliationsVersion: Int64? = nil, session: SessionID? = nil)
-    {
+    package init(
+      accessVersion: Int64, affiliationsVersion: Int64? = nil, session: SessionID? = nil,
+      isManager: Bool = false
+    ) {
       self.accessVersion = accessVersion
       self.affiliationsVersion = affiliationsVersion
       self.session = session
+      self.isManager = isManager
     }
   }
 
@@ -31,6 +36,15 @@ package final class Draft: Sendable {
     /// The transaction that appends the draft has checked the permission itself, while it held the lock on the room's
     /// head.
     case decided
+
+    /// Whether the writer may do what managers of the room may.
+    package var isManaging: Bool {
+      switch self {
+      case .granted(let grant): grant.isManager
+      case .denied: false
+      case .decided: true
+      }
+    }
   }
 
   /// The id of the entry. It is made before the draft is submitted and is unique in the log, so a draft that is

@@ -56,19 +56,20 @@ package final class Entry: Sendable {
 /// The numbers in edits, deletions and reactions are seqs of earlier entries of the same room.
 package enum EntryBody: Sendable, Equatable {
   case message(MessageContent)
-  /// A message gets a new text. `data` is nil if the new text was destroyed later.
-  case edit(of: Int64, data: String?)
+  /// A message gets a new text, and mentions these people from now on. Both are nil if the message has another text by
+  /// now, or was deleted. In a draft nil mentions stay what they are.
+  case edit(of: Int64, data: String?, mentions: [UserID]?)
   case deletion(of: Int64)
   /// An emoji was added to a message, or removed from it.
   case reaction(to: Int64, emoji: String, isRemoved: Bool)
   case event(RoomEvent)
-  /// A message whose content was destroyed on purpose. Its seq remains.
+  /// A message that was deleted. Its seq remains.
   case erased(MessageType)
   /// An entry that this node cannot show: its content is lost, or it is of a kind that only a newer release knows, with
   /// this code. Clients are told its seq, so that they do not wait for it.
   case unknown(code: Int64)
 
-  /// Whether the entry counts as a message, even after its content was destroyed.
+  /// Whether the entry counts as a message, even after it was deleted.
   package var isMessage: Bool {
     switch self {
     case .message, .erased: true
@@ -81,30 +82,14 @@ package enum EntryBody: Sendable, Equatable {
   /// The size of the texts in the content, in bytes.
   package var contentBytes: Int {
     switch self {
-    case .message(let content): content.data.utf8.count
-    case .edit(_, let data): data?.utf8.count ?? 0
+    case .message(let content): content.data.utf8.count + (content.extras?.bytes ?? 0)
+    case .edit(_, let data, let mentions):
+      (data?.utf8.count ?? 0) + (mentions?.count ?? 0) * MemoryLayout<UserID>.size
     case .reaction(_, let emoji, _): emoji.utf8.count
     case .event(let event): event.name?.utf8.count ?? 0
     case .deletion, .erased, .unknown: 0
     }
   }
-}
-
-/// The content of a message.
-package struct MessageContent: Sendable, Equatable {
-  package let type: MessageType
-  /// The text, or the id of the image, video, audio or file.
-  package let data: String
-
-  package init(type: MessageType, data: String) {
-    self.type = type
-    self.data = data
-  }
-}
-
-/// The kind of a message's content.
-package enum MessageType: String, Sendable, CaseIterable {
-  case text, image, video, audio, file
 }
 
 /// A change of a room or of its people, as the log records it.

@@ -52,10 +52,12 @@ package struct NodeID: Sendable, Hashable {
 /// The socket that a draft came from. Only the loop that made it can find the socket.
 package struct Origin: Sendable, Equatable {
   package let node: NodeID
-  /// The index of the event loop.
+  /// The index of the event loop; `requests` if the draft came by a request instead of a socket.
   package let loop: Int
-  /// Identifies the socket on that loop; never reused.
+  /// Identifies the socket on that loop, or the request; never reused.
   package let socket: UInt64
+
+  package static let requests = -1
 
   package init(node: NodeID, loop: Int, socket: UInt64) {
     self.node = node

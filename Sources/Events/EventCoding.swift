@@ -138,11 +138,13 @@ extension WireWriter {
       self.body(.message) {
         $0.text(content.type.rawValue)
         $0.text(content.data)
+        if let extras = content.extras { $0.extras(extras) }
       }
-    case .edit(let of, let data):
+    case .edit(let of, let data, let mentions):
       self.body(.edit) {
         $0.integer(of)
         $0.optional(data) { $0.text($1) }
+        $0.users(mentions ?? [])
       }
     case .deletion(let of): self.body(.deletion) { $0.integer(of) }
     case .reaction(let to, let emoji, let isRemoved):
@@ -163,6 +165,22 @@ extension WireWriter {
       byte(0)
       counted { $0.integer(code) }
     }
+  }
+
+  private mutating func extras(_ extras: MessageExtras) {
+    optional(extras.replyTo) { $0.integer($1) }
+    users(extras.mentions)
+    optional(extras.forward) {
+      $0.uuid($1.message.uuid)
+      $0.optional($1.from) { $0.uuid($1.uuid) }
+      $0.integer($1.room.value)
+      $0.integer($1.seq)
+    }
+    byte(extras.isEdited ? 1 : 0)
+  }
+
+  private mutating func users(_ users: [UserID]) {
+    counted { for user in users { $0.uuid(user.uuid) } }
   }
 
   private mutating func body(_ kind: EventCoding.BodyKind, _ content: (inout Self) -> Void) {
@@ -202,6 +220,34 @@ extension WireReader {
       to: room.map { .room($0) } ?? .everyone, kind: kind, content: Array(content))
   }
 
+  /// Nil if the bytes are not valid; otherwise the extras, which are nil if they say nothing.
+  private mutating func extras() -> MessageExtras?? {
+    guard let replyTo = optional({ $0.integer(Int64.self) }), let mentions = users(),
+      let forward = optional({ $0.forward() }), let isEdited = byte()
+    else { return nil }
+    return .some(
+      MessageExtras.make(
+        replyTo: replyTo, mentions: mentions, forward: forward, isEdited: isEdited == 1))
+  }
+
+  private mutating func forward() -> Forward? {
+    guard let message = uuid(), let from = optional({ $0.uuid() }), let room = room(),
+      let seq = integer(Int64.self)
+    else { return nil }
+    return Forward(message: MessageID(message), from: from.map { UserID($0) }, room: room, seq: seq)
+  }
+
+  private mutating func users() -> [UserID]? {
+    guard let content = counted() else { return nil }
+    var inner = WireReader(content)
+    var users: [UserID] = []
+    while !inner.isAtEnd {
+      guard let user = inner.uuid() else { return nil }
+      users.append(UserID(user))
+    }
+    return users
+  }
+
   /// Decodes a body: as `unknown` if only a newer release knows its kind or its type. Nil if the bytes are not valid
   /// for a known kind.
   private static func body(_ code: UInt8, _ reader: inout WireReader) -> EntryBody? {
@@ -212,13 +258,16 @@ extension WireReader {
     switch kind {
     case .message:
       guard let type = reader.text(), let data = reader.text() else { return nil }
-      return MessageType(rawValue: type).map { .message(MessageContent(type: $0, data: data)) }
-        ?? unknown
+      guard let type = MessageType(rawValue: type) else { return unknown }
+      // Older nodes send none, and most messages have none.
+      if reader.isAtEnd { return .message(MessageContent(type: type, data: data)) }
+      guard let extras = reader.extras() else { return nil }
+      return .message(MessageContent(type: type, data: data, extras: extras))
     case .edit:
-      guard let of = reader.integer(Int64.self), let data = reader.optional({ $0.text() }) else {
-        return nil
-      }
-      return .edit(of: of, data: data)
+      guard let of = reader.integer(Int64.self), let data = reader.optional({ $0.text() }),
+        let mentions = reader.isAtEnd ? [] : reader.users()
+      else { return nil }
+      return .edit(of: of, data: data, mentions: data == nil ? nil : mentions)
     case .deletion: return reader.integer(Int64.self).map { .deletion(of: $0) }
     case .reaction:
       guard let to = reader.integer(Int64.self), let emoji = reader.text(),

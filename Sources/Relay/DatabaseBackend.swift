@@ -12,19 +12,21 @@ final class DatabaseBackend: RelayBackend {
   private let memberships: any Memberships
   private let rooms: Rooms
   private let dialogs: Dialogs
+  private let references: MessageReferences
   private let reader: LogReader
   private let fanout: any Fanout
   private var directory: RoomDirectory { rooms.directory }
 
   init(
     loop: Loop, authenticator: any Authenticator, memberships: any Memberships, rooms: Rooms,
-    dialogs: Dialogs, reader: LogReader, fanout: any Fanout
+    dialogs: Dialogs, references: MessageReferences, reader: LogReader, fanout: any Fanout
   ) {
     self.loop = loop
     self.authenticator = authenticator
     self.memberships = memberships
     self.rooms = rooms
     self.dialogs = dialogs
+    self.references = references
     self.reader = reader
     self.fanout = fanout
   }
@@ -118,6 +120,13 @@ final class DatabaseBackend: RelayBackend {
       }
       return (affiliations, rooms)
     }
+  }
+
+  func examine(
+    _ body: EntryBody, in room: RoomID, as caller: Caller,
+    _ then: @escaping (Result<EntryBody, any Error>) -> Void
+  ) {
+    run(then) { [references] in try await references.resolve(body, in: room, as: caller) }
   }
 
   func knownDialog(of user: UserID, with other: UserID, in team: TeamID) -> RoomID? {

@@ -58,6 +58,11 @@ protocol RelayBackend: AnyObject {
         Result<(affiliations: Affiliations, rooms: [ChannelName: Resolution]), any Error>
       ) -> Void)
 
+  /// Returns the body with everything that it refers to outside of its room, or fails with the reason why it is refused.
+  func examine(
+    _ body: EntryBody, in room: RoomID, as caller: Caller,
+    _ then: @escaping (Result<EntryBody, any Error>) -> Void)
+
   /// Returns the dialog of two members of a team from this node's cache, or nil if it has to be resolved.
   func knownDialog(of user: UserID, with other: UserID, in team: TeamID) -> RoomID?
 

@@ -15,12 +15,15 @@ struct Features: Sendable {
   let rooms: Rooms
   let dialogs: Dialogs
   let history: MessageHistory
+  let references: MessageReferences
   let reader: LogReader
+  private let database: any SQLDatabase
 
   init(
     settings: Settings, database: any SQLDatabase, events: EventStream, appender: LogAppender,
     tokens: LocalTokens, hashing: ThreadPool, metrics: Metrics, log: Log
   ) {
+    self.database = database
     memberships = MembershipDirectory(database: database, events: events)
     accounts = AccountService(
       database: database, events: events, tokens: tokens, memberships: memberships,
@@ -40,6 +43,15 @@ struct Features: Sendable {
       maximumTeams: configuration.teamsPerPerson)
     let unknown = UnknownEntries(log: log, metrics: metrics)
     history = MessageHistory(database: database, directory: directory, unknown: unknown)
+    references = MessageReferences(
+      database: database, directory: directory, memberships: memberships)
     reader = LogReader(database: database, directory: directory, unknown: unknown)
+  }
+
+  /// The way of requests to the log. Must be made before the first event is published.
+  func writer(ingest: any Ingest, events: EventStream, node: NodeID) -> MessageWriter {
+    MessageWriter(
+      database: database, directory: directory, memberships: memberships, references: references,
+      dialogs: dialogs, ingest: ingest, events: events, node: node)
   }
 }

@@ -129,6 +129,7 @@ package final class MartletServer: Sendable {
       metrics: metrics)
     let router = Self.router(
       settings: settings, health: health, database: database, features: features,
+      writer: features.writer(ingest: messageLog, events: events, node: node),
       relayLoops: relayLoops, audit: Audit(log),
       admission: SocketAdmission(capacity: web.maximumWebSockets), assets: try assets(),
       documentation: try await documentation)
@@ -189,7 +190,8 @@ package final class MartletServer: Sendable {
   /// All routes of the public listener.
   private static func router(
     settings: Settings, health: Health, database: any SQLDatabase, features: Features,
-    relayLoops: [LoopBound<RelayLoop>], audit: Audit, admission: SocketAdmission,
+    writer: MessageWriter, relayLoops: [LoopBound<RelayLoop>], audit: Audit,
+    admission: SocketAdmission,
     assets: StaticFiles, documentation: DocumentationRoutes
   ) -> Router {
     var router = Router()
@@ -200,7 +202,11 @@ package final class MartletServer: Sendable {
       accounts: features.accounts, isPublicURLSecure: settings.isPublicURLSecure, audit: audit
     ).add(to: &router)
     TeamRoutes(teams: features.teams, audit: audit).add(to: &router)
-    RoomRoutes(rooms: features.rooms, history: features.history, audit: audit).add(to: &router)
+    RoomRoutes(rooms: features.rooms, audit: audit).add(to: &router)
+    MessageRoutes(
+      rooms: features.rooms, history: features.history, writer: writer,
+      maximumContentBytes: settings.relay.contentBytes
+    ).add(to: &router)
     PeopleRoutes(rooms: features.rooms, dialogs: features.dialogs, audit: audit)
       .add(to: &router)
     InvitationRoutes(teams: features.teams, rooms: features.rooms, audit: audit).add(to: &router)
@@ -232,12 +238,13 @@ package final class MartletServer: Sendable {
       let tokens = LocalTokens(keys: [key])
     else { throw SettingsError("no key could be made") }
     let pool = ThreadPool(name: "none", threads: 0, maximumWaiting: 0)
+    let features = Features(
+      settings: settings, database: database, events: events,
+      appender: LogAppender(events: events, clientKeys: nil), tokens: tokens, hashing: pool,
+      metrics: Metrics(), log: .none)
     return router(
-      settings: settings, health: Health(log: .none), database: database,
-      features: Features(
-        settings: settings, database: database, events: events,
-        appender: LogAppender(events: events, clientKeys: nil), tokens: tokens, hashing: pool,
-        metrics: Metrics(), log: .none),
+      settings: settings, health: Health(log: .none), database: database, features: features,
+      writer: features.writer(ingest: DescribedIngest(), events: events, node: NodeID(0)),
       relayLoops: [], audit: Audit(.none),
       admission: SocketAdmission(capacity: 1), assets: .none,
       documentation: .described
@@ -283,7 +290,8 @@ package final class MartletServer: Sendable {
     await group.onEachLoop { loop in
       RelayLoop(
         live: live[loop.index].value, services: services, rooms: features.rooms,
-        dialogs: features.dialogs, reader: features.reader, fanout: fanout)
+        dialogs: features.dialogs, references: features.references, reader: features.reader,
+        fanout: fanout)
     }
   }
 
@@ -448,4 +456,10 @@ private struct DescribedDatabase: SQLDatabase {
   func condition() async -> DatabaseCondition { .unavailable }
   var isShared: Bool { false }
   func close() async {}
+}
+
+/// Stands in for the way to the log while routes are only described.
+private struct DescribedIngest: Ingest {
+  func submit(_ drafts: [Draft]) {}
+  func isExpecting(_ room: RoomID) -> Bool { false }
 }

@@ -162,6 +162,36 @@ def room_of_people(ask, http, server):
     return ask("createRole", 201, http, {"name": "reader", "permissions": "r"}, id=room)
 
 
+def life_of_messages(ask, http):
+    """The operations of messages, with everything that one can have."""
+    me = ask("getMe", 200, http)["id"]
+    room = ask("createRoom", 201, http, {"name": "messages", "kind": "group"})["id"]
+    first = ask("sendMessage", 201, http, {"data": "first", "client_id": "1", "mentions": [me]}, id=room)["seq"]
+    ask("sendMessage", 200, http, {"data": "first", "client_id": "1", "mentions": [me]}, id=room)
+    ask("sendMessage", 409, http, {"data": "other", "client_id": "1"}, id=room)
+    ask("sendMessage", 404, http, {"data": "x"}, id=2**40)
+    ask("sendMessage", 404, http, {"forward_of": {"room_id": room, "seq": 99}}, id=room)
+    ask("sendMessage", 413, http, {"data": "x" * 65_537}, id=room)
+    ask("sendMessage", 422, http, {"data": ""}, id=room)
+    ask("sendMessage", 201, http, {"content": "answer", "reply_to": first}, id=room)
+    ask("sendMessage", 201, http, {"forward_of": {"room_id": room, "seq": first}}, id=room)
+    ask("editMessage", 200, http, {"data": "second", "mentions": [me]}, id=room, seq=first)
+    ask("editMessage", 404, http, {"data": "x"}, id=room, seq=99)
+    ask("editMessage", 422, http, {"data": ""}, id=room, seq=first)
+    ask("listEdits", 200, http, id=room, seq=first, limit=1)
+    ask("react", 200, http, id=room, seq=first, emoji="\N{THUMBS UP SIGN}")
+    ask("react", 422, http, id=room, seq=first, emoji="a")
+    ask("listReactions", 200, http, id=room, seq=first, limit=1)
+    ask("getMessage", 200, http, id=room, seq=first)
+    ask("getMessage", 404, http, id=room, seq=99)
+    ask("unreact", 204, http, id=room, seq=first, emoji="\N{THUMBS UP SIGN}")
+    ask("listMessages", 200, http, id=room)
+    ask("deleteMessage", 204, http, id=room, seq=first)
+    ask("deleteMessage", 404, http, id=room, seq=99)
+    ask("unreact", 409, http, id=room, seq=first, emoji="\N{THUMBS UP SIGN}")
+    ask("listMessages", 200, http, id=room)
+
+
 def test_answers_are_what_their_schemas_say(server):
     """Every operation once, with all that may be in its answer: no member that the description does not have."""
     described = {operation["operationId"]: (method, path, operation) for method, path, operation in operations()}
@@ -235,6 +265,7 @@ def test_answers_are_what_their_schemas_say(server):
         ask("getMe", 403, bob.http)
         ask("changePassword", 403, http, {"current_password": "no", "new_password": "battery staple"})
         ask("changePassword", 204, http, {"current_password": password, "new_password": "battery staple"})
+        life_of_messages(ask, http)
         role = room_of_people(ask, http, server)
         assert role
         carol = server.account("Carol")

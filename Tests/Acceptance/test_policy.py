@@ -34,6 +34,10 @@ RIGHTS = {
     # Here it is somebody else's.
     "a or level_admin, or it is one's own rule": ({"admin", "level", "creator"}, 403),
     "a or level_admin, or it is oneself": ({"admin", "level", "creator"}, 403),
+    # Here it is the creator's.
+    "a or level_admin, or it is one's own message": ({"admin", "level", "creator"}, 403),
+    "r, and a or level_admin or it is one's own message": ({"level", "creator"}, 403),
+    "w, and it is one's own message": ({"creator"}, 403),
     "a waiting rule": ({"invited"}, 404),
 }
 MEMBERS = {"reader", "writer", "admin", "level", "entity", "creator"}
@@ -51,6 +55,8 @@ BODIES = {
     ("PUT", "invitation"): lambda: {"accepted": True},
     ("PUT", "{id}"): lambda: {"name": "renamed"},
     ("POST", "rooms"): lambda: {"name": "n", "level_admin": 9, "type": "group"},
+    ("POST", "messages"): lambda: {"data": "x"},
+    ("PATCH", "{seq}"): lambda: {"data": "x"},
 }
 
 
@@ -85,6 +91,8 @@ class World:
         assert creator.http.put(f"/rooms/{self.room}/people/{self.named.id}", json={}).status_code == 202
         role = creator.http.post(f"/rooms/{self.room}/roles", json={"name": "r", "permissions": ""})
         self.role = role.json()["data"]["id"]
+        message = creator.http.post(f"/rooms/{self.room}/messages", json={"data": "m"})
+        self.seq = message.json()["data"]["seq"]
         return self.room
 
 
@@ -105,11 +113,12 @@ def expected(policy, persona):
 
 def path_for(path, world):
     path = path.replace("{user_id}", world.named.id).replace("{role_id}", world.role)
+    path = path.replace("{seq}", str(world.seq)).replace("{emoji}", "\N{THUMBS UP SIGN}")
     return path.replace("{id}", str(world.room), 1).replace("{entity_UUID}", world.subject).replace("{page}", "errors.html")
 
 
 def body_for(method, path):
-    if "/dialogs/" in path:
+    if "/dialogs/" in path or "/reactions/" in path:
         return None
     make = BODIES.get((method, path.rsplit("/", 1)[-1]))
     return make() if make else ({} if method in ("POST", "PUT", "PATCH") else None)
@@ -164,26 +173,30 @@ def test_rights_in_a_room(world, method, path, policy):
                 assert answer.json()["error"]["code"] == "room_not_found"
 
 
-def relay_frame(type, room):
+def relay_frame(type, world):
+    room = world.room
     if type in ("subscribe", "unsubscribe"):
         return {"type": type, "channels": [str(room)], "client_id": "c"}
     if type == "resume":
         return {"type": type, "channels": {str(room): 0}, "client_id": "c"}
+    change = {"edit": {"data": "x"}, "delete": {}, "react": {"emoji": "\N{THUMBS UP SIGN}"}}
+    if type in change:
+        return {"type": type, "channel_id": str(room), "of": world.seq, "client_id": "c", **change[type]}
     return {"type": type, "channel_id": str(room), "to": "*", "data": "x", "client_id": "c"}
 
 
 @pytest.mark.parametrize("type, policy", [(t, p) for s, t, p in FRAMES if s == "/v1/relay" and t != "auth"])
 def test_relay_frames(world, type, policy):
-    room = world.fresh()
+    world.fresh()
     for persona in STANDINGS:
         status = 200 if type == "unsubscribe" and persona in MEMBERS else expected(policy, persona)
         if type == "unsubscribe" and persona not in MEMBERS:
             status = 404
         with world.people[persona].relay("?subscribe=none") as socket:
-            socket.send(**relay_frame(type, room))
+            socket.send(**relay_frame(type, world))
             answer = socket.receive()
         if status == 200:
-            words = {"subscribe": ["subscribed"], "unsubscribe": ["unsubscribed"], "resume": ["resumed", "text"], "text": ["ack"]}
+            words = {"subscribe": ["subscribed"], "unsubscribe": ["unsubscribed"], "resume": ["resumed", "text"], **dict.fromkeys(("text", "edit", "delete", "react"), ["ack"])}
             if type in words:
                 assert answer["type"] in words[type], (persona, answer)
             else:

@@ -9,7 +9,21 @@ import Testing
   private static let bodies: [EntryBody] = [
     .message(MessageContent(type: .text, data: "hello \u{1F426} \u{0}")),
     .message(MessageContent(type: .file, data: "")),
-    .edit(of: 3, data: "new"), .edit(of: 3, data: nil), .deletion(of: .max),
+    .message(MessageContent(type: .text, data: "an answer", extras: .make(replyTo: 4))),
+    .message(
+      MessageContent(
+        type: .text, data: "copied",
+        extras: .make(
+          mentions: [.make(), .make()],
+          forward: Forward(message: .make(), from: .make(), room: RoomID(3), seq: 9)))),
+    .message(
+      MessageContent(
+        type: .text, data: "copied from nobody, and edited",
+        extras: .make(
+          replyTo: 1, forward: Forward(message: .make(), from: nil, room: RoomID(3), seq: 9),
+          isEdited: true))),
+    .edit(of: 3, data: "new", mentions: []), .edit(of: 3, data: "new", mentions: [.make()]),
+    .edit(of: 3, data: nil, mentions: nil), .deletion(of: .max),
     .reaction(to: 1, emoji: "\u{1F44D}", isRemoved: true),
     .event(RoomEvent(.renamed, subject: nil, name: "name")),
     .event(RoomEvent(.joined, subject: UserID(UUID(high: 1, low: 2)))), .erased(.image),
@@ -100,6 +114,23 @@ import Testing
       return
     }
     #expect(same(found, entry))
+  }
+
+  @Test func `an edit of an older node, without mentions, is read`() throws {
+    var bytes = EventCoding.encode(
+      [.entry(Self.entry(.edit(of: 3, data: "new", mentions: [])), origin: nil)])
+    // There is no `to`, and the last field of the edit is the empty list of mentions. Without it the event and the body
+    // are four bytes shorter.
+    bytes.removeSubrange((bytes.count - 5)..<(bytes.count - 1))
+    bytes[4] -= 4
+    let lengthOfBody = bytes.count - 1 - (8 + 1 + 4 + 3) - 1
+    #expect(bytes[lengthOfBody] == 20)
+    bytes[lengthOfBody] -= 4
+    guard case .entry(let entry, _)? = EventCoding.decode(bytes[...])?.first else {
+      Issue.record("not read")
+      return
+    }
+    #expect(entry.body == .edit(of: 3, data: "new", mentions: []))
   }
 
   @Test(arguments: 1...20)

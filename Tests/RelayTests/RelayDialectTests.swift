@@ -96,8 +96,20 @@ import Web
       case .detach(let id): "detach \(id)"
       case .resolve(let names):
         "resolve \(names.map { "\($0.team.uuid.low)\($0.member.map { "-\($0.uuid.low)" } ?? "")" })"
-      case .write(let message): "write \(message.content.data) to \(message.roomID)"
+      case .examine(let entry): "examine \(text(of: entry.body)) to \(entry.roomID)"
+      case .write(let entry): "write \(text(of: entry.body)) to \(entry.roomID)"
       case .charge(let frames): "charge \(frames)"
+      }
+    }
+
+    private static func text(of body: EntryBody) -> String {
+      switch body {
+      case .message(let content): content.data
+      case .edit(let of, let data, _): "\(data ?? "nothing") instead of \(of)"
+      case .deletion(let of): "the end of \(of)"
+      case .reaction(let to, let emoji, let isRemoved):
+        "\(isRemoved ? "no " : "")\(emoji) at \(to)"
+      default: "\(body)"
       }
     }
 

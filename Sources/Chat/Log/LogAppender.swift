@@ -65,9 +65,11 @@ package struct LogAppender: Sendable {
     try await prepare(drafts, &run, hasEnded: hasEnded, in: transaction)
     try await find(drafts, &run, in: transaction)
     try await claim(drafts, &run, in: transaction)
+    try await run.changes.read(drafts, in: transaction)
     var outcomes: [Outcome] = []
     outcomes.reserveCapacity(drafts.count)
     for index in drafts.indices { outcomes.append(enter(drafts[index], index, &run)) }
+    run.statements += run.changes.finish()
     for (roomID, head) in run.heads where head.hasMoved {
       run.addition?.heads.append((roomID, head.lastSeq))
       run.statements.append(
@@ -87,6 +89,7 @@ package struct LogAppender: Sendable {
       let results = try await transaction.pipeline(run.statements)
       for place in run.entryPlaces where results[place].changes == 0 { throw Self.isKnown }
     }
+    try await acknowledgeUnchanged(drafts, run, &outcomes, in: transaction)
     publish(drafts, outcomes, after: transaction)
     return outcomes
   }
@@ -114,15 +117,15 @@ package struct LogAppender: Sendable {
     var hasMoved = false
 
     /// Advances the head by one entry.
-    mutating func append(_ draft: Draft, at now: Timestamp) -> Entry {
+    mutating func append(_ draft: Draft, _ body: EntryBody, at now: Timestamp) -> Entry {
       lastSeq += 1
       lastTime = max(lastTime, now)
-      if !draft.body.isMessage { nonMessages += 1 }
+      if !body.isMessage { nonMessages += 1 }
       hasMoved = true
       return Entry(
         roomID: draft.roomID, seq: lastSeq, id: draft.id, from: draft.from, to: draft.to,
         channelID: draft.channelID, ts: lastTime, clientID: draft.clientID,
-        ordinal: lastSeq - nonMessages, body: draft.body)
+        ordinal: lastSeq - nonMessages, body: body)
     }
   }
 
@@ -158,6 +161,9 @@ package struct LogAppender: Sendable {
     var looksForRepeats = false
     /// The statements that are written together with a draft; by its position.
     var claimed: [Int: [Statement]] = [:]
+    var changes = MessageChanges()
+    /// The drafts that would change nothing, by their positions, each with the seq of the entry to acknowledge.
+    var unchanged: [Int: Int64] = [:]
     var statements: [Statement] = []
     /// The positions in `statements` of the inserts that do nothing if `client_keys` contains the key.
     var entryPlaces: [Int] = []
@@ -232,8 +238,7 @@ package struct LogAppender: Sendable {
     _ drafts: [Draft], _ run: inout Run, in transaction: Transaction
   ) async throws {
     let asked = drafts.indices.filter {
-      // A retry must not claim again what its message has claimed.
-      run.lookup == .all || run.refusals[$0] != nil || Self.claimed(by: drafts[$0]) != nil
+      run.lookup == .all || run.refusals[$0] != nil || Self.dependsOnOthers(drafts[$0])
     }
     if asked.isEmpty { return }
     run.looksForRepeats = true
@@ -252,6 +257,16 @@ package struct LogAppender: Sendable {
         channelID: draft.channelID, ts: try row.time(2), clientID: draft.clientID,
         ordinal: seq - (try row.integer(3)), body: draft.body)
       run.known[key] = KnownEntry(entry: entry, digest: digest)
+    }
+  }
+
+  /// Whether the draft might be refused because of other entries or attachments, although it is a retry and changed
+  /// them itself.
+  private static func dependsOnOthers(_ draft: Draft) -> Bool {
+    switch draft.body {
+    case .message(let content): content.type != .text || content.extras?.replyTo != nil
+    case .edit, .deletion, .reaction: true
+    case .event, .erased, .unknown: false
     }
   }
 
@@ -298,8 +313,16 @@ package struct LogAppender: Sendable {
       return .refused(earlier.digest == digest ? .known(earlier.entry) : .conflict)
     }
     if let refusal = run.refusals[index] { return .refused(refusal) }
+    switch run.changes.decide(draft, head: run.heads[draft.roomID]?.lastSeq ?? 0) {
+    case .enters: break
+    case .refused(let code): return .refused(.denied(code))
+    case .unchanged(let seq):
+      run.unchanged[index] = seq
+      return .refused(.unavailable)
+    }
     guard let stored = EntryCoding.columns(of: draft.body),
-      let entry = run.heads[draft.roomID]?.append(draft, at: run.now)
+      let entry = run.heads[draft.roomID]?.append(
+        draft, run.changes.body(of: draft), at: run.now)
     else {
       return .refused(.denied(.internalError))
     }
@@ -322,13 +345,35 @@ package struct LogAppender: Sendable {
           .room(entry.roomID), .integer(entry.seq), .id(entry.id), .integer(stored.code),
           .userOrNobody(entry.from), .time(entry.ts), entry.clientID.map { .text($0) } ?? .null,
           digest.map { .uuid($0) } ?? .null, stored.target.map { .integer($0) } ?? .null,
-          .integer(entry.seq - entry.ordinal),
+          .integer(entry.seq - entry.ordinal), .optional(stored.extras) { .text($0) },
         ]))
     if let content = stored.content {
       run.statements.append(Statement(Self.contentSQL, [.id(entry.id), .text(content)]))
     }
     if let claimed = run.claimed[index] { run.statements += claimed }
+    run.statements += run.changes.apply(entry)
     return .entered(entry)
+  }
+
+  /// Sets the outcomes of drafts that would change nothing. Reads the entries to acknowledge, some of which this call
+  /// may have written.
+  private func acknowledgeUnchanged(
+    _ drafts: [Draft], _ run: Run, _ outcomes: inout [Outcome], in transaction: Transaction
+  ) async throws {
+    if run.unchanged.isEmpty { return }
+    let results = try await transaction.pipeline(
+      run.unchanged.map { index, seq in
+        Statement(Self.acknowledgedSQL, [.room(drafts[index].roomID), .integer(seq)])
+      })
+    for ((index, seq), result) in zip(run.unchanged, results) {
+      guard let row = result.rows.first else { continue }
+      let draft = drafts[index]
+      let entry = Entry(
+        roomID: draft.roomID, seq: seq, id: try row.id(0), from: draft.from, to: draft.to,
+        channelID: draft.channelID, ts: try row.time(1), clientID: draft.clientID,
+        ordinal: seq - (try row.integer(2)), body: draft.body)
+      outcomes[index] = .refused(.known(entry))
+    }
   }
 
   // MARK: SQL
@@ -360,17 +405,20 @@ package struct LogAppender: Sendable {
     SELECT seq, id, ts, non_messages, digest FROM entries WHERE id = $1 AND client_id IS NULL
     """
 
+  private static let acknowledgedSQL: SQL =
+    "SELECT id, ts, non_messages FROM entries WHERE room_id = $1 AND seq = $2"
+
   private static let entrySQL: SQL = """
     INSERT INTO entries (room_id, seq, id, type, sender, ts, client_id, digest, target_seq,
-      non_messages)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+      non_messages, extras)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
     """
 
   /// For `ClientKeyIndex` and an entry that was not looked up: inserts nothing if the table contains its key.
   private static let entryUnlessKnownSQL: SQL = """
     INSERT INTO entries (room_id, seq, id, type, sender, ts, client_id, digest, target_seq,
-      non_messages)
-    SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10 WHERE NOT EXISTS (
+      non_messages, extras)
+    SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11 WHERE NOT EXISTS (
       SELECT 1 FROM client_keys WHERE room_id = $1 AND sender = $5 AND client_id = $7)
     """
 

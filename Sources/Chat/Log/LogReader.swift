@@ -29,7 +29,7 @@ package struct LogReader: Sendable {
     let (entries, end) = try await database.read { transaction in
       let head = try await RoomStore.lastSeqs([room.id], in: transaction)[room.id] ?? 0
       let rows = try await transaction.query(
-        EntryRows.ascendingSQL,
+        EntryRows.sql,
         [
           .room(room.id), .integer(after), .integer(after + count + 1), .integer(count),
           .integer(Int64(bytes)),

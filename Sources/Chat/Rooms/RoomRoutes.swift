@@ -1,19 +1,14 @@
 package import Access
 package import Basics
-package import Events
 package import Web
 
-/// The HTTP routes of rooms, their rules and their messages: under `/v1`, and under the paths that clients of
-/// nano-messaging use.
+/// The HTTP routes of rooms and their rules: under `/v1`, and under the paths that clients of nano-messaging use.
 package struct RoomRoutes: Sendable {
   private let rooms: Rooms
-  private let history: MessageHistory
   private let audit: Audit
-  private let pages = AsyncSemaphore(permits: pagesAtOnce)
 
-  package init(rooms: Rooms, history: MessageHistory, audit: Audit) {
+  package init(rooms: Rooms, audit: Audit) {
     self.rooms = rooms
-    self.history = history
     self.audit = audit
   }
 
@@ -36,9 +31,6 @@ package struct RoomRoutes: Sendable {
       }
       router.on(.put, prefix + "/{id}/invitation", policy: .room(.invited)) {
         try await answerInvitation($0, $1)
-      }
-      router.on(.get, prefix + "/{id}/messages", policy: .room(.read)) {
-        try await messages($0, $1)
       }
     }
   }
@@ -232,59 +224,6 @@ package struct RoomRoutes: Sendable {
       ])
     return .data { $0.value(rule) }
   }
-
-  // MARK: Messages
-
-  private func messages(_ request: AuthenticatedRequest, _ id: RoomID) async throws -> Response {
-    let selection = try await rooms.form(of: request, id, .read) { try self.selection(&$0) }
-    return try await pages.withPermit { try await page(of: id, selection, request) }
-  }
-
-  private func page(
-    of id: RoomID, _ selection: MessageHistory.Selection, _ request: AuthenticatedRequest
-  ) async throws -> Response {
-    let caller = request.caller
-    let found = try await history.messages(in: id, as: caller, selection)
-    var page = ListPage()
-    var last: Int64?
-    var nextTurnAt = Self.bytesPerTurn
-    for entry in found.entries {
-      guard page.append({ $0.message(entry, for: caller) }) else { break }
-      last = entry.seq
-      // Lets other work run between the parts of a large page.
-      if page.count > nextTurnAt {
-        nextTurnAt = page.count + Self.bytesPerTurn
-        await request.request.yieldToLoop()
-      }
-    }
-    let hasMore = found.hasMore || last != found.entries.last?.seq
-    return page.finish(nextCursor: hasMore ? last.map { String($0) } : nil)
-  }
-
-  /// The most pages that are read and written concurrently. Each takes a few MiB meanwhile.
-  private static let pagesAtOnce = 8
-  /// The bytes of a page that are written in one turn of the loop.
-  private static let bytesPerTurn = 128 * 1024
-}
-
-extension RoomRoutes {
-  private func selection(_ fields: inout Fields) throws -> MessageHistory.Selection {
-    let page = PageRequest(&fields)
-    var selection = MessageHistory.Selection(
-      before: fields.optionalInteger("before", 0...Fields.largestInteger),
-      after: fields.optionalInteger("after", 0...Fields.largestInteger),
-      from: fields.optionalTime("from"), to: fields.optionalTime("to"), isAscending: false,
-      limit: page.limit)
-    selection.isAscending = selection.after != nil
-    if let cursor = page.cursor {
-      // The seq after which to continue, in the direction of the first page.
-      let seq = positiveDecimal(cursor)
-      if seq == nil { fields.fault("cursor", "is not one of ours") }
-      if selection.isAscending { selection.after = seq } else { selection.before = seq }
-    }
-    try fields.finish()
-    return selection
-  }
 }
 
 extension Rooms {
@@ -351,53 +290,6 @@ extension JSONWriter {
       $0.member("level", rule.level)
       $0.member("accepted", rule.isAccepted)
     }
-  }
-
-  /// A message or an event in its present state. `client_id` is included for its sender only. What this node cannot
-  /// show has the type `unknown`.
-  mutating func message(_ entry: Entry, for caller: Caller) {
-    let type: String
-    let data: String
-    var status = "sent"
-    switch entry.body {
-    case .message(let content): (type, data) = (content.type.rawValue, content.data)
-    case .erased(let erased): (type, data, status) = (erased.rawValue, "", "deleted")
-    case .event: (type, data) = ("event", "")
-    case .edit, .deletion, .reaction, .unknown: (type, data) = ("unknown", "")
-    }
-    object {
-      $0.member("id", entry.id)
-      $0.member("room_id", entry.roomID.value)
-      $0.member("channel_id", entry.channelID)
-      $0.member("seq", entry.seq)
-      $0.member("type", type)
-      $0.member("from", entry.from)
-      $0.recipient(of: entry)
-      $0.member("data", data)
-      $0.member("content", data)
-      $0.member("emitter", entry.from)
-      $0.member("ts", entry.ts)
-      $0.member("status", status)
-      if case .event(let event) = entry.body {
-        $0.key("event")
-        $0.object { $0.members(of: event) }
-      }
-      if let clientID = entry.clientID, entry.from == caller.userID {
-        $0.member("client_id", clientID)
-      }
-    }
-  }
-
-  /// `to`: the one person whom the entry is for, or `*` for everyone.
-  package mutating func recipient(of entry: Entry) {
-    if let to = entry.to { member("to", to) } else { member("to", "*") }
-  }
-
-  /// The members that describe an event, in a message and in a frame.
-  package mutating func members(of event: RoomEvent) {
-    member("event", event.kind.rawValue)
-    if let subject = event.subject { member("subject", subject) }
-    if let name = event.name { member("name", name) }
   }
 }
 

@@ -178,6 +178,27 @@ package enum RuleEngine {
       session: caller.sessionID)
   }
 
+  /// Returns whether the caller may write this in the room, and what that is based on.
+  package static func access(
+    of caller: Caller, to body: EntryBody, in room: Room
+  ) -> Draft.Access {
+    let grant =
+      if case .deletion = body { grantToDelete(caller, in: room) } else {
+        grantToWrite(caller, in: room)
+      }
+    return grant.map { .granted($0) } ?? .denied(refusalToWrite(caller, in: room))
+  }
+
+  /// Returns what the permission to delete a message is based on, or nil if the caller is not in the room. Whether the
+  /// caller wrote the message is known to the log only; authors may delete it even where they may not write any more.
+  package static func grantToDelete(_ caller: Caller, in room: Room) -> Draft.Grant? {
+    let standing = standing(of: caller, in: room)
+    guard standing.isMember else { return nil }
+    return Draft.Grant(
+      accessVersion: room.accessVersion, affiliationsVersion: caller.affiliations?.version,
+      session: caller.sessionID, isManager: canManage(standing, room))
+  }
+
   /// The lowest level at which a user may answer an invitation for an entity of another system.
   package static let levelToAnswerForEntity: Int64 = 100
 
@@ -217,13 +238,13 @@ package enum RuleEngine {
   /// Whether a standing suffices for an operation in the room.
   package static func allows(_ right: RoomRight, _ standing: Standing, _ room: Room) -> Bool {
     switch right {
-    case .read: standing.permissions.contains(.read)
-    case .write: standing.permissions.contains(.write)
+    case .read, .readAndManageOrOwnMessage: standing.permissions.contains(.read)
+    case .write, .writeOwnMessage: standing.permissions.contains(.write)
     case .manage: canManage(standing, room)
     case .member: standing.isMember
-    // Decided elsewhere: by a waiting invitation, by the caller's level, or by whether the rule or the person is the
-    // caller's own.
-    case .invited, .create, .manageOrOwnRule, .manageOrSelf: true
+    // Decided elsewhere: by a waiting invitation, by the caller's level, or by whether the rule, the person or the
+    // message is the caller's own.
+    case .invited, .create, .manageOrOwnRule, .manageOrSelf, .manageOrOwnMessage: true
     }
   }
 

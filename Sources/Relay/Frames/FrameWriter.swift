@@ -129,12 +129,18 @@ struct FrameWriter {
       switch entry.body {
       case .message(let content):
         writer.message(content.type, content.data, entry)
+        if let extras = content.extras {
+          // The frame is the same for everyone, so it does not name the room of a forwarded message.
+          writer.members(of: extras, isSourceReadable: false)
+          if extras.isEdited { writer.member("status", "edited") }
+        }
       case .erased(let type):
         writer.message(type, "", entry)
         writer.member("status", "deleted")
-      case .edit(let of, let data):
+      case .edit(let of, let data, let mentions):
         writer.change("edited", of, entry)
         if let data { writer.member("data", data) }
+        if let mentions, !mentions.isEmpty { writer.mentions(mentions) }
       case .deletion(let of): writer.change("deleted", of, entry)
       case .reaction(let to, let emoji, let isRemoved):
         writer.change("reacted", to, entry)

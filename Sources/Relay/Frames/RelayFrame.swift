@@ -2,11 +2,13 @@ internal import Access
 internal import Basics
 internal import Chat
 internal import Events
+internal import Words
 
 /// A parsed frame of relay v1, as the client sent it. Its form was checked, but not what the client may do.
 struct RelayFrame {
   enum Action {
     case message(RelayMessage)
+    case change(RelayChange)
     case subscribe([String])
     case unsubscribe([String])
     case resume(epoch: String?, channels: [(channelID: String, last: Int64)])
@@ -38,10 +40,13 @@ struct RelayFrame {
 
   /// The types of frames, besides those of messages. Each must have a policy below, or the code does not compile.
   enum Kind: String, CaseIterable {
-    case subscribe, unsubscribe, resume, auth
+    case edit, delete, react, subscribe, unsubscribe, resume, auth
 
     var policy: Policy<SignedIn> {
       switch self {
+      case .edit: .room(.writeOwnMessage)
+      case .react: .room(.write)
+      case .delete: .room(.manageOrOwnMessage)
       case .subscribe, .resume: .room(.read)
       case .unsubscribe, .auth: .caller
       }
@@ -49,6 +54,9 @@ struct RelayFrame {
 
     var meaning: String {
       switch self {
+      case .edit: "changes the text of a message"
+      case .delete: "deletes a message"
+      case .react: "adds an emoji to a message, or takes it back"
       case .subscribe: "hears rooms from now on"
       case .unsubscribe: "hears rooms no more"
       case .resume: "hears rooms from a seq on"
@@ -65,10 +73,10 @@ struct RelayFrame {
   private static let maximumChannels = 10_000
   fileprivate static let maximumClientIDBytes = 64
 
-  /// The number of channels that the frame names; 1 for messages and `auth`.
+  /// The number of channels that the frame names; 1 for messages, changes and `auth`.
   var channelCount: Int {
     switch action {
-    case .message, .auth: 1
+    case .message, .change, .auth: 1
     case .subscribe(let channels), .unsubscribe(let channels): channels.count
     case .resume(_, let channels): channels.count
     }
@@ -78,6 +86,7 @@ struct RelayFrame {
   var channels: [String] {
     switch action {
     case .message(let message): [message.channelID]
+    case .change(let change): [change.channelID]
     case .auth: []
     case .subscribe(let channels), .unsubscribe(let channels): channels
     case .resume(_, let channels): channels.map(\.channelID)
@@ -101,7 +110,11 @@ struct RelayFrame {
       action = .message(
         try RelayMessage(object, type: kind, maximumContentBytes: maximumContentBytes))
     } else {
-      switch Kind(rawValue: type) {
+      let kind = Kind(rawValue: type)
+      switch kind {
+      case .edit, .delete, .react:
+        action = .change(
+          try RelayChange(object, kind, maximumContentBytes: maximumContentBytes))
       case .subscribe: action = .subscribe(try Self.channels(object, clientID, &faults))
       case .unsubscribe: action = .unsubscribe(try Self.channels(object, clientID, &faults))
       case .resume: action = try Self.resume(object, clientID, &faults)
@@ -175,47 +188,150 @@ struct RelayFrame {
   }
 }
 
-/// A message as it was received. Its form was checked, but not whether its sender may write.
+/// A message as it was received. Its form was checked, but not whether its sender may write, nor what it refers to.
 struct RelayMessage {
   let channelID: String
   /// The member of a team whom the message is for; nil for everyone in the room.
   let recipient: UserID?
-  let type: MessageType
-  let data: String
+  let content: MessageContent
   let clientID: String?
 
   init(
     _ object: JSONObject, type: MessageType, maximumContentBytes: Int
   ) throws(RelayFrame.Failure) {
-    let givenID = object["client_id"]?.string
-    let givenChannel = object["channel_id"]?.string
-    func failure(_ code: ErrorCode, _ message: String? = nil) -> RelayFrame.Failure {
-      RelayFrame.Failure(code, message, clientID: givenID, channelID: givenChannel)
+    let members = FrameMembers(object)
+    channelID = try members.text("channel_id")
+    let recipient = try members.text("to")
+    clientID = try members.clientID()
+    let forward = try members.forward()
+    let data = forward == nil ? try members.data(maximumBytes: maximumContentBytes) : ""
+    let extras = MessageExtras.make(
+      replyTo: try members.optionalSeq("reply_to"), mentions: try members.mentions() ?? [],
+      forward: forward)
+    self.recipient = UserID(recipient)
+    guard recipient == "*" || self.recipient != nil else {
+      throw members.failure(.recipientNotInTeam)
     }
-    let channelID = try RelayFrame.text(object, "channel_id", givenID, channelID: givenChannel)
-    let recipient = try RelayFrame.text(object, "to", givenID, channelID: givenChannel)
-    switch object["client_id"] {
-    case nil, .null: clientID = nil
+    content = MessageContent(type: type, data: data, extras: extras)
+  }
+}
+
+/// A frame `edit`, `delete` or `react` as it was received. Its form was checked, but not whether its sender may do that.
+struct RelayChange {
+  let channelID: String
+  let body: EntryBody
+  let clientID: String?
+
+  init(
+    _ object: JSONObject, _ kind: RelayFrame.Kind?, maximumContentBytes: Int
+  ) throws(RelayFrame.Failure) {
+    let members = FrameMembers(object)
+    channelID = try members.text("channel_id")
+    clientID = try members.clientID()
+    let of = try members.seq("of")
+    switch kind {
+    case .edit:
+      let data = try members.data(maximumBytes: maximumContentBytes)
+      body = .edit(of: of, data: data, mentions: try members.mentions())
+    case .delete: body = .deletion(of: of)
+    default:
+      let emoji = try members.text("emoji")
+      guard Emoji.isOne(emoji) else {
+        throw members.failure(.invalidFrame, "emoji must be one emoji.")
+      }
+      body = .reaction(to: of, emoji: emoji, isRemoved: try members.optionalBool("remove"))
+    }
+  }
+}
+
+/// A reader of the members of a frame that is about one channel. Every error carries the frame's `client_id` and its
+/// `channel_id`, if they are strings. A member that is null counts as absent.
+private struct FrameMembers {
+  private let object: JSONObject
+
+  init(_ object: JSONObject) { self.object = object }
+
+  func failure(_ code: ErrorCode, _ message: String? = nil) -> RelayFrame.Failure {
+    RelayFrame.Failure(
+      code, message, clientID: object["client_id"]?.string, channelID: object["channel_id"]?.string)
+  }
+
+  private func optional(_ name: String) -> JSON? {
+    if case .null? = object[name] { nil } else { object[name] }
+  }
+
+  func text(_ name: String) throws(RelayFrame.Failure) -> String {
+    guard case .string(let text)? = object[name], !text.containsNUL else {
+      throw failure(.invalidFrame, "\(name) must be a string without U+0000.")
+    }
+    return text
+  }
+
+  func clientID() throws(RelayFrame.Failure) -> String? {
+    switch optional("client_id") {
+    case nil: return nil
     case .string(let id):
       guard (1...RelayFrame.maximumClientIDBytes).contains(id.utf8.count), !id.containsNUL
       else {
         throw failure(.invalidFrame, "client_id must have 1 to 64 bytes.")
       }
-      clientID = id
+      return id
     default: throw failure(.invalidFrame, "client_id must be a string.")
     }
+  }
+
+  /// Reads the text of a message.
+  func data(maximumBytes: Int) throws(RelayFrame.Failure) -> String {
     guard case .string(let data)? = object["data"], !data.isEmpty else {
       throw failure(.invalidFrame, "data must be a text of at least one byte.")
     }
-    guard data.utf8.count <= maximumContentBytes else { throw failure(.messageTooLarge) }
+    guard data.utf8.count <= maximumBytes else { throw failure(.messageTooLarge) }
     guard !data.containsNUL else {
       throw failure(.invalidFrame, "data must not hold U+0000.")
     }
-    self.recipient = UserID(recipient)
-    guard recipient == "*" || self.recipient != nil else { throw failure(.recipientNotInTeam) }
-    self.channelID = channelID
-    self.type = type
-    self.data = data
+    return data
+  }
+
+  func seq(_ name: String) throws(RelayFrame.Failure) -> Int64 {
+    guard let seq = object[name]?.wholeNumber, seq > 0 else {
+      throw failure(.invalidFrame, "\(name) must be the seq of a message.")
+    }
+    return seq
+  }
+
+  func optionalSeq(_ name: String) throws(RelayFrame.Failure) -> Int64? {
+    optional(name) == nil ? nil : try seq(name)
+  }
+
+  /// Reads a boolean; false if it is absent.
+  func optionalBool(_ name: String) throws(RelayFrame.Failure) -> Bool {
+    switch optional(name) {
+    case nil: return false
+    case .bool(let flag): return flag
+    default: throw failure(.invalidFrame, "\(name) must be true or false.")
+    }
+  }
+
+  /// Reads the ids of the people whom a message mentions; nil if there are none given.
+  func mentions() throws(RelayFrame.Failure) -> [UserID]? {
+    guard let value = optional("mentions") else { return nil }
+    let most = MessageReferences.maximumMentions
+    guard let users = value.userIDs(atMost: most) else {
+      throw failure(.invalidFrame, "mentions must be a list of at most \(most) ids of users.")
+    }
+    return users
+  }
+
+  /// Reads the place of the message that is forwarded, which excludes `data`; nil if none is given.
+  func forward() throws(RelayFrame.Failure) -> Forward? {
+    guard let value = optional("forward_of") else { return nil }
+    guard let forward = value.forwardOf else {
+      throw failure(.invalidFrame, "forward_of must have a room_id and a seq.")
+    }
+    guard optional("data") == nil else {
+      throw failure(.invalidFrame, "forward_of cannot be given together with data.")
+    }
+    return forward
   }
 }
 

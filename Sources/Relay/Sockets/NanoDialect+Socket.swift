@@ -32,7 +32,8 @@ extension NanoDialect: SocketDialect {
     case .tick:
       return !isReady && view.now >= readyDue ? [.close(.unauthenticated)] : []
     // A message is answered by its broadcast, not by an ack. The protocol has no frames for the other inputs.
-    case .committed, .listed, .notListed, .loaded, .resolved, .claimsChanged, .invited, .expiring:
+    case .committed, .listed, .notListed, .loaded, .resolved, .examined, .claimsChanged, .invited,
+      .expiring:
       return []
     }
   }
@@ -71,8 +72,8 @@ extension NanoDialect: SocketDialect {
   private func write(_ content: String) -> SocketAction {
     guard let room else { return .answer(.nano(.roomNeeded)) }
     return .write(
-      OutgoingMessage(
+      OutgoingEntry(
         roomID: room, channelID: room.description,
-        content: MessageContent(type: .text, data: content), clientID: nil))
+        body: .message(MessageContent(type: .text, data: content)), clientID: nil))
   }
 }

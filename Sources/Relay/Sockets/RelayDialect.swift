@@ -47,6 +47,8 @@ struct RelayDialect: SocketDialect {
   private var resolving: JSONObject?
   /// What was found for that frame.
   private var resolutions: [ChannelName: Resolution] = [:]
+  /// Whether what a message refers to is being checked. Later frames wait.
+  private var isExamining = false
   /// The `client_id` of the `auth` frame whose token is being checked.
   private var authClientID: String?
   private var heartbeatDue: Int64
@@ -88,7 +90,7 @@ struct RelayDialect: SocketDialect {
   static let maximumRefusals = 1000
   static var ends: ((JSONObject?) -> Bool)? { nil }
 
-  var isBusy: Bool { if case .open = state { resolving != nil } else { true } }
+  var isBusy: Bool { if case .open = state { resolving != nil || isExamining } else { true } }
   var rooms: Set<RoomID> { subscribed }
 
   var tickDue: Int64? {
@@ -116,11 +118,19 @@ struct RelayDialect: SocketDialect {
     case .listed(let ids, let hasMore): return listed(ids, hasMore)
     case .notListed: return notListed(view)
     case .resolved(let found): return resolved(found, view)
+    case .examined(let entry):
+      isExamining = false
+      return [.write(entry)]
     case .loaded(let failure): return loaded(failure, view)
     case .room(let notification): return receive(notification, view)
     case .committed(let entry): return committed(entry, view)
     case .failed(let channelID, let clientID, let code):
-      return [fail(code, clientID: clientID, channel: channelID)]
+      // What is wrong with a request is wrong with a frame.
+      let isInvalid = code.wire == ErrorCode.validationFailed.wire
+      let wire = isInvalid ? ErrorCode.invalidFrame.wire : code.wire
+      return [
+        fail(ErrorCode(wire, code.status, code.meaning), clientID: clientID, channel: channelID)
+      ]
     case .claimsChanged: return claimsChanged()
     case .invited(let room, let rule): return invited(to: room, rule, view)
     case .expiring(let seconds): return [.answer(.relay(.expiring(inSeconds: seconds)))]
@@ -139,7 +149,6 @@ struct RelayDialect: SocketDialect {
         resolving = object
         return [.resolve(unknown)]
       }
-      if case .message(let message) = frame.action { return write(message, view) }
       // A frame that names thousands of channels is charged as several frames.
       let surcharge = frame.channelCount / Self.channelsPerFrame
       let charges: [SocketAction] = surcharge > 0 ? [.charge(frames: surcharge)] : []
@@ -151,7 +160,10 @@ struct RelayDialect: SocketDialect {
 
   private mutating func perform(_ frame: RelayFrame, _ view: some SocketView) -> [SocketAction] {
     switch frame.action {
-    case .message(let message): write(message, view)
+    case .message(let message):
+      write(
+        .message(message.content), message.channelID, to: message.recipient, message.clientID, view)
+    case .change(let change): write(change.body, change.channelID, change.clientID, view)
     case .subscribe(let channels): subscribe(channels, frame.clientID, view)
     case .unsubscribe(let channels): unsubscribe(channels, frame.clientID, view)
     case .resume(let epoch, let channels): resume(epoch, channels, frame.clientID, view)
@@ -174,18 +186,17 @@ struct RelayDialect: SocketDialect {
           channelID: failure.channelID)))
   }
 
-  private func write(_ message: RelayMessage, _ view: some SocketView) -> [SocketAction] {
-    switch room(message.channelID, to: message.recipient, view) {
-    case .refused(let code):
-      return [fail(code, clientID: message.clientID, channel: message.channelID)]
+  private mutating func write(
+    _ body: EntryBody, _ channel: String, to recipient: UserID? = nil, _ clientID: String?,
+    _ view: some SocketView
+  ) -> [SocketAction] {
+    switch room(channel, to: recipient, view) {
+    case .refused(let code): return [fail(code, clientID: clientID, channel: channel)]
     case .room(let id):
-      return [
-        .write(
-          OutgoingMessage(
-            roomID: id, channelID: message.channelID,
-            content: MessageContent(type: message.type, data: message.data),
-            clientID: message.clientID))
-      ]
+      let entry = OutgoingEntry(roomID: id, channelID: channel, body: body, clientID: clientID)
+      guard body.hasReferences else { return [.write(entry)] }
+      isExamining = true
+      return [.examine(entry)]
     }
   }
 

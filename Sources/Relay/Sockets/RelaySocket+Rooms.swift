@@ -5,34 +5,60 @@ internal import Events
 internal import Live
 internal import Web
 
-/// The messages that a socket writes to rooms, and the notifications about its rooms and its account.
+/// The entries that a socket writes to rooms, and the notifications about its rooms and its account.
 extension RelaySocket: RoomListener {
   var kind: DialectKind { Dialect.kind }
 
-  // MARK: Messages
+  // MARK: Entries
 
-  func write(_ message: OutgoingMessage) {
-    if let room = feeds.room(message.roomID) {
-      write(message, in: room)
+  /// Checks what an entry refers to outside of its room.
+  func examine(_ entry: OutgoingEntry) {
+    guard let caller else { return }
+    relay.backend.examine(entry.body, in: entry.roomID, as: caller) {
+      [weak self, services] result in
+      guard let self, !isEnded else { return }
+      var examined = entry
+      switch result {
+      case .success(let body): examined.body = body
+      case .failure(let error as AppError): examined.refusal = Self.code(of: error)
+      case .failure(let error):
+        services.log.warning("references_not_read", ["cause": .init("\(error)")])
+        examined.refusal = .unavailable
+      }
+      handle(.examined(examined))
+      serveWaiting()
+    }
+  }
+
+  /// The code of an error, with everything that the error says in its meaning.
+  private static func code(of error: AppError) -> ErrorCode {
+    guard !error.details.isEmpty else { return error.code }
+    let meaning = error.details.map { "\($0.field) \($0.message)." }.joined(separator: " ")
+    return ErrorCode(error.code.wire, error.code.status, meaning)
+  }
+
+  func write(_ entry: OutgoingEntry) {
+    if let room = feeds.room(entry.roomID) {
+      write(entry, in: room)
       return
     }
-    feeds.withRoom(message.roomID) { [weak self] result in
+    feeds.withRoom(entry.roomID) { [weak self] result in
       guard let self, !isEnded else { return }
       switch result {
-      case .success(let room?): write(message, in: room)
-      case .success(nil): fail(message, .roomNotFound)
-      case .failure(let error): fail(message, error.code)
+      case .success(let room?): write(entry, in: room)
+      case .success(nil): fail(entry, .roomNotFound)
+      case .failure(let error): fail(entry, error.code)
       }
     }
   }
 
-  private func write(_ message: OutgoingMessage, in room: Room) {
-    guard let caller, let step = sender.write(message, in: room, as: caller) else { return }
+  private func write(_ entry: OutgoingEntry, in room: Room) {
+    guard let caller, let step = sender.write(entry, in: room, as: caller) else { return }
     perform(step)
   }
 
-  private func fail(_ message: OutgoingMessage, _ code: ErrorCode) {
-    handle(.failed(channelID: message.channelID, clientID: message.clientID, code))
+  private func fail(_ entry: OutgoingEntry, _ code: ErrorCode) {
+    handle(.failed(channelID: entry.channelID, clientID: entry.clientID, code))
   }
 
   private func perform(_ step: Sender.Step) {

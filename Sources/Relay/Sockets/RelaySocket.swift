@@ -261,7 +261,8 @@ final class RelaySocket<Dialect: SocketDialect>: WebSocketHandler {
       for id in ids where !isEnded { feeds.leave(self, id, clientID: clientID) }
     case .detach(let id): feeds.detach(self, from: id)
     case .resolve(let names): resolve(names)
-    case .write(let message): write(message)
+    case .examine(let entry): examine(entry)
+    case .write(let entry): write(entry)
     case .charge(let frames): intake.charge(frames)
     }
   }

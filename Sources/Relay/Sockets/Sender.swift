@@ -3,7 +3,7 @@ internal import Basics
 internal import Chat
 internal import Events
 
-/// The path of one socket's messages to the log: whether the caller may write, in which order messages are submitted,
+/// The path of one socket's entries to the log: whether the caller may write, in which order entries are submitted,
 /// and which are checked again because access has changed meanwhile. A value, without clock or database.
 struct Sender {
   private var outbox = Outbox()
@@ -11,23 +11,23 @@ struct Sender {
 
   enum Step {
     case submit(Draft)
-    /// The message does not go to the log, for this reason.
+    /// The entry does not go to the log, for this reason.
     case refuse(Draft, ErrorCode)
   }
 
   init(origin: Origin) { self.origin = origin }
 
-  /// Checks a message. Returns what to do with it, or nil if it is held until the outcome of earlier messages is
-  /// known.
-  mutating func write(_ message: OutgoingMessage, in room: Room, as caller: Caller) -> Step? {
-    let access = Self.access(caller, room)
+  /// Checks an entry. Returns what to do with it, or nil if it is held until the outcome of earlier entries is known.
+  mutating func write(_ entry: OutgoingEntry, in room: Room, as caller: Caller) -> Step? {
+    let access =
+      entry.refusal.map { .denied($0) } ?? RuleEngine.access(of: caller, to: entry.body, in: room)
     let draft = Draft(
       roomID: room.id, channelID: room.entryChannelID, from: caller.userID,
-      to: room.recipient(of: caller.userID), body: .message(message.content),
-      clientID: message.clientID, access: access, origin: origin)
-    // A caller that may not write may still ask for the ack of a message that is in the log already. So a message with
-    // a `client_id` goes to the log all the same: the log recognises a retry and refuses everything else.
-    if case .denied(let code) = access, message.clientID == nil { return .refuse(draft, code) }
+      to: room.recipient(of: caller.userID), body: entry.body, clientID: entry.clientID,
+      access: access, origin: origin)
+    // A caller that may not write may still ask for the ack of an entry that is in the log already. So an entry with a
+    // `client_id` goes to the log all the same: the log recognises a retry and refuses everything else.
+    if case .denied(let code) = access, entry.clientID == nil { return .refuse(draft, code) }
     return step(draft)
   }
 
@@ -37,12 +37,6 @@ struct Sender {
     case .hold: nil
     case .refuse: .refuse(draft, .unavailable)
     }
-  }
-
-  /// Returns whether the caller may write in the room, and on which versions that decision is based.
-  private static func access(_ caller: Caller, _ room: Room) -> Draft.Access {
-    if let grant = RuleEngine.grantToWrite(caller, in: room) { return .granted(grant) }
-    return .denied(RuleEngine.refusalToWrite(caller, in: room))
   }
 
   /// Notes that the log has answered a draft. `stale` is the draft itself if its access must be checked again,
@@ -60,7 +54,8 @@ struct Sender {
     return drafts.compactMap { draft in
       if isHopeless { return .refuse(draft, .unavailable) }
       switch found {
-      case .success(let room?): return again(draft, Self.access(caller, room))
+      case .success(let room?):
+        return again(draft, RuleEngine.access(of: caller, to: draft.body, in: room))
       case .success(nil): return .refuse(draft, .roomNotFound)
       case .failure(let error): return .refuse(draft, error.code)
       }

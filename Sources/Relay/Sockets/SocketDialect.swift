@@ -100,6 +100,8 @@ enum SocketInput {
   /// client asks for them.
   case listed([RoomID], hasMore: Bool)
   case notListed
+  /// The entry that `examine` named, with everything that it refers to or the reason why it is refused.
+  case examined(OutgoingEntry)
   /// The rooms that `resolve` asked for, or why there are none.
   case resolved([ChannelName: Resolution])
   /// The rooms that `load` named have been read, or could not be read because of this error.
@@ -122,7 +124,7 @@ enum SocketInput {
   /// rooms does not block the others. Until they are done, the socket's frames wait; notifications of rooms do not.
   var mayTakeTurns: Bool {
     switch self {
-    case .frame, .loaded, .resolved: true
+    case .frame, .loaded, .resolved, .examined: true
     default: false
     }
   }
@@ -180,8 +182,10 @@ enum SocketAction {
   case detach(RoomID)
   /// Find the rooms that these names mean, making dialogs that do not exist yet, then give `resolved`.
   case resolve([ChannelName])
-  /// Submit the message to the log if the caller may write there; otherwise give `failed`.
-  case write(OutgoingMessage)
+  /// Check what the entry refers to outside of its room, then give `examined`. Frames wait until then.
+  case examine(OutgoingEntry)
+  /// Submit the entry to the log if the caller may write it; otherwise give `failed`.
+  case write(OutgoingEntry)
   /// Charge the rate limit for this many additional frames.
   case charge(frames: Int)
 }
@@ -192,11 +196,14 @@ enum SocketFrame {
   case nano(NanoReply)
 }
 
-/// A message as its sender wrote it. Its form was checked, but not whether its sender may write.
-struct OutgoingMessage {
+/// A message, edit, deletion or reaction as its sender asked for it. Its form was checked, but not whether its sender may
+/// do that.
+struct OutgoingEntry {
   let roomID: RoomID
-  /// The channel as the sender named it, for errors about the message.
+  /// The channel as the sender named it, for errors about the entry.
   let channelID: String
-  let content: MessageContent
+  var body: EntryBody
   let clientID: String?
+  /// Why the entry is refused, unless it is a retry of one that is in the log.
+  var refusal: ErrorCode?
 }

@@ -7,14 +7,18 @@ internal import Web
 enum DescribeCommands {
   /// All routes and frames with their policies, one per line.
   static func routes(_ settings: Settings) throws -> String {
-    var lines = try MartletServer.describeRoutes(settings).map { route in
-      let method = route.kind == .webSocket ? "WS" : route.method.rawValue
-      return "\(pad(method, 7)) \(pad(route.pattern, 44)) \(route.policy.description)"
+    let routes = try MartletServer.describeRoutes(settings).map { route in
+      (
+        route.kind == .webSocket ? "WS" : route.method.rawValue, route.pattern,
+        route.policy.description
+      )
     }
-    lines += RelayRoutes.frames.map { frame in
-      "\(pad("FRAME", 7)) \(pad("\(frame.socket) \(frame.type)", 44)) \(frame.policy)"
-    }
-    return lines.joined(separator: "\n")
+    let rows =
+      routes + RelayRoutes.frames.map { ("FRAME", "\($0.socket) \($0.type)", $0.policy) }
+    let width = rows.map(\.1.count).max() ?? 0
+    return rows.map { method, pattern, policy in
+      "\(pad(method, 7)) \(pad(pattern, width))  \(policy)"
+    }.joined(separator: "\n")
   }
 
   private static func pad(_ text: String, _ width: Int) -> String {

@@ -173,6 +173,13 @@ final class WorldBackend: RelayBackend {
     }
   }
 
+  func examine(
+    _ body: EntryBody, in room: RoomID, as caller: Caller,
+    _ then: @escaping (Result<EntryBody, any Error>) -> Void
+  ) {
+    ask(then) { body }
+  }
+
   func knownDialog(of user: UserID, with other: UserID, in team: TeamID) -> RoomID? { nil }
 
   func readEntries(
