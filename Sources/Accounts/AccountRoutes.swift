@@ -191,7 +191,6 @@ package struct AccountRoutes: Sendable {
     let object = try await request.json()
     var writer = JSONWriter()
     writer.value(JSON.object(object))
-    let text = String(decoding: writer.bytes, as: UTF8.self)
     guard writer.bytes.count <= Self.maximumSettingsBytes else {
       throw AppError(.bodyTooLarge, "Settings may have \(Self.maximumSettingsBytes) bytes.")
     }
@@ -201,8 +200,8 @@ package struct AccountRoutes: Sendable {
         .validationFailed,
         details: faults.map { AppError.Detail(field: $0.key, message: "must not hold U+0000") })
     }
-    try await accounts.setSettings(text, of: request.caller.userID)
-    return .data { $0.value(JSON.object(object)) }
+    let stored = try await accounts.setSettings(object, of: request.caller.userID)
+    return .data { $0.value(JSON.object(stored)) }
   }
 
   private func sessions(_ request: AuthenticatedRequest) async throws -> Response {

@@ -230,9 +230,27 @@ package final class AccountService: Sendable {
     try await database.read { try await AccountStore.settings(id, in: $0) } ?? "{}"
   }
 
-  package func setSettings(_ settings: String, of id: UserID) async throws {
+  /// The members of settings that the server itself reads. They stay as they are if new settings do not name them.
+  private static let ownSettings = ["presence", "seen"]
+
+  /// Replaces the user's settings. Returns them as they are stored. After the commit, tells the user's sockets.
+  package func setSettings(_ settings: JSONObject, of id: UserID) async throws -> JSONObject {
     try await database.write { transaction in
-      try await AccountStore.setSettings(settings, of: id, in: transaction)
+      // One transaction at a time for each user, because it keeps a part of what was there.
+      try await transaction.exclusively(on: Int64(bitPattern: id.uuid.low))
+      let text = try await AccountStore.settings(id, in: transaction) ?? "{}"
+      let old = try JSONParser.parse(Array(text.utf8), maximumDepth: .max).object
+      var new = settings
+      for name in Self.ownSettings where new[name] == nil {
+        if let value = old?[name] { new.append(name, value) }
+      }
+      var writer = JSONWriter()
+      writer.value(JSON.object(new))
+      try await AccountStore.setSettings(
+        String(decoding: writer.bytes, as: UTF8.self), of: id, in: transaction)
+      let signal = SettingsSignal(user: id, settings: writer.bytes).signal
+      transaction.afterCommit { self.events.publish([.signal(signal)]) }
+      return new
     }
   }
 

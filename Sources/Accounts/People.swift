@@ -29,6 +29,29 @@ package enum People {
         FROM generate_series(0, length($1::bytea) / 16 - 1) AS i)
       """)
 
+  /// Returns those of the users whose settings say that nobody may know what they have read (`"seen":false`).
+  package static func hidingWhatTheyRead(
+    among users: [UserID], in transaction: Transaction
+  ) async throws -> Set<UserID> {
+    if users.isEmpty { return [] }
+    return Set(try await transaction.query(hidingSQL, [.ids(users)]).map { try $0.id(0) })
+  }
+
+  private static let hidingSQL = SQL(
+    sqlite: """
+      WITH RECURSIVE list (i) AS (
+        SELECT 0 UNION ALL SELECT i + 1 FROM list WHERE (i + 1) * 16 < length($1))
+      SELECT id FROM users WHERE id IN (SELECT substr($1, i * 16 + 1, 16) FROM list)
+        AND json_type(settings, '$.seen') = 'false'
+      """,
+    postgres: """
+      SELECT id FROM users WHERE id IN (
+        SELECT substring($1::bytea FROM i * 16 + 1 FOR 16)
+        FROM generate_series(0, length($1::bytea) / 16 - 1) AS i)
+        AND settings::json -> 'seen' IS NOT NULL AND settings::json ->> 'seen' = 'false'
+        AND json_typeof(settings::json -> 'seen') = 'boolean'
+      """)
+
   /// Whether there is such an account.
   package static func exists(_ user: UserID, in transaction: Transaction) async throws -> Bool {
     try await AccountStore.user(user, in: transaction) != nil

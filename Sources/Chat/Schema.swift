@@ -32,6 +32,12 @@ package import Database
 /// `room_acts` says which accounts are in a room by their own act: they made it or accepted an invitation to it. Two
 /// accounts with such a room in common know each other (`Circle`).
 ///
+/// `room_marks` says up to which seq a person has read a room, and the ordinal of that place. `room_reads` is how the
+/// marks got there, for the question when somebody first saw a message. Sending a message moves its sender's mark, too:
+/// `room_heads.marked_seq` says up to which seq that is written (`OwnMarks`).
+///
+/// `room_heads.message_seq` and `message_ts` are those of the last message; 0 if there is none.
+///
 /// `rooms.dialog_key` names the two people of a dialog and its team, so that there is only one dialog for them.
 package enum ChatSchema {
   package static let migrations: [Migration] = [
@@ -246,6 +252,47 @@ package enum ChatSchema {
           CREATE TABLE mentions (
             user_id BYTEA NOT NULL, room_id BIGINT NOT NULL, seq BIGINT NOT NULL,
             PRIMARY KEY (user_id, room_id, seq));
+          """)),
+    // What people have read, and the last message of each room.
+    Migration(
+      feature: "chat", number: 6,
+      SQL(
+        sqlite: """
+          CREATE TABLE room_marks (
+            user_id BLOB NOT NULL, room_id INTEGER NOT NULL, seq INTEGER NOT NULL,
+            ordinal INTEGER NOT NULL, is_muted INTEGER NOT NULL DEFAULT 0, muted_until INTEGER,
+            PRIMARY KEY (user_id, room_id)) STRICT, WITHOUT ROWID;
+          CREATE INDEX room_marks_by_room ON room_marks (room_id, user_id);
+          CREATE TABLE room_reads (
+            room_id INTEGER NOT NULL, user_id BLOB NOT NULL, seq INTEGER NOT NULL,
+            ts INTEGER NOT NULL, PRIMARY KEY (room_id, user_id, seq)) STRICT, WITHOUT ROWID;
+          ALTER TABLE room_heads ADD COLUMN marked_seq INTEGER NOT NULL DEFAULT 0;
+          ALTER TABLE room_heads ADD COLUMN message_seq INTEGER NOT NULL DEFAULT 0;
+          ALTER TABLE room_heads ADD COLUMN message_ts INTEGER NOT NULL DEFAULT 0;
+          UPDATE room_heads SET marked_seq = last_seq,
+            message_seq = coalesce((SELECT seq FROM entries e
+              WHERE e.room_id = room_heads.room_id AND e.type < 16 ORDER BY seq DESC LIMIT 1), 0);
+          UPDATE room_heads SET message_ts = coalesce((SELECT ts FROM entries e
+            WHERE e.room_id = room_heads.room_id AND e.seq = room_heads.message_seq), 0);
+          """,
+        postgres: """
+          LOCK TABLE room_heads IN ACCESS EXCLUSIVE MODE;
+          CREATE TABLE room_marks (
+            user_id BYTEA NOT NULL, room_id BIGINT NOT NULL, seq BIGINT NOT NULL,
+            ordinal BIGINT NOT NULL, is_muted BIGINT NOT NULL DEFAULT 0, muted_until BIGINT,
+            PRIMARY KEY (user_id, room_id));
+          CREATE INDEX room_marks_by_room ON room_marks (room_id, user_id);
+          CREATE TABLE room_reads (
+            room_id BIGINT NOT NULL, user_id BYTEA NOT NULL, seq BIGINT NOT NULL,
+            ts BIGINT NOT NULL, PRIMARY KEY (room_id, user_id, seq));
+          ALTER TABLE room_heads ADD COLUMN marked_seq BIGINT NOT NULL DEFAULT 0,
+            ADD COLUMN message_seq BIGINT NOT NULL DEFAULT 0,
+            ADD COLUMN message_ts BIGINT NOT NULL DEFAULT 0;
+          UPDATE room_heads SET marked_seq = last_seq,
+            message_seq = coalesce((SELECT seq FROM entries e
+              WHERE e.room_id = room_heads.room_id AND e.type < 16 ORDER BY seq DESC LIMIT 1), 0);
+          UPDATE room_heads SET message_ts = coalesce((SELECT ts FROM entries e
+            WHERE e.room_id = room_heads.room_id AND e.seq = room_heads.message_seq), 0);
           """)),
   ]
 }

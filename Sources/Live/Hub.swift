@@ -140,6 +140,21 @@ package final class Hub {
     markDirty(topic)
   }
 
+  /// Sends a droppable frame to all subscribers of a topic but these.
+  package func publishDroppable(
+    _ frame: [UInt8], to topic: Topic, except connections: [Connection]
+  ) {
+    let excepted = connections.filter { topic.position(of: $0.key) != nil }
+    guard excepted.count < topic.count else { return }
+    // What the topic holds for them comes first, so that they miss this frame alone.
+    for connection in excepted { catchUp(connection, topic) }
+    topic.append(frame, .droppable) { batchMemory.take() }
+    for connection in excepted {
+      if let position = topic.position(of: connection.key) { topic.markCaughtUp(position) }
+    }
+    markDirty(topic)
+  }
+
   /// Sends a frame to one connection, after everything sent to it alone and everything published to `topic` so far.
   /// `owner` is the topic whose content the frame carries, if any.
   package func send(

@@ -13,13 +13,15 @@ final class DatabaseBackend: RelayBackend {
   private let rooms: Rooms
   private let dialogs: Dialogs
   private let references: MessageReferences
+  private let marks: ReadMarks
   private let reader: LogReader
   private let fanout: any Fanout
   private var directory: RoomDirectory { rooms.directory }
 
   init(
     loop: Loop, authenticator: any Authenticator, memberships: any Memberships, rooms: Rooms,
-    dialogs: Dialogs, references: MessageReferences, reader: LogReader, fanout: any Fanout
+    dialogs: Dialogs, references: MessageReferences, marks: ReadMarks,
+    reader: LogReader, fanout: any Fanout
   ) {
     self.loop = loop
     self.authenticator = authenticator
@@ -27,6 +29,7 @@ final class DatabaseBackend: RelayBackend {
     self.rooms = rooms
     self.dialogs = dialogs
     self.references = references
+    self.marks = marks
     self.reader = reader
     self.fanout = fanout
   }
@@ -119,6 +122,15 @@ final class DatabaseBackend: RelayBackend {
         } catch let error as AppError { rooms[name] = .refused(error.code) }
       }
       return (affiliations, rooms)
+    }
+  }
+
+  func markRead(
+    _ seq: Int64, in room: RoomID, by caller: Caller, origin: Origin,
+    _ then: @escaping (Result<RoomState, any Error>) -> Void
+  ) {
+    run(then) { [marks] in
+      try await marks.move(to: seq, in: room, by: caller, origin: origin)
     }
   }
 

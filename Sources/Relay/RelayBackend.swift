@@ -58,6 +58,12 @@ protocol RelayBackend: AnyObject {
         Result<(affiliations: Affiliations, rooms: [ChannelName: Resolution]), any Error>
       ) -> Void)
 
+  /// Moves a caller's mark in a room to a seq. Fails with the reason why that is not possible. `origin` is the socket that
+  /// asks.
+  func markRead(
+    _ seq: Int64, in room: RoomID, by caller: Caller, origin: Origin,
+    _ then: @escaping (Result<RoomState, any Error>) -> Void)
+
   /// Returns the body with everything that it refers to outside of its room, or fails with the reason why it is refused.
   func examine(
     _ body: EntryBody, in room: RoomID, as caller: Caller,

@@ -35,12 +35,13 @@ package final class RelayLoop {
   /// Creates the relay of an event loop, on top of the loop's live delivery. Must be called on that loop.
   package convenience init(
     live: LiveLoop, services: RelayServices, rooms: Rooms, dialogs: Dialogs,
-    references: MessageReferences, reader: LogReader, fanout: any Fanout
+    references: MessageReferences, marks: ReadMarks, reader: LogReader, fanout: any Fanout
   ) {
     live.loop.preconditionOnLoop()
     let backend = DatabaseBackend(
       loop: live.loop, authenticator: services.authenticator, memberships: services.memberships,
-      rooms: rooms, dialogs: dialogs, references: references, reader: reader, fanout: fanout)
+      rooms: rooms, dialogs: dialogs, references: references, marks: marks, reader: reader,
+      fanout: fanout)
     self.init(
       index: live.loop.index, services: services, backend: backend, hub: live.hub,
       gate: live.gate, metrics: live.metrics)

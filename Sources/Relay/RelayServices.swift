@@ -45,6 +45,9 @@ package final class RelayServices: Sendable {
   /// publication.
   func listen(_ listener: @escaping EventStream.Listener) { events.listen(listener) }
 
+  /// Sends signals to this node and others.
+  func tell(_ signals: [Signal]) { events.publish(signals.map { .signal($0) }) }
+
   /// Logs why a socket's token was refused, without the token's content. Logs nothing for other errors.
   func logRefusal(_ error: any Error, _ address: IPAddress) {
     guard let failure = error as? AppError, failure.code == .invalidToken else { return }

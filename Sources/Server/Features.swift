@@ -16,6 +16,9 @@ struct Features: Sendable {
   let dialogs: Dialogs
   let history: MessageHistory
   let references: MessageReferences
+  let marks: ReadMarks
+  let ownMarks: OwnMarks
+  let roomList: RoomList
   let reader: LogReader
   private let database: any SQLDatabase
 
@@ -43,6 +46,9 @@ struct Features: Sendable {
       maximumTeams: configuration.teamsPerPerson)
     let unknown = UnknownEntries(log: log, metrics: metrics)
     history = MessageHistory(database: database, directory: directory, unknown: unknown)
+    marks = ReadMarks(database: database, directory: directory, events: events)
+    ownMarks = OwnMarks(database: database, events: events)
+    roomList = RoomList(database: database, rooms: rooms, history: history)
     references = MessageReferences(
       database: database, directory: directory, memberships: memberships)
     reader = LogReader(database: database, directory: directory, unknown: unknown)

@@ -108,6 +108,7 @@ package final class MartletServer: Sendable {
     let messageLog = MessageLog(
       database: database, events: events, appender: appender, authenticator: credentials,
       freshness: freshness, metrics: ChatMetrics(metrics))
+    try await features.ownMarks.load()
     try await features.accounts.noteIfNobodyCanLogIn()
     let relay = RelayServices(
       ingest: messageLog, authenticator: credentials, memberships: features.memberships,
@@ -139,7 +140,7 @@ package final class MartletServer: Sendable {
     }
     let metricsWeb = try await startMetrics()
     var tasks = startUpkeep(
-      database, reconciler, ended, activity, features.directory, clientKeys)
+      database, reconciler, ended, activity, features, clientKeys)
     if settings.usesTLS {
       if settings.tlsWatchSeconds > 0 { tasks.append(watchCertificates(web)) }
       tasks.append(renewTicketKeys(web))
@@ -178,6 +179,7 @@ package final class MartletServer: Sendable {
         features.memberships.removeAll()
         features.directory.removeAll()
         features.dialogs.forgetAll()
+        features.roomList.forgetAll()
         credentials.forgetAll()
       case .access, .entry, .receipt, .compared, .signal, .missed: break
       }
@@ -202,11 +204,13 @@ package final class MartletServer: Sendable {
       accounts: features.accounts, isPublicURLSecure: settings.isPublicURLSecure, audit: audit
     ).add(to: &router)
     TeamRoutes(teams: features.teams, audit: audit).add(to: &router)
-    RoomRoutes(rooms: features.rooms, audit: audit).add(to: &router)
+    RoomRoutes(rooms: features.rooms, roomList: features.roomList, audit: audit).add(to: &router)
     MessageRoutes(
-      rooms: features.rooms, history: features.history, writer: writer,
+      rooms: features.rooms, history: features.history, roomList: features.roomList, writer: writer,
       maximumContentBytes: settings.relay.contentBytes
     ).add(to: &router)
+    MarkRoutes(rooms: features.rooms, list: features.roomList, marks: features.marks)
+      .add(to: &router)
     PeopleRoutes(rooms: features.rooms, dialogs: features.dialogs, audit: audit)
       .add(to: &router)
     InvitationRoutes(teams: features.teams, rooms: features.rooms, audit: audit).add(to: &router)
@@ -290,7 +294,8 @@ package final class MartletServer: Sendable {
     await group.onEachLoop { loop in
       RelayLoop(
         live: live[loop.index].value, services: services, rooms: features.rooms,
-        dialogs: features.dialogs, references: features.references, reader: features.reader,
+        dialogs: features.dialogs, references: features.references, marks: features.marks,
+        reader: features.reader,
         fanout: fanout)
     }
   }
@@ -331,7 +336,7 @@ package final class MartletServer: Sendable {
 
   private func startUpkeep(
     _ database: any SQLDatabase, _ reconciler: Reconciler, _ ended: RevokedSessions,
-    _ activity: SessionActivity, _ directory: RoomDirectory, _ clientKeys: ClientKeyIndex?
+    _ activity: SessionActivity, _ features: Features, _ clientKeys: ClientKeyIndex?
   ) -> [Task<Void, Never>] {
     let loop = group.loops[0]
     return [
@@ -352,7 +357,7 @@ package final class MartletServer: Sendable {
         while !Task.isCancelled {
           await loop.sleep(milliseconds: Self.forgetRoomsMilliseconds)
           // On a thread, because it may take long. If the pool is full, it happens next time.
-          _ = computing.submit { _ in directory.forgetUnused() }
+          _ = computing.submit { _ in features.directory.forgetUnused() }
         }
       },
       loop.task { [health, log] in
@@ -364,6 +369,20 @@ package final class MartletServer: Sendable {
           }
           // For the metric, even if nobody requests `/readyz`.
           _ = await health.condition(of: database)
+        }
+      },
+      loop.task {
+        while !Task.isCancelled {
+          await loop.sleep(milliseconds: ReadMarks.gatherMilliseconds)
+          features.marks.writeWaiting()
+        }
+      },
+      loop.task { [log] in
+        while !Task.isCancelled {
+          do { try await features.ownMarks.follow() } catch {
+            log.warnUnlessStopping("marks_not_moved", error)
+          }
+          await loop.sleep(milliseconds: OwnMarks.everyMilliseconds)
         }
       },
       loop.task { [log] in

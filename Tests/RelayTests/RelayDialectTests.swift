@@ -98,6 +98,8 @@ import Web
         "resolve \(names.map { "\($0.team.uuid.low)\($0.member.map { "-\($0.uuid.low)" } ?? "")" })"
       case .examine(let entry): "examine \(text(of: entry.body)) to \(entry.roomID)"
       case .write(let entry): "write \(text(of: entry.body)) to \(entry.roomID)"
+      case .markRead(let id, let seq, _, _): "read \(id) to \(seq)"
+      case .typing(let id, _, _): "typing in \(id)"
       case .charge(let frames): "charge \(frames)"
       }
     }

@@ -14,6 +14,9 @@ package struct ErrorCode: Hashable, Sendable {
     self.status = status
     self.meaning = meaning
   }
+
+  /// Returns the same code with a sentence that says more about the case at hand.
+  package func saying(_ meaning: String) -> ErrorCode { ErrorCode(wire, status, meaning) }
 }
 
 extension ErrorCode {

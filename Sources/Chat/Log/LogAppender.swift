@@ -77,7 +77,8 @@ package struct LogAppender: Sendable {
           Self.moveSQL,
           [
             .room(roomID), .integer(head.lastSeq), .time(head.lastTime),
-            .integer(head.nonMessages),
+            .integer(head.nonMessages), .optional(head.message?.seq) { .integer($0) },
+            .optional(head.message?.ts) { .time($0) },
           ]))
     }
     if let clientKeys, let addition = run.addition {
@@ -114,13 +115,15 @@ package struct LogAppender: Sendable {
     var lastTime: Timestamp
     var nonMessages: Int64
     let accessVersion: Int64
+    /// The last message that was appended; nil if there was none.
+    var message: (seq: Int64, ts: Timestamp)?
     var hasMoved = false
 
     /// Advances the head by one entry.
     mutating func append(_ draft: Draft, _ body: EntryBody, at now: Timestamp) -> Entry {
       lastSeq += 1
       lastTime = max(lastTime, now)
-      if !body.isMessage { nonMessages += 1 }
+      if body.isMessage { message = (lastSeq, lastTime) } else { nonMessages += 1 }
       hasMoved = true
       return Entry(
         roomID: draft.roomID, seq: lastSeq, id: draft.id, from: draft.from, to: draft.to,
@@ -426,6 +429,8 @@ package struct LogAppender: Sendable {
     "INSERT INTO contents (id, data) VALUES ($1, $2)"
 
   private static let moveSQL: SQL = """
-    UPDATE room_heads SET last_seq = $2, last_ts = $3, non_messages = $4 WHERE room_id = $1
+    UPDATE room_heads SET last_seq = $2, last_ts = $3, non_messages = $4,
+      message_seq = coalesce($5, message_seq), message_ts = coalesce($6, message_ts)
+    WHERE room_id = $1
     """
 }

@@ -182,12 +182,12 @@ struct MessageChanges {
     return isSame ? .unchanged(target.textSeq ?? seq) : .enters
   }
 
-  private static let isEvent = ErrorCode(
-    "validation_failed", 422, "Events cannot be changed, deleted or reacted to.")
-  private static let isNoText = ErrorCode(
-    "validation_failed", 422, "Only messages of type text can be edited.")
-  private static let isNoMessage = ErrorCode(
-    "validation_failed", 422, "reply_to names no message of this room.")
+  private static let isEvent = ErrorCode.validationFailed.saying(
+    "Events cannot be changed, deleted or reacted to.")
+  private static let isNoText = ErrorCode.validationFailed.saying(
+    "Only messages of type text can be edited.")
+  private static let isNoMessage = ErrorCode.validationFailed.saying(
+    "reply_to names no message of this room.")
 
   // MARK: Applying
 

@@ -157,11 +157,22 @@ package struct MessageHistory: Sendable {
     in transaction: Transaction
   ) async throws -> [MessageView] {
     let rows = try await transaction.query(
-      sql,
-      [
-        .room(room.id), .integer(low), .integer(high), .integer(Int64(limit)),
-        .integer(Int64(Self.pageBytes)),
-      ], stoppingAfter: Self.pageBytes)
+      sql, Self.values(room, low, high, limit), stoppingAfter: Self.pageBytes)
+    return try await views(rows, room, for: caller, in: transaction)
+  }
+
+  private static func values(
+    _ room: Room, _ low: Int64, _ high: Int64, _ limit: Int
+  ) -> [SQLValue] {
+    [
+      .room(room.id), .integer(low), .integer(high), .integer(Int64(limit)),
+      .integer(Int64(pageBytes)),
+    ]
+  }
+
+  private func views(
+    _ rows: [Row], _ room: Room, for caller: Caller, in transaction: Transaction
+  ) async throws -> [MessageView] {
     var reacted: [Int64] = []
     var messages = try rows.map { row in
       let entry = try EntryRows.entry(row, room)
@@ -215,10 +226,30 @@ package struct MessageHistory: Sendable {
   package func message(
     _ seq: Int64, in id: RoomID, as caller: Caller
   ) async throws -> MessageView {
-    try await database.read { transaction in
-      try await self.message(
-        seq, in: try await self.readable(id, by: caller, in: transaction), for: caller, transaction)
+    try await database.read { try await self.message(seq, in: id, as: caller, $0) }
+  }
+
+  /// The same in the caller's transaction.
+  func message(
+    _ seq: Int64, in id: RoomID, as caller: Caller, _ transaction: Transaction
+  ) async throws -> MessageView {
+    try await message(
+      seq, in: try await readable(id, by: caller, in: transaction), for: caller, transaction)
+  }
+
+  /// Reads one message of each room, at this seq. The caller may read the rooms.
+  func latest(
+    in rooms: [(room: Room, seq: Int64)], for caller: Caller, _ transaction: Transaction
+  ) async throws -> [RoomID: MessageView] {
+    let asked = rooms.filter { $0.seq > 0 }
+    let results = try await transaction.pipeline(
+      asked.map { Statement(Self.ascendingSQL, Self.values($0.room, $0.seq - 1, $0.seq + 1, 1)) })
+    var messages: [RoomID: MessageView] = [:]
+    for ((room, _), result) in zip(asked, results) {
+      let found = try await views(result.rows, room, for: caller, in: transaction)
+      messages[room.id] = found.first
     }
+    return messages
   }
 
   /// Reads a message for the person who has just written or changed it, who may not be allowed to read the room.

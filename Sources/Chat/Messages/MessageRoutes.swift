@@ -8,16 +8,19 @@ internal import Words
 package struct MessageRoutes: Sendable {
   private let rooms: Rooms
   private let history: MessageHistory
+  private let roomList: RoomList
   private let writer: MessageWriter
   private let maximumContentBytes: Int
   private let pages = AsyncSemaphore(permits: pagesAtOnce)
 
   /// `maximumContentBytes` is the largest `data` of a message, in bytes of UTF-8.
   package init(
-    rooms: Rooms, history: MessageHistory, writer: MessageWriter, maximumContentBytes: Int
+    rooms: Rooms, history: MessageHistory, roomList: RoomList, writer: MessageWriter,
+    maximumContentBytes: Int
   ) {
     self.rooms = rooms
     self.history = history
+    self.roomList = roomList
     self.writer = writer
     self.maximumContentBytes = maximumContentBytes
   }
@@ -63,6 +66,7 @@ package struct MessageRoutes: Sendable {
 
   private func list(_ request: AuthenticatedRequest, _ id: RoomID) async throws -> Response {
     let selection = try await rooms.form(of: request, id, .read) { try self.selection(&$0) }
+    try await roomList.start(request.caller, in: id)
     return try await pages.withPermit { try await page(of: id, selection, request) }
   }
 
@@ -308,7 +312,7 @@ extension JSON {
 // MARK: Path parameters
 
 /// The seq of a message.
-private struct SeqInPath: PathParameter {
+struct SeqInPath: PathParameter {
   let value: Int64
 
   init?(pathComponent: String) {

@@ -98,6 +98,7 @@ package final class Dialogs: Sendable {
       try await RoomPeopleStore.put(
         RoomPerson(userID: user, joinedAt: now, isAccepted: true), in: id, version: 1, transaction)
     }
+    try await MarkStore.start([key.pair.low, key.pair.high], in: id, transaction)
     _ = try await rooms.announce(id, in: transaction)
     return id
   }

@@ -46,9 +46,9 @@ package enum WriteBlock: Int64, Sendable {
   package var code: ErrorCode {
     switch self {
     case .teamInactive:
-      ErrorCode("forbidden", 403, "The team is not active at present, so nobody can write here.")
+      .forbidden.saying("The team is not active at present, so nobody can write here.")
     case .teamDeleted:
-      ErrorCode("forbidden", 403, "The team was deleted, so nobody can write here.")
+      .forbidden.saying("The team was deleted, so nobody can write here.")
     }
   }
 }
@@ -219,6 +219,14 @@ package final class Room: Sendable {
   }
 }
 
+/// A room that a person may read.
+struct ListedRoom: Sendable {
+  let room: RoomID
+  let kind: RoomKind
+  /// The time of the last message, or of the room's creation if there is none.
+  let activeAt: Timestamp
+}
+
 /// Something that admits a person to a room, with the facts about the room that decide whether the person may read it.
 struct InboxLine: Sendable {
   let room: RoomID
@@ -228,6 +236,6 @@ struct InboxLine: Sendable {
   /// Whether it admits the person as such: a rule for the person, being named, or being in the channel's team. False
   /// for a rule of one of the person's entities.
   let isOwn: Bool
-  /// The time of the last entry, or of the room's creation if that is later.
+  /// The time of the last message, or of the room's creation if there is none.
   let activeAt: Timestamp
 }

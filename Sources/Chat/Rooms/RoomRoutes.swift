@@ -5,10 +5,12 @@ package import Web
 /// The HTTP routes of rooms and their rules: under `/v1`, and under the paths that clients of nano-messaging use.
 package struct RoomRoutes: Sendable {
   private let rooms: Rooms
+  private let roomList: RoomList
   private let audit: Audit
 
-  package init(rooms: Rooms, audit: Audit) {
+  package init(rooms: Rooms, roomList: RoomList, audit: Audit) {
     self.rooms = rooms
+    self.roomList = roomList
     self.audit = audit
   }
 
@@ -92,6 +94,7 @@ package struct RoomRoutes: Sendable {
 
   private func get(_ request: AuthenticatedRequest, _ id: RoomID) async throws -> Response {
     let view = try await rooms.view(id, as: request.caller, .member)
+    try await roomList.start(request.caller, in: id)
     return .data { $0.value(view) }
   }
 
@@ -249,38 +252,38 @@ extension Rooms {
 // MARK: - JSON
 
 extension JSONWriter {
-  package mutating func value(_ view: Rooms.View) {
+  package mutating func value(_ view: Rooms.View) { object { $0.members(of: view) } }
+
+  mutating func members(of view: Rooms.View) {
     let room = view.room
-    object {
-      $0.member("id", room.id.value)
-      $0.member("channel_id", room.channelID)
-      // A dialog that was made for two has no name of its own.
-      $0.member("name", room.properties.pair == nil ? room.name : view.peer?.name ?? "")
-      $0.member("type", room.type.rawValue)
-      $0.member("kind", room.kind.rawValue)
-      $0.member("level_admin", room.levelAdmin)
-      $0.member("owner_user_id", room.ownerUser)
-      if let team = room.properties.team { $0.member("team_id", team) }
-      if let peer = view.peer {
-        $0.key("peer")
-        $0.object {
-          $0.member("id", peer.id)
-          $0.member("name", peer.name)
-        }
+    member("id", room.id.value)
+    member("channel_id", room.channelID)
+    // A dialog that was made for two has no name of its own.
+    member("name", room.properties.pair == nil ? room.name : view.peer?.name ?? "")
+    member("type", room.type.rawValue)
+    member("kind", room.kind.rawValue)
+    member("level_admin", room.levelAdmin)
+    member("owner_user_id", room.ownerUser)
+    if let team = room.properties.team { member("team_id", team) }
+    if let peer = view.peer {
+      key("peer")
+      object {
+        $0.member("id", peer.id)
+        $0.member("name", peer.name)
       }
-      if let entity = room.ownerEntity {
-        $0.member("owner_entity_id", entity)
-      } else {
-        $0.nullMember("owner_entity_id")
-      }
-      $0.member("permissions", view.standing.permissions.letters)
-      $0.member("level", view.standing.level)
-      $0.member("default_permissions", room.properties.defaultPermissions.letters)
-      $0.member("people_count", view.peopleCount)
-      $0.member("last_seq", view.lastSeq)
-      $0.member("created_at", room.createdAt)
-      if room.isByInvitation { $0.member("invite", true) }
     }
+    if let entity = room.ownerEntity {
+      member("owner_entity_id", entity)
+    } else {
+      nullMember("owner_entity_id")
+    }
+    member("permissions", view.standing.permissions.letters)
+    member("level", view.standing.level)
+    member("default_permissions", room.properties.defaultPermissions.letters)
+    member("people_count", view.peopleCount)
+    member("last_seq", view.lastSeq)
+    member("created_at", room.createdAt)
+    if room.isByInvitation { member("invite", true) }
   }
 
   package mutating func value(_ rule: RoomRule) {

@@ -316,19 +316,19 @@ enum RoomStore {
   /// `$1` is a list of ids (`SQLValue.rooms`). Every member of a team may read its channel.
   private static let channelsSQL = SQL(
     sqlite: """
-      SELECT r.id, r.type, r.owner_user, 1, h.last_ts, r.created_at
+      SELECT r.id, r.type, r.owner_user, 1, h.message_ts, r.created_at
       FROM rooms r JOIN room_heads h ON h.room_id = r.id
       WHERE r.id IN (SELECT value FROM json_each($1)) AND r.type = 2 AND r.deleted_at IS NULL
       """,
     postgres: """
-      SELECT r.id, r.type, r.owner_user, 1::bigint, h.last_ts, r.created_at
+      SELECT r.id, r.type, r.owner_user, 1::bigint, h.message_ts, r.created_at
       FROM rooms r JOIN room_heads h ON h.room_id = r.id
       WHERE r.id IN (SELECT value::bigint FROM json_array_elements_text($1::json) AS list (value))
         AND r.type = 2 AND r.deleted_at IS NULL
       """)
 
   private static let inboxSQL: SQL = """
-    SELECT rule.room_id, r.type, r.owner_user, rule.permissions, h.last_ts, r.created_at
+    SELECT rule.room_id, r.type, r.owner_user, rule.permissions, h.message_ts, r.created_at
     FROM room_rules rule JOIN rooms r ON r.id = rule.room_id
       JOIN room_heads h ON h.room_id = rule.room_id
     WHERE rule.subject = $1 AND rule.accepted = 1 AND r.deleted_at IS NULL LIMIT $2
@@ -338,7 +338,10 @@ enum RoomStore {
   struct Head: Sendable {
     /// 0 for an empty log.
     let lastSeq: Int64
-    let lastTime: Timestamp
+    /// The seq of the last message; 0 if there is none.
+    let messageSeq: Int64
+    /// The time of the last message; 0 milliseconds if there is none.
+    let messageTime: Timestamp
   }
 
   /// Reads the heads of rooms. Rooms that never existed are left out.
@@ -347,7 +350,8 @@ enum RoomStore {
   ) async throws -> [RoomID: Head] {
     var heads: [RoomID: Head] = [:]
     for row in try await transaction.query(headsSQL, [.rooms(ids)]) {
-      heads[try row.room(0)] = Head(lastSeq: try row.integer(1), lastTime: try row.time(2))
+      heads[try row.room(0)] = Head(
+        lastSeq: try row.integer(1), messageSeq: try row.integer(2), messageTime: try row.time(3))
     }
     return heads
   }
@@ -361,11 +365,11 @@ enum RoomStore {
 
   private static let headsSQL = SQL(
     sqlite: """
-      SELECT room_id, last_seq, last_ts FROM room_heads
+      SELECT room_id, last_seq, message_seq, message_ts FROM room_heads
       WHERE room_id IN (SELECT value FROM json_each($1))
       """,
     postgres: """
-      SELECT room_id, last_seq, last_ts FROM room_heads
+      SELECT room_id, last_seq, message_seq, message_ts FROM room_heads
       WHERE room_id IN (SELECT value::bigint FROM json_array_elements_text($1::json) AS list (value))
       """)
 

@@ -109,6 +109,7 @@ extension Rooms {
     try await RoomPeopleStore.put(
       person, invitation: person.isAccepted ? nil : .version4(), in: room.id, version: version,
       transaction)
+    if person.isAccepted { try await MarkStore.start([person.userID], in: room.id, transaction) }
     let new = try await announce(room.id, in: transaction)
     if let event { try await record(event, in: new, by: caller, transaction) }
     if !person.isAccepted {

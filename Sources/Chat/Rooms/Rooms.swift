@@ -59,7 +59,9 @@ package final class Rooms: Sendable {
     package let standing: Standing
     /// 0 for an empty log.
     package let lastSeq: Int64
-    /// The time of the last entry; 0 milliseconds for an empty log.
+    /// The seq of the last message; 0 if there is none.
+    let messageSeq: Int64
+    /// The time of the last message; 0 milliseconds if there is none.
     let lastMessageAt: Timestamp
     /// How many people are named in the room, or for a channel, are in the team.
     package let peopleCount: Int64
@@ -128,7 +130,8 @@ package final class Rooms: Sendable {
       }
       return View(
         room: room, standing: RuleEngine.standing(of: caller, in: room),
-        lastSeq: head?.lastSeq ?? 0, lastMessageAt: head?.lastTime ?? Timestamp(milliseconds: 0),
+        lastSeq: head?.lastSeq ?? 0, messageSeq: head?.messageSeq ?? 0,
+        lastMessageAt: head?.messageTime ?? Timestamp(milliseconds: 0),
         peopleCount: room.kind == .channel
           ? room.properties.team.flatMap { counts[$0] } ?? 0 : Int64(room.people.count),
         peer: peer)
@@ -222,34 +225,40 @@ package final class Rooms: Sendable {
   package func latestReadableRooms(
     for caller: Caller
   ) async throws -> (ids: [RoomID], hasMore: Bool) {
+    var found = try await readableRooms(of: caller)
+    if found.count > Self.maximumListed {
+      found.sort { ($0.activeAt, $0.room) > ($1.activeAt, $1.room) }
+      return (found.prefix(Self.maximumListed).map(\.room).sorted(), true)
+    }
+    return (found.map(\.room).sorted(), false)
+  }
+
+  /// Returns the rooms that the caller may read, in no particular order.
+  func readableRooms(of caller: Caller) async throws -> [ListedRoom] {
     let lines = try await database.read { transaction in
       try await RoomStore.inbox(
         of: caller, limit: Self.maximumInboxLines, in: transaction)
     }
-    var found: [(id: RoomID, activeAt: Timestamp)]
-    if let lines {
-      found = RuleEngine.readable(lines, by: caller).map { ($0.room, $0.activeAt) }
-    } else {
-      found = try await readableRoomsByPages(for: caller)
+    guard let lines else { return try await readableRoomsByPages(for: caller) }
+    return RuleEngine.readable(lines, by: caller).map {
+      ListedRoom(room: $0.room, kind: $0.kind, activeAt: $0.activeAt)
     }
-    if found.count > Self.maximumListed {
-      found.sort { ($0.activeAt, $0.id) > ($1.activeAt, $1.id) }
-      return (found.prefix(Self.maximumListed).map(\.id).sorted(), true)
-    }
-    return (found.map(\.id).sorted(), false)
   }
 
   /// Returns the rooms that the caller may read. For a caller with more than `maximumInboxLines`, whose rooms are read
   /// page by page.
   func readableRoomsByPages(
     for caller: Caller
-  ) async throws -> [(id: RoomID, activeAt: Timestamp)] {
-    var found: [(id: RoomID, activeAt: Timestamp)] = []
+  ) async throws -> [ListedRoom] {
+    var found: [ListedRoom] = []
     var after = RoomID(0)
     while true {
       let page = try await list(for: caller, after: after, limit: Self.pageSize)
       for view in page.prefix(Self.pageSize) where view.standing.permissions.contains(.read) {
-        found.append((view.room.id, max(view.lastMessageAt, view.room.createdAt)))
+        found.append(
+          ListedRoom(
+            room: view.room.id, kind: view.room.kind,
+            activeAt: max(view.lastMessageAt, view.room.createdAt)))
       }
       guard page.count > Self.pageSize else { return found }
       after = page[Self.pageSize - 1].room.id
@@ -309,6 +318,7 @@ package final class Rooms: Sendable {
       if caller.sessionID != nil {
         try await RoomPeopleStore.noteAct(of: caller.userID, in: id, transaction)
       }
+      try await MarkStore.start([caller.userID], in: id, transaction)
       let room = try await self.announce(id, in: transaction)
       return try await Self.view(room, for: caller, in: transaction)
     }

@@ -216,6 +216,47 @@ struct FrameWriter {
     }
   }
 
+  // MARK: Signals
+
+  mutating func seen(_ seen: SeenSignal, channelID: String) -> [UInt8] {
+    frame {
+      $0.member("type", "seen")
+      $0.member("channel_id", channelID)
+      $0.member("room_id", seen.room.value)
+      $0.member("user_id", seen.user)
+      $0.member("seq", seen.seq)
+      $0.member("ts", seen.ts)
+    }
+  }
+
+  mutating func typing(_ typing: TypingSignal, channelID: String) -> [UInt8] {
+    frame {
+      $0.member("type", "typing")
+      $0.member("channel_id", channelID)
+      $0.member("room_id", typing.room.value)
+      $0.member("user_id", typing.user)
+    }
+  }
+
+  mutating func read(_ read: ReadSignal) -> [UInt8] {
+    frame {
+      $0.member("type", "read")
+      $0.member("room_id", read.room.value)
+      $0.member("last_read_seq", read.lastReadSeq)
+      $0.member("unread", read.unread)
+      $0.member("mentions", read.mentions)
+    }
+  }
+
+  mutating func settings(_ settings: SettingsSignal) -> [UInt8] {
+    // It was written by this server, but perhaps by a newer release.
+    let value = (try? JSONParser.parse(settings.settings, maximumDepth: .max)) ?? .null
+    return frame {
+      $0.member("type", "settings")
+      $0.member("settings", value)
+    }
+  }
+
   // MARK: Nano
 
   /// Returns the frame of a message, or nil if the entry is anything else: the protocol has no frame for that.

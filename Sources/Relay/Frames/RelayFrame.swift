@@ -9,6 +9,8 @@ struct RelayFrame {
   enum Action {
     case message(RelayMessage)
     case change(RelayChange)
+    case seen(channelID: String, seq: Int64)
+    case typing(channelID: String)
     case subscribe([String])
     case unsubscribe([String])
     case resume(epoch: String?, channels: [(channelID: String, last: Int64)])
@@ -40,14 +42,14 @@ struct RelayFrame {
 
   /// The types of frames, besides those of messages. Each must have a policy below, or the code does not compile.
   enum Kind: String, CaseIterable {
-    case edit, delete, react, subscribe, unsubscribe, resume, auth
+    case edit, delete, react, seen, typing, subscribe, unsubscribe, resume, auth
 
     var policy: Policy<SignedIn> {
       switch self {
       case .edit: .room(.writeOwnMessage)
-      case .react: .room(.write)
+      case .react, .typing: .room(.write)
       case .delete: .room(.manageOrOwnMessage)
-      case .subscribe, .resume: .room(.read)
+      case .seen, .subscribe, .resume: .room(.read)
       case .unsubscribe, .auth: .caller
       }
     }
@@ -57,6 +59,8 @@ struct RelayFrame {
       case .edit: "changes the text of a message"
       case .delete: "deletes a message"
       case .react: "adds an emoji to a message, or takes it back"
+      case .seen: "tells up to where a room was read"
+      case .typing: "tells the others in a room that one is typing"
       case .subscribe: "hears rooms from now on"
       case .unsubscribe: "hears rooms no more"
       case .resume: "hears rooms from a seq on"
@@ -76,7 +80,7 @@ struct RelayFrame {
   /// The number of channels that the frame names; 1 for messages, changes and `auth`.
   var channelCount: Int {
     switch action {
-    case .message, .change, .auth: 1
+    case .message, .change, .seen, .typing, .auth: 1
     case .subscribe(let channels), .unsubscribe(let channels): channels.count
     case .resume(_, let channels): channels.count
     }
@@ -87,6 +91,7 @@ struct RelayFrame {
     switch action {
     case .message(let message): [message.channelID]
     case .change(let change): [change.channelID]
+    case .seen(let channel, _), .typing(let channel): [channel]
     case .auth: []
     case .subscribe(let channels), .unsubscribe(let channels): channels
     case .resume(_, let channels): channels.map(\.channelID)
@@ -115,6 +120,13 @@ struct RelayFrame {
       case .edit, .delete, .react:
         action = .change(
           try RelayChange(object, kind, maximumContentBytes: maximumContentBytes))
+      case .seen, .typing:
+        let members = FrameMembers(object)
+        let channel = try members.text("channel_id")
+        action =
+          kind == .typing
+          ? .typing(channelID: channel)
+          : .seen(channelID: channel, seq: try members.wholeNumber("seq"))
       case .subscribe: action = .subscribe(try Self.channels(object, clientID, &faults))
       case .unsubscribe: action = .unsubscribe(try Self.channels(object, clientID, &faults))
       case .resume: action = try Self.resume(object, clientID, &faults)
@@ -297,6 +309,13 @@ private struct FrameMembers {
       throw failure(.invalidFrame, "\(name) must be the seq of a message.")
     }
     return seq
+  }
+
+  func wholeNumber(_ name: String) throws(RelayFrame.Failure) -> Int64 {
+    guard let number = object[name]?.wholeNumber, number >= 0 else {
+      throw failure(.invalidFrame, "\(name) must be a whole number, 0 or more.")
+    }
+    return number
   }
 
   func optionalSeq(_ name: String) throws(RelayFrame.Failure) -> Int64? {

@@ -38,14 +38,13 @@ extension RoomFeeds {
         intake.compared(at: begin)
       case .epochChanged: restart()
       case .missed(let shards): missed(shards)
-      // No feature of rooms sends signals yet.
-      case .signal: break
+      case .signal(let signal): take(signal)
       }
     }
     end(ended)
   }
 
-  private func isLocal(_ origin: Origin) -> Bool {
+  func isLocal(_ origin: Origin) -> Bool {
     origin.node == services.node && origin.loop == loopIndex
   }
 

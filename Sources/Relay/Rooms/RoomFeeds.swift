@@ -26,6 +26,10 @@ final class RoomFeeds {
   /// Replay steps that wait because the room's rules are being read again, with the number of their socket.
   var parked: [RoomID: [(step: ReplayQueue.Step, number: UInt64)]] = [:]
   var moved = MovedHeads()
+  /// When sockets of this loop last told that they type.
+  var typing = TypingLimit()
+  /// When sockets of this loop were last told that somebody types.
+  var heardTyping = TypingLimit()
   var comparisons = HeadComparisons()
   /// The index of this event loop. It tells which origins are sockets of this loop.
   let loopIndex: Int

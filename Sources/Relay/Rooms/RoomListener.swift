@@ -15,6 +15,9 @@ protocol RoomListener: AnyObject {
   /// Whether the socket is closed and only leaves its rooms.
   var isEnded: Bool { get }
 
+  /// Whether frames that are no answers may be sent to the socket, because its first frame comes before them.
+  var isReady: Bool { get }
+
   /// Receives what a room's feed decided for this socket, in order.
   func receive(_ notification: RoomNotification)
   /// An entry that this socket sent is in the log.

@@ -91,6 +91,7 @@ struct RelayDialect: SocketDialect {
   static var ends: ((JSONObject?) -> Bool)? { nil }
 
   var isBusy: Bool { if case .open = state { resolving != nil || isExamining } else { true } }
+  var isReady: Bool { if case .opening = state { false } else { true } }
   var rooms: Set<RoomID> { subscribed }
 
   var tickDue: Int64? {
@@ -127,10 +128,8 @@ struct RelayDialect: SocketDialect {
     case .failed(let channelID, let clientID, let code):
       // What is wrong with a request is wrong with a frame.
       let isInvalid = code.wire == ErrorCode.validationFailed.wire
-      let wire = isInvalid ? ErrorCode.invalidFrame.wire : code.wire
-      return [
-        fail(ErrorCode(wire, code.status, code.meaning), clientID: clientID, channel: channelID)
-      ]
+      let code = isInvalid ? ErrorCode.invalidFrame.saying(code.meaning) : code
+      return [fail(code, clientID: clientID, channel: channelID)]
     case .claimsChanged: return claimsChanged()
     case .invited(let room, let rule): return invited(to: room, rule, view)
     case .expiring(let seconds): return [.answer(.relay(.expiring(inSeconds: seconds)))]
@@ -164,6 +163,14 @@ struct RelayDialect: SocketDialect {
       write(
         .message(message.content), message.channelID, to: message.recipient, message.clientID, view)
     case .change(let change): write(change.body, change.channelID, change.clientID, view)
+    case .seen(let channel, let seq):
+      tell(channel, frame.clientID, view) {
+        .markRead($0, seq: seq, channelID: channel, clientID: frame.clientID)
+      }
+    case .typing(let channel):
+      tell(channel, frame.clientID, view) {
+        .typing($0, channelID: channel, clientID: frame.clientID)
+      }
     case .subscribe(let channels): subscribe(channels, frame.clientID, view)
     case .unsubscribe(let channels): unsubscribe(channels, frame.clientID, view)
     case .resume(let epoch, let channels): resume(epoch, channels, frame.clientID, view)
@@ -197,6 +204,17 @@ struct RelayDialect: SocketDialect {
       guard body.hasReferences else { return [.write(entry)] }
       isExamining = true
       return [.examine(entry)]
+    }
+  }
+
+  /// Returns the action for the room that a channel means, or the error.
+  private func tell(
+    _ channel: String, _ clientID: String?, _ view: some SocketView,
+    _ action: (RoomID) -> SocketAction
+  ) -> [SocketAction] {
+    switch room(channel, view) {
+    case .refused(let code): [fail(code, clientID: clientID, channel: channel)]
+    case .room(let id): [action(id)]
     }
   }
 

@@ -8,6 +8,7 @@ internal import Web
 /// The entries that a socket writes to rooms, and the notifications about its rooms and its account.
 extension RelaySocket: RoomListener {
   var kind: DialectKind { Dialect.kind }
+  var isReady: Bool { dialect.isReady }
 
   // MARK: Entries
 
@@ -34,7 +35,7 @@ extension RelaySocket: RoomListener {
   private static func code(of error: AppError) -> ErrorCode {
     guard !error.details.isEmpty else { return error.code }
     let meaning = error.details.map { "\($0.field) \($0.message)." }.joined(separator: " ")
-    return ErrorCode(error.code.wire, error.code.status, meaning)
+    return error.code.saying(meaning)
   }
 
   func write(_ entry: OutgoingEntry) {
@@ -65,6 +66,44 @@ extension RelaySocket: RoomListener {
     switch step {
     case .submit(let draft): relay.submit(draft)
     case .refuse(let draft, let code): failed(draft, code)
+    }
+  }
+
+  // MARK: Marks and typing
+
+  func markRead(_ id: RoomID, _ seq: Int64, _ channel: String, _ clientID: String?) {
+    guard let caller else { return }
+    let origin = Origin(
+      node: services.node, loop: relay.index, socket: connection.number)
+    relay.backend.markRead(seq, in: id, by: caller, origin: origin) {
+      [weak self, services] result in
+      guard let self, !isEnded, case .failure(let error) = result else { return }
+      let failure = error as? AppError
+      if failure == nil { services.log.warning("mark_not_moved", ["cause": .init("\(error)")]) }
+      handle(
+        .failed(
+          channelID: channel, clientID: clientID, failure.map(Self.code) ?? .unavailable))
+    }
+  }
+
+  func typing(_ id: RoomID, _ channel: String, _ clientID: String?) {
+    feeds.withRoom(id) { [weak self] result in
+      guard let self, !isEnded, let caller else { return }
+      switch result {
+      case .success(let room?):
+        if RuleEngine.standing(of: caller, in: room).permissions.contains(.write) {
+          if feeds.typing.allows(id, caller.userID, now: now) {
+            services.tell([TypingSignal(room: id, user: caller.userID).signal])
+          }
+        } else {
+          let code = RuleEngine.refusalToWrite(caller, in: room)
+          handle(.failed(channelID: channel, clientID: clientID, code))
+        }
+      case .success(nil):
+        handle(.failed(channelID: channel, clientID: clientID, .roomNotFound))
+      case .failure(let error):
+        handle(.failed(channelID: channel, clientID: clientID, error.code))
+      }
     }
   }
 

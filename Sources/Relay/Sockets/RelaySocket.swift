@@ -263,6 +263,9 @@ final class RelaySocket<Dialect: SocketDialect>: WebSocketHandler {
     case .resolve(let names): resolve(names)
     case .examine(let entry): examine(entry)
     case .write(let entry): write(entry)
+    case .markRead(let id, let seq, let channel, let clientID):
+      markRead(id, seq, channel, clientID)
+    case .typing(let id, let channel, let clientID): typing(id, channel, clientID)
     case .charge(let frames): intake.charge(frames)
     }
   }

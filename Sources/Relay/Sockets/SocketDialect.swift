@@ -20,6 +20,9 @@ protocol SocketDialect {
   /// Whether the dialect waits for something that the next frame depends on. Frames wait until it is over.
   var isBusy: Bool { get }
 
+  /// Whether the socket's first frame was sent, or waits in front of everything that is sent from now on.
+  var isReady: Bool { get }
+
   /// The rooms that the socket hears or has asked for.
   var rooms: Set<RoomID> { get }
 
@@ -186,6 +189,10 @@ enum SocketAction {
   case examine(OutgoingEntry)
   /// Submit the entry to the log if the caller may write it; otherwise give `failed`.
   case write(OutgoingEntry)
+  /// Move the caller's mark in the room to this seq; give `failed` if that is not possible.
+  case markRead(RoomID, seq: Int64, channelID: String, clientID: String?)
+  /// Tell the others in the room that the caller is typing; give `failed` if the caller may not write there.
+  case typing(RoomID, channelID: String, clientID: String?)
   /// Charge the rate limit for this many additional frames.
   case charge(frames: Int)
 }

@@ -180,6 +180,13 @@ final class WorldBackend: RelayBackend {
     ask(then) { body }
   }
 
+  func markRead(
+    _ seq: Int64, in room: RoomID, by caller: Caller, origin: Origin,
+    _ then: @escaping (Result<RoomState, any Error>) -> Void
+  ) {
+    ask(then) { throw AppError(.unavailable) }
+  }
+
   func knownDialog(of user: UserID, with other: UserID, in team: TeamID) -> RoomID? { nil }
 
   func readEntries(
