@@ -1,6 +1,5 @@
-package import Access
 package import Basics
-package import Database
+internal import Database
 internal import Events
 
 /// What a person has read of a room, and what is left.

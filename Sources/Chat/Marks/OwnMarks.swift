@@ -1,4 +1,4 @@
-package import Basics
+internal import Basics
 package import Database
 package import Events
 internal import Synchronization

@@ -21,7 +21,7 @@ extension RelaySocket: RoomListener {
       var examined = entry
       switch result {
       case .success(let body): examined.body = body
-      case .failure(let error as AppError): examined.refusal = Self.code(of: error)
+      case .failure(let error as AppError): examined.refusal = error.detailedCode
       case .failure(let error):
         services.log.warning("references_not_read", ["cause": .init("\(error)")])
         examined.refusal = .unavailable
@@ -29,13 +29,6 @@ extension RelaySocket: RoomListener {
       handle(.examined(examined))
       serveWaiting()
     }
-  }
-
-  /// The code of an error, with everything that the error says in its meaning.
-  private static func code(of error: AppError) -> ErrorCode {
-    guard !error.details.isEmpty else { return error.code }
-    let meaning = error.details.map { "\($0.field) \($0.message)." }.joined(separator: " ")
-    return error.code.saying(meaning)
   }
 
   func write(_ entry: OutgoingEntry) {
@@ -82,7 +75,7 @@ extension RelaySocket: RoomListener {
       if failure == nil { services.log.warning("mark_not_moved", ["cause": .init("\(error)")]) }
       handle(
         .failed(
-          channelID: channel, clientID: clientID, failure.map(Self.code) ?? .unavailable))
+          channelID: channel, clientID: clientID, failure?.detailedCode ?? .unavailable))
     }
   }
 
@@ -133,4 +126,12 @@ extension RelaySocket: RoomListener {
   func invited(to room: Room, _ rule: RoomRule) { handle(.invited(room, rule)) }
 
   func gateOpened() { serveWaiting() }
+}
+
+extension AppError {
+  /// The code, with everything that the error says in its meaning.
+  fileprivate var detailedCode: ErrorCode {
+    if details.isEmpty { return code }
+    return code.saying(details.map { "\($0.field) \($0.message)." }.joined(separator: " "))
+  }
 }
