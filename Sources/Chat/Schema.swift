@@ -263,6 +263,7 @@ package enum ChatSchema {
             ordinal INTEGER NOT NULL, is_muted INTEGER NOT NULL DEFAULT 0, muted_until INTEGER,
             PRIMARY KEY (user_id, room_id)) STRICT, WITHOUT ROWID;
           CREATE INDEX room_marks_by_room ON room_marks (room_id, user_id);
+          CREATE INDEX room_marks_muted ON room_marks (room_id, user_id) WHERE is_muted = 1;
           CREATE TABLE room_reads (
             room_id INTEGER NOT NULL, user_id BLOB NOT NULL, seq INTEGER NOT NULL,
             ts INTEGER NOT NULL, PRIMARY KEY (room_id, user_id, seq)) STRICT, WITHOUT ROWID;
@@ -282,6 +283,7 @@ package enum ChatSchema {
             ordinal BIGINT NOT NULL, is_muted BIGINT NOT NULL DEFAULT 0, muted_until BIGINT,
             PRIMARY KEY (user_id, room_id));
           CREATE INDEX room_marks_by_room ON room_marks (room_id, user_id);
+          CREATE INDEX room_marks_muted ON room_marks (room_id, user_id) WHERE is_muted = 1;
           CREATE TABLE room_reads (
             room_id BIGINT NOT NULL, user_id BYTEA NOT NULL, seq BIGINT NOT NULL,
             ts BIGINT NOT NULL, PRIMARY KEY (room_id, user_id, seq));

@@ -123,19 +123,32 @@ package final class Hub {
     markDirty(topic)
   }
 
-  /// The same for a durable frame, but the subscribers among `connections` get `theirs` instead.
-  package func publish(
-    _ frame: [UInt8], to topic: Topic, except connections: [Connection], theirs: [UInt8]
-  ) {
+  /// A frame that some connections get in place of the one for all. No connection is in two variants of a frame.
+  package struct Variant {
+    let connections: [Connection]
+    let frame: [UInt8]
+
+    package init(_ frame: [UInt8], for connections: [Connection]) {
+      self.connections = connections
+      self.frame = frame
+    }
+  }
+
+  /// The same for a durable frame, but the subscribers among the connections of variants get those instead.
+  package func publish(_ frame: [UInt8], to topic: Topic, variants: [Variant]) {
     var excepted = 0
-    for connection in connections where topic.position(of: connection.key) != nil {
-      send(theirs, to: connection, after: topic, of: topic)
-      excepted += 1
+    for variant in variants {
+      for connection in variant.connections where topic.position(of: connection.key) != nil {
+        send(variant.frame, to: connection, after: topic, of: topic)
+        excepted += 1
+      }
     }
     guard excepted < topic.count else { return }
     topic.append(frame, .durable) { batchMemory.take() }
-    for connection in connections {
-      if let position = topic.position(of: connection.key) { topic.markCaughtUp(position) }
+    for variant in variants {
+      for connection in variant.connections {
+        if let position = topic.position(of: connection.key) { topic.markCaughtUp(position) }
+      }
     }
     markDirty(topic)
   }

@@ -64,11 +64,11 @@ final class DatabaseBackend: RelayBackend {
   func unfollow(_ ids: [RoomID]) { fanout.unfollow(ids) }
 
   func readRooms(
-    _ ids: [RoomID], _ then: @escaping (Result<[(room: Room, lastSeq: Int64)], any Error>) -> Void
+    _ ids: [RoomID], _ then: @escaping (Result<[LoadedRoom], any Error>) -> Void
   ) {
     run(then) { [reader, fanout] in
       await fanout.following(ids)
-      return try await reader.heads(ids)
+      return try await reader.rooms(ids)
     }
   }
 

@@ -30,7 +30,7 @@ protocol RelayBackend: AnyObject {
   /// snapshot is not older than the moment from which entries of followed rooms arrive here, so no entry is missed
   /// between the two.
   func readRooms(
-    _ ids: [RoomID], _ then: @escaping (Result<[(room: Room, lastSeq: Int64)], any Error>) -> Void)
+    _ ids: [RoomID], _ then: @escaping (Result<[LoadedRoom], any Error>) -> Void)
 
   /// Reads those of the rooms that exist. `rooms` gives the version that was announced for each. A room is found at
   /// that version or a newer one, if the database has it. `isUrgent` means that delivery waits for the result.

@@ -48,7 +48,7 @@ struct Features: Sendable {
     history = MessageHistory(database: database, directory: directory, unknown: unknown)
     marks = ReadMarks(database: database, directory: directory, events: events)
     ownMarks = OwnMarks(database: database, events: events)
-    roomList = RoomList(database: database, rooms: rooms, history: history)
+    roomList = RoomList(database: database, rooms: rooms, history: history, events: events)
     references = MessageReferences(
       database: database, directory: directory, memberships: memberships)
     reader = LogReader(database: database, directory: directory, unknown: unknown)

@@ -360,6 +360,45 @@ def test_muted_rooms(people):
     assert unread(bob, room) == (1, 0)
 
 
+def test_who_is_notified(people):
+    ada, bob, cleo, stan, team = people
+    room = group(ada, bob, cleo)
+    dialog = ada.ok("PUT", f"/v1/dialogs/{bob.id}")["id"]
+    by_rule = ada.ok("POST", "/v1/rooms", 201, name="n", kind="dialog")["id"]
+    ada.ok("PUT", f"/v1/rooms/{by_rule}/members", entity_UUID=bob.id, permissions="rw", level=0)
+
+    def heard(*sockets):
+        return [until(socket, "text").get("notify") for socket in sockets]
+
+    with ada.relay() as hers, bob.relay() as his, bob.relay() as laptop, cleo.relay() as other:
+        say(ada, room, "to all")
+        assert heard(hers, his, laptop, other) == [None] * 4
+        hers.say(room, "bob!", "1", mentions=[bob.id, ada.id])
+        assert heard(hers, his, laptop, other) == [None, True, True, None]
+        for place in (dialog, by_rule):
+            say(ada, place, "psst", client_id="p")
+            assert heard(hers, his, laptop) == [None, True, True]
+        say(bob, team["room_id"], "ada", to=ada.id)
+        assert heard(hers, his, laptop) == [True, None, None]
+        # Muted: at once, for a time, and no more.
+        bob.ok("PUT", f"/v1/rooms/{room}/me", is_muted=True)
+        bob.ok("PUT", f"/v1/rooms/{dialog}/me", muted_until="2100-01-01T00:00:00Z")
+        assert eventually(lambda: (say(ada, dialog, "muted?"), heard(his, laptop))[1] == [None, None])
+        say(ada, room, "bob!", mentions=[bob.id, cleo.id])
+        assert heard(his, other) == [None, True]
+        # For those who connect later, too.
+        with bob.relay("?subscribe=none") as late:
+            late.send(type="resume", channels={str(room): 4, str(by_rule): 0})
+            frames = {}
+            while len(frames) < 2:
+                frame = late.receive()
+                if frame["type"] == "text":
+                    frames[frame["room_id"]] = frame.get("notify")
+            assert frames == {room: None, by_rule: True}
+        bob.ok("PUT", f"/v1/rooms/{dialog}/me", muted_until="2020-01-01T00:00:00Z")
+        assert eventually(lambda: (say(ada, dialog, "again?"), heard(his))[1] == [True])
+
+
 def test_unread_is_a_count_of_rows_whatever_happens(server, people):
     """Messages of everyone at once, marks that move meanwhile; then the numbers are compared with the log."""
     ada, bob, cleo, *_ = people

@@ -416,6 +416,7 @@ def test_history(server):
     first = newest[-1]
     assert set(first) == {
         "id", "room_id", "channel_id", "seq", "type", "from", "to", "data", "content", "emitter", "ts", "status", "client_id",
+        "updated_seq",
     }
     assert (first["data"], first["content"], first["from"], first["emitter"], first["status"]) == ("m1", "m1", ada.id, ada.id, "sent")
     assert all("client_id" not in m for m in bob.messages(room))

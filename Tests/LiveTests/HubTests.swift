@@ -174,7 +174,8 @@ import Web
       let (shared, theirs) = (frame(index), frame(nil, HubTests.theirs, follows: index))
       let senders = people.filter { _ in pick(3) == 0 }
       hub.publish(
-        shared.bytes, to: topics[index], except: senders.map(\.connection), theirs: theirs.bytes)
+        shared.bytes, to: topics[index],
+        variants: [Hub.Variant(theirs.bytes, for: senders.map(\.connection))])
       for person in people where person.listens[index] {
         let isSender = senders.contains { $0 === person }
         person.ordered[index].append(isSender ? theirs : shared)

@@ -3,6 +3,21 @@ package import Database
 package import Events
 internal import Synchronization
 
+/// A room as live delivery needs it, at one moment.
+package struct LoadedRoom: Sendable {
+  package let room: Room
+  /// 0 for an empty log.
+  package let lastSeq: Int64
+  /// The people who have muted the room, each with the time until which that counts.
+  package let muted: [UserID: Timestamp]
+
+  package init(room: Room, lastSeq: Int64, muted: [UserID: Timestamp] = [:]) {
+    self.room = room
+    self.lastSeq = lastSeq
+    self.muted = muted
+  }
+}
+
 /// Reads the log for sockets: ranges of entries, and heads. The caller is responsible for checking access.
 ///
 /// Nothing is ever left out. An entry of an unknown kind, one whose content is lost, and one whose row is missing are
@@ -80,13 +95,14 @@ package struct LogReader: Sendable {
   }
 
   /// Reads rooms with their heads in one snapshot. Rooms that do not exist are left out.
-  package func heads(_ ids: [RoomID]) async throws -> [(room: Room, lastSeq: Int64)] {
+  package func rooms(_ ids: [RoomID]) async throws -> [LoadedRoom] {
     try await database.read { transaction in
       let rooms = try await directory.read(ids, in: transaction)
       let lastSeqs = try await RoomStore.lastSeqs(ids, in: transaction)
+      let muted = try await MarkStore.muted(in: ids, transaction)
       return ids.compactMap { id in
         guard let room = rooms[id], let lastSeq = lastSeqs[id] else { return nil }
-        return (room, lastSeq)
+        return LoadedRoom(room: room, lastSeq: lastSeq, muted: muted[id] ?? [:])
       }
     }
   }

@@ -125,3 +125,37 @@ package struct TypingSignal: Sendable, Equatable {
     self.init(room: RoomID(room), user: UserID(user))
   }
 }
+
+/// Tells those who serve a room that somebody has muted it or not.
+package struct MuteSignal: Sendable, Equatable {
+  package let room: RoomID
+  package let user: UserID
+  /// Until when; nil if the room is not muted.
+  package let until: Timestamp?
+
+  init(room: RoomID, user: UserID, until: Timestamp?) {
+    self.room = room
+    self.user = user
+    self.until = until
+  }
+
+  package static let kind = "mute"
+
+  package var signal: Signal {
+    var writer = WireWriter()
+    writer.integer(room.value)
+    writer.uuid(user.uuid)
+    writer.optional(until) { $0.integer($1.milliseconds) }
+    return Signal(to: .room(room), kind: Self.kind, content: writer.bytes)
+  }
+
+  /// Nil if the content is not of this kind.
+  package init?(_ signal: Signal) {
+    var reader = WireReader(signal.content[...])
+    guard signal.kind == Self.kind, let room = reader.integer(Int64.self), let user = reader.uuid(),
+      let until = reader.optional({ $0.integer(Int64.self) })
+    else { return nil }
+    self.init(
+      room: RoomID(room), user: UserID(user), until: until.map { Timestamp(milliseconds: $0) })
+  }
+}

@@ -211,6 +211,29 @@ enum MarkStore {
       [.id(user), .room(room), .bool(isMuted), .optional(until) { .time($0) }])
   }
 
+  /// Returns who has muted these rooms, each with the time until which that counts.
+  static func muted(
+    in rooms: [RoomID], _ transaction: Transaction
+  ) async throws -> [RoomID: [UserID: Timestamp]] {
+    var muted: [RoomID: [UserID: Timestamp]] = [:]
+    for row in try await transaction.query(mutedSQL, [.rooms(rooms)]) {
+      muted[try row.room(0), default: [:]][try row.id(1)] =
+        try row.optional(2, row.time) ?? .latest
+    }
+    return muted
+  }
+
+  private static let mutedSQL = SQL(
+    sqlite: """
+      SELECT room_id, user_id, muted_until FROM room_marks
+      WHERE is_muted = 1 AND room_id IN (SELECT value FROM json_each($1))
+      """,
+    postgres: """
+      SELECT room_id, user_id, muted_until FROM room_marks
+      WHERE is_muted = 1 AND room_id IN (
+        SELECT value::bigint FROM json_array_elements_text($1::json) AS list (value))
+      """)
+
   // MARK: Who has seen a message
 
   /// Returns when each person's mark first reached this seq.

@@ -2,7 +2,7 @@ package import Access
 internal import Accounts
 package import Basics
 package import Database
-internal import Events
+package import Events
 internal import Synchronization
 
 /// A person's rooms, with what is unread in each.
@@ -10,6 +10,7 @@ package final class RoomList: Sendable {
   private let database: any SQLDatabase
   private let rooms: Rooms
   private let history: MessageHistory
+  private let events: EventStream
   /// People and rooms in which they have marks, so that most requests need not ask for that.
   private let marked = Mutex(BoundedCache<Place, Bool>(capacity: capacity))
 
@@ -22,10 +23,13 @@ package final class RoomList: Sendable {
   /// The number of rooms whose unread messages are counted by one statement.
   private static let roomsPerStatement = 500
 
-  package init(database: any SQLDatabase, rooms: Rooms, history: MessageHistory) {
+  package init(
+    database: any SQLDatabase, rooms: Rooms, history: MessageHistory, events: EventStream
+  ) {
     self.database = database
     self.rooms = rooms
     self.history = history
+    self.events = events
   }
 
   /// A room of a person.
@@ -131,6 +135,10 @@ package final class RoomList: Sendable {
         .read, caller, try await self.rooms.directory.read(id, in: transaction))
       try await MarkStore.mute(
         caller.userID, in: id, isMuted: isMuted, until: isMuted ? until : nil, transaction)
+      let signal = MuteSignal(
+        room: id, user: caller.userID, until: isMuted ? until ?? .latest : nil
+      ).signal
+      transaction.afterCommit { self.events.publish([.signal(signal)]) }
       return try await self.state(in: id, of: caller.userID, transaction)
     }
   }

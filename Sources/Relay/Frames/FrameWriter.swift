@@ -110,8 +110,20 @@ struct FrameWriter {
   /// `client_id` added if it has one. A frame of type `unknown` stays as it is.
   mutating func forSender(_ frame: [UInt8], of entry: Entry) -> [UInt8] {
     guard let clientID = entry.clientID, !entry.body.isUnknown else { return frame }
+    return adding(to: frame) { $0.member("client_id", clientID) }
+  }
+
+  /// Returns the frame of a message for those who should be notified of it.
+  mutating func notifying(_ frame: [UInt8]) -> [UInt8] {
+    adding(to: frame) { $0.member("notify", true) }
+  }
+
+  /// Returns the frame with one more member.
+  private mutating func adding(
+    to frame: [UInt8], _ member: (inout JSONWriter) -> Void
+  ) -> [UInt8] {
     writer.removeAll()
-    writer.object { $0.member("client_id", clientID) }
+    writer.object(member)
     // `{...}` and `{"client_id":...}` become `{...,"client_id":...}`.
     let object = frame[WebSocketFrames.headerBytes(of: frame)...].dropLast()
     let member = writer.bytes.dropFirst()

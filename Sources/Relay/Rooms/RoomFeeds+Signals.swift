@@ -6,6 +6,10 @@ internal import Live
 /// Passes signals on to sockets of relay v1. What cannot be delivered now is dropped: a moment later it is outdated.
 extension RoomFeeds {
   func take(_ signal: Signal) {
+    if let mute = MuteSignal(signal) {
+      rooms[mute.room]?.muted[mute.user] = mute.until
+      return
+    }
     // While this node does not know who may read what, it tells nobody about others.
     guard intake.isOpen else { return }
     if let seen = SeenSignal(signal) {

@@ -174,7 +174,13 @@ extension RoomFeeds {
   /// Sends an entry to one listener that the room's topic does not reach.
   func replay(_ entry: Entry, to listener: any RoomListener) {
     var frame = frames.relayEntry(entry, isShared: false)
-    if entry.from == listener.caller?.userID { frame = frames.forSender(frame, of: entry) }
+    if let user = listener.caller?.userID {
+      if entry.from == user {
+        frame = frames.forSender(frame, of: entry)
+      } else if rooms[entry.roomID]?.notified(of: entry).contains(user) == true {
+        frame = frames.notifying(frame)
+      }
+    }
     let topic = rooms[entry.roomID]?.topic(listener.kind)
     hub.send(frame, to: listener.connection, of: topic)
   }

@@ -139,12 +139,12 @@ final class RoomFeeds {
     }
   }
 
-  private func loaded(_ ids: [RoomID], _ found: [(room: Room, lastSeq: Int64)]) {
+  private func loaded(_ ids: [RoomID], _ found: [LoadedRoom]) {
     let byID = Dictionary(uniqueKeysWithValues: found.map { ($0.room.id, $0) })
     for id in ids {
       guard let served = rooms[id] else { continue }
-      if let (room, _) = byID[id] { served.loaded(room) }
-      handle(id, .loaded(byID[id]))
+      if let loaded = byID[id] { served.loaded(loaded) }
+      handle(id, .loaded(byID[id].map { ($0.room, $0.lastSeq) }))
       if let room = served.feed.room {
         // The room may have changed since it was read.
         if let newer = reader.backend.known(id), newer.accessVersion > room.accessVersion {
@@ -358,14 +358,11 @@ final class RoomFeeds {
     metrics.deliveries.add(served.relay.count + (served.nano?.count ?? 0))
     if !served.relay.isEmpty {
       let frame = frames.relayEntry(entry, isShared: true)
-      let senders =
-        entry.clientID == nil ? [] : entry.from.map { listeners.connections(of: $0) } ?? []
-      if senders.isEmpty {
+      let variants = variants(of: frame, entry, served)
+      if variants.isEmpty {
         hub.publish(frame, to: served.relay)
       } else {
-        hub.publish(
-          frame, to: served.relay, except: senders,
-          theirs: frames.forSender(frame, of: entry))
+        hub.publish(frame, to: served.relay, variants: variants)
       }
     }
     if let nano = served.nano, !nano.isEmpty, let frame = frames.nanoMessage(entry) {
@@ -374,5 +371,27 @@ final class RoomFeeds {
     if !served.heldAcks.isEmpty, let held = served.heldAcks.removeValue(forKey: entry.seq) {
       for socket in held.sockets { listeners[socket]?.committed(held.entry) }
     }
+  }
+
+  /// The frames that some get in place of the one for all: the sender, with the `client_id`, and those who should be
+  /// notified.
+  private func variants(
+    of frame: [UInt8], _ entry: Entry, _ served: ServedRoom
+  ) -> [Hub.Variant] {
+    var variants: [Hub.Variant] = []
+    if entry.clientID != nil, let sender = entry.from {
+      let connections = listeners.connections(of: sender)
+      if !connections.isEmpty {
+        variants.append(Hub.Variant(frames.forSender(frame, of: entry), for: connections))
+      }
+    }
+    let notified = served.notified(of: entry)
+    if !notified.isEmpty {
+      let connections = notified.flatMap { listeners.connections(of: $0) }
+      if !connections.isEmpty {
+        variants.append(Hub.Variant(frames.notifying(frame), for: connections))
+      }
+    }
+    return variants
   }
 }

@@ -61,7 +61,7 @@ final class RoomReader {
   /// Reads rooms and their heads, some at a time. `then` is called with each part, or with nil if it could not be
   /// read.
   func load(
-    _ ids: [RoomID], _ then: @escaping ([RoomID], [(room: Room, lastSeq: Int64)]?) -> Void
+    _ ids: [RoomID], _ then: @escaping ([RoomID], [LoadedRoom]?) -> Void
   ) {
     guard !ids.isEmpty else { return }
     let part = Array(ids.prefix(Self.roomsPerRead))
@@ -71,7 +71,7 @@ final class RoomReader {
       current { [unowned self] result in
         switch result {
         case .success(let found):
-          for (room, _) in found { backend.keep(room) }
+          for loaded in found { backend.keep(loaded.room) }
           then(part, found)
         case .failure(let error):
           log.warning(

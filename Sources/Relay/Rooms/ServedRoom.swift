@@ -25,6 +25,8 @@ final class ServedRoom {
   var unusedSince: Int64?
   /// Acknowledgements that wait for the broadcast of their entry, by seq, with the sockets that receive them.
   var heldAcks: [Int64: (entry: Entry, sockets: [UInt64])] = [:]
+  /// The people who have muted the room, each with the time until which that counts.
+  var muted: [UserID: Timestamp] = [:]
   /// When the room's head moved last.
   var movedAt = HeadMark.beginning
   /// Called once it is known whether the room exists.
@@ -45,8 +47,29 @@ final class ServedRoom {
   var channelID: String { team?.description ?? id.description }
 
   /// Notes that the room was read. What it is never changes.
-  func loaded(_ room: Room) {
-    if room.kind == .channel { team = room.properties.team }
+  func loaded(_ loaded: LoadedRoom) {
+    if loaded.room.kind == .channel { team = loaded.room.properties.team }
+    muted = loaded.muted
+  }
+
+  /// The people who should be notified of an entry: of a message in a dialog the other one, otherwise those whom it
+  /// mentions. Nobody is notified of their own messages, nor in rooms that they have muted.
+  func notified(of entry: Entry) -> [UserID] {
+    guard case .message(let content) = entry.body, let room = feed.room else { return [] }
+    let isDialog = room.kind == .dialog
+    if !isDialog, content.extras == nil { return [] }
+    let people = isDialog ? others(than: entry.from, in: room) : content.extras?.mentions ?? []
+    let now = Timestamp.now
+    return people.filter { user in
+      user != entry.from && muted[user].map { $0 <= now } ?? true
+    }
+  }
+
+  private func others(than author: UserID?, in dialog: Room) -> [UserID] {
+    if let pair = dialog.properties.pair { return [pair.low, pair.high] }
+    return Set(dialog.rules.map { UserID($0.subject) } + dialog.people.all.map(\.userID)).sorted {
+      $0.uuid < $1.uuid
+    }
   }
 
   /// The topic of a dialect, created if needed.

@@ -114,11 +114,11 @@ final class WorldBackend: RelayBackend {
   }
 
   func readRooms(
-    _ ids: [RoomID], _ then: @escaping (Result<[(room: Room, lastSeq: Int64)], any Error>) -> Void
+    _ ids: [RoomID], _ then: @escaping (Result<[LoadedRoom], any Error>) -> Void
   ) {
     ask(then) { [database] in
       ids.compactMap { id in
-        database.room(id).map { ($0, database.rooms[id]?.lastSeq ?? 0) }
+        database.room(id).map { LoadedRoom(room: $0, lastSeq: database.rooms[id]?.lastSeq ?? 0) }
       }
     }
   }
