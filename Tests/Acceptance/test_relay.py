@@ -691,7 +691,7 @@ def test_ready_lists_the_five_thousand_most_active(fresh):
         )
         database.executemany("INSERT INTO room_rules VALUES (?, ?, 3, 0, 1)", [(number, me) for number, *_ in rooms])
         database.executemany(
-            "INSERT INTO room_heads (room_id, last_seq, message_ts, access_version) VALUES (?, 0, ?, 1)",
+            "INSERT INTO room_heads (room_id, last_seq, last_ts, message_ts, access_version) VALUES (?, 0, 0, ?, 1)",
             # The first one was written in last.
             [(number, 9_000_000 if number == 1 else 0) for number, *_ in rooms],
         )
