@@ -80,14 +80,18 @@ let package = Package(
     target("Live", ["Basics", "EventLoop", "Web"]),
     target(
       "Chat", ["Access", "Accounts", "Basics", "Crypto", "Database", "Events", "Web", "Words"]),
+    target("Presence", ["Access", "Accounts", "Basics", "Database", "Events"]),
     target(
       "Relay",
-      ["Access", "Basics", "Chat", "EventLoop", "Events", "Live", "Web", "Words"]),
+      [
+        "Access", "Accounts", "Basics", "Chat", "EventLoop", "Events", "Live", "Presence", "Web",
+        "Words",
+      ]),
     target(
       "Server",
       [
         "Access", "Accounts", "Basics", "Chat", "Crypto", "Database", "Documents", "EventLoop",
-        "Events", "Live", "RedisFanout", "Relay", "TLS", "Web", "CAllocator",
+        "Events", "Live", "Presence", "RedisFanout", "Relay", "TLS", "Web", "CAllocator",
       ]),
     .executableTarget(
       name: "martlet", dependencies: ["Basics", "Server"], swiftSettings: settings,
@@ -120,9 +124,13 @@ let package = Package(
     testTarget("DatabaseTests", ["Basics", "Database", "EventLoop", "TestSupport"]),
     testTarget(
       "ChatTests", ["Access", "Accounts", "Basics", "Chat", "Database", "Events", "TestSupport"]),
+    testTarget("PresenceTests", ["Accounts", "Basics", "Events", "Presence", "TestSupport"]),
     testTarget(
       "RelayTests",
-      ["Access", "Basics", "Chat", "EventLoop", "Events", "Live", "Relay", "TestSupport", "Web"]),
+      [
+        "Access", "Accounts", "Basics", "Chat", "EventLoop", "Events", "Live", "Presence", "Relay",
+        "TestSupport", "Web",
+      ]),
     fuzzTarget,
   ],
   swiftLanguageModes: [.v6]

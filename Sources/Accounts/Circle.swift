@@ -2,7 +2,7 @@ package import Basics
 package import Database
 
 /// The people whom someone knows: those who share an organization, a team, or a room. Only they can be found by name,
-/// and added somewhere without being asked.
+/// watched, and added somewhere without being asked.
 package struct Circle: Sendable {
   private let includesEveryone: Bool
   private let rooms: any SharedRooms
@@ -13,29 +13,62 @@ package struct Circle: Sendable {
     self.rooms = rooms
   }
 
-  /// Whether an account is in the circle of another. Everyone is in their own.
+  /// Whether somebody is in the circle of a user. Everyone is in their own.
   package func contains(
     _ other: UserID, of user: UserID, in transaction: Transaction
   ) async throws -> Bool {
-    if includesEveryone || other == user { return true }
-    if try await transaction.first(Self.sharedSQL, [.id(user), .id(other)]) != nil { return true }
-    return try await rooms.haveRoomInCommon(user, other, in: transaction)
+    try await members(among: [other], of: user, in: transaction).contains(other)
   }
 
-  private static let sharedSQL: SQL = """
-    SELECT 1 WHERE EXISTS (
-        SELECT 1 FROM memberships a JOIN memberships b ON b.organization_id = a.organization_id
-        WHERE a.user_id = $1 AND b.user_id = $2)
-      OR EXISTS (
-        SELECT 1 FROM team_members a JOIN team_members b ON b.team_id = a.team_id
-        WHERE a.user_id = $1 AND b.user_id = $2)
-    """
+  /// Returns those of the people who are in the circle of a user.
+  package func members(
+    among people: [UserID], of user: UserID, in transaction: Transaction
+  ) async throws -> Set<UserID> {
+    if people.isEmpty { return [] }
+    var known: Set<UserID> = []
+    // People of another system have no accounts, so they do not belong to everyone.
+    if includesEveryone, try await People.exists(user, in: transaction) {
+      known = Set(try await People.names(of: people, in: transaction).keys)
+    }
+    for row in try await transaction.query(Self.sharedSQL, [.id(user), .ids(people)]) {
+      known.insert(try row.id(0))
+    }
+    if people.contains(user) { known.insert(user) }
+    let others = Set(people).subtracting(known)
+    if others.isEmpty { return known }
+    return known.union(
+      try await rooms.haveRoomInCommon(among: Array(others), with: user, in: transaction))
+  }
+
+  private static let sharedSQL = SQL(
+    sqlite: """
+      WITH RECURSIVE list (i) AS (
+        SELECT 0 UNION ALL SELECT i + 1 FROM list WHERE (i + 1) * 16 < length($2)),
+        other (id) AS (SELECT substr($2, i * 16 + 1, 16) FROM list)
+      SELECT id FROM other WHERE EXISTS (
+          SELECT 1 FROM memberships a JOIN memberships b ON b.organization_id = a.organization_id
+          WHERE a.user_id = $1 AND b.user_id = other.id)
+        OR EXISTS (
+          SELECT 1 FROM team_members a JOIN team_members b ON b.team_id = a.team_id
+          WHERE a.user_id = $1 AND b.user_id = other.id)
+      """,
+    postgres: """
+      WITH other (id) AS (
+        SELECT substring($2::bytea FROM i * 16 + 1 FOR 16)
+        FROM generate_series(0, length($2::bytea) / 16 - 1) AS i)
+      SELECT id FROM other WHERE EXISTS (
+          SELECT 1 FROM memberships a JOIN memberships b ON b.organization_id = a.organization_id
+          WHERE a.user_id = $1 AND b.user_id = other.id)
+        OR EXISTS (
+          SELECT 1 FROM team_members a JOIN team_members b ON b.team_id = a.team_id
+          WHERE a.user_id = $1 AND b.user_id = other.id)
+      """)
 }
 
-/// Whether accounts know each other from a room. A port, implemented by `Chat`.
+/// Whether people know each other from a room. A port, implemented by `Chat`.
 package protocol SharedRooms: Sendable {
-  /// Whether there is a room that both joined by their own act or wrote in.
+  /// Returns those of the people who share a room with a user that both joined by their own act or wrote in.
   func haveRoomInCommon(
-    _ one: UserID, _ other: UserID, in transaction: Transaction
-  ) async throws -> Bool
+    among people: [UserID], with user: UserID, in transaction: Transaction
+  ) async throws -> Set<UserID>
 }

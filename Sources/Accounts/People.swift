@@ -52,6 +52,36 @@ package enum People {
         AND json_typeof(settings::json -> 'seen') = 'boolean'
       """)
 
+  /// Reads what the database knows about the presence of accounts.
+  package static func presence(
+    of users: [UserID], in transaction: Transaction
+  ) async throws -> [UserID: PresenceFacts] {
+    if users.isEmpty { return [:] }
+    var facts: [UserID: PresenceFacts] = [:]
+    for row in try await transaction.query(presenceSQL, [.ids(users)]) {
+      facts[try row.id(0)] = PresenceFacts(
+        hidesPresence: try row.integer(1) != 0, lastSeenAt: try row.optional(2, row.time))
+    }
+    return facts
+  }
+
+  private static let presenceSQL = SQL(
+    sqlite: """
+      WITH RECURSIVE list (i) AS (
+        SELECT 0 UNION ALL SELECT i + 1 FROM list WHERE (i + 1) * 16 < length($1))
+      SELECT id, coalesce(json_extract(settings, '$.presence') = 'offline', 0),
+        (SELECT max(last_seen_at) FROM sessions WHERE user_id = users.id)
+      FROM users WHERE id IN (SELECT substr($1, i * 16 + 1, 16) FROM list)
+      """,
+    postgres: """
+      SELECT id, CASE WHEN json_typeof(settings::json -> 'presence') = 'string'
+          AND settings::json ->> 'presence' = 'offline' THEN 1::bigint ELSE 0::bigint END,
+        (SELECT max(last_seen_at) FROM sessions WHERE user_id = users.id)
+      FROM users WHERE id IN (
+        SELECT substring($1::bytea FROM i * 16 + 1 FOR 16)
+        FROM generate_series(0, length($1::bytea) / 16 - 1) AS i)
+      """)
+
   /// Whether there is such an account.
   package static func exists(_ user: UserID, in transaction: Transaction) async throws -> Bool {
     try await AccountStore.user(user, in: transaction) != nil
@@ -93,4 +123,17 @@ package enum People {
         SELECT substring($1::bytea FROM i * 16 + 1 FOR 16)
         FROM generate_series(0, length($1::bytea) / 16 - 1) AS i)
       """)
+}
+
+/// What the database knows about somebody's presence.
+package struct PresenceFacts: Sendable, Equatable {
+  /// Whether their settings say that nobody may know whether they are present (`"presence":"offline"`).
+  package let hidesPresence: Bool
+  /// When one of their sessions was last used, to the minute; nil if there is none.
+  package let lastSeenAt: Timestamp?
+
+  package init(hidesPresence: Bool = false, lastSeenAt: Timestamp? = nil) {
+    self.hidesPresence = hidesPresence
+    self.lastSeenAt = lastSeenAt
+  }
 }

@@ -39,6 +39,9 @@ package final class EventStream: Sendable {
     if !shared.isEmpty { fanout.publish(shared) }
   }
 
+  /// Sends events to the other nodes only.
+  package func publishElsewhere(_ events: [Event]) { fanout.publish(events) }
+
   /// Delivers events to this node's listeners only: other nodes find out about them by themselves.
   package func deliverHere(_ events: [Event]) {
     if !events.isEmpty { deliver(events) }

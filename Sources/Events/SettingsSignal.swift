@@ -20,6 +20,12 @@ package struct SettingsSignal: Sendable, Equatable {
     return Signal(to: .everyone, kind: Self.kind, content: writer.bytes)
   }
 
+  /// Whether the settings say that nobody may know whether the person is present (`"presence":"offline"`).
+  package var hidesPresence: Bool {
+    // Written by this server. What cannot be read counts as the default.
+    (try? JSONParser.parse(settings, maximumDepth: .max))?.object?["presence"]?.string == "offline"
+  }
+
   /// Nil if the content is not of this kind.
   package init?(_ signal: Signal) {
     var reader = WireReader(signal.content[...])

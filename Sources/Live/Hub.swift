@@ -195,12 +195,15 @@ package final class Hub {
   }
 
   /// Sends a frame to one connection, or drops it if more than `droppableQueueBytes` wait for the reader already.
-  package func sendDroppable(_ frame: [UInt8], to connection: Connection) {
-    if queuedBytes(of: connection) > Self.droppableQueueBytes {
+  /// Returns whether it was sent.
+  @discardableResult
+  package func sendDroppable(_ frame: [UInt8], to connection: Connection) -> Bool {
+    guard queuedBytes(of: connection) <= Self.droppableQueueBytes else {
       metrics.droppedFrames.add()
-    } else {
-      send(frame, to: connection)
+      return false
     }
+    send(frame, to: connection)
+    return true
   }
 
   /// Holds back all frames to the connection, including those that wait in the hub already, until `uncork`.

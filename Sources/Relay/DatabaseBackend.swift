@@ -1,8 +1,10 @@
 internal import Access
+internal import Accounts
 internal import Basics
 internal import Chat
 internal import EventLoop
 internal import Events
+internal import Presence
 
 /// The `RelayBackend` of a running node. It reads the database or this node's caches, and follows rooms through the
 /// `Fanout`.
@@ -15,13 +17,14 @@ final class DatabaseBackend: RelayBackend {
   private let references: MessageReferences
   private let marks: ReadMarks
   private let reader: LogReader
+  private let people: PresenceReader
   private let fanout: any Fanout
   private var directory: RoomDirectory { rooms.directory }
 
   init(
     loop: Loop, authenticator: any Authenticator, memberships: any Memberships, rooms: Rooms,
     dialogs: Dialogs, references: MessageReferences, marks: ReadMarks,
-    reader: LogReader, fanout: any Fanout
+    reader: LogReader, people: PresenceReader, fanout: any Fanout
   ) {
     self.loop = loop
     self.authenticator = authenticator
@@ -31,6 +34,7 @@ final class DatabaseBackend: RelayBackend {
     self.references = references
     self.marks = marks
     self.reader = reader
+    self.people = people
     self.fanout = fanout
   }
 
@@ -139,6 +143,13 @@ final class DatabaseBackend: RelayBackend {
     _ then: @escaping (Result<EntryBody, any Error>) -> Void
   ) {
     run(then) { [references] in try await references.resolve(body, in: room, as: caller) }
+  }
+
+  func findWatchable(
+    _ users: [UserID], by caller: Caller,
+    _ then: @escaping (Result<[UserID: PresenceFacts], any Error>) -> Void
+  ) {
+    run(then) { [people] in try await people.watchable(users, by: caller) }
   }
 
   func knownDialog(of user: UserID, with other: UserID, in team: TeamID) -> RoomID? {

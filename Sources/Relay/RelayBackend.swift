@@ -1,4 +1,5 @@
 internal import Access
+internal import Accounts
 internal import Basics
 internal import Chat
 internal import Events
@@ -68,6 +69,11 @@ protocol RelayBackend: AnyObject {
   func examine(
     _ body: EntryBody, in room: RoomID, as caller: Caller,
     _ then: @escaping (Result<EntryBody, any Error>) -> Void)
+
+  /// Finds those of these people whose presence the caller may know, with what the database knows about it.
+  func findWatchable(
+    _ users: [UserID], by caller: Caller,
+    _ then: @escaping (Result<[UserID: PresenceFacts], any Error>) -> Void)
 
   /// Returns the dialog of two members of a team from this node's cache, or nil if it has to be resolved.
   func knownDialog(of user: UserID, with other: UserID, in team: TeamID) -> RoomID?

@@ -4,6 +4,7 @@ package import Chat
 internal import EventLoop
 package import Events
 package import Live
+package import Presence
 internal import Web
 
 /// The relay on one event loop: its sockets, the rooms that they hear, and the messages of a turn on their way to the
@@ -15,6 +16,7 @@ package final class RelayLoop {
   let backend: any RelayBackend
   let hub: Hub
   let feeds: RoomFeeds
+  let presence: PresenceFeed
   let metrics: LiveMetrics
   let work: TurnWork
   /// The number of actions that a socket performs, or of rooms that it leaves, in one step of `work`. An action that
@@ -35,13 +37,14 @@ package final class RelayLoop {
   /// Creates the relay of an event loop, on top of the loop's live delivery. Must be called on that loop.
   package convenience init(
     live: LiveLoop, services: RelayServices, rooms: Rooms, dialogs: Dialogs,
-    references: MessageReferences, marks: ReadMarks, reader: LogReader, fanout: any Fanout
+    references: MessageReferences, marks: ReadMarks, reader: LogReader, people: PresenceReader,
+    fanout: any Fanout
   ) {
     live.loop.preconditionOnLoop()
     let backend = DatabaseBackend(
       loop: live.loop, authenticator: services.authenticator, memberships: services.memberships,
       rooms: rooms, dialogs: dialogs, references: references, marks: marks, reader: reader,
-      fanout: fanout)
+      people: people, fanout: fanout)
     self.init(
       index: live.loop.index, services: services, backend: backend, hub: live.hub,
       gate: live.gate, metrics: live.metrics)
@@ -51,7 +54,13 @@ package final class RelayLoop {
     }
     // Unowned, here and below: a relay lives as long as its loop.
     live.beforeFlush { [unowned self] in submitDrafts() }
-    periodTimer = live.loop.schedule(every: 1000) { [unowned self] in feeds.beginPeriod() }
+    services.presence.listen { changes in
+      bound.loop.execute { bound.value.presence.take(changes) }
+    }
+    periodTimer = live.loop.schedule(every: 1000) { [unowned self] in
+      feeds.beginPeriod()
+      presence.tick()
+    }
     compareHeads(after: Self.compareHeadsMilliseconds)
   }
 
@@ -80,6 +89,13 @@ package final class RelayLoop {
     feeds = RoomFeeds(
       loopIndex: index, hub: hub, gate: gate, services: services, backend: backend, work: work,
       metrics: metrics)
+    presence = PresenceFeed(
+      presence: services.presence, backend: backend, hub: hub, log: services.log)
+    // Unowned: they live as long as each other.
+    presence.mayTell = { [unowned feeds] in feeds.mayServe }
+    feeds.affiliationsAnnounced = { [unowned presence] in
+      presence.affiliationsChanged($0, own: $1)
+    }
   }
 
   /// Applies the events that have arrived. Also called before any input of a client is handled: the input must see

@@ -3,6 +3,7 @@ package import Basics
 package import Chat
 package import Events
 internal import Live
+package import Presence
 internal import Synchronization
 
 /// The services that all sockets of a node share, on all event loops.
@@ -18,6 +19,7 @@ package final class RelayServices: Sendable {
   var epoch: String { currentEpoch.withLock { $0 } }
   private let currentEpoch: Mutex<String>
   private let events: EventStream
+  let presence: Presence
   let log: Log
   let metrics: RelayMetrics
   /// The rate limiter of each user's frames; nil means no limit.
@@ -26,8 +28,8 @@ package final class RelayServices: Sendable {
 
   package init(
     ingest: any Ingest, authenticator: any Authenticator, memberships: any Memberships,
-    configuration: RelayConfiguration, node: NodeID, epoch: String, events: EventStream, log: Log,
-    metrics: RelayMetrics
+    configuration: RelayConfiguration, node: NodeID, epoch: String, events: EventStream,
+    presence: Presence, log: Log, metrics: RelayMetrics
   ) {
     self.ingest = ingest
     self.authenticator = authenticator
@@ -36,6 +38,7 @@ package final class RelayServices: Sendable {
     self.node = node
     currentEpoch = Mutex(epoch)
     self.events = events
+    self.presence = presence
     self.log = log
     self.metrics = metrics
     userFrames = configuration.userFrames.map { KeyedRateLimiter($0) }

@@ -4,6 +4,7 @@ internal import Chat
 internal import Database
 internal import EventLoop
 internal import Events
+internal import Presence
 
 /// The services behind the routes, wired together. Made for a server that runs, and for one whose routes are only
 /// described.
@@ -20,6 +21,7 @@ struct Features: Sendable {
   let ownMarks: OwnMarks
   let roomList: RoomList
   let reader: LogReader
+  let presenceReader: PresenceReader
   private let database: any SQLDatabase
 
   init(
@@ -36,6 +38,7 @@ struct Features: Sendable {
     let configuration = settings.accounts
     let circle = Circle(
       includesEveryone: configuration.directory == .everyone, rooms: RoomActs())
+    presenceReader = PresenceReader(database: database, circle: circle)
     rooms = Rooms(
       database: database, events: events, directory: directory, appender: appender,
       circle: circle, limits: settings.rooms)

@@ -7,6 +7,7 @@ internal import Database
 internal import EventLoop
 internal import Events
 internal import Live
+internal import Presence
 internal import Relay
 package import Web
 
@@ -105,6 +106,7 @@ package final class MartletServer: Sendable {
       database: database, events: events, ended: ended, memberships: features.memberships,
       rooms: features.directory, freshness: freshness, position: known.position, epoch: epoch,
       log: log)
+    let presence = Presence(node: node, events: events, isShared: settings.fanout != nil)
     let messageLog = MessageLog(
       database: database, events: events, appender: appender, authenticator: credentials,
       freshness: freshness, metrics: ChatMetrics(metrics))
@@ -112,8 +114,8 @@ package final class MartletServer: Sendable {
     try await features.accounts.noteIfNobodyCanLogIn()
     let relay = RelayServices(
       ingest: messageLog, authenticator: credentials, memberships: features.memberships,
-      configuration: settings.relay, node: node, epoch: epoch, events: events, log: log,
-      metrics: RelayMetrics(metrics))
+      configuration: settings.relay, node: node, epoch: epoch, events: events, presence: presence,
+      log: log, metrics: RelayMetrics(metrics))
     events.listen { events in
       for case .epochChanged(let epoch) in events {
         relay.epochChanged(to: epoch)
@@ -141,6 +143,11 @@ package final class MartletServer: Sendable {
     let metricsWeb = try await startMetrics()
     var tasks = startUpkeep(
       database, reconciler, ended, activity, features, clientKeys)
+    tasks.append(tick(presence))
+    metrics.reading(
+      "martlet_people_present",
+      "People with open sockets on this node, or with some until a moment ago."
+    ) { Double(presence.count) }
     if settings.usesTLS {
       if settings.tlsWatchSeconds > 0 { tasks.append(watchCertificates(web)) }
       tasks.append(renewTicketKeys(web))
@@ -295,8 +302,7 @@ package final class MartletServer: Sendable {
       RelayLoop(
         live: live[loop.index].value, services: services, rooms: features.rooms,
         dialogs: features.dialogs, references: features.references, marks: features.marks,
-        reader: features.reader,
-        fanout: fanout)
+        reader: features.reader, people: features.presenceReader, fanout: fanout)
     }
   }
 
@@ -330,6 +336,16 @@ package final class MartletServer: Sendable {
       while !Task.isCancelled {
         await loop.sleep(milliseconds: Self.ticketKeyMilliseconds)
         web.renewTicketKeys()
+      }
+    }
+  }
+
+  private func tick(_ presence: Presence) -> Task<Void, Never> {
+    let loop = group.loops[0]
+    return loop.task {
+      while !Task.isCancelled {
+        await loop.sleep(milliseconds: Presence.tickMilliseconds)
+        presence.tick()
       }
     }
   }

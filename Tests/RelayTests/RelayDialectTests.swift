@@ -100,6 +100,7 @@ import Web
       case .write(let entry): "write \(text(of: entry.body)) to \(entry.roomID)"
       case .markRead(let id, let seq, _, _): "read \(id) to \(seq)"
       case .typing(let id, _, _): "typing in \(id)"
+      case .watch(let users, _): "watch \(users.count)"
       case .charge(let frames): "charge \(frames)"
       }
     }

@@ -176,16 +176,35 @@ enum RoomPeopleStore {
       "DELETE FROM room_acts WHERE user_id = $1 AND room_id = $2", [.id(user), .room(room)])
   }
 
+  /// Returns those of the people who are in a room by an act of their own in which the user is so, too.
   static func haveActInCommon(
-    _ one: UserID, _ other: UserID, in transaction: Transaction
-  ) async throws -> Bool {
-    try await transaction.first(
-      """
-      SELECT 1 FROM room_acts a JOIN room_acts b ON b.room_id = a.room_id AND b.user_id = $2
-        JOIN rooms r ON r.id = a.room_id
-      WHERE a.user_id = $1 AND r.deleted_at IS NULL LIMIT 1
-      """, [.id(one), .id(other)]) != nil
+    among people: [UserID], with user: UserID, _ transaction: Transaction
+  ) async throws -> Set<UserID> {
+    Set(
+      try await transaction.query(actsInCommonSQL, [.id(user), .ids(people)]).map { try $0.id(0) })
   }
+
+  /// The rooms of each of the people are looked up among those of the user, because people have fewer rooms than the
+  /// user and the people have together. `CROSS JOIN` keeps SQLite to that order.
+  private static let actsInCommonSQL = SQL(
+    sqlite: """
+      WITH RECURSIVE list (i) AS (
+        SELECT 0 UNION ALL SELECT i + 1 FROM list WHERE (i + 1) * 16 < length($2)),
+        other (id) AS (SELECT substr($2, i * 16 + 1, 16) FROM list)
+      SELECT id FROM other WHERE EXISTS (
+        SELECT 1 FROM room_acts b CROSS JOIN room_acts a CROSS JOIN rooms r
+        WHERE b.user_id = other.id AND a.user_id = $1 AND a.room_id = b.room_id
+          AND r.id = b.room_id AND r.deleted_at IS NULL)
+      """,
+    postgres: """
+      WITH other (id) AS (
+        SELECT substring($2::bytea FROM i * 16 + 1 FOR 16)
+        FROM generate_series(0, length($2::bytea) / 16 - 1) AS i)
+      SELECT id FROM other WHERE EXISTS (
+        SELECT 1 FROM room_acts b JOIN room_acts a ON a.room_id = b.room_id AND a.user_id = $1
+          JOIN rooms r ON r.id = b.room_id
+        WHERE b.user_id = other.id AND r.deleted_at IS NULL)
+      """)
 
   /// Marks a person as gone. The row remains, so that nodes that know an older version of the room notice.
   static func remove(
@@ -231,8 +250,8 @@ package struct RoomActs: SharedRooms {
   package init() {}
 
   package func haveRoomInCommon(
-    _ one: UserID, _ other: UserID, in transaction: Transaction
-  ) async throws -> Bool {
-    try await RoomPeopleStore.haveActInCommon(one, other, in: transaction)
+    among people: [UserID], with user: UserID, in transaction: Transaction
+  ) async throws -> Set<UserID> {
+    try await RoomPeopleStore.haveActInCommon(among: people, with: user, transaction)
   }
 }

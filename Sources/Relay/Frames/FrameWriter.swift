@@ -2,6 +2,7 @@ internal import Access
 internal import Basics
 internal import Chat
 internal import Events
+internal import Presence
 internal import Web
 
 /// An encoder for the frames of both protocols. It returns complete WebSocket frames, header included.
@@ -47,6 +48,7 @@ struct FrameWriter {
     case .position(let word, let room, let seq):
       position(word.rawValue, room, channelID: channelID(room), seq: seq)
     case .gone(let room, let channelID, let code): gone(room, channelID: channelID, code)
+    case .presence(let people): presence(people)
     case .invitation(let room, let rule, let isForUser):
       invitation(to: room, rule, isForUser: isForUser)
     case .error(let code, let message, let clientID, let channelID):
@@ -266,6 +268,23 @@ struct FrameWriter {
     return frame {
       $0.member("type", "settings")
       $0.member("settings", value)
+    }
+  }
+
+  mutating func presence(_ people: [PersonPresence]) -> [UInt8] {
+    frame {
+      $0.member("type", "presence")
+      $0.key("users")
+      $0.array(of: people) { writer, person in
+        writer.object {
+          $0.member("user_id", person.user)
+          $0.member("status", person.state.status.word)
+          // Who is online is being seen now.
+          if person.state.status != .online, let seen = person.state.lastSeenAt {
+            $0.member("last_seen_at", seen)
+          }
+        }
+      }
     }
   }
 

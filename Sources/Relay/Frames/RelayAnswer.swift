@@ -2,6 +2,7 @@ internal import Access
 internal import Basics
 internal import Chat
 internal import Events
+internal import Presence
 
 /// A frame that relay v1 sends to one socket, other than the entries of its rooms. `FrameWriter` encodes it.
 enum RelayAnswer {
@@ -14,6 +15,8 @@ enum RelayAnswer {
   case ack(Entry)
   case position(Position, RoomID, seq: Int64)
   case gone(RoomID, channelID: String, ErrorCode)
+  /// Some of the people whom the socket watches.
+  case presence([PersonPresence])
   case invitation(to: Room, RoomRule, isForUser: Bool)
   case error(ErrorCode, String, clientID: String?, channelID: String?)
 

@@ -11,6 +11,7 @@ struct RelayFrame {
     case change(RelayChange)
     case seen(channelID: String, seq: Int64)
     case typing(channelID: String)
+    case watch([UserID])
     case subscribe([String])
     case unsubscribe([String])
     case resume(epoch: String?, channels: [(channelID: String, last: Int64)])
@@ -42,7 +43,7 @@ struct RelayFrame {
 
   /// The types of frames, besides those of messages. Each must have a policy below, or the code does not compile.
   enum Kind: String, CaseIterable {
-    case edit, delete, react, seen, typing, subscribe, unsubscribe, resume, auth
+    case edit, delete, react, seen, typing, watch, subscribe, unsubscribe, resume, auth
 
     var policy: Policy<SignedIn> {
       switch self {
@@ -50,7 +51,7 @@ struct RelayFrame {
       case .react, .typing: .room(.write)
       case .delete: .room(.manageOrOwnMessage)
       case .seen, .subscribe, .resume: .room(.read)
-      case .unsubscribe, .auth: .caller
+      case .watch, .unsubscribe, .auth: .caller
       }
     }
 
@@ -61,6 +62,7 @@ struct RelayFrame {
       case .react: "adds an emoji to a message, or takes it back"
       case .seen: "tells up to where a room was read"
       case .typing: "tells the others in a room that one is typing"
+      case .watch: "hears whether these people are present"
       case .subscribe: "hears rooms from now on"
       case .unsubscribe: "hears rooms no more"
       case .resume: "hears rooms from a seq on"
@@ -75,12 +77,14 @@ struct RelayFrame {
     + Kind.allCases.map { ($0.rawValue, $0.policy, $0.meaning) }
 
   private static let maximumChannels = 10_000
+  private static let maximumWatched = 500
   fileprivate static let maximumClientIDBytes = 64
 
-  /// The number of channels that the frame names; 1 for messages, changes and `auth`.
+  /// The number of channels or people that the frame names, by which it is charged; 1 for most.
   var channelCount: Int {
     switch action {
     case .message, .change, .seen, .typing, .auth: 1
+    case .watch(let users): users.count
     case .subscribe(let channels), .unsubscribe(let channels): channels.count
     case .resume(_, let channels): channels.count
     }
@@ -92,7 +96,7 @@ struct RelayFrame {
     case .message(let message): [message.channelID]
     case .change(let change): [change.channelID]
     case .seen(let channel, _), .typing(let channel): [channel]
-    case .auth: []
+    case .watch, .auth: []
     case .subscribe(let channels), .unsubscribe(let channels): channels
     case .resume(_, let channels): channels.map(\.channelID)
     }
@@ -127,6 +131,14 @@ struct RelayFrame {
           kind == .typing
           ? .typing(channelID: channel)
           : .seen(channelID: channel, seq: try members.wholeNumber("seq"))
+      case .watch:
+        let most = Self.maximumWatched
+        guard let users = object["users"]?.userIDs(atMost: most) else {
+          throw Failure(
+            .invalidFrame, "users must be a list of at most \(most) ids of users.",
+            clientID: clientID)
+        }
+        action = .watch(users)
       case .subscribe: action = .subscribe(try Self.channels(object, clientID, &faults))
       case .unsubscribe: action = .unsubscribe(try Self.channels(object, clientID, &faults))
       case .resume: action = try Self.resume(object, clientID, &faults)

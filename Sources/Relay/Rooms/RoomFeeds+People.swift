@@ -6,6 +6,7 @@ internal import Chat
 /// now, and invitations.
 extension RoomFeeds {
   func affiliationsChanged(_ user: UserID, _ version: Int64) {
+    affiliationsAnnounced(user, listeners.of(user))
     guard !listeners.of(user).isEmpty else { return }
     if let known = services.memberships.current(user), known.version >= version {
       notify(user, known)

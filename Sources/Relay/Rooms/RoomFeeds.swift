@@ -41,6 +41,9 @@ final class RoomFeeds {
   /// What is called when all inputs have run.
   private var whenDone = Queue<() -> Void>()
 
+  /// Called with each account whose memberships have changed, and its sockets here.
+  var affiliationsAnnounced: (UserID, Set<UInt64>) -> Void = { _, _ in }
+
   let work: TurnWork
   /// How many rooms a closed socket leaves in one step of `work`.
   var roomsLeftPerStep = 50

@@ -32,7 +32,8 @@ extension NanoDialect: SocketDialect {
     case .tick:
       return !isReady && view.now >= readyDue ? [.close(.unauthenticated)] : []
     // A message is answered by its broadcast, not by an ack. The protocol has no frames for the other inputs.
-    case .committed, .listed, .notListed, .loaded, .resolved, .examined, .claimsChanged, .invited,
+    case .committed, .listed, .notListed, .loaded, .resolved, .examined, .watching, .claimsChanged,
+      .invited,
       .expiring:
       return []
     }

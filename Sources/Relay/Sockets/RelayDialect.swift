@@ -47,8 +47,8 @@ struct RelayDialect: SocketDialect {
   private var resolving: JSONObject?
   /// What was found for that frame.
   private var resolutions: [ChannelName: Resolution] = [:]
-  /// Whether what a message refers to is being checked. Later frames wait.
-  private var isExamining = false
+  /// Whether what a message refers to is being checked, or whom the caller may watch. Later frames wait.
+  private var isAsking = false
   /// The `client_id` of the `auth` frame whose token is being checked.
   private var authClientID: String?
   private var heartbeatDue: Int64
@@ -90,7 +90,7 @@ struct RelayDialect: SocketDialect {
   static let maximumRefusals = 1000
   static var ends: ((JSONObject?) -> Bool)? { nil }
 
-  var isBusy: Bool { if case .open = state { resolving != nil || isExamining } else { true } }
+  var isBusy: Bool { if case .open = state { resolving != nil || isAsking } else { true } }
   var isReady: Bool { if case .opening = state { false } else { true } }
   var rooms: Set<RoomID> { subscribed }
 
@@ -120,8 +120,11 @@ struct RelayDialect: SocketDialect {
     case .notListed: return notListed(view)
     case .resolved(let found): return resolved(found, view)
     case .examined(let entry):
-      isExamining = false
+      isAsking = false
       return [.write(entry)]
+    case .watching(let people):
+      isAsking = false
+      return [.send(.relay(.presence(people)))]
     case .loaded(let failure): return loaded(failure, view)
     case .room(let notification): return receive(notification, view)
     case .committed(let entry): return committed(entry, view)
@@ -129,6 +132,7 @@ struct RelayDialect: SocketDialect {
       // What is wrong with a request is wrong with a frame.
       let isInvalid = code.wire == ErrorCode.validationFailed.wire
       let code = isInvalid ? ErrorCode.invalidFrame.saying(code.meaning) : code
+      if channelID == nil { isAsking = false }
       return [fail(code, clientID: clientID, channel: channelID)]
     case .claimsChanged: return claimsChanged()
     case .invited(let room, let rule): return invited(to: room, rule, view)
@@ -171,6 +175,7 @@ struct RelayDialect: SocketDialect {
       tell(channel, frame.clientID, view) {
         .typing($0, channelID: channel, clientID: frame.clientID)
       }
+    case .watch(let users): watch(users, frame.clientID)
     case .subscribe(let channels): subscribe(channels, frame.clientID, view)
     case .unsubscribe(let channels): unsubscribe(channels, frame.clientID, view)
     case .resume(let epoch, let channels): resume(epoch, channels, frame.clientID, view)
@@ -202,7 +207,7 @@ struct RelayDialect: SocketDialect {
     case .room(let id):
       let entry = OutgoingEntry(roomID: id, channelID: channel, body: body, clientID: clientID)
       guard body.hasReferences else { return [.write(entry)] }
-      isExamining = true
+      isAsking = true
       return [.examine(entry)]
     }
   }
@@ -216,6 +221,11 @@ struct RelayDialect: SocketDialect {
     case .refused(let code): [fail(code, clientID: clientID, channel: channel)]
     case .room(let id): [action(id)]
     }
+  }
+
+  private mutating func watch(_ users: [UserID], _ clientID: String?) -> [SocketAction] {
+    isAsking = true
+    return [.watch(users, clientID: clientID)]
   }
 
   // MARK: Names

@@ -100,6 +100,21 @@ extension RelaySocket: RoomListener {
     }
   }
 
+  // MARK: Presence
+
+  func watch(_ users: [UserID], _ clientID: String?) {
+    relay.presence.watch(users, by: self) { [weak self, services] result in
+      guard let self, !isEnded else { return }
+      switch result {
+      case .success(let people): handle(.watching(people))
+      case .failure(let error):
+        services.log.warning("watched_not_found", ["cause": .init("\(error)")])
+        handle(.failed(channelID: nil, clientID: clientID, .unavailable))
+      }
+      serveWaiting()
+    }
+  }
+
   // MARK: RoomListener
 
   func receive(_ notification: RoomNotification) { handle(.room(notification)) }

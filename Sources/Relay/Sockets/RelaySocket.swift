@@ -4,6 +4,7 @@ internal import Chat
 internal import EventLoop
 internal import Events
 internal import Live
+internal import Presence
 internal import Web
 
 /// One socket of either protocol. It passes inputs to its dialect and performs the actions that the dialect returns.
@@ -28,6 +29,8 @@ final class RelaySocket<Dialect: SocketDialect>: WebSocketHandler {
   private let permit: SocketAdmission.Permit?
   /// Whether the socket is counted among its user's connections.
   private var isCounted = false
+  /// When the activity of the socket was noted last, by `Monotonic.milliseconds`.
+  private var activeAt: Int64 = 0
   private(set) var isEnded = false
 
   /// `caller` is nil if the client shows its token later.
@@ -67,6 +70,8 @@ final class RelaySocket<Dialect: SocketDialect>: WebSocketHandler {
       relay.hub.close(connection, .tooManyConnections)
       return false
     }
+    services.presence.opened(caller.userID)
+    activeAt = now
     return feeds.add(self)
   }
 
@@ -74,6 +79,7 @@ final class RelaySocket<Dialect: SocketDialect>: WebSocketHandler {
     relay.metrics.framesIn.add()
     relay.takeEvents()
     guard !isEnded else { return }
+    noteActivity()
     if isFree, !intake.hasWaiting {
       serve(parse(text))
       return
@@ -90,6 +96,19 @@ final class RelaySocket<Dialect: SocketDialect>: WebSocketHandler {
 
   func receivedBinary() { handle(.binary) }
 
+  func receivedPing() { noteActivity() }
+
+  /// Notes, from time to time, that the caller is active.
+  private func noteActivity() {
+    let now = now
+    guard let caller, now - activeAt >= Self.activityMilliseconds else { return }
+    activeAt = now
+    services.presence.active(caller.userID)
+  }
+
+  /// Activity is noted at most this often.
+  private static var activityMilliseconds: Int64 { 5000 }
+
   func drained() {
     relay.hub.drained(connection)
     feeds.drained(self)
@@ -102,7 +121,11 @@ final class RelaySocket<Dialect: SocketDialect>: WebSocketHandler {
     isEnded = true
     unfinished.removeAll()
     intake.removeAll()
-    if isCounted, let caller { services.closeConnection(of: caller.userID) }
+    if isCounted, let caller {
+      services.closeConnection(of: caller.userID)
+      services.presence.closed(caller.userID)
+      relay.presence.remove(connection.number)
+    }
     isCounted = false
     feeds.remove(self, from: dialect.rooms)
   }
@@ -266,6 +289,7 @@ final class RelaySocket<Dialect: SocketDialect>: WebSocketHandler {
     case .markRead(let id, let seq, let channel, let clientID):
       markRead(id, seq, channel, clientID)
     case .typing(let id, let channel, let clientID): typing(id, channel, clientID)
+    case .watch(let users, let clientID): watch(users, clientID)
     case .charge(let frames): intake.charge(frames)
     }
   }

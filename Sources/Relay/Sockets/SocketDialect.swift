@@ -2,6 +2,7 @@ internal import Access
 internal import Basics
 internal import Chat
 internal import Events
+internal import Presence
 internal import Web
 
 /// A WebSocket protocol as a value: inputs go in, actions come out. It contains no socket, clock, lock or database.
@@ -112,8 +113,11 @@ enum SocketInput {
   case room(RoomNotification)
   /// A message that this socket sent is in the log.
   case committed(Entry)
-  /// A message that this socket sent is not in the log, for this reason.
-  case failed(channelID: String, clientID: String?, ErrorCode)
+  /// Something that this socket asked for was refused, for this reason: a message is not in the log, a mark was not
+  /// moved. Nil if it was not about a channel.
+  case failed(channelID: String?, clientID: String?, ErrorCode)
+  /// Those of the people whom the socket watches from now on whom the caller knows, as they are at present.
+  case watching([PersonPresence])
   /// The caller's rights may have changed.
   case claimsChanged
   /// A room's rule waits for an answer that the caller may give.
@@ -193,6 +197,9 @@ enum SocketAction {
   case markRead(RoomID, seq: Int64, channelID: String, clientID: String?)
   /// Tell the others in the room that the caller is typing; give `failed` if the caller may not write there.
   case typing(RoomID, channelID: String, clientID: String?)
+  /// Watch these people in place of those that the socket watched, then give `watching` or `failed`. Frames wait until
+  /// then.
+  case watch([UserID], clientID: String?)
   /// Charge the rate limit for this many additional frames.
   case charge(frames: Int)
 }

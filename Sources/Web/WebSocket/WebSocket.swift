@@ -34,6 +34,8 @@ package protocol WebSocketHandler: AnyObject {
   func received(text: UnsafeRawBufferPointer)
   /// Called when a binary message has arrived. Its content is not passed on.
   func receivedBinary()
+  /// Called when a ping has arrived. It is answered without the handler.
+  func receivedPing()
   /// Called when everything that was queued has been passed to the kernel.
   func drained()
   /// Whether queued bytes may be sent now. If this is false, the handler must call `WebSocket.resumeWriting` when it
@@ -47,6 +49,10 @@ package protocol WebSocketHandler: AnyObject {
   /// The time of `Monotonic.milliseconds` at which the handler needs a tick. If it becomes earlier, the handler must
   /// call `WebSocket.tick(by:)`.
   var tickDue: Int64 { get }
+}
+
+extension WebSocketHandler {
+  package func receivedPing() {}
 }
 
 /// A request's upgrade to a WebSocket, which a route's handler returns.

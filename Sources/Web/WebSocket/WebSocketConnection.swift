@@ -186,6 +186,7 @@ final class WebSocketConnection: TransportHandler {
     }
     if case .ping(let payload) = event {
       unansweredPing = payload
+      handler?.receivedPing()
       return
     }
     // A pong must precede whatever this event causes to be sent.

@@ -3,6 +3,7 @@ import Basics
 import Chat
 import Events
 import Live
+import Presence
 import TestSupport
 import Web
 
@@ -55,10 +56,12 @@ final class RelayWorld {
     let hub = Hub(
       gate: gate, sendQueueBytes: .max, metrics: LiveMetrics(Metrics()), clock: { 1 },
       wake: { _ in })
+    let events = EventStream(fanout: InProcessFanout())
     let services = RelayServices(
       ingest: ingest, authenticator: authenticator, memberships: memberships,
       configuration: configuration,
-      node: NodeID(1), epoch: "e", events: EventStream(fanout: InProcessFanout()), log: .none,
+      node: NodeID(1), epoch: "e", events: events,
+      presence: Presence(node: NodeID(1), events: events, isShared: false), log: .none,
       metrics: RelayMetrics(Metrics()))
     relay = RelayLoop(
       index: 0, services: services, backend: backend, hub: hub, gate: gate,

@@ -1,4 +1,5 @@
 import Access
+import Accounts
 import Basics
 import Chat
 import Events
@@ -178,6 +179,13 @@ final class WorldBackend: RelayBackend {
     _ then: @escaping (Result<EntryBody, any Error>) -> Void
   ) {
     ask(then) { body }
+  }
+
+  func findWatchable(
+    _ users: [UserID], by caller: Caller,
+    _ then: @escaping (Result<[UserID: PresenceFacts], any Error>) -> Void
+  ) {
+    ask(then) { Dictionary(uniqueKeysWithValues: users.map { ($0, PresenceFacts()) }) }
   }
 
   func markRead(
