@@ -186,7 +186,6 @@ package final class MartletServer: Sendable {
         features.memberships.removeAll()
         features.directory.removeAll()
         features.dialogs.forgetAll()
-        features.roomList.forgetAll()
         credentials.forgetAll()
       case .access, .entry, .receipt, .compared, .signal, .missed: break
       }

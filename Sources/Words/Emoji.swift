@@ -23,6 +23,8 @@ package enum Emoji {
   /// VARIATION SELECTOR-16: the character before it is shown as an emoji.
   private static let emojiSelector: Unicode.Scalar = "\u{FE0F}"
   private static let keycap: Unicode.Scalar = "\u{20E3}"
+  /// WAVING BLACK FLAG, which tags turn into the flag of a region.
+  private static let blackFlag: Unicode.Scalar = "\u{1F3F4}"
   private static let lastTag: Unicode.Scalar = "\u{E007F}"
 
   /// Two regional indicators.
@@ -55,7 +57,7 @@ package enum Emoji {
     } else if !isSelected, !first.properties.isEmojiPresentation {
       return false
     }
-    return takeTags(&rest)
+    return first != blackFlag || takeTags(&rest)
   }
 
   /// Removes the tags of a flag of a region. Returns false if they do not end as they must.

@@ -426,3 +426,117 @@ def test_unread_is_a_count_of_rows_whatever_happens(server, people):
         later = [m for m in messages if m["seq"] > item["last_read_seq"] and m["type"] != "event"]
         assert item["unread"] == len(later) and not any(m["from"] == person.id for m in later)
         assert item["mentions"] == sum(person.id in m.get("mentions", []) for m in later)
+
+
+def test_one_wrong_mark_does_not_undo_another(people):
+    """Two devices at once, within the time in which marks are gathered: one asks for more than there is."""
+    ada, bob, *_ = people
+    room = group(ada, bob)
+    seqs = [say(ada, room, f"{number}") for number in range(4)]
+    answers = {}
+
+    def move(name, seq):
+        answers[name] = bob.http.put(f"/v1/rooms/{room}/read", json={"seq": seq})
+
+    for wanted in seqs[:3]:
+        threads = [threading.Thread(target=move, args=args) for args in (("right", wanted), ("wrong", seqs[-1] + 7))]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert answers["wrong"].status_code == 422
+        assert answers["right"].json()["data"]["last_read_seq"] == wanted == mine(bob, room)["last_read_seq"]
+
+
+def test_the_list_is_in_order_for_everyone(people):
+    ada, bob, *_ = people
+    first, second = group(ada, bob), group(ada, bob)
+    seq = say(ada, first, "older")
+    say(ada, second, "newer")
+    # A reaction is no message.
+    ada.ok("PUT", f"/v1/rooms/{first}/messages/{seq}/reactions/{THUMB}")
+    for person in (ada, bob):
+        order = [item["id"] for item in listed(person) if item["id"] in (first, second)]
+        assert order == [second, first]
+
+
+def test_who_writes_before_looking(server, people):
+    """By rule one begins at the head when one first looks; but what one has said oneself is read."""
+    ada, bob, cleo, *_ = people
+    for wait in (0, 1.6):
+        room = ada.ok("POST", "/v1/rooms", 201, name="by rule", kind="group")["id"]
+        ada.ok("PUT", f"/v1/rooms/{room}/members", entity_UUID=cleo.id, permissions="rw", level=0)
+        own = say(cleo, room, "first!")
+        say(ada, room, "second", mentions=[cleo.id])
+        time.sleep(wait)
+        item = mine(cleo, room)
+        assert (item["last_read_seq"], item["unread"], item["mentions"]) == (own, 1, 1)
+
+
+def test_where_marks_begin_again(people):
+    ada, bob, cleo, stan, team = people
+    # Naming somebody who could read already leaves their mark.
+    room = ada.ok("POST", "/v1/rooms", 201, name="by rule", kind="group")["id"]
+    ada.ok("PUT", f"/v1/rooms/{room}/members", entity_UUID=bob.id, permissions="rw", level=0)
+    assert unread(bob, room) == (0, 0)
+    for number in range(3):
+        say(ada, room, f"{number}", mentions=[bob.id])
+    ada.ok("PUT", f"/v1/rooms/{room}/people/{bob.id}")
+    assert unread(bob, room) == (3, 3)
+    # One way in is left, so nothing changes.
+    ada.ok("DELETE", f"/v1/rooms/{room}/members/{bob.id}", 204)
+    assert unread(bob, room) == (3, 3)
+    # Who comes back begins at the head again, behind the event about them, whichever way they come.
+    ways = {
+        "person": (lambda: ada.ok("DELETE", f"/v1/rooms/{room}/people/{bob.id}", 204), lambda: ada.ok("PUT", f"/v1/rooms/{room}/people/{bob.id}")),
+        "rule": (
+            lambda: ada.ok("DELETE", f"/v1/rooms/{room}/members/{bob.id}", 204),
+            lambda: ada.ok("PUT", f"/v1/rooms/{room}/members", entity_UUID=bob.id, permissions="rw", level=0),
+        ),
+        "ban": (
+            lambda: ada.ok("PUT", f"/v1/rooms/{room}/members", entity_UUID=bob.id, permissions="b", level=0),
+            lambda: ada.ok("PUT", f"/v1/rooms/{room}/members", entity_UUID=bob.id, permissions="rw", level=0),
+        ),
+    }
+    ways["person"][0]()
+    ways["rule"][1]()
+    for name in ("rule", "ban", "rule", "person"):
+        leave, come = ways[name]
+        if name == "person":
+            ways["rule"][0]()
+            come()
+            assert mine(bob, room)["last_read_seq"] == ada.ok("GET", f"/v1/rooms/{room}")["last_seq"]
+        leave()
+        say(ada, room, "missed", mentions=[])
+        come()
+        assert unread(bob, room) == (0, 0), name
+        say(ada, room, "heard")
+        assert unread(bob, room) == (1, 0), name
+    # And in a team: its channel, and the dialog with somebody there.
+    team = ada.team(bob, cleo)
+    dialog = ada.ok("POST", f"/v1/rooms/{team['room_id']}/messages", 201, data="psst", to=cleo.id)["room_id"]
+    say(ada, team["room_id"], "hello")
+    assert unread(cleo, team["room_id"]) == (0, 0) and unread(cleo, dialog) == (1, 0)
+    say(ada, team["room_id"], "one")
+    ada.ok("DELETE", f"/v1/teams/{team['id']}/members/{cleo.id}", 204)
+    say(ada, team["room_id"], "two")
+    ada.ok("POST", f"/v1/teams/{team['id']}/members", user_id=cleo.id)
+    cleo.accept_invitations()
+    assert unread(cleo, team["room_id"]) == (0, 0) and unread(cleo, dialog) == (0, 0)
+
+
+def test_no_news_of_marks_that_do_not_move(people):
+    ada, bob, *_ = people
+    room = group(ada, bob)
+    with ada.relay("?subscribe=none") as socket:
+        socket.send(type="subscribe", channels=[str(room)])
+        until(socket, "subscribed")
+        last = [say(bob, room, f"{number}") for number in range(3)][-1]
+        time.sleep(1.6)
+        read(bob, room, last)
+        read(bob, room, last - 1)
+        say(ada, room, "end")
+        frames = []
+        while not frames or frames[-1].get("data") != "end":
+            frames.append(socket.receive())
+        assert [frame for frame in frames if frame["type"] in ("seen", "read")] == []

@@ -530,3 +530,70 @@ def test_nano_hears_messages_only(people):
         ada.ok("DELETE", at(room, seq), 204)
         say(ada, room, "three")
         assert chat.receive()["data"]["content"] == "three"
+
+
+def test_who_may_only_write_reads_nothing_by_reacting(people):
+    ada, bob, *_ = people
+    room = ada.ok("POST", "/v1/rooms", 201, name="a letterbox", kind="group")["id"]
+    ada.ok("PUT", f"/v1/rooms/{room}/members", entity_UUID=bob.id, permissions="w", level=0)
+    seq = ada.ok("POST", f"/v1/rooms/{room}/messages", 201, data="a secret", mentions=[ada.id])["seq"]
+    ada.ok("PUT", f"/v1/rooms/{room}/messages/{seq}/reactions/\N{BUG}")
+    message = bob.ok("PUT", f"/v1/rooms/{room}/messages/{seq}/reactions/{THUMB}", 200)
+    assert (message["data"], message["content"], message["seq"]) == ("", "", seq)
+    assert not {"mentions", "reactions"} & set(message)
+    # One's own message is no secret.
+    own = bob.ok("POST", f"/v1/rooms/{room}/messages", 201, data="mine")["seq"]
+    assert bob.ok("PUT", f"/v1/rooms/{room}/messages/{own}/reactions/{THUMB}", 200)["data"] == "mine"
+
+
+def test_texts_are_compared_byte_by_byte(people):
+    ada, *_ = people
+    room = group(ada)
+    composed, decomposed = "caf\u00e9", "cafe\u0301"
+    seq = ada.ok("POST", f"/v1/rooms/{room}/messages", 201, data=composed)["seq"]
+    edited = ada.ok("PATCH", f"/v1/rooms/{room}/messages/{seq}", data=decomposed)
+    assert (edited["data"], edited["status"]) == (decomposed, "edited")
+    again = ada.http.post(f"/v1/rooms/{room}/messages", json={"data": composed, "content": decomposed})
+    assert again.status_code == 422
+
+
+def test_the_other_one_of_a_dialog_by_frames(people):
+    ada, bob, cleo, stan, team = people
+    dialog = ada.ok("POST", f"/v1/rooms/{team['room_id']}/messages", 201, data="psst", to=bob.id)["room_id"]
+    with ada.relay("?subscribe=none") as socket:
+        socket.send(type="text", channel_id=str(dialog), to=bob.id, data="again", client_id="1")
+        assert socket.receive()["type"] == "ack"
+        for to in (ada.id, cleo.id, stan.id):
+            socket.send(type="text", channel_id=str(dialog), to=to, data="x", client_id="2")
+            assert socket.receive()["code"] == "recipient_not_in_team"
+        room = group(ada, bob)
+        socket.send(type="text", channel_id=str(room), to=bob.id, data="x", client_id="3")
+        assert socket.receive()["code"] == "recipient_not_in_team"
+    with stan.relay("?subscribe=none") as socket:
+        socket.send(type="text", channel_id=str(dialog), to=bob.id, data="x", client_id="4")
+        assert socket.receive()["code"] == "room_not_found"
+
+
+def test_mentions_of_people_who_have_left(people):
+    ada, bob, cleo, *_ = people
+    room = group(ada, bob)
+    seq = ada.ok("POST", f"/v1/rooms/{room}/messages", 201, data="bob", mentions=[bob.id])["seq"]
+    ada.ok("DELETE", f"/v1/rooms/{room}/people/{bob.id}", 204)
+    same = ada.ok("PATCH", f"/v1/rooms/{room}/messages/{seq}", data="bob", mentions=[bob.id])
+    assert same["status"] == "sent"
+    assert ada.ok("PATCH", f"/v1/rooms/{room}/messages/{seq}", data="bob!", mentions=[bob.id])["mentions"] == [bob.id]
+    assert ada.code("PATCH", f"/v1/rooms/{room}/messages/{seq}", data="x", mentions=[bob.id, cleo.id]) == (422, "validation_failed")
+    answer = ada.http.post(f"/v1/rooms/{room}/messages", json={"data": "x", "reply_to": seq + 1000})
+    assert answer.json()["error"]["details"][0]["field"] == "reply_to"
+
+
+def test_a_forward_is_known_again_whatever_type_it_named(people):
+    ada, *_ = people
+    room = group(ada)
+    seq = ada.ok("POST", f"/v1/rooms/{room}/messages", 201, data="source")["seq"]
+    body = {"type": "file", "forward_of": {"room_id": room, "seq": seq}, "client_id": "f"}
+    first = ada.http.post(f"/v1/rooms/{room}/messages", json=body)
+    assert first.status_code == 201 and first.json()["data"]["type"] == "text"
+    ada.ok("DELETE", f"/v1/rooms/{room}/messages/{seq}", 204)
+    again = ada.http.post(f"/v1/rooms/{room}/messages", json=body)
+    assert again.status_code == 200 and again.json()["data"]["id"] == first.json()["data"]["id"]

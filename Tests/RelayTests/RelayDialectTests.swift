@@ -97,7 +97,9 @@ import Web
       case .resolve(let names):
         "resolve \(names.map { "\($0.team.uuid.low)\($0.member.map { "-\($0.uuid.low)" } ?? "")" })"
       case .examine(let entry): "examine \(text(of: entry.body)) to \(entry.roomID)"
-      case .write(let entry): "write \(text(of: entry.body)) to \(entry.roomID)"
+      case .write(let entry):
+        "write \(text(of: entry.body)) to \(entry.roomID)"
+          + (entry.recipient.map { " for \($0.uuid.low)" } ?? "")
       case .markRead(let id, let seq, _, _): "read \(id) to \(seq)"
       case .typing(let id, _, _): "typing in \(id)"
       case .watch(let users, _): "watch \(users.count)"
@@ -156,7 +158,7 @@ import Web
     #expect(machine.frame(text("\(team)", "\(bob)")) == ["write x to 5"])
     #expect(machine.frame(text("4", "\(bob)")) == ["write x to 5"])
     #expect(
-      machine.frame(text("9", "\(bob)")) == ["answer type:error,code:recipient_not_in_team"])
+      machine.frame(text("9", "\(bob)")) == ["write x to 9 for 2"])
     #expect(
       machine.frame(text("\(team)", "bob")) == ["answer type:error,code:recipient_not_in_team"])
     #expect(

@@ -44,7 +44,20 @@ enum MarkStore {
     ON CONFLICT (user_id, room_id) DO UPDATE SET seq = excluded.seq, ordinal = excluded.ordinal
     """
 
-  /// Sets the marks of one person to the heads of those of these rooms in which the person has none.
+  /// Ends the marks of people who may not read a room any more. When they come back, they start at its head again.
+  static func end(
+    _ users: [UserID], in room: RoomID, _ transaction: Transaction
+  ) async throws {
+    _ = try await transaction.pipeline(
+      users.map {
+        Statement(
+          "UPDATE room_marks SET seq = -1, ordinal = 0 WHERE user_id = $1 AND room_id = $2",
+          [.id($0), .room(room)])
+      })
+  }
+
+  /// Sets the marks of one person where the person has none: to the heads of these rooms, or to the person's own last
+  /// message if that has not moved the mark yet.
   static func startWhereMissing(
     _ user: UserID, in rooms: [RoomID], _ transaction: Transaction
   ) async throws {
@@ -54,17 +67,28 @@ enum MarkStore {
   private static let startWhereMissingSQL = SQL(
     sqlite: """
       INSERT INTO room_marks (user_id, room_id, seq, ordinal)
-        SELECT $1, room_id, last_seq, last_seq - non_messages FROM room_heads
-        WHERE room_id IN (SELECT value FROM json_each($2)) ORDER BY room_id
-      ON CONFLICT (user_id, room_id) DO NOTHING
+        SELECT $1, h.room_id, coalesce(o.seq, h.last_seq),
+          coalesce(o.seq - o.non_messages, h.last_seq - h.non_messages)
+        FROM room_heads h LEFT JOIN entries o ON o.room_id = h.room_id AND o.seq = (
+          SELECT max(e.seq) FROM entries e
+          WHERE e.room_id = h.room_id AND e.seq > h.marked_seq AND e.sender = $1 AND e.type < 16)
+        WHERE h.room_id IN (SELECT value FROM json_each($2)) ORDER BY h.room_id
+      ON CONFLICT (user_id, room_id) DO UPDATE SET seq = excluded.seq, ordinal = excluded.ordinal
+        WHERE room_marks.seq < 0
       """,
     postgres: """
       INSERT INTO room_marks (user_id, room_id, seq, ordinal)
-        SELECT $1, room_id, last_seq, last_seq - non_messages FROM room_heads
-        WHERE room_id IN (
+        SELECT $1, h.room_id, coalesce(o.seq, h.last_seq),
+          coalesce(o.seq - o.non_messages, h.last_seq - h.non_messages)
+        FROM room_heads h LEFT JOIN LATERAL (
+          SELECT e.seq, e.non_messages FROM entries e
+          WHERE e.room_id = h.room_id AND e.seq > h.marked_seq AND e.sender = $1 AND e.type < 16
+          ORDER BY e.seq DESC LIMIT 1) o ON true
+        WHERE h.room_id IN (
           SELECT value::bigint FROM json_array_elements_text($2::json) AS list (value))
-        ORDER BY room_id
-      ON CONFLICT (user_id, room_id) DO NOTHING
+        ORDER BY h.room_id
+      ON CONFLICT (user_id, room_id) DO UPDATE SET seq = excluded.seq, ordinal = excluded.ordinal
+        WHERE room_marks.seq < 0
       """)
 
   /// Returns those of the rooms in which the person has a mark.
@@ -78,10 +102,10 @@ enum MarkStore {
   private static let markedSQL = SQL(
     sqlite: """
       SELECT room_id FROM room_marks
-      WHERE user_id = $1 AND room_id IN (SELECT value FROM json_each($2))
+      WHERE user_id = $1 AND seq >= 0 AND room_id IN (SELECT value FROM json_each($2))
       """,
     postgres: """
-      SELECT room_id FROM room_marks WHERE user_id = $1 AND room_id IN (
+      SELECT room_id FROM room_marks WHERE user_id = $1 AND seq >= 0 AND room_id IN (
         SELECT value::bigint FROM json_array_elements_text($2::json) AS list (value))
       """)
 
@@ -103,11 +127,12 @@ enum MarkStore {
     var states: [RoomID: RoomState] = [:]
     for row in rows {
       let (head, total) = (try row.integer(1), try row.integer(2))
-      let mark = try row.optional(3, row.integer)
+      let mark = try row.optional(3, row.integer).flatMap { $0 < 0 ? nil : $0 }
       let mutedUntil = try row.optional(6, row.time)
       let isMuted = try row.optional(5, row.integer) == 1 && mutedUntil.map { $0 > now } ?? true
       states[try row.room(0)] = RoomState(
-        lastReadSeq: mark, unread: try row.optional(4, row.integer).map { total - $0 } ?? 0,
+        lastReadSeq: mark,
+        unread: mark == nil ? 0 : total - (try row.optional(4, row.integer) ?? 0),
         mentions: mark == nil ? 0 : try row.integer(7), isMuted: isMuted,
         mutedUntil: isMuted ? mutedUntil : nil, head: head, total: total)
     }
@@ -198,7 +223,7 @@ enum MarkStore {
   static func readerCount(_ room: RoomID, limit: Int64) -> Statement {
     Statement(
       """
-      SELECT count(*) FROM (SELECT 1 FROM room_marks WHERE room_id = $1 LIMIT $2) AS readers
+      SELECT count(*) FROM (SELECT 1 FROM room_marks WHERE room_id = $1 AND seq >= 0 LIMIT $2) AS readers
       """, [.room(room), .integer(limit)])
   }
 

@@ -111,13 +111,15 @@ package final class OwnMarks: Sendable {
       WHERE room_marks.seq < excluded.seq
     """
 
-  /// Of messages that one person sends in a row only the first is noted: nobody else's come between them.
+  /// Of messages that one person sends in a row only the first and the last are noted: nobody else's come between them.
   private static let readsSQL: SQL = """
     INSERT INTO room_reads (room_id, user_id, seq, ts)
       SELECT $1, m.sender, m.seq, m.ts
-      FROM (SELECT sender, seq, ts, lag(sender) OVER (ORDER BY seq) AS sender_before FROM entries
+      FROM (SELECT sender, seq, ts, lag(sender) OVER (ORDER BY seq) AS sender_before,
+          lead(sender) OVER (ORDER BY seq) AS sender_behind FROM entries
         WHERE room_id = $1 AND seq > $2 AND seq <= $3 AND type < 16) m
       WHERE m.sender_before IS NULL OR m.sender_before <> m.sender
+        OR m.sender_behind IS NULL OR m.sender_behind <> m.sender
     ON CONFLICT DO NOTHING
     """
 

@@ -102,7 +102,8 @@ private struct WantedMove {
   let callers: [MoveCaller]
   /// The outcome for each of the callers; set by `MoveBatch`.
   var states: [Result<RoomState, AppError>] = []
-  var seq: Int64 { callers.map(\.seq).max() ?? 0 }
+  /// The furthest seq that somebody asked for and that exists; nil if there is none. Set by `MoveBatch`.
+  var seq: Int64?
   /// The socket that asked; nil if there were several, or a request.
   var origin: Origin? {
     guard let first = callers.first?.origin else { return nil }
@@ -137,24 +138,28 @@ private final class MoveBatch: GroupCommitBatch {
     let found = try await transaction.pipeline(
       moves.map { MarkStore.statement($0.move.user, [$0.move.room.id]) })
     let before = try found.map { try MarkStore.states($0.rows, at: now).values.first }
+    for (index, old) in before.enumerated() {
+      let head = old?.head ?? 0
+      moves[index].seq = moves[index].callers.map(\.seq).filter { $0 <= head }.max()
+    }
     let places = try await transaction.pipeline(
-      moves.map { MarkStore.place($0.move.user, $0.move.room.id, $0.seq) })
+      moves.map { MarkStore.place($0.move.user, $0.move.room.id, $0.seq ?? 0) })
     var statements: [Statement] = []
     var moved: [(WantedMove, Int64, RoomState)] = []
     for (index, old) in before.enumerated() {
-      let (move, seq) = (moves[index].move, moves[index].seq)
+      let (move, seq) = (moves[index].move, moves[index].seq ?? 0)
       guard let old, let row = places[index].rows.first else {
         moves[index].states = moves[index].callers.map { _ in .failure(AppError(.roomNotFound)) }
         continue
       }
       var new = old
-      if seq > old.lastReadSeq ?? -1, seq <= old.head {
+      if moves[index].seq != nil, seq > old.lastReadSeq ?? -1 {
         let ordinal = try row.integer(0)
         new = old.moved(to: seq, ordinal: ordinal, mentions: try row.integer(1))
         statements.append(MarkStore.move(move.user, in: move.room.id, to: seq, ordinal: ordinal))
       }
       // Where the mark began beyond this place, it stays, but the person has seen the messages now.
-      if seq > 0, seq <= old.head, try row.optional(2, row.integer) ?? 0 < seq {
+      if seq > 0, try row.optional(2, row.integer) ?? 0 < seq {
         statements.append(MarkStore.note(move.user, in: move.room.id, read: seq, at: now))
         moved.append((moves[index], seq, new))
       }

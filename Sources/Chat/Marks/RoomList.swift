@@ -3,7 +3,6 @@ internal import Accounts
 package import Basics
 package import Database
 package import Events
-internal import Synchronization
 
 /// A person's rooms, with what is unread in each.
 package final class RoomList: Sendable {
@@ -11,15 +10,6 @@ package final class RoomList: Sendable {
   private let rooms: Rooms
   private let history: MessageHistory
   private let events: EventStream
-  /// People and rooms in which they have marks, so that most requests need not ask for that.
-  private let marked = Mutex(BoundedCache<Place, Bool>(capacity: capacity))
-
-  private struct Place: Hashable {
-    let user: UserID
-    let room: RoomID
-  }
-
-  private static let capacity = 50_000
   /// The number of rooms whose unread messages are counted by one statement.
   private static let roomsPerStatement = 500
 
@@ -148,36 +138,25 @@ package final class RoomList: Sendable {
   /// Notes that the caller has opened a room: where there is no mark, it is set to the head. Does nothing for somebody
   /// who may not read the room.
   package func start(_ caller: Caller, in id: RoomID) async throws {
-    let place = Place(user: caller.userID, room: id)
-    if marked.withLock({ $0.value(for: place) }) != nil { return }
-    let mayRead = try await database.read { transaction in
-      let room = try await self.rooms.directory.read(id, in: transaction)
-      return room.map { RuleEngine.standing(of: caller, in: $0).permissions.contains(.read) }
-        ?? false
+    let isMissing = try await database.read { transaction in
+      guard
+        try await MarkStore.marked(caller.userID, among: [id], in: transaction).isEmpty,
+        let room = try await self.rooms.directory.read(id, in: transaction)
+      else { return false }
+      return RuleEngine.standing(of: caller, in: room).permissions.contains(.read)
     }
-    if mayRead { try await start(caller.userID, in: [id]) }
+    guard isMissing else { return }
+    try await database.write {
+      try await MarkStore.startWhereMissing(caller.userID, in: [id], $0)
+    }
   }
 
+  /// The same for rooms that the user may read.
   private func start(_ user: UserID, in rooms: [RoomID]) async throws {
-    let unknown = marked.withLock { marked in
-      rooms.filter { marked.value(for: Place(user: user, room: $0)) == nil }
-    }
-    if unknown.isEmpty { return }
-    let known = try await database.read {
-      try await MarkStore.marked(user, among: unknown, in: $0)
-    }
-    let missing = unknown.filter { !known.contains($0) }
-    if !missing.isEmpty {
-      try await database.write { try await MarkStore.startWhereMissing(user, in: missing, $0) }
-    }
-    marked.withLock { marked in
-      for room in unknown { marked.insert(true, for: Place(user: user, room: room)) }
-    }
-  }
-
-  /// Forgets everything, because the database was replaced or restored.
-  package func forgetAll() {
-    marked.withLock { $0 = BoundedCache(capacity: Self.capacity) }
+    let known = try await database.read { try await MarkStore.marked(user, among: rooms, in: $0) }
+    let missing = rooms.filter { !known.contains($0) }
+    if missing.isEmpty { return }
+    try await database.write { try await MarkStore.startWhereMissing(user, in: missing, $0) }
   }
 
   // MARK: Who has seen a message

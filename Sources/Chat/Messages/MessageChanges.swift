@@ -178,7 +178,9 @@ struct MessageChanges {
     guard target.from == draft.from else { return .refused(.forbidden) }
     guard target.code == EntryCoding.Code.text else { return .refused(Self.isNoText) }
     let old = EntryCoding.mentions(in: target.extras)
-    let isSame = target.data == data && Set(old) == Set(mentions ?? old)
+    // Byte by byte: texts that are only canonically equivalent differ.
+    let isSameText = target.data.map { $0.utf8.elementsEqual((data ?? "").utf8) } ?? false
+    let isSame = isSameText && Set(old) == Set(mentions ?? old)
     return isSame ? .unchanged(target.textSeq ?? seq) : .enters
   }
 
@@ -188,6 +190,12 @@ struct MessageChanges {
     "Only messages of type text can be edited.")
   private static let isNoMessage = ErrorCode.validationFailed.saying(
     "reply_to names no message of this room.")
+
+  /// The fields at fault, if a refusal is about one.
+  static func details(of refusal: ErrorCode) -> [AppError.Detail] {
+    refusal.meaning == isNoMessage.meaning
+      ? [.init(field: "reply_to", message: "names no message of this room")] : []
+  }
 
   // MARK: Applying
 

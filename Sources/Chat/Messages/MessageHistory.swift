@@ -22,6 +22,16 @@ package struct MessageView: Sendable {
     self.updatedSeq = updatedSeq
   }
 
+  /// The same without what it says, and without its reactions.
+  var withoutContent: MessageView {
+    guard case .message(let content) = entry.body else { return self }
+    let bare = Entry(
+      roomID: entry.roomID, seq: entry.seq, id: entry.id, from: entry.from, to: entry.to,
+      channelID: entry.channelID, ts: entry.ts, clientID: nil, ordinal: entry.ordinal,
+      body: .message(MessageContent(type: content.type, data: "")))
+    return MessageView(bare, editedAt: editedAt, deletedAt: deletedAt, updatedSeq: updatedSeq)
+  }
+
   /// A message that was just written.
   init(new entry: Entry) {
     self.init(entry, editedAt: nil, deletedAt: nil, updatedSeq: entry.seq)
@@ -259,6 +269,19 @@ package struct MessageHistory: Sendable {
         throw AppError(.roomNotFound)
       }
       return try await self.message(seq, in: room, for: caller, transaction)
+    }
+  }
+
+  /// Reads a message to which somebody has just reacted. Who may write in the room but not read it gets nothing of what
+  /// the message says, and no reactions.
+  func reacted(_ seq: Int64, in id: RoomID, by caller: Caller) async throws -> MessageView {
+    try await database.read { transaction in
+      guard let room = try await self.directory.read(id, in: transaction) else {
+        throw AppError(.roomNotFound)
+      }
+      let message = try await self.message(seq, in: room, for: caller, transaction)
+      let mayRead = RuleEngine.standing(of: caller, in: room).permissions.contains(.read)
+      return mayRead || message.entry.from == caller.userID ? message : message.withoutContent
     }
   }
 

@@ -36,7 +36,13 @@ package struct MessageReferences: Sendable {
     guard RuleEngine.grantToWrite(caller, in: room) != nil else {
       throw AppError(RuleEngine.refusalToWrite(caller, in: room))
     }
-    try await check(body.mentions, in: room)
+    var mentions = body.mentions
+    if case .edit(let seq, _, _) = body, !mentions.isEmpty {
+      // Who is mentioned already may stay so, even if they have left since.
+      let present = try await database.read { try await Self.mentions(at: seq, in: room, $0) }
+      mentions.removeAll(where: present.contains)
+    }
+    try await check(mentions, in: room)
     guard case .message(let content) = body, let forward = content.extras?.forward else {
       return body
     }
@@ -59,6 +65,17 @@ package struct MessageReferences: Sendable {
     throw AppError(
       .validationFailed,
       details: [.init(field: "mentions", message: "cannot read this room: \(names)")])
+  }
+
+  /// The people whom a message mentions now.
+  private static func mentions(
+    at seq: Int64, in room: Room, _ transaction: Transaction
+  ) async throws -> [UserID] {
+    let row = try await transaction.first(
+      "SELECT extras FROM entries WHERE room_id = $1 AND seq = $2",
+      [.room(room.id), .integer(seq)])
+    guard let row else { return [] }
+    return EntryCoding.mentions(in: try row.optional(0, row.text))
   }
 
   // MARK: Forwarding

@@ -51,7 +51,7 @@ package struct MessageRoutes: Sendable {
       router.on(.put, reaction, policy: .room(.write), body: .empty) {
         (request, id: RoomID, seq: SeqInPath, emoji: EmojiInPath) in
         try await react(request, id, seq, emoji, isRemoved: false)
-        let message = try await history.written(seq.value, in: id, by: request.caller)
+        let message = try await history.reacted(seq.value, in: id, by: request.caller)
         return .data { $0.value(message, for: request.caller.userID) }
       }
       router.on(.delete, reaction, policy: .room(.write)) {
@@ -222,7 +222,9 @@ private struct MessageForm {
       replyTo: fields.optionalInteger("reply_to", 1...Fields.largestInteger),
       mentions: fields.optionalMentions() ?? [], forward: forward)
     try fields.finish()
-    body = .message(MessageContent(type: type, data: data, extras: extras))
+    // A forwarded message has the type of its source.
+    body = .message(
+      MessageContent(type: forward == nil ? type : .text, data: data, extras: extras))
   }
 }
 
@@ -234,7 +236,9 @@ extension Fields {
       fault("data", "must be a string")
       return ""
     }
-    if name == "data", has("content"), value("content") != value("data") {
+    if name == "data", has("content"),
+      value("content")?.string.map({ $0.utf8.elementsEqual(data.utf8) }) != true
+    {
       fault("content", "disagrees with data")
     }
     if data.utf8.count > maximumBytes { throw AppError(.messageTooLarge) }

@@ -73,7 +73,8 @@ package final class MessageWriter: Sendable {
       case .entered(let entry): return .new(entry)
       case .refused(.known(let entry)): return .known(entry)
       case .refused(.conflict): throw AppError(.clientIDConflict)
-      case .refused(.denied(let code)): throw refusal ?? AppError(code)
+      case .refused(.denied(let code)):
+        throw refusal ?? AppError(code, details: MessageChanges.details(of: code))
       case .refused(.unavailable): throw AppError(.unavailable)
       case .refused(.stale):
         room = try await directory.reload(id)

@@ -109,7 +109,7 @@ enum RoomPeopleStore {
       CASE WHEN p.role_id IS NULL THEN r.default_permissions
         ELSE coalesce((SELECT o.permissions FROM room_roles o
           WHERE o.room_id = p.room_id AND o.id = p.role_id), 0) END,
-      h.last_ts, r.created_at
+      h.message_ts, r.created_at
     FROM room_people p JOIN rooms r ON r.id = p.room_id JOIN room_heads h ON h.room_id = p.room_id
     WHERE p.user_id = $1 AND p.state = 1 AND r.deleted_at IS NULL LIMIT $2
     """

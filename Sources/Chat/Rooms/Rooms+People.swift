@@ -109,9 +109,16 @@ extension Rooms {
     try await RoomPeopleStore.put(
       person, invitation: person.isAccepted ? nil : .version4(), in: room.id, version: version,
       transaction)
-    if person.isAccepted { try await MarkStore.start([person.userID], in: room.id, transaction) }
     let new = try await announce(room.id, in: transaction)
     if let event { try await record(event, in: new, by: caller, transaction) }
+    // Behind the event, which is no news to whom it is about. Who could read the room before does not come in now.
+    if person.isAccepted {
+      if try await mayRead(person.userID, room, transaction) {
+        try await MarkStore.startWhereMissing(person.userID, in: [room.id], transaction)
+      } else {
+        try await MarkStore.start([person.userID], in: room.id, transaction)
+      }
+    }
     if !person.isAccepted {
       transaction.afterCommit { [events] in
         events.publish([
@@ -183,6 +190,20 @@ extension Rooms {
     }
     let new = try await announce(room.id, in: transaction)
     if let event { try await record(event, in: new, by: caller, transaction) }
+    try await endReading(of: person.userID, in: new, transaction)
+  }
+
+  private func mayRead(
+    _ user: UserID, _ room: Room, _ transaction: Transaction
+  ) async throws -> Bool {
+    let affiliations = try await RuleSubjects.affiliations(of: user, in: transaction)
+    return RuleEngine.standing(of: user, affiliations, in: room).permissions.contains(.read)
+  }
+
+  /// Ends the mark of somebody who has lost a rule or a place in a room, unless they may read it all the same.
+  func endReading(of user: UserID, in room: Room, _ transaction: Transaction) async throws {
+    if try await mayRead(user, room, transaction) { return }
+    try await MarkStore.end([user], in: room.id, transaction)
   }
 
   /// Appends an event to the room's log.

@@ -39,7 +39,10 @@ extension Rooms {
         if room.people[person] == nil {
           try await RoomPeopleStore.forgetAct(of: person, in: id, transaction)
         }
-        if old != nil { try await self.bump(id, in: transaction) }
+        if old != nil {
+          let changed = try await self.bump(id, in: transaction)
+          try await self.endReading(of: person, in: changed, transaction)
+        }
         return RoomRule(
           subject: subject, permissions: [], level: old?.level ?? 0,
           isAccepted: old?.isAccepted ?? false)
@@ -68,6 +71,7 @@ extension Rooms {
         try await RoomPeopleStore.forgetAct(of: person, in: id, transaction)
       }
       let changed = try await self.bump(id, in: transaction)
+      if old != nil { try await self.endReading(of: person, in: changed, transaction) }
       if !isAccepted, old?.isAccepted != false {
         transaction.afterCommit { [events = self.events] in
           events.publish([
@@ -143,7 +147,8 @@ extension Rooms {
       if room.people[UserID(subject)] == nil {
         try await RoomPeopleStore.forgetAct(of: UserID(subject), in: id, transaction)
       }
-      try await self.bump(id, in: transaction)
+      let changed = try await self.bump(id, in: transaction)
+      try await self.endReading(of: UserID(subject), in: changed, transaction)
     }
   }
 }

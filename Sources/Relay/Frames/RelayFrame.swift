@@ -236,7 +236,8 @@ struct RelayMessage {
     guard recipient == "*" || self.recipient != nil else {
       throw members.failure(.recipientNotInTeam)
     }
-    content = MessageContent(type: type, data: data, extras: extras)
+    // A forwarded message has the type of its source.
+    content = MessageContent(type: forward == nil ? type : .text, data: data, extras: extras)
   }
 }
 

@@ -205,7 +205,8 @@ struct RelayDialect: SocketDialect {
     switch room(channel, to: recipient, view) {
     case .refused(let code): return [fail(code, clientID: clientID, channel: channel)]
     case .room(let id):
-      let entry = OutgoingEntry(roomID: id, channelID: channel, body: body, clientID: clientID)
+      var entry = OutgoingEntry(roomID: id, channelID: channel, body: body, clientID: clientID)
+      if Self.name(channel, to: recipient, view) == nil { entry.recipient = recipient }
       guard body.hasReferences else { return [.write(entry)] }
       isAsking = true
       return [.examine(entry)]
@@ -272,7 +273,6 @@ struct RelayDialect: SocketDialect {
     _ channel: String, to recipient: UserID? = nil, _ view: some SocketView
   ) -> Resolution {
     guard let name = Self.name(channel, to: recipient, view) else {
-      if recipient != nil { return .refused(.recipientNotInTeam) }
       return RoomID(channel).map { .room($0) } ?? .refused(.roomNotFound)
     }
     if let room = view.room(named: name) { return .room(room) }

@@ -47,7 +47,14 @@ extension RelaySocket: RoomListener {
   }
 
   private func write(_ entry: OutgoingEntry, in room: Room) {
-    guard let caller, let step = sender.write(entry, in: room, as: caller) else { return }
+    guard let caller else { return }
+    // Who names the other one of a dialog means the dialog.
+    if let recipient = entry.recipient, room.recipient(of: caller.userID) != recipient {
+      let isMember = RuleEngine.standing(of: caller, in: room).isMember
+      fail(entry, isMember ? .recipientNotInTeam : .roomNotFound)
+      return
+    }
+    guard let step = sender.write(entry, in: room, as: caller) else { return }
     perform(step)
   }
 

@@ -218,6 +218,8 @@ struct OutgoingEntry {
   let channelID: String
   var body: EntryBody
   let clientID: String?
+  /// The one person whom a message in a dialog of a team is for, if its sender named that person.
+  var recipient: UserID?
   /// Why the entry is refused, unless it is a retry of one that is in the log.
   var refusal: ErrorCode?
 }
