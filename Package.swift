@@ -79,7 +79,10 @@ let package = Package(
       "RedisFanout", ["Access", "Basics", "Crypto", "EventLoop", "Events", "TLS", "CHiredis"]),
     target("Live", ["Basics", "EventLoop", "Web"]),
     target(
-      "Chat", ["Access", "Accounts", "Basics", "Crypto", "Database", "Events", "Web", "Words"]),
+      "Chat",
+      [
+        "Access", "Accounts", "Basics", "Crypto", "Database", "EventLoop", "Events", "Web", "Words",
+      ]),
     target("Presence", ["Access", "Accounts", "Basics", "Database", "Events"]),
     target(
       "Relay",

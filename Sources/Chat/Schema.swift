@@ -38,6 +38,10 @@ package import Database
 ///
 /// `room_heads.message_seq` and `message_ts` are those of the last message; 0 if there is none.
 ///
+/// `search_documents` has the words of each message that can be found (`SearchDocument`), under its place in the order of
+/// time (`SearchPlace`). `text_seq` is the entry that gave the message the text that they are from. On SQLite
+/// `search_words` is their index, kept by triggers. `search_heads` says up to which seq a room is indexed.
+///
 /// `rooms.dialog_key` names the two people of a dialog and its team, so that there is only one dialog for them.
 package enum ChatSchema {
   package static let migrations: [Migration] = [
@@ -295,6 +299,36 @@ package enum ChatSchema {
               WHERE e.room_id = room_heads.room_id AND e.type < 16 ORDER BY seq DESC LIMIT 1), 0);
           UPDATE room_heads SET message_ts = coalesce((SELECT ts FROM entries e
             WHERE e.room_id = room_heads.room_id AND e.seq = room_heads.message_seq), 0);
+          """)),
+    // The search index.
+    Migration(
+      feature: "chat", number: 7,
+      SQL(
+        sqlite: """
+          CREATE TABLE search_heads (
+            room_id INTEGER PRIMARY KEY, indexed_seq INTEGER NOT NULL) STRICT;
+          CREATE TABLE search_documents (
+            id INTEGER PRIMARY KEY, room_id INTEGER NOT NULL, seq INTEGER NOT NULL,
+            text_seq INTEGER NOT NULL, words TEXT NOT NULL) STRICT;
+          CREATE UNIQUE INDEX search_documents_by_place ON search_documents (room_id, seq);
+          CREATE VIRTUAL TABLE search_words USING fts5 (
+            words, content='search_documents', content_rowid='id', columnsize=0, tokenize='ascii');
+          CREATE TRIGGER search_documents_added AFTER INSERT ON search_documents BEGIN
+            INSERT INTO search_words (rowid, words) VALUES (NEW.id, NEW.words);
+          END;
+          CREATE TRIGGER search_documents_removed AFTER DELETE ON search_documents BEGIN
+            INSERT INTO search_words (search_words, rowid, words)
+              VALUES ('delete', OLD.id, OLD.words);
+          END;
+          """,
+        postgres: """
+          CREATE TABLE search_heads (
+            room_id BIGINT PRIMARY KEY, indexed_seq BIGINT NOT NULL);
+          CREATE TABLE search_documents (
+            id BIGINT PRIMARY KEY, room_id BIGINT NOT NULL, seq BIGINT NOT NULL,
+            text_seq BIGINT NOT NULL, words TSVECTOR NOT NULL);
+          CREATE UNIQUE INDEX search_documents_by_place ON search_documents (room_id, seq);
+          CREATE INDEX search_documents_by_word ON search_documents USING gin (words);
           """)),
   ]
 }

@@ -20,13 +20,15 @@ struct Features: Sendable {
   let marks: ReadMarks
   let ownMarks: OwnMarks
   let roomList: RoomList
+  let search: Search
+  let indexer: SearchIndexer
   let reader: LogReader
   let presenceReader: PresenceReader
   private let database: any SQLDatabase
 
   init(
     settings: Settings, database: any SQLDatabase, events: EventStream, appender: LogAppender,
-    tokens: LocalTokens, hashing: ThreadPool, metrics: Metrics, log: Log
+    tokens: LocalTokens, hashing: ThreadPool, computing: ThreadPool, metrics: Metrics, log: Log
   ) {
     self.database = database
     memberships = MembershipDirectory(database: database, events: events)
@@ -52,6 +54,9 @@ struct Features: Sendable {
     marks = ReadMarks(database: database, directory: directory, events: events)
     ownMarks = OwnMarks(database: database, events: events)
     roomList = RoomList(database: database, rooms: rooms, history: history, events: events)
+    search = Search(database: database, rooms: rooms, history: history, pool: computing)
+    indexer = SearchIndexer(
+      database: database, directory: directory, pool: computing, events: events)
     references = MessageReferences(
       database: database, directory: directory, memberships: memberships)
     reader = LogReader(database: database, directory: directory, unknown: unknown)

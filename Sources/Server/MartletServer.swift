@@ -93,7 +93,7 @@ package final class MartletServer: Sendable {
     let appender = LogAppender(events: events, clientKeys: clientKeys)
     let features = Features(
       settings: settings, database: database, events: events, appender: appender, tokens: tokens,
-      hashing: hashing, metrics: metrics, log: log)
+      hashing: hashing, computing: computing, metrics: metrics, log: log)
     let credentials = Credentials(
       database: database, local: tokens, foreign: settings.foreignTokens.map { ForeignTokens($0) },
       ended: ended,
@@ -111,6 +111,7 @@ package final class MartletServer: Sendable {
       database: database, events: events, appender: appender, authenticator: credentials,
       freshness: freshness, metrics: ChatMetrics(metrics))
     try await features.ownMarks.load()
+    try await features.indexer.load()
     try await features.accounts.noteIfNobodyCanLogIn()
     let relay = RelayServices(
       ingest: messageLog, authenticator: credentials, memberships: features.memberships,
@@ -217,6 +218,7 @@ package final class MartletServer: Sendable {
     ).add(to: &router)
     MarkRoutes(rooms: features.rooms, list: features.roomList, marks: features.marks)
       .add(to: &router)
+    SearchRoutes(search: features.search, rooms: features.rooms).add(to: &router)
     PeopleRoutes(rooms: features.rooms, dialogs: features.dialogs, audit: audit)
       .add(to: &router)
     InvitationRoutes(teams: features.teams, rooms: features.rooms, audit: audit).add(to: &router)
@@ -251,7 +253,7 @@ package final class MartletServer: Sendable {
     let features = Features(
       settings: settings, database: database, events: events,
       appender: LogAppender(events: events, clientKeys: nil), tokens: tokens, hashing: pool,
-      metrics: Metrics(), log: .none)
+      computing: pool, metrics: Metrics(), log: .none)
     return router(
       settings: settings, health: Health(log: .none), database: database, features: features,
       writer: features.writer(ingest: DescribedIngest(), events: events, node: NodeID(0)),
@@ -398,6 +400,28 @@ package final class MartletServer: Sendable {
             log.warnUnlessStopping("marks_not_moved", error)
           }
           await loop.sleep(milliseconds: OwnMarks.everyMilliseconds)
+        }
+      },
+      loop.task { [log] in
+        var isFailing = false
+        var searchedAt = Monotonic.milliseconds
+        while !Task.isCancelled {
+          do {
+            // What other nodes left behind when they ended, and what nodes of older releases write.
+            if database.isShared,
+              Monotonic.milliseconds - searchedAt >= SearchIndexer.searchMilliseconds
+            {
+              searchedAt = Monotonic.milliseconds
+              try await features.indexer.load()
+            }
+            try await features.indexer.follow { await loop.sleep(milliseconds: $0) }
+            isFailing = false
+          } catch {
+            // Logged once, until it succeeds again.
+            if !isFailing { log.warnUnlessStopping("search_not_indexed", error) }
+            isFailing = true
+          }
+          await loop.sleep(milliseconds: SearchIndexer.everyMilliseconds)
         }
       },
       loop.task { [log] in

@@ -380,7 +380,7 @@ def test_private_messages(server):
         sent, heard = receive(first, "text"), receive(second, "text")
         assert (sent["channel_id"], sent["to"], sent["data"], sent["client_id"]) == (team["id"], una.id, "psst", "1")
         assert sent["room_id"] != team["room_id"] and sent["seq"] == 1
-        assert heard == {key: value for key, value in sent.items() if key != "client_id"}
+        assert heard == {key: value for key, value in sent.items() if key != "client_id"} | {"notify": True}
         ack = receive(first, "ack")
         assert (ack["channel_id"], ack["room_id"], ack["seq"]) == (team["id"], sent["room_id"], 1)
         # The other way it is the same dialog.

@@ -43,6 +43,8 @@ enum EntryCoding {
     static let lost: Int64 = -1
 
     static func isMessage(_ code: Int64) -> Bool { (0..<edit).contains(code) }
+    /// Whether it is an edit or a deletion.
+    static func changesText(_ code: Int64) -> Bool { code == edit || code == deletion }
   }
 
   private static let messageTypes: [(code: Int64, type: MessageType)] = [

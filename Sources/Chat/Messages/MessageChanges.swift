@@ -236,6 +236,7 @@ struct MessageChanges {
     var statements = [
       keepText(of: target, at: place),
       Statement(Self.replaceTextSQL, [.id(target.id), .text(data)]),
+      SearchStore.remove(place.seq, of: place.room),
     ]
     let old = EntryCoding.mentions(in: target.extras)
     if Set(old) != Set(mentions) {
@@ -271,6 +272,7 @@ struct MessageChanges {
       Statement(
         "UPDATE earlier_texts SET deleted_at = $3 WHERE room_id = $1 AND seq = $2",
         values + [.time(entry.ts)]),
+      SearchStore.remove(place.seq, of: place.room),
     ]
     if target.reactionKinds > 0 {
       statements += [

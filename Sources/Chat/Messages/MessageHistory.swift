@@ -262,6 +262,27 @@ package struct MessageHistory: Sendable {
     return messages
   }
 
+  /// Reads messages of rooms, in the order of the places. Nil for what the caller may not read, and for what is no
+  /// message.
+  func messages(
+    at places: [(room: RoomID, seq: Int64)], for caller: Caller, _ transaction: Transaction
+  ) async throws -> [MessageView?] {
+    let rooms = try await directory.read(Array(Set(places.map(\.room))), in: transaction).filter {
+      RuleEngine.standing(of: caller, in: $0.value).permissions.contains(.read)
+    }
+    let asked = places.compactMap { place in rooms[place.room].map { ($0, place.seq) } }
+    let results = try await transaction.pipeline(
+      asked.map { Statement(Self.ascendingSQL, Self.values($0, $1 - 1, $1 + 1, 1)) })
+    var found: [RoomID: [Int64: MessageView]] = [:]
+    for (room, rows) in Dictionary(grouping: zip(asked, results), by: { $0.0.0.id }) {
+      guard let known = rooms[room] else { continue }
+      let messages = try await views(
+        rows.flatMap(\.1.rows), known, for: caller, in: transaction)
+      for message in messages { found[room, default: [:]][message.entry.seq] = message }
+    }
+    return places.map { found[$0.room]?[$0.seq] }
+  }
+
   /// Reads a message for the person who has just written or changed it, who may not be allowed to read the room.
   func written(_ seq: Int64, in id: RoomID, by caller: Caller) async throws -> MessageView {
     try await database.read { transaction in

@@ -1,0 +1,150 @@
+internal import Basics
+internal import Database
+
+/// The tables of the search index.
+enum SearchStore {
+  // MARK: Indexing
+
+  /// Returns the rooms whose log goes on behind what is indexed.
+  static func roomsBehind(in transaction: Transaction) async throws -> [RoomID] {
+    try await transaction.query(
+      """
+      SELECT h.room_id FROM room_heads h LEFT JOIN search_heads s ON s.room_id = h.room_id
+      WHERE h.last_seq > coalesce(s.indexed_seq, 0)
+      """
+    ).map { try $0.room(0) }
+  }
+
+  /// Returns up to which seq a room is indexed; 0 if nothing is.
+  static func indexedSeq(of room: RoomID, in transaction: Transaction) async throws -> Int64 {
+    try await transaction.first(
+      "SELECT indexed_seq FROM search_heads WHERE room_id = $1", [.room(room)])?.integer(0) ?? 0
+  }
+
+  static func setIndexedSeq(_ seq: Int64, of room: RoomID) -> Statement {
+    Statement(
+      """
+      INSERT INTO search_heads (room_id, indexed_seq) VALUES ($1, $2)
+      ON CONFLICT (room_id) DO UPDATE SET indexed_seq = excluded.indexed_seq
+      """, [.room(room), .integer(seq)])
+  }
+
+  /// The statement that reads entries of a room behind `$2` up to `$3`, at most `$4`: seq, type, target, text. Of a
+  /// message also its author, its time and the entry that gave it its text; its text is null if it was deleted.
+  static let entriesSQL: SQL = """
+    SELECT e.seq, e.type, e.target_seq, e.sender, e.ts, coalesce(e.text_seq, e.seq), c.data
+    FROM entries e LEFT JOIN contents c ON c.id = e.id AND e.type < 16 AND e.erased_at IS NULL
+    WHERE e.room_id = $1 AND e.seq > $2 AND e.seq <= $3 ORDER BY e.seq LIMIT $4
+    """
+
+  /// Removes a message from the index. On SQLite a trigger removes the words.
+  static func remove(_ seq: Int64, of room: RoomID) -> Statement {
+    Statement(
+      "DELETE FROM search_documents WHERE room_id = $1 AND seq = $2", [.room(room), .integer(seq)])
+  }
+
+  /// The highest place between the first and the last one of a moment; null if all are free.
+  static func lastPlace(from first: Int64) -> Statement {
+    Statement(
+      "SELECT max(id) FROM search_documents WHERE id >= $1 AND id < $2",
+      [.integer(first), .integer(first + SearchPlace.perMillisecond)])
+  }
+
+  /// Adds a document, unless the message has another text by now or was deleted. On SQLite a trigger adds the words.
+  static func add(_ document: SearchDocument, at place: Int64) -> Statement {
+    let indexed = document.indexed
+    return Statement(
+      addSQL,
+      [
+        .integer(place), .room(document.room), .integer(document.seq),
+        .integer(document.textSeq), .text(indexed.sqlite), .text(indexed.postgres),
+      ])
+  }
+
+  private static let addSQL = SQL(
+    sqlite: """
+      INSERT INTO search_documents (id, room_id, seq, text_seq, words)
+        SELECT $1, room_id, seq, $4, $5 FROM entries
+        WHERE room_id = $2 AND seq = $3 AND erased_at IS NULL AND coalesce(text_seq, seq) = $4
+          AND $6 IS NOT NULL
+      ON CONFLICT (room_id, seq) DO NOTHING
+      """,
+    postgres: """
+      INSERT INTO search_documents (id, room_id, seq, text_seq, words)
+        SELECT $1, room_id, seq, $4, $6::text::tsvector FROM entries
+        WHERE room_id = $2 AND seq = $3 AND erased_at IS NULL AND coalesce(text_seq, seq) = $4
+          AND $5::text IS NOT NULL
+      ON CONFLICT (room_id, seq) DO NOTHING
+      """)
+
+  // MARK: Searching
+
+  /// A message that was found.
+  struct Hit: Sendable {
+    let room: RoomID
+    let seq: Int64
+    let place: Int64
+  }
+
+  /// Returns messages that match, newest first, with places from `first` and below `behind`. Only those in `rooms`, if
+  /// that is not nil.
+  static func hits(
+    _ expression: SearchExpression, in rooms: [RoomID]?, first: Int64, behind: Int64, limit: Int,
+    _ transaction: Transaction
+  ) async throws -> [Hit] {
+    // The best way to search depends on how frequent the words are, so plans for any words are of no use.
+    _ = try await transaction.query(planSQL)
+    var values: [SQLValue] = [
+      .text(expression.sqlite), .text(expression.postgres), .integer(first), .integer(behind),
+      .integer(Int64(limit)),
+    ]
+    if let rooms { values.append(.rooms(rooms)) }
+    return try await transaction.query(rooms == nil ? hitsSQL : hitsInRoomsSQL, values).map {
+      Hit(room: try $0.room(0), seq: try $0.integer(1), place: try $0.integer(2))
+    }
+  }
+
+  private static let planSQL = SQL(
+    sqlite: "SELECT 1", postgres: "SET LOCAL plan_cache_mode = force_custom_plan")
+
+  // An edit takes the old words out. For the moment in which two nodes write at once, the versions are compared.
+
+  private static let hitsSQL = SQL(
+    sqlite: """
+      SELECT d.room_id, d.seq, d.id
+      FROM search_words w CROSS JOIN search_documents d CROSS JOIN entries e
+      WHERE search_words MATCH $1 AND w.rowid >= $3 AND w.rowid < $4 AND d.id = w.rowid
+        AND e.room_id = d.room_id AND e.seq = d.seq AND e.erased_at IS NULL
+        AND coalesce(e.text_seq, e.seq) = d.text_seq AND $2 IS NOT NULL
+      ORDER BY w.rowid DESC LIMIT $5
+      """,
+    postgres: """
+      SELECT d.room_id, d.seq, d.id
+      FROM search_documents d JOIN entries e ON e.room_id = d.room_id AND e.seq = d.seq
+      WHERE d.words @@ $2::text::tsquery AND d.id >= $3 AND d.id < $4 AND e.erased_at IS NULL
+        AND coalesce(e.text_seq, e.seq) = d.text_seq AND $1::text IS NOT NULL
+      ORDER BY d.id DESC LIMIT $5
+      """)
+
+  /// `$6` is a list of rooms (`SQLValue.rooms`).
+  private static let hitsInRoomsSQL = SQL(
+    sqlite: """
+      SELECT d.room_id, d.seq, d.id
+      FROM search_words w CROSS JOIN search_documents d CROSS JOIN entries e
+      WHERE search_words MATCH $1 AND w.rowid >= $3 AND w.rowid < $4 AND d.id = w.rowid
+        AND d.room_id IN (SELECT value FROM json_each($6))
+        AND e.room_id = d.room_id AND e.seq = d.seq AND e.erased_at IS NULL
+        AND coalesce(e.text_seq, e.seq) = d.text_seq AND $2 IS NOT NULL
+      ORDER BY w.rowid DESC LIMIT $5
+      """,
+    postgres: """
+      SELECT d.room_id, d.seq, d.id
+      FROM search_documents d JOIN entries e ON e.room_id = d.room_id AND e.seq = d.seq
+      WHERE d.words @@ $2::text::tsquery AND d.id >= $3 AND d.id < $4
+        AND d.room_id IN (
+          SELECT value::bigint FROM json_array_elements_text($6::json) AS list (value))
+        AND e.erased_at IS NULL AND coalesce(e.text_seq, e.seq) = d.text_seq
+        AND $1::text IS NOT NULL
+      ORDER BY d.id DESC LIMIT $5
+      """)
+}
