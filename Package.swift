@@ -126,7 +126,8 @@ let package = Package(
     testTarget("LiveTests", ["Basics", "Live", "TestSupport", "Web"]),
     testTarget("DatabaseTests", ["Basics", "Database", "EventLoop", "TestSupport"]),
     testTarget(
-      "ChatTests", ["Access", "Accounts", "Basics", "Chat", "Database", "Events", "TestSupport"]),
+      "ChatTests",
+      ["Access", "Accounts", "Basics", "Chat", "Database", "EventLoop", "Events", "TestSupport"]),
     testTarget("PresenceTests", ["Accounts", "Basics", "Events", "Presence", "TestSupport"]),
     testTarget(
       "RelayTests",

@@ -42,6 +42,10 @@ package import Database
 /// time (`SearchPlace`). `text_seq` is the entry that gave the message the text that they are from. On SQLite
 /// `search_words` is their index, kept by triggers. `search_heads` says up to which seq a room is indexed.
 ///
+/// In secret rooms `contents` holds sealed texts, and `message_keys` the key of each (`SecretKey`). Such a room's
+/// `room_heads.secrecy` is the number of seconds after which a message is destroyed, or 0; it is null for all other rooms.
+/// The digest of an entry is keyed there, and null once the text is destroyed that it was made from.
+///
 /// `rooms.dialog_key` names the two people of a dialog and its team, so that there is only one dialog for them.
 package enum ChatSchema {
   package static let migrations: [Migration] = [
@@ -329,6 +333,37 @@ package enum ChatSchema {
             text_seq BIGINT NOT NULL, words TSVECTOR NOT NULL);
           CREATE UNIQUE INDEX search_documents_by_place ON search_documents (room_id, seq);
           CREATE INDEX search_documents_by_word ON search_documents USING gin (words);
+          """)),
+    // Secret rooms, and messages that are deleted by themselves.
+    Migration(
+      feature: "chat", number: 8,
+      SQL(
+        sqlite: """
+          ALTER TABLE rooms ADD COLUMN ttl_seconds INTEGER;
+          ALTER TABLE rooms ADD COLUMN retention_days INTEGER;
+          ALTER TABLE room_heads ADD COLUMN secrecy INTEGER;
+          CREATE TABLE message_keys (
+            id BLOB PRIMARY KEY, key BLOB NOT NULL, room_id INTEGER NOT NULL, seq INTEGER NOT NULL,
+            expires_at INTEGER) STRICT, WITHOUT ROWID;
+          CREATE INDEX message_keys_by_room ON message_keys (room_id);
+          CREATE INDEX message_keys_by_expiry ON message_keys (expires_at)
+            WHERE expires_at IS NOT NULL;
+          CREATE INDEX rooms_by_retention ON rooms (id) WHERE retention_days IS NOT NULL;
+          CREATE INDEX rooms_secret_deleted ON rooms (id)
+            WHERE type = 3 AND deleted_at IS NOT NULL;
+          """,
+        postgres: """
+          ALTER TABLE rooms ADD COLUMN ttl_seconds BIGINT, ADD COLUMN retention_days BIGINT;
+          ALTER TABLE room_heads ADD COLUMN secrecy BIGINT;
+          CREATE TABLE message_keys (
+            id BYTEA PRIMARY KEY, key BYTEA NOT NULL, room_id BIGINT NOT NULL, seq BIGINT NOT NULL,
+            expires_at BIGINT);
+          CREATE INDEX message_keys_by_room ON message_keys (room_id);
+          CREATE INDEX message_keys_by_expiry ON message_keys (expires_at)
+            WHERE expires_at IS NOT NULL;
+          CREATE INDEX rooms_by_retention ON rooms (id) WHERE retention_days IS NOT NULL;
+          CREATE INDEX rooms_secret_deleted ON rooms (id)
+            WHERE type = 3 AND deleted_at IS NOT NULL;
           """)),
   ]
 }

@@ -22,6 +22,7 @@ struct Features: Sendable {
   let roomList: RoomList
   let search: Search
   let indexer: SearchIndexer
+  let expiry: MessageExpiry
   let reader: LogReader
   let presenceReader: PresenceReader
   private let database: any SQLDatabase
@@ -57,6 +58,9 @@ struct Features: Sendable {
     search = Search(database: database, rooms: rooms, history: history, pool: computing)
     indexer = SearchIndexer(
       database: database, directory: directory, pool: computing, events: events)
+    expiry = MessageExpiry(
+      database: database, directory: directory, appender: appender,
+      deletedDays: settings.deletedDays == 0 ? nil : Int64(settings.deletedDays))
     references = MessageReferences(
       database: database, directory: directory, memberships: memberships)
     reader = LogReader(database: database, directory: directory, unknown: unknown)

@@ -112,6 +112,8 @@ package final class MartletServer: Sendable {
       freshness: freshness, metrics: ChatMetrics(metrics))
     try await features.ownMarks.load()
     try await features.indexer.load()
+    // Before anybody can read what should be gone.
+    try await features.expiry.destroyExpired()
     try await features.accounts.noteIfNobodyCanLogIn()
     let relay = RelayServices(
       ingest: messageLog, authenticator: credentials, memberships: features.memberships,
@@ -142,9 +144,11 @@ package final class MartletServer: Sendable {
       application(router, credentials, address)
     }
     let metricsWeb = try await startMetrics()
-    var tasks = startUpkeep(
-      database, reconciler, ended, activity, features, clientKeys)
-    tasks.append(tick(presence))
+    var tasks = Upkeep(
+      loop: group.loops[0], database: database, features: features, presence: presence,
+      reconciler: reconciler, ended: ended, activity: activity, clientKeys: clientKeys,
+      health: health, computing: computing, log: log
+    ).start()
     metrics.reading(
       "martlet_people_present",
       "People with open sockets on this node, or with some until a moment ago."
@@ -341,117 +345,6 @@ package final class MartletServer: Sendable {
     }
   }
 
-  private func tick(_ presence: Presence) -> Task<Void, Never> {
-    let loop = group.loops[0]
-    return loop.task {
-      while !Task.isCancelled {
-        await loop.sleep(milliseconds: Presence.tickMilliseconds)
-        presence.tick()
-      }
-    }
-  }
-
-  private func startUpkeep(
-    _ database: any SQLDatabase, _ reconciler: Reconciler, _ ended: RevokedSessions,
-    _ activity: SessionActivity, _ features: Features, _ clientKeys: ClientKeyIndex?
-  ) -> [Task<Void, Never>] {
-    let loop = group.loops[0]
-    return [
-      loop.task { await reconciler.run(on: loop) },
-      loop.task { [log] in
-        while !Task.isCancelled {
-          do {
-            try await AccountUpkeep.removeOldSessions(in: database) {
-              await loop.sleep(milliseconds: Self.sliceMilliseconds)
-            }
-          } catch {
-            log.warnUnlessStopping("old_sessions_not_removed", error)
-          }
-          await loop.sleep(milliseconds: 3_600_000)
-        }
-      },
-      loop.task { [computing] in
-        while !Task.isCancelled {
-          await loop.sleep(milliseconds: Self.forgetRoomsMilliseconds)
-          // On a thread, because it may take long. If the pool is full, it happens next time.
-          _ = computing.submit { _ in features.directory.forgetUnused() }
-        }
-      },
-      loop.task { [health, log] in
-        while !Task.isCancelled {
-          await loop.sleep(milliseconds: 5000)
-          ended.sweep()
-          do { try await activity.write(to: database) } catch {
-            log.warnUnlessStopping("session_use_not_written", error)
-          }
-          // For the metric, even if nobody requests `/readyz`.
-          _ = await health.condition(of: database)
-        }
-      },
-      loop.task {
-        while !Task.isCancelled {
-          await loop.sleep(milliseconds: ReadMarks.gatherMilliseconds)
-          features.marks.writeWaiting()
-        }
-      },
-      loop.task { [log] in
-        while !Task.isCancelled {
-          do { try await features.ownMarks.follow() } catch {
-            log.warnUnlessStopping("marks_not_moved", error)
-          }
-          await loop.sleep(milliseconds: OwnMarks.everyMilliseconds)
-        }
-      },
-      loop.task { [log] in
-        var isFailing = false
-        var searchedAt = Monotonic.milliseconds
-        while !Task.isCancelled {
-          do {
-            // What other nodes left behind when they ended, and what nodes of older releases write.
-            if database.isShared,
-              Monotonic.milliseconds - searchedAt >= SearchIndexer.searchMilliseconds
-            {
-              searchedAt = Monotonic.milliseconds
-              try await features.indexer.load()
-            }
-            try await features.indexer.follow { await loop.sleep(milliseconds: $0) }
-            isFailing = false
-          } catch {
-            // Logged once, until it succeeds again.
-            if !isFailing { log.warnUnlessStopping("search_not_indexed", error) }
-            isFailing = true
-          }
-          await loop.sleep(milliseconds: SearchIndexer.everyMilliseconds)
-        }
-      },
-      loop.task { [log] in
-        var isFailing = false
-        while let clientKeys, !Task.isCancelled {
-          await loop.sleep(milliseconds: isFailing ? Self.mergeRetryMilliseconds : 250)
-          guard clientKeys.isMergeDue else { continue }
-          do {
-            try await clientKeys.merge {
-              await loop.sleep(milliseconds: Self.mergePauseMilliseconds)
-            }
-            isFailing = false
-          } catch {
-            // Logged once, until it succeeds again.
-            if !isFailing { log.warnUnlessStopping("client_keys_not_merged", error) }
-            isFailing = true
-          }
-        }
-      },
-    ]
-  }
-
-  /// An unused room is dropped from memory after at most twice this time.
-  private static let forgetRoomsMilliseconds = 300_000
-  /// The pause between two small transactions of upkeep.
-  private static let sliceMilliseconds = 50
-  /// The pause between two transactions of a merge of client keys, which must keep up with the writes.
-  private static let mergePauseMilliseconds = 5
-  private static let mergeRetryMilliseconds = 2000
-
   // MARK: Running
 
   package func reloadCertificates(_ running: Running) {
@@ -486,13 +379,6 @@ package final class MartletServer: Sendable {
     await running.web.destroy()
     await running.metricsWeb?.destroy()
     log.notice("stopped")
-  }
-}
-
-extension Log {
-  /// For tasks that run until the server stops. The database is closed under them then, which needs no warning.
-  func warnUnlessStopping(_ event: StaticString, _ error: any Error) {
-    if !Task.isCancelled { warning(event, ["cause": .init("\(error)")]) }
   }
 }
 

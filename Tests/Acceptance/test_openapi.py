@@ -190,6 +190,7 @@ def life_of_messages(ask, http):
     ask("markRead", 422, http, {"seq": 999}, id=room)
     ask("muteRoom", 200, http, {"muted_until": "2100-01-01T00:00:00Z"}, id=room)
     ask("listMyRooms", 200, http, limit=5)
+    ask("createRoom", 201, http, {"name": "hush", "kind": "secret", "ttl_seconds": 60, "retention_days": 3})
     ask("search", 200, http, q="word")
     ask("search", 422, http, q="!!")
     ask("search", 404, http, q="word", room_id=999999)

@@ -1,6 +1,7 @@
 import Access
 import Basics
 import Database
+import EventLoop
 import Events
 import Synchronization
 import TestSupport
@@ -21,11 +22,15 @@ final class ChatWorld: Sendable {
   let log: MessageLog
   let reader: LogReader
   let history: MessageHistory
+  let indexer: SearchIndexer
+  let expiry: MessageExpiry
   let memberships: MembershipDirectory
   let freshness: Freshness
   let authenticator = Sessions()
   let owner = Caller.foreign(UUID(high: 1, low: 1), level: 100)
   private let published = Mutex<[Event]>([])
+
+  private static let pool = ThreadPool(name: "chat-tests", threads: 2, maximumWaiting: 1000)
 
   /// Knows ended sessions, and nothing else.
   final class Sessions: Authenticator {
@@ -52,6 +57,10 @@ final class ChatWorld: Sendable {
     let directory = RoomDirectory(database: database)
     reader = LogReader(database: database, directory: directory, unknown: unknown)
     history = MessageHistory(database: database, directory: directory, unknown: unknown)
+    indexer = SearchIndexer(
+      database: database, directory: directory, pool: Self.pool, events: events)
+    expiry = MessageExpiry(
+      database: database, directory: directory, appender: appender, deletedDays: 30)
     let circle = Circle(includesEveryone: false, rooms: RoomActs())
     rooms = Rooms(
       database: database, events: events, directory: directory, appender: appender,
@@ -73,9 +82,9 @@ final class ChatWorld: Sendable {
     }
   }
 
-  func room() async throws -> Room {
+  func room(_ kind: RoomKind = .group, ttlSeconds: Int64? = nil) async throws -> Room {
     try await rooms.create(
-      Rooms.NewRoom(name: "r", levelAdmin: 9), by: owner
+      Rooms.NewRoom(name: "r", kind: kind, levelAdmin: 9, ttlSeconds: ttlSeconds), by: owner
     ).room
   }
 

@@ -10,11 +10,12 @@ import Testing
 /// The present state of messages, as the commits of edits, deletions and reactions keep it.
 @Suite(.timeLimit(.minutes(5))) struct MessageChangesTests {
   private func with(
-    _ kind: DatabaseKind, _ body: (ChatWorld, Room) async throws -> Void
+    _ kind: DatabaseKind, in room: RoomKind = .group,
+    _ body: (ChatWorld, Room) async throws -> Void
   ) async throws {
     try await TestDatabase.with(kind, ChatWorld.migrations) {
       let world = ChatWorld($0)
-      try await body(world, try await world.room())
+      try await body(world, try await world.room(room))
     }
   }
 
@@ -229,9 +230,10 @@ import Testing
     return messages
   }
 
+  /// Every third seed in a secret room, where nothing of earlier texts may be left.
   @Test(arguments: DatabaseKind.allCases, 1...6)
   func `the present state is the fold of the log`(kind: DatabaseKind, seed: UInt64) async throws {
-    try await with(kind) { world, room in
+    try await with(kind, in: seed % 3 == 0 ? .secret : .group) { world, room in
       var random = SeededRandom(seed: seed)
       var entries: [Entry] = []
       let emoji = ["\u{1F44D}", "\u{2764}\u{FE0F}", "\u{1F389}"]
@@ -259,9 +261,74 @@ import Testing
           return draft(body, in: room, by: user, isManager: Bool.random(using: &random))
         }
         for case .entered(let entry) in try await world.append(drafts) { entries.append(entry) }
+        // The search index follows at some moments, and finds the rest later.
+        if Bool.random(using: &random) { try await index(world) }
       }
       #expect(entries.map(\.seq) == Array(1...Int64(entries.count)))
       try await compare(entries, world, room)
+      try await compareIndex(entries, world, room)
+    }
+  }
+
+  private func index(_ world: ChatWorld) async throws {
+    try await world.indexer.load()
+    try await world.indexer.follow { _ in }
+  }
+
+  /// Compares what the search finds with the fold of the log.
+  private func compareIndex(_ entries: [Entry], _ world: ChatWorld, _ room: Room) async throws {
+    try await index(world)
+    let indexed = try await world.database.read { transaction in
+      try await transaction.query("SELECT seq, text_seq FROM search_documents", []).map {
+        "\(try $0.integer(0)) \(try $0.integer(1))"
+      }
+    }
+    let present = fold(entries).filter { $0.value.body != .erased(.text) }
+    let expected = present.map { "\($0) \($1.editSeq ?? $0)" }
+    #expect(Set(indexed) == (room.kind == .secret ? [] : Set(expected)))
+    let counts = try await world.database.read { transaction in
+      let row = try await transaction.first(
+        """
+        SELECT (SELECT count(*) FROM message_keys), (SELECT count(*) FROM contents),
+          (SELECT count(*) FROM earlier_texts)
+        """, [])
+      return try (0..<3).map { try row?.integer($0) ?? 0 }
+    }
+    #expect(counts[1] == Int64(present.count))
+    if room.kind == .secret {
+      #expect(counts[0] == Int64(present.count) && counts[2] == 0)
+    } else {
+      #expect(counts[0] == 0)
+    }
+  }
+
+  @Test(arguments: DatabaseKind.allCases)
+  func `messages of secret rooms end by themselves, once`(kind: DatabaseKind) async throws {
+    try await with(kind) { world, _ in
+      let (short, long) = (
+        try await world.room(.secret, ttlSeconds: 5),
+        try await world.room(.secret, ttlSeconds: 5000)
+      )
+      let now = Timestamp.now
+      for room in [short, long] {
+        _ = try await world.append([
+          draft(text("one"), in: room, by: Self.people[0]),
+          draft(text("two"), in: room, by: Self.people[0]),
+          draft(.deletion(of: 2), in: room, by: Self.people[0]),
+        ])
+      }
+      try await world.expiry.destroyExpired(at: now)
+      let soon = Timestamp(milliseconds: now.milliseconds + 60_000)
+      try await world.expiry.destroyExpired(at: soon)
+      try await world.expiry.destroyExpired(at: soon)
+      let entries = try await world.reader.entries(in: short, after: 0, through: 9)
+      #expect(
+        entries.map(\.body) == [
+          .erased(.text), .erased(.text), .deletion(of: 2), .deletion(of: 1),
+        ])
+      #expect(entries.last?.from == nil)
+      let others = try await world.reader.entries(in: long, after: 0, through: 9)
+      #expect(others.map(\.body) == [text("one"), .erased(.text), .deletion(of: 2)])
     }
   }
 
@@ -295,7 +362,8 @@ import Testing
           == Dictionary(uniqueKeysWithValues: message.reactions.map { ($0.emoji, $0.people) }))
       let texts = try await world.history.earlierTexts(
         of: seq, in: room.id, as: world.owner, after: 0, limit: 1000)
-      #expect(texts.map(\.data) == (message.body == .erased(.text) ? [] : message.texts))
+      let keepsTexts = message.body != .erased(.text) && room.kind != .secret
+      #expect(texts.map(\.data) == (keepsTexts ? message.texts : []))
     }
     // Replays show the present state, too, and an edit its text only while the message has it.
     var replayed: [Entry] = []

@@ -14,7 +14,7 @@ enum EntryRows {
   static let sql = SQL(
     sqlite: """
       SELECT e.seq, e.id, e.type, e.sender, e.ts, e.client_id, e.target_seq, e.non_messages,
-        e.erased_at, c.data, coalesce(m.extras, e.extras), e.text_seq
+        e.erased_at, c.data, coalesce(m.extras, e.extras), e.text_seq, coalesce(m.id, e.id)
       FROM entries e
         LEFT JOIN entries m ON m.room_id = e.room_id
           AND m.seq = CASE e.type WHEN 16 THEN e.target_seq END AND m.text_seq = e.seq
@@ -24,10 +24,11 @@ enum EntryRows {
       """,
     postgres: """
       SELECT seq, id, type, sender, ts, client_id, target_seq, non_messages, erased_at, data, extras,
-        text_seq
+        text_seq, content_id
       FROM (
         SELECT e.seq, e.id, e.type, e.sender, e.ts, e.client_id, e.target_seq, e.non_messages,
           e.erased_at, c.data, coalesce(m.extras, e.extras) AS extras, e.text_seq,
+          coalesce(m.id, e.id) AS content_id,
           sum(coalesce(octet_length(c.data), 0)) OVER (ORDER BY e.seq)
             - coalesce(octet_length(c.data), 0) AS bytes_before
         FROM (SELECT * FROM entries WHERE room_id = $1 AND seq > $2 AND seq < $3
@@ -39,7 +40,27 @@ enum EntryRows {
       WHERE bytes_before < $5 ORDER BY seq
       """)
 
-  static func entry(_ row: Row, _ room: Room) throws -> Entry {
+  /// Returns the entries of rows. In a secret room their texts are opened.
+  static func entries(
+    _ rows: [Row], _ room: Room, in transaction: Transaction
+  ) async throws -> [Entry] {
+    let texts = try await texts(rows, room, contentID: 12, in: transaction)
+    return try zip(rows, texts).map { try entry($0, room, text: $1) }
+  }
+
+  /// Returns the texts of rows. In a secret room they are opened; those whose key was destroyed are nil. `contentID` is
+  /// the column with the id of the message that the text belongs to.
+  static func texts(
+    _ rows: [Row], _ room: Room, contentID: Int, in transaction: Transaction
+  ) async throws -> [String?] {
+    let stored = try rows.map { try $0.optional(9, $0.text) }
+    guard room.kind == .secret else { return stored }
+    let ids: [MessageID] = try rows.map { try $0.id(contentID) }
+    let keys = try await SecretKeyStore.keys(of: Array(Set(ids)), in: transaction)
+    return zip(ids, stored).map { id, text in text.flatMap { keys[id]?.open($0, of: id) } }
+  }
+
+  static func entry(_ row: Row, _ room: Room, text: String?) throws -> Entry {
     let seq = try row.integer(0)
     let from = try row.userOrNobody(3)
     return Entry(
@@ -49,7 +70,7 @@ enum EntryRows {
       body: EntryCoding.body(
         EntryCoding.Stored(
           code: try row.integer(2), target: try row.optional(6, row.integer),
-          content: try row.optional(9, row.text), extras: try row.optional(10, row.text),
+          content: text, extras: try row.optional(10, row.text),
           isErased: !row.isNull(8), isEdited: !row.isNull(11))))
   }
 }

@@ -115,6 +115,8 @@ package struct LogAppender: Sendable {
     var lastTime: Timestamp
     var nonMessages: Int64
     let accessVersion: Int64
+    /// For a secret room the seconds after which a message is destroyed, or 0; nil for all others.
+    let secrecy: Int64?
     /// The last message that was appended; nil if there was none.
     var message: (seq: Int64, ts: Timestamp)?
     var hasMoved = false
@@ -135,8 +137,22 @@ package struct LogAppender: Sendable {
   /// An entry that is in the log.
   private struct KnownEntry {
     let entry: Entry
-    /// Nil if the entry's id is the key: an id names one entry only.
-    let digest: UUID?
+    let digest: StoredDigest
+  }
+
+  /// The digest of an entry's content, as it is stored.
+  private struct StoredDigest {
+    /// Nil if the entry's id is the key, because an id names one entry only, and if the text was destroyed that it was
+    /// made from: then nobody can tell whether a retry says the same.
+    let value: UUID?
+    /// The key with which it is stored, if it was made from a text of a secret room.
+    var key: SecretKey?
+
+    func matches(_ digest: UUID?) -> Bool {
+      guard let value else { return true }
+      guard let key else { return value == digest }
+      return digest.flatMap { key.keyed($0) } == value
+    }
   }
 
   /// The key by which a draft is recognised as a repeat of an earlier one.
@@ -216,7 +232,7 @@ package struct LogAppender: Sendable {
       guard let row = result.rows.first else { continue }
       heads[room] = Head(
         lastSeq: try row.integer(0), lastTime: try row.time(1), nonMessages: try row.integer(2),
-        accessVersion: try row.integer(3))
+        accessVersion: try row.integer(3), secrecy: try row.optional(4, row.integer))
     }
     return heads
   }
@@ -246,6 +262,7 @@ package struct LogAppender: Sendable {
     if asked.isEmpty { return }
     run.looksForRepeats = true
     let results = try await transaction.pipeline(asked.map { lookingUp(drafts[$0]) })
+    let keys = try await digestKeys(asked.map { drafts[$0] }, results, run, in: transaction)
     for (index, result) in zip(asked, results) {
       guard let row = result.rows.first else { continue }
       let draft = drafts[index]
@@ -254,13 +271,48 @@ package struct LogAppender: Sendable {
       // Equal digests mean equal content, so a retry's body is the stored body. If several drafts have this key, the
       // known entry takes its body from the one with the stored digest.
       let key = Key(draft)
-      if run.known[key] != nil, digest != EntryCoding.digest(draft.body) { continue }
+      let stored = StoredDigest(
+        value: digest, key: keys[EntryPlace(room: draft.roomID, seq: seq)])
+      if run.known[key] != nil, !stored.matches(EntryCoding.digest(draft.body)) { continue }
       let entry = Entry(
         roomID: draft.roomID, seq: seq, id: try row.id(1), from: draft.from, to: draft.to,
         channelID: draft.channelID, ts: try row.time(2), clientID: draft.clientID,
         ordinal: seq - (try row.integer(3)), body: draft.body)
-      run.known[key] = KnownEntry(entry: entry, digest: digest)
+      run.known[key] = KnownEntry(entry: entry, digest: stored)
     }
+  }
+
+  /// The place of an entry.
+  private struct EntryPlace: Hashable {
+    let room: RoomID
+    let seq: Int64
+  }
+
+  /// Whether the body has a text, which is sealed in secret rooms.
+  private static func hasText(_ body: EntryBody) -> Bool {
+    switch body {
+    case .message, .edit: true
+    case .deletion, .reaction, .event, .erased, .unknown: false
+    }
+  }
+
+  /// Reads the keys with which digests are stored in secret rooms.
+  private func digestKeys(
+    _ drafts: [Draft], _ results: [ResultSet], _ run: Run, in transaction: Transaction
+  ) async throws -> [EntryPlace: SecretKey] {
+    var places: [EntryPlace] = []
+    for (draft, result) in zip(drafts, results) where run.heads[draft.roomID]?.secrecy != nil {
+      guard let row = result.rows.first else { continue }
+      places.append(EntryPlace(room: draft.roomID, seq: try row.integer(0)))
+    }
+    if places.isEmpty { return [:] }
+    let found = try await transaction.pipeline(
+      places.map { SecretKeyStore.keyOfDigest(of: $0.seq, in: $0.room) })
+    var keys: [EntryPlace: SecretKey] = [:]
+    for (place, result) in zip(places, found) {
+      if let row = result.rows.first { keys[place] = SecretKey(try row.blob(0)) }
+    }
+    return keys
   }
 
   /// Whether the draft might be refused because of other entries or attachments, although it is a retry and changed
@@ -313,7 +365,7 @@ package struct LogAppender: Sendable {
   private func enter(_ draft: Draft, _ index: Int, _ run: inout Run) -> Outcome {
     let digest = draft.clientID == nil ? nil : EntryCoding.digest(draft.body)
     if run.looksForRepeats, let earlier = run.known[Key(draft)] {
-      return .refused(earlier.digest == digest ? .known(earlier.entry) : .conflict)
+      return .refused(earlier.digest.matches(digest) ? .known(earlier.entry) : .conflict)
     }
     if let refusal = run.refusals[index] { return .refused(refusal) }
     switch run.changes.decide(draft, head: run.heads[draft.roomID]?.lastSeq ?? 0) {
@@ -329,6 +381,9 @@ package struct LogAppender: Sendable {
     else {
       return .refused(.denied(.internalError))
     }
+    let secrecy = run.heads[draft.roomID]?.secrecy
+    let key = secrecy != nil && Self.hasText(draft.body) ? SecretKey.make() : nil
+    let storedDigest = key.map { key in digest.flatMap { key.keyed($0) } } ?? digest
     var insert = Self.entrySQL
     if run.addition != nil {
       run.addition?.entries += 1
@@ -340,21 +395,31 @@ package struct LogAppender: Sendable {
         }
       }
     }
-    if run.looksForRepeats { run.known[Key(draft)] = KnownEntry(entry: entry, digest: digest) }
+    if run.looksForRepeats {
+      run.known[Key(draft)] = KnownEntry(entry: entry, digest: StoredDigest(value: digest))
+    }
     run.statements.append(
       Statement(
         insert,
         [
           .room(entry.roomID), .integer(entry.seq), .id(entry.id), .integer(stored.code),
           .userOrNobody(entry.from), .time(entry.ts), entry.clientID.map { .text($0) } ?? .null,
-          digest.map { .uuid($0) } ?? .null, stored.target.map { .integer($0) } ?? .null,
+          storedDigest.map { .uuid($0) } ?? .null, stored.target.map { .integer($0) } ?? .null,
           .integer(entry.seq - entry.ordinal), .optional(stored.extras) { .text($0) },
         ]))
     if let content = stored.content {
-      run.statements.append(Statement(Self.contentSQL, [.id(entry.id), .text(content)]))
+      let text = key?.seal(content, of: entry.id) ?? content
+      run.statements.append(Statement(Self.contentSQL, [.id(entry.id), .text(text)]))
+      if let key, let secrecy {
+        let end =
+          secrecy == 0 ? nil : Timestamp(milliseconds: entry.ts.milliseconds + secrecy * 1000)
+        run.statements.append(
+          SecretKeyStore.add(
+            key, of: entry.id, in: entry.roomID, seq: entry.seq, expiresAt: end))
+      }
     }
     if let claimed = run.claimed[index] { run.statements += claimed }
-    run.statements += run.changes.apply(entry)
+    run.statements += run.changes.apply(entry, key)
     return .entered(entry)
   }
 
@@ -383,11 +448,12 @@ package struct LogAppender: Sendable {
 
   private static let headSQL = SQL(
     sqlite: """
-      SELECT last_seq, last_ts, non_messages, access_version FROM room_heads WHERE room_id = $1
+      SELECT last_seq, last_ts, non_messages, access_version, secrecy FROM room_heads
+      WHERE room_id = $1
       """,
     postgres: """
-      SELECT last_seq, last_ts, non_messages, access_version FROM room_heads WHERE room_id = $1
-      FOR UPDATE
+      SELECT last_seq, last_ts, non_messages, access_version, secrecy FROM room_heads
+      WHERE room_id = $1 FOR UPDATE
       """)
 
   /// For a database with a unique index.

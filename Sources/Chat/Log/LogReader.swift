@@ -49,7 +49,7 @@ package struct LogReader: Sendable {
           .room(room.id), .integer(after), .integer(after + count + 1), .integer(count),
           .integer(Int64(bytes)),
         ], stoppingAfter: bytes)
-      let entries = try rows.map { try EntryRows.entry($0, room) }
+      let entries = try await EntryRows.entries(rows, room, in: transaction)
       let end = min(after + count, head)
       guard let last = entries.last?.seq, last < end else { return (entries, end) }
       // The result was either cut by its size, or what follows is lost.

@@ -28,8 +28,10 @@ struct MessageChanges {
     let code: Int64
     let from: UserID?
     let ts: Timestamp
-    /// Only read for edits.
+    /// Only read for edits and deletions.
     var data: String?
+    /// Whether it is in a secret room, where nothing of an earlier text is kept. Only known for edits and deletions.
+    var isSecret = false
     var extras: String?
     var textSeq: Int64?
     var editedAt: Timestamp?
@@ -73,16 +75,15 @@ struct MessageChanges {
     for draft in drafts {
       guard let seq = draft.body.target else { continue }
       let place = Place(room: draft.roomID, seq: seq)
-      let isEdit = if case .edit = draft.body { true } else { false }
-      places[place] = places[place] == true || isEdit
+      places[place] = places[place] == true || Self.changesText(draft.body)
       if let reaction = Self.reaction(draft) { asked.insert(reaction) }
     }
     if places.isEmpty { return }
     self.places = Set(places.keys)
     let results = try await transaction.pipeline(
-      places.map { place, isEdit in
+      places.map { place, changesText in
         Statement(
-          isEdit ? Self.targetWithTextSQL : Self.targetSQL,
+          changesText ? Self.targetWithTextSQL : Self.targetSQL,
           [.room(place.room), .integer(place.seq)])
       }
         + asked.map { reaction in
@@ -106,6 +107,13 @@ struct MessageChanges {
     }
   }
 
+  private static func changesText(_ body: EntryBody) -> Bool {
+    switch body {
+    case .edit, .deletion: true
+    case .message, .reaction, .event, .erased, .unknown: false
+    }
+  }
+
   private static func reaction(_ draft: Draft) -> Reaction? {
     guard case .reaction(let to, let emoji, _) = draft.body, let user = draft.from else {
       return nil
@@ -117,19 +125,27 @@ struct MessageChanges {
   private static func target(_ row: Row) throws -> Target {
     Target(
       id: try row.id(0), code: try row.integer(1), from: try row.userOrNobody(2),
-      ts: try row.time(3), data: try row.optional(10, row.text),
+      ts: try row.time(3), data: try Self.text(row), isSecret: !row.isNull(11),
       extras: try row.optional(4, row.text), textSeq: try row.optional(5, row.integer),
       editedAt: try row.optional(6, row.time), erasedAt: try row.optional(7, row.time),
       updatedSeq: try row.optional(8, row.integer),
       reactionKinds: try row.optional(9, row.integer) ?? 0)
   }
 
+  /// The text of a message, if it was read.
+  private static func text(_ row: Row) throws -> String? {
+    guard let stored = try row.optional(10, row.text), !row.isNull(11) else {
+      return try row.optional(10, row.text)
+    }
+    return SecretKey(try row.blob(11))?.open(stored, of: try row.id(0))
+  }
+
   /// An entry of this commit, which later drafts refer to.
-  private static func target(_ entry: Entry) -> Target? {
+  private static func target(_ entry: Entry, isSecret: Bool) -> Target? {
     guard let stored = EntryCoding.columns(of: entry.body) else { return nil }
     return Target(
       id: entry.id, code: stored.code, from: entry.from, ts: entry.ts, data: stored.content,
-      extras: stored.extras, reactionKinds: 0)
+      isSecret: isSecret, extras: stored.extras, reactionKinds: 0)
   }
 
   // MARK: Deciding
@@ -206,17 +222,18 @@ struct MessageChanges {
     return .edit(of: of, data: data, mentions: EntryCoding.mentions(in: target?.extras))
   }
 
-  /// Returns the statements with which this entry changes what it refers to.
-  mutating func apply(_ entry: Entry) -> [Statement] {
+  /// Returns the statements with which this entry changes what it refers to. `key` is the key of its text in a secret
+  /// room.
+  mutating func apply(_ entry: Entry, _ key: SecretKey?) -> [Statement] {
     func place(_ seq: Int64) -> Place { Place(room: entry.roomID, seq: seq) }
     if !places.isEmpty, places.contains(place(entry.seq)) {
-      targets[place(entry.seq)] = Self.target(entry)
+      targets[place(entry.seq)] = Self.target(entry, isSecret: key != nil)
     }
     switch entry.body {
     case .message(let content):
       return mention(content.extras?.mentions ?? [], at: place(entry.seq))
     case .edit(let of, let data, let mentions):
-      return edit(place(of), entry, data ?? "", mentions ?? [])
+      return edit(place(of), entry, data ?? "", mentions ?? [], key)
     case .deletion(let of): return delete(place(of), entry)
     case .reaction(let to, let emoji, let isRemoved):
       return react(Emoji(place: place(to), emoji: emoji), entry, isRemoved: isRemoved)
@@ -230,14 +247,19 @@ struct MessageChanges {
   }
 
   private mutating func edit(
-    _ place: Place, _ entry: Entry, _ data: String, _ mentions: [UserID]
+    _ place: Place, _ entry: Entry, _ data: String, _ mentions: [UserID], _ key: SecretKey?
   ) -> [Statement] {
     guard var target = targets[place] else { return [] }
+    let stored = key?.seal(data, of: target.id) ?? data
     var statements = [
-      keepText(of: target, at: place),
-      Statement(Self.replaceTextSQL, [.id(target.id), .text(data)]),
+      key.map { SecretKeyStore.replace(target.id, with: $0) } ?? keepText(of: target, at: place),
+      Statement(Self.replaceTextSQL, [.id(target.id), .text(stored)]),
       SearchStore.remove(place.seq, of: place.room),
     ]
+    if key != nil {
+      statements.append(
+        SecretKeyStore.forgetDigest(of: target.textSeq ?? place.seq, in: place.room))
+    }
     let old = EntryCoding.mentions(in: target.extras)
     if Set(old) != Set(mentions) {
       if !old.isEmpty { statements.append(forgetMentions(old, at: place)) }
@@ -267,13 +289,17 @@ struct MessageChanges {
     guard var target = targets[place] else { return [] }
     let values: [SQLValue] = [.room(place.room), .integer(place.seq)]
     var statements = [
-      keepText(of: target, at: place),
+      target.isSecret ? SecretKeyStore.destroy(target.id) : keepText(of: target, at: place),
       Statement("DELETE FROM contents WHERE id = $1", [.id(target.id)]),
       Statement(
         "UPDATE earlier_texts SET deleted_at = $3 WHERE room_id = $1 AND seq = $2",
         values + [.time(entry.ts)]),
       SearchStore.remove(place.seq, of: place.room),
     ]
+    if target.isSecret {
+      statements.append(
+        SecretKeyStore.forgetDigest(of: target.textSeq ?? place.seq, in: place.room))
+    }
     if target.reactionKinds > 0 {
       statements += [
         Statement("DELETE FROM reactions WHERE room_id = $1 AND seq = $2", values),
@@ -359,14 +385,15 @@ struct MessageChanges {
 
   private static let targetSQL: SQL = """
     SELECT id, type, sender, ts, extras, text_seq, edited_at, erased_at, updated_seq,
-      reaction_kinds, NULL
+      reaction_kinds, NULL, NULL
     FROM entries WHERE room_id = $1 AND seq = $2
     """
 
   private static let targetWithTextSQL: SQL = """
     SELECT e.id, e.type, e.sender, e.ts, e.extras, e.text_seq, e.edited_at, e.erased_at,
-      e.updated_seq, e.reaction_kinds, c.data
-    FROM entries e LEFT JOIN contents c ON c.id = e.id WHERE e.room_id = $1 AND e.seq = $2
+      e.updated_seq, e.reaction_kinds, c.data, k.key
+    FROM entries e LEFT JOIN contents c ON c.id = e.id LEFT JOIN message_keys k ON k.id = e.id
+    WHERE e.room_id = $1 AND e.seq = $2
     """
 
   private static let reactionSQL: SQL = """

@@ -184,8 +184,9 @@ package struct MessageHistory: Sendable {
     _ rows: [Row], _ room: Room, for caller: Caller, in transaction: Transaction
   ) async throws -> [MessageView] {
     var reacted: [Int64] = []
-    var messages = try rows.map { row in
-      let entry = try EntryRows.entry(row, room)
+    let texts = try await EntryRows.texts(rows, room, contentID: 1, in: transaction)
+    var messages = try zip(rows, texts).map { row, text in
+      let entry = try EntryRows.entry(row, room, text: text)
       if !row.isNull(14) { reacted.append(entry.seq) }
       return MessageView(
         entry, editedAt: try row.optional(12, row.time), deletedAt: try row.optional(8, row.time),

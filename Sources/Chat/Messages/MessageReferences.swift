@@ -97,7 +97,7 @@ package struct MessageReferences: Sendable {
           .room(source.id), .integer(forward.seq - 1), .integer(forward.seq + 1), .integer(1),
           .integer(1),
         ])
-      guard let entry = try rows.first.map({ try EntryRows.entry($0, source) }) else {
+      guard let entry = try await EntryRows.entries(rows, source, in: transaction).first else {
         throw AppError(.messageNotFound)
       }
       switch entry.body {

@@ -15,8 +15,7 @@ package enum RoomKind: String, Sendable, CaseIterable {
   case dialog
   /// Everyone in a team. Made, changed and deleted with the team.
   case channel
-  /// Like `group`, but for messages that are destroyed for good when they are deleted or their time is over. No request
-  /// makes such a room yet, and nothing destroys messages yet.
+  /// Like `group`, but for messages that are destroyed for good when they are deleted or their time is over.
   case secret
 
   /// The value of `rooms.type` for this kind.
@@ -124,12 +123,17 @@ package final class Room: Sendable {
     /// The two people of a dialog that was made for them, even if one of them has left. Nil for a `user2user` room
     /// with rules.
     package var pair: DialogPair?
+    /// How long messages of a secret room exist; nil: until somebody deletes them.
+    package var ttlSeconds: Int64?
+    /// After how many days messages are deleted; nil: never.
+    package var retentionDays: Int64?
 
     package init(
       name: String, kind: RoomKind = .group, levelAdmin: Int64 = Properties.highestLevel,
       ownerUser: UserID? = nil, ownerEntity: UUID? = nil, isByInvitation: Bool = false,
       createdAt: Timestamp, defaultPermissions: Permissions = [.read, .write], team: TeamID? = nil,
-      writeBlock: WriteBlock? = nil, pair: DialogPair? = nil
+      writeBlock: WriteBlock? = nil, pair: DialogPair? = nil, ttlSeconds: Int64? = nil,
+      retentionDays: Int64? = nil
     ) {
       self.name = name
       self.kind = kind
@@ -142,6 +146,8 @@ package final class Room: Sendable {
       self.team = team
       self.writeBlock = writeBlock
       self.pair = pair
+      self.ttlSeconds = ttlSeconds
+      self.retentionDays = retentionDays
     }
 
     /// The `level_admin` of a room that names none: the highest level there is.

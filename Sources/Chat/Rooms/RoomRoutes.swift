@@ -67,25 +67,38 @@ package struct RoomRoutes: Sendable {
       ? Room.Properties.highestLevel : fields.integer("level_admin", Self.levels)
     let isByInvitation = fields.optionalBool("invite") ?? false
     let defaultPermissions = fields.optionalLetters("default_permissions")
+    let ttlSeconds = fields.optionalInteger("ttl_seconds", Self.ttlSeconds)
+    if ttlSeconds != nil, kind != .secret {
+      fields.fault("ttl_seconds", "is only for rooms of kind secret")
+    }
+    let retentionDays = fields.optionalRetention() ?? nil
     try fields.finish()
     let view = try await rooms.create(
       Rooms.NewRoom(
         name: name, kind: kind, levelAdmin: levelAdmin, isByInvitation: isByInvitation,
-        defaultPermissions: defaultPermissions ?? [.read, .write]),
+        defaultPermissions: defaultPermissions ?? [.read, .write], ttlSeconds: ttlSeconds,
+        retentionDays: retentionDays),
       by: request.caller)
     audit.record("create_room", request, ["room_id": .init(view.room.id)])
     return .data(status: 201) { $0.value(view) }
   }
 
   /// The kinds of rooms that can be made by request.
-  private enum NewKind: String, CaseIterable { case group, dialog }
+  private enum NewKind: String, CaseIterable { case group, dialog, secret }
+  /// At most a year.
+  private static let ttlSeconds: ClosedRange<Int64> = 1...31_536_000
 
   /// The kind of a new room, named by `kind`, or by `type` in the words of the nano protocol.
   private func kind(_ fields: inout Fields) -> RoomKind {
     guard fields.has("kind") else {
       return fields.word("type", as: RoomType.self) == .userToUser ? .dialog : .group
     }
-    let kind: RoomKind = fields.word("kind", as: NewKind.self) == .dialog ? .dialog : .group
+    let kind: RoomKind =
+      switch fields.word("kind", as: NewKind.self) {
+      case .dialog: .dialog
+      case .secret: .secret
+      case .group, nil: .group
+      }
     if fields.has("type"), let type = fields.word("type", as: RoomType.self), type != kind.type {
       fields.fault("type", "disagrees with kind")
     }
@@ -104,7 +117,8 @@ package struct RoomRoutes: Sendable {
         name: fields.optionalString("name", Self.nameLength),
         levelAdmin: fields.optionalInteger("level_admin", Self.levels),
         isByInvitation: fields.optionalBool("invite"),
-        defaultPermissions: fields.optionalLetters("default_permissions"))
+        defaultPermissions: fields.optionalLetters("default_permissions"),
+        retentionDays: fields.optionalRetention())
       return (change, fields)
     }
     let view = try await rooms.update(id, change, by: request.caller) { view in
@@ -120,7 +134,7 @@ package struct RoomRoutes: Sendable {
   /// The JSON members of a room that cannot be changed, besides `last_seq`.
   private static let fixedMembers = [
     "id", "channel_id", "type", "kind", "owner_user_id", "owner_entity_id", "permissions", "level",
-    "team_id", "peer", "created_at",
+    "team_id", "peer", "created_at", "ttl_seconds",
   ]
 
   /// Notes a fault if a body gives another value for something that cannot be changed. It may repeat the present
@@ -284,6 +298,8 @@ extension JSONWriter {
     member("last_seq", view.lastSeq)
     member("created_at", room.createdAt)
     if room.isByInvitation { member("invite", true) }
+    if let seconds = room.properties.ttlSeconds { member("ttl_seconds", seconds) }
+    if let days = room.properties.retentionDays { member("retention_days", days) }
   }
 
   package mutating func value(_ rule: RoomRule) {
@@ -297,6 +313,13 @@ extension JSONWriter {
 }
 
 extension Fields {
+  /// After how many days messages are deleted; `.some(nil)` for null, which means never, and nil if it is not given.
+  fileprivate mutating func optionalRetention() -> Int64?? {
+    guard has("retention_days") else { return nil }
+    if case .null? = value("retention_days") { return .some(nil) }
+    return .some(integer("retention_days", 1...36_500))
+  }
+
   /// Letters of `rwa`, which people can have by a role or by default; nil if they are not given.
   package mutating func optionalLetters(_ name: String) -> Permissions? {
     has(name) ? letters(name) : nil

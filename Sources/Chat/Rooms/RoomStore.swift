@@ -60,14 +60,14 @@ enum RoomStore {
     sqlite: """
       SELECT r.id, r.type, r.name, r.level_admin, r.owner_user, r.owner_entity, r.by_invitation,
         r.created_at, r.default_permissions, r.team_id, r.write_block, r.dialog_key,
-        h.access_version
+        h.access_version, r.ttl_seconds, r.retention_days
       FROM rooms r JOIN room_heads h ON h.room_id = r.id
       WHERE r.id IN (SELECT value FROM json_each($1)) AND r.deleted_at IS NULL
       """,
     postgres: """
       SELECT r.id, r.type, r.name, r.level_admin, r.owner_user, r.owner_entity, r.by_invitation,
         r.created_at, r.default_permissions, r.team_id, r.write_block, r.dialog_key,
-        h.access_version
+        h.access_version, r.ttl_seconds, r.retention_days
       FROM rooms r JOIN room_heads h ON h.room_id = r.id
       WHERE r.id IN (SELECT value::bigint FROM json_array_elements_text($1::json) AS list (value))
         AND r.deleted_at IS NULL
@@ -97,7 +97,9 @@ enum RoomStore {
       writeBlock: try row.optional(10) {
         WriteBlock(rawValue: try row.integer($0)) ?? .teamInactive
       },
-      pair: try row.optional(11, row.blob).flatMap { DialogKey(bytes: $0)?.pair })
+      pair: try row.optional(11, row.blob).flatMap { DialogKey(bytes: $0)?.pair },
+      ttlSeconds: try row.optional(13, row.integer),
+      retentionDays: try row.optional(14, row.integer))
   }
 
   private static func rule(_ row: Row) throws -> RoomRule {
@@ -117,8 +119,9 @@ enum RoomStore {
     let row = try await transaction.first(
       """
       INSERT INTO rooms (type, name, level_admin, owner_user, owner_entity, by_invitation,
-        created_at, default_permissions, team_id, write_block, dialog_key)
-      VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) RETURNING id
+        created_at, default_permissions, team_id, write_block, dialog_key, ttl_seconds,
+        retention_days)
+      VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) RETURNING id
       """,
       [
         .integer(room.kind.code), .text(room.name), .integer(room.levelAdmin),
@@ -126,14 +129,16 @@ enum RoomStore {
         .bool(room.isByInvitation), .time(room.createdAt),
         .integer(Int64(room.defaultPermissions.rawValue)), .optional(room.team) { .id($0) },
         .optional(room.writeBlock) { .integer($0.rawValue) },
-        .optional(key) { .blob($0.bytes) },
+        .optional(key) { .blob($0.bytes) }, .optional(room.ttlSeconds) { .integer($0) },
+        .optional(room.retentionDays) { .integer($0) },
       ])
     guard let row else { throw DatabaseError(kind: .other, message: "INSERT gave no id") }
     let id = try row.room(0)
     try await transaction.execute(
       """
-      INSERT INTO room_heads (room_id, last_seq, last_ts, access_version) VALUES ($1, 0, 0, 1)
-      """, [.room(id)])
+      INSERT INTO room_heads (room_id, last_seq, last_ts, access_version, secrecy)
+      VALUES ($1, 0, 0, 1, $2)
+      """, [.room(id), room.kind == .secret ? .integer(room.ttlSeconds ?? 0) : .null])
     return id
   }
 
@@ -144,13 +149,14 @@ enum RoomStore {
     try await transaction.execute(
       """
       UPDATE rooms SET name = $2, level_admin = $3, by_invitation = $4, default_permissions = $5,
-        write_block = $6
+        write_block = $6, retention_days = $7
       WHERE id = $1
       """,
       [
         .room(id), .text(room.name), .integer(room.levelAdmin), .bool(room.isByInvitation),
         .integer(Int64(room.defaultPermissions.rawValue)),
         .optional(room.writeBlock) { .integer($0.rawValue) },
+        .optional(room.retentionDays) { .integer($0) },
       ])
   }
 

@@ -280,6 +280,9 @@ package final class Rooms: Sendable {
     package var levelAdmin = Room.Properties.highestLevel
     package var isByInvitation = false
     package var defaultPermissions: Permissions = [.read, .write]
+    /// Only for secret rooms.
+    package var ttlSeconds: Int64?
+    package var retentionDays: Int64?
   }
 
   /// Throws `forbidden` unless the caller may make rooms.
@@ -305,7 +308,8 @@ package final class Rooms: Sendable {
         Room.Properties(
           name: new.name, kind: new.kind, levelAdmin: new.levelAdmin, ownerUser: caller.userID,
           ownerEntity: entity, isByInvitation: new.isByInvitation, createdAt: .now,
-          defaultPermissions: new.defaultPermissions), in: transaction)
+          defaultPermissions: new.defaultPermissions, ttlSeconds: new.ttlSeconds,
+          retentionDays: new.retentionDays), in: transaction)
       try await RoomStore.put(
         RoomRule(
           subject: caller.userID.uuid, permissions: RuleEngine.creatorPermissions,
@@ -330,6 +334,8 @@ package final class Rooms: Sendable {
     package let levelAdmin: Int64?
     package let isByInvitation: Bool?
     package let defaultPermissions: Permissions?
+    /// `.some(nil)` keeps messages for good.
+    package let retentionDays: Int64??
   }
 
   /// Changes a room. `check` may refuse that by throwing; it gets the room as the caller sees it before the change.
@@ -353,6 +359,7 @@ package final class Rooms: Sendable {
         else { throw AppError(.forbidden) }
         properties.defaultPermissions = new
       }
+      if let days = change.retentionDays { properties.retentionDays = days }
       try await RoomStore.update(id, properties, in: transaction)
       _ = try await RoomStore.raiseAccessVersion(id, in: transaction)
       let changed = try await self.announce(id, in: transaction)
@@ -365,6 +372,9 @@ package final class Rooms: Sendable {
       _ = try self.require(
         .manage, caller, try await self.directory.readForUpdate(id, in: transaction))
       try await self.markDeleted(id, in: transaction)
+      // What is left of a large room is destroyed by `MessageExpiry`.
+      _ = try await SecretKeyStore.destroyAll(
+        of: id, limit: MessageExpiry.keysPerTransaction, in: transaction)
     }
   }
 

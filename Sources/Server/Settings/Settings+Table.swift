@@ -101,6 +101,10 @@ extension Settings {
       "ROOMS_PER_PERSON", \.roomsPerPerson, .integer(1...1_000_000),
       "Most rooms that one person may have made, and most teams."),
     row(
+      "DELETED_DAYS", \.deletedDays, .integer(0...36_500),
+      "Days after which nothing is left of what a deleted message has said. 0: never. (Of secret rooms nothing is left at once.)"
+    ),
+    row(
       "ROOM_CREATE_LEVEL", \.roomCreateLevel, .integer(0...1 << 53),
       "The `levelOnEntity` needed to create a room. People with an account on this server always may."
     ),

@@ -31,6 +31,8 @@ package struct Settings: Sendable {
   var roomPeople = 10_000
   var roomsPerPerson = 1000
   var roomCreateLevel = 100
+  /// 0 means never.
+  var deletedDays = 30
   var tlsCertificates: [String] = []
   var tlsKeys: [String] = []
   /// 0 means never.
