@@ -171,6 +171,9 @@ package struct AccountRoutes: Sendable {
   private func rename(_ request: AuthenticatedRequest) async throws -> Response {
     var fields = Fields(try await request.json())
     let name = fields.optionalString("name", AccountRules.nameLength)
+    if fields.value("avatar_file_id") != nil {
+      fields.fault("avatar_file_id", "names no image of yours")
+    }
     for fixed in ["id", "email", "platform_admin"] where fields.value(fixed) != nil {
       fields.fault(fixed, "cannot be changed here")
     }

@@ -97,6 +97,43 @@ enum AccountStore {
       isPlatformAdmin: try row.bool(3), isSuspended: !row.isNull(4))
   }
 
+  /// What others find an account by.
+  struct Found: Sendable {
+    let id: UserID
+    let name: String
+    let emailKey: String
+  }
+
+  /// Reads accounts in the order of their ids: those of these ids, or if that is nil, all behind `after`; at most `limit`.
+  static func accounts(
+    _ ids: [UserID]?, after: UserID?, limit: Int, in transaction: Transaction
+  ) async throws -> [Found] {
+    let rows =
+      if let ids {
+        try await transaction.query(accountsSQL, [.ids(ids)])
+      } else {
+        try await transaction.query(
+          "SELECT id, name, email_key FROM users WHERE id > $1 ORDER BY id LIMIT $2",
+          [.uuid(after?.uuid ?? .zero), .integer(Int64(limit))])
+      }
+    return try rows.map {
+      Found(id: try $0.id(0), name: try $0.text(1), emailKey: try $0.text(2))
+    }
+  }
+
+  private static let accountsSQL = SQL(
+    sqlite: """
+      WITH RECURSIVE list (i) AS (
+        SELECT 0 UNION ALL SELECT i + 1 FROM list WHERE (i + 1) * 16 < length($1))
+      SELECT id, name, email_key FROM users
+      WHERE id IN (SELECT substr($1, i * 16 + 1, 16) FROM list) ORDER BY id
+      """,
+    postgres: """
+      SELECT id, name, email_key FROM users WHERE id IN (
+        SELECT substring($1::bytea FROM i * 16 + 1 FOR 16)
+        FROM generate_series(0, length($1::bytea) / 16 - 1) AS i) ORDER BY id
+      """)
+
   static func passwordHash(_ id: UserID, in transaction: Transaction) async throws -> String? {
     try await transaction.first(
       "SELECT password_hash FROM users WHERE id = $1", [.id(id)])?.text(0)

@@ -40,6 +40,26 @@ package struct Circle: Sendable {
       try await rooms.haveRoomInCommon(among: Array(others), with: user, in: transaction))
   }
 
+  /// Returns everyone in the circle of a user. Nil means that all accounts are, and perhaps people of other systems.
+  func everyone(of user: UserID, in transaction: Transaction) async throws -> Set<UserID>? {
+    if includesEveryone, try await People.exists(user, in: transaction) { return nil }
+    let members: [UserID] = try await transaction.query(Self.everyoneSQL, [.id(user)]).map {
+      try $0.id(0)
+    }
+    var known = Set(members)
+    known.formUnion(try await rooms.peopleInCommonRooms(with: user, in: transaction))
+    known.insert(user)
+    return known
+  }
+
+  private static let everyoneSQL: SQL = """
+    SELECT b.user_id FROM memberships a JOIN memberships b ON b.organization_id = a.organization_id
+    WHERE a.user_id = $1
+    UNION
+    SELECT b.user_id FROM team_members a JOIN team_members b ON b.team_id = a.team_id
+    WHERE a.user_id = $1
+    """
+
   private static let sharedSQL = SQL(
     sqlite: """
       WITH RECURSIVE list (i) AS (
@@ -70,5 +90,10 @@ package protocol SharedRooms: Sendable {
   /// Returns those of the people who share a room with a user that both joined by their own act or wrote in.
   func haveRoomInCommon(
     among people: [UserID], with user: UserID, in transaction: Transaction
+  ) async throws -> Set<UserID>
+
+  /// Returns all people who share such a room with a user.
+  func peopleInCommonRooms(
+    with user: UserID, in transaction: Transaction
   ) async throws -> Set<UserID>
 }

@@ -365,5 +365,8 @@ package enum ChatSchema {
           CREATE INDEX rooms_secret_deleted ON rooms (id)
             WHERE type = 3 AND deleted_at IS NOT NULL;
           """)),
+    // Everyone whom somebody knows from a room.
+    Migration(
+      feature: "chat", number: 9, "CREATE INDEX room_acts_by_room ON room_acts (room_id, user_id)"),
   ]
 }

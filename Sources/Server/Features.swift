@@ -25,6 +25,7 @@ struct Features: Sendable {
   let expiry: MessageExpiry
   let reader: LogReader
   let presenceReader: PresenceReader
+  let people: PeopleDirectory
   private let database: any SQLDatabase
 
   init(
@@ -42,6 +43,7 @@ struct Features: Sendable {
     let circle = Circle(
       includesEveryone: configuration.directory == .everyone, rooms: RoomActs())
     presenceReader = PresenceReader(database: database, circle: circle)
+    people = PeopleDirectory(database: database, circle: circle)
     rooms = Rooms(
       database: database, events: events, directory: directory, appender: appender,
       circle: circle, limits: settings.rooms)

@@ -29,6 +29,20 @@ package struct SearchPattern: Sendable, Equatable {
     self.terms = terms
   }
 
+  /// Whether a text with these words (`SearchWords`) has all terms.
+  package func matches(_ words: [String]) -> Bool {
+    terms.allSatisfy { term in
+      guard words.count >= term.words.count else { return false }
+      return (0...words.count - term.words.count).contains { start in
+        term.words.indices.allSatisfy { offset in
+          let (wanted, found) = (term.words[offset], words[start + offset])
+          return offset == term.words.count - 1 && term.isPrefix
+            ? found.utf8.starts(with: wanted.utf8) : found.utf8.elementsEqual(wanted.utf8)
+        }
+      }
+    }
+  }
+
   private static func term(_ runs: ArraySlice<SearchWords.Run>, isPrefix: Bool) -> Term? {
     var words: [String] = []
     var isPrefix = isPrefix

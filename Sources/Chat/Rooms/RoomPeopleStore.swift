@@ -249,6 +249,19 @@ enum RoomPeopleStore {
 package struct RoomActs: SharedRooms {
   package init() {}
 
+  package func peopleInCommonRooms(
+    with user: UserID, in transaction: Transaction
+  ) async throws -> Set<UserID> {
+    Set(
+      try await transaction.query(
+        """
+        SELECT DISTINCT b.user_id FROM room_acts a JOIN room_acts b ON b.room_id = a.room_id
+          JOIN rooms r ON r.id = a.room_id
+        WHERE a.user_id = $1 AND r.deleted_at IS NULL
+        """, [.id(user)]
+      ).map { try $0.id(0) })
+  }
+
   package func haveRoomInCommon(
     among people: [UserID], with user: UserID, in transaction: Transaction
   ) async throws -> Set<UserID> {
