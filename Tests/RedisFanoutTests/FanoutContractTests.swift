@@ -129,11 +129,17 @@ import Testing
     await nodes[1].fanout.following([RoomID(4)])
     let typing = Signal(to: .room(RoomID(4)), kind: "typing", content: [1, 2, 255])
     let presence = Signal(to: .everyone, kind: "presence", content: [])
-    nodes[0].events.publish([.signal(typing), .signal(presence)])
-    await nodes[1].until { $0.signals == [typing, presence] }
-    await nodes[2].until { $0.signals == [presence] }
+    let (first, stream) = (nodes[0], [Event.signal(typing), .signal(presence)])
+    // Signals may be lost.
+    await nodes[1].until({ $0.signals.contains(typing) && $0.signals.contains(presence) }) {
+      first.events.publish(stream)
+    }
+    await nodes[2].until({ !$0.signals.isEmpty }) { first.events.publish(stream) }
+    #expect(nodes[2].all.signals.allSatisfy { $0 == presence })
     // A node receives its own signals once, locally.
-    #expect(nodes[0].all.signals == [typing, presence])
+    let own = nodes[0].all.signals
+    #expect(
+      own.count { $0 == typing } == own.count / 2 && own.count { $0 == presence } == own.count / 2)
     for node in nodes { await node.fanout.stop() }
   }
 
