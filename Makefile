@@ -1,7 +1,7 @@
 # The commands of a working day. `make run` and `make test` are the README's.
 
 SHELL := /bin/bash
-.PHONY: run test fuzz fuzz-coverage sanitize build install deb test-deb debug bench bench-peers bench-against bench-crowds bench-edge test-rolling test-tls lint format clean deps test-deps
+.PHONY: run test fuzz fuzz-coverage sanitize build install deb test-deb debug bench bench-peers bench-against bench-crowds bench-chat bench-edge test-rolling test-tls lint format clean deps test-deps
 
 BINARY := .build/release/martlet
 
@@ -49,6 +49,11 @@ bench-against: deps
 bench-crowds: test-deps
 	swift build -c release --product martlet
 	.build/venv/bin/python Tests/Benchmarks/crowds.py $(OF)
+
+# Pages of a room of a million messages, the search among them, the list of 5,000 rooms: make bench-chat ROWS="pages search rooms"
+bench-chat: test-deps
+	swift build -c release --product martlet
+	.build/venv/bin/python Tests/Benchmarks/chat.py $(ROWS)
 
 # HTTP, TLS, a gigabyte down and up, beside nginx.
 bench-edge: test-deps
