@@ -131,10 +131,11 @@ import Testing
     let presence = Signal(to: .everyone, kind: "presence", content: [])
     let (first, stream) = (nodes[0], [Event.signal(typing), .signal(presence)])
     // Signals may be lost.
-    await nodes[1].until({ $0.signals.contains(typing) && $0.signals.contains(presence) }) {
-      first.events.publish(stream)
-    }
-    await nodes[2].until({ !$0.signals.isEmpty }) { first.events.publish(stream) }
+    await nodes[1].until(
+      { $0.signals.contains(typing) && $0.signals.contains(presence) },
+      repeating: { first.events.publish(stream) })
+    await nodes[2].until(
+      { !$0.signals.isEmpty }, repeating: { first.events.publish(stream) })
     #expect(nodes[2].all.signals.allSatisfy { $0 == presence })
     // A node receives its own signals once, locally.
     let own = nodes[0].all.signals
