@@ -6,7 +6,7 @@ extension ErrorCode {
   package static let accounts: [ErrorCode] = [
     invalidCredentials, invalidRefreshToken, wrongPassword, accountSuspended, signupClosed,
     signupInvited, sessionNotFound, emailTaken, userNotFound, teamNotFound, handOverFirst,
-    tooManyRooms,
+    tooManyRooms, blocked,
   ]
 
   package static let invalidCredentials = ErrorCode(
@@ -28,6 +28,7 @@ extension ErrorCode {
   package static let teamNotFound = ErrorCode("team_not_found", 404, "There is no such team.")
   package static let tooManyRooms = ErrorCode(
     "too_many_rooms", 403, "You have made as many rooms or teams as one person may.")
+  package static let blocked = ErrorCode("blocked", 403, "This person has blocked you.")
   package static let handOverFirst = ErrorCode(
     "hand_over_first", 409, "The super_admin has to hand the team over to somebody else first.")
 }

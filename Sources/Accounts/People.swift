@@ -82,6 +82,22 @@ package enum People {
         FROM generate_series(0, length($1::bytea) / 16 - 1) AS i)
       """)
 
+  /// Returns which of these users are blocked by another one of them.
+  package static func blocked(
+    among users: [UserID], in transaction: Transaction
+  ) async throws -> [(user: UserID, blocked: UserID)] {
+    users.isEmpty ? [] : try await BlockStore.among(users, in: transaction)
+  }
+
+  /// Throws `blocked` if `other` blocks the user.
+  package static func requireNotBlocked(
+    _ user: UserID, by other: UserID, in transaction: Transaction
+  ) async throws {
+    if try await BlockStore.createdAt(user, for: other, in: transaction) != nil {
+      throw AppError(.blocked)
+    }
+  }
+
   /// Whether there is such an account.
   package static func exists(_ user: UserID, in transaction: Transaction) async throws -> Bool {
     try await AccountStore.user(user, in: transaction) != nil

@@ -184,5 +184,21 @@ package enum AccountSchema {
           CREATE UNIQUE INDEX team_invitations_by_user ON team_invitations (user_id, team_id);
           CREATE INDEX team_invitations_by_team ON team_invitations (team_id);
           """)),
+    // Who blocks whom.
+    Migration(
+      feature: "accounts", number: 6,
+      SQL(
+        sqlite: """
+          CREATE TABLE blocks (
+            user_id BLOB NOT NULL REFERENCES users (id),
+            blocked_id BLOB NOT NULL REFERENCES users (id), created_at INTEGER NOT NULL,
+            PRIMARY KEY (user_id, blocked_id)) STRICT, WITHOUT ROWID;
+          """,
+        postgres: """
+          CREATE TABLE blocks (
+            user_id BYTEA NOT NULL REFERENCES users (id),
+            blocked_id BYTEA NOT NULL REFERENCES users (id), created_at BIGINT NOT NULL,
+            PRIMARY KEY (user_id, blocked_id));
+          """)),
   ]
 }

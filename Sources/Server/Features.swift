@@ -26,6 +26,7 @@ struct Features: Sendable {
   let reader: LogReader
   let presenceReader: PresenceReader
   let people: PeopleDirectory
+  let blocks: Blocks
   private let database: any SQLDatabase
 
   init(
@@ -47,6 +48,7 @@ struct Features: Sendable {
     rooms = Rooms(
       database: database, events: events, directory: directory, appender: appender,
       circle: circle, limits: settings.rooms)
+    blocks = Blocks(database: database, dialogs: rooms)
     dialogs = Dialogs(database: database, rooms: rooms)
     teams = Teams(
       database: database, memberships: memberships,

@@ -215,6 +215,7 @@ package final class MartletServer: Sendable {
       accounts: features.accounts, isPublicURLSecure: settings.isPublicURLSecure, audit: audit
     ).add(to: &router)
     DirectoryRoutes(directory: features.people).add(to: &router)
+    BlockRoutes(blocks: features.blocks, audit: audit).add(to: &router)
     TeamRoutes(teams: features.teams, audit: audit).add(to: &router)
     RoomRoutes(rooms: features.rooms, roomList: features.roomList, audit: audit).add(to: &router)
     MessageRoutes(

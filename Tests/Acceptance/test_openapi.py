@@ -144,6 +144,10 @@ def test_examples_are_what_their_schemas_say():
 def room_of_people(ask, http, server):
     """The operations of a room's people and roles. Returns a role that is left."""
     dora = server.account("Dora")
+    ask("block", 200, http, id=dora.id)
+    ask("block", 404, http, id=str(uuid.uuid4()))
+    ask("listBlocks", 200, http)
+    ask("unblock", 204, http, id=dora.id)
     room = ask("createRoom", 201, http, {"name": "people", "kind": "group", "default_permissions": "r"})["id"]
     role = ask("createRole", 201, http, {"name": "writer", "permissions": "rw"}, id=room)["id"]
     ask("createRole", 422, http, {"name": "", "permissions": "b"}, id=room)

@@ -301,6 +301,11 @@ package final class Teams: Sendable {
       let isKnown =
         team.organization != nil || user == caller.userID
         ? true : try await self.circle.contains(user, of: caller.userID, in: transaction)
+      if try await BlockStore.createdAt(caller.userID, for: user, in: transaction) != nil {
+        // Nobody learns from this which addresses have an account.
+        if case .email = candidate, !isKnown { return .invited }
+        throw AppError(.blocked)
+      }
       guard isKnown else {
         try await TeamStore.invite(
           user, to: id, id: .version4(), by: caller.userID, at: .now, in: transaction)

@@ -49,6 +49,7 @@ package final class Dialogs: Sendable {
         throw AppError(.recipientNotInTeam)
       }
       guard isActive else { throw AppError(WriteBlock.teamInactive.code) }
+      try await People.requireNotBlocked(user, by: other, in: transaction)
       return try await self.make(key, in: transaction)
     }
     return remember(made, key)
@@ -62,6 +63,7 @@ package final class Dialogs: Sendable {
     let key = DialogKey(team: nil, pair: DialogPair(caller.userID, other))
     return try await database.write { transaction in
       guard other != caller.userID else { throw AppError(.userNotFound) }
+      try await People.requireNotBlocked(caller.userID, by: other, in: transaction)
       // One transaction at a time for each pair, so that the dialog is made once.
       try await transaction.exclusively(on: key.lockNumber)
       var id = try await RoomStore.dialog(key, in: transaction)

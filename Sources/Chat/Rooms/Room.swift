@@ -160,18 +160,21 @@ package final class Room: Sendable {
   package let roles: [RoomRole]
   /// For a channel none: its people are those of the team.
   package let people: RoomPeople
-  /// Raised by every change of the room, its rules, its roles or its people.
+  /// Those of a dialog who may not write because the other one blocks them. Empty for other rooms.
+  package let blocked: Set<UserID>
+  /// Raised by every change of the room, its rules, its roles, its people, or of who is blocked.
   package let accessVersion: Int64
 
   package init(
     id: RoomID, _ properties: Properties, rules: [RoomRule] = [], roles: [RoomRole] = [],
-    people: RoomPeople = .none, accessVersion: Int64
+    people: RoomPeople = .none, blocked: Set<UserID> = [], accessVersion: Int64
   ) {
     self.id = id
     self.properties = properties
     self.rules = rules
     self.roles = roles
     self.people = people
+    self.blocked = blocked
     self.accessVersion = accessVersion
   }
 
@@ -213,6 +216,9 @@ package final class Room: Sendable {
   package var hasLostPeer: Bool {
     properties.team != nil && properties.pair != nil && people.count < 2
   }
+
+  /// Everyone who is named in the room, or by one of its rules.
+  var named: [UserID] { people.all.map(\.userID) + rules.map { UserID($0.subject) } }
 
   package func rule(for subject: UUID) -> RoomRule? { rules.first { $0.subject == subject } }
 

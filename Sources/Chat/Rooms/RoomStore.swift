@@ -35,11 +35,49 @@ enum RoomStore {
         id: id, properties, rules: rules[id] ?? [], roles: roles[id] ?? [],
         people: (known[id]?.people ?? .none).with(people[id] ?? []), accessVersion: version)
     }
+    rooms = try await addingBlocks(to: rooms, in: transaction)
     // An older version than this node knew belongs to another database: a backup was restored.
     guard wentBack.isEmpty else {
       return rooms.merging(try await self.rooms(wentBack, in: transaction)) { _, read in read }
     }
     return rooms
+  }
+
+  /// Returns the rooms with those of their people who may not write in a dialog.
+  private static func addingBlocks(
+    to rooms: [RoomID: Room], in transaction: Transaction
+  ) async throws -> [RoomID: Room] {
+    let dialogs = rooms.values.filter { $0.kind == .dialog }
+    if dialogs.isEmpty { return rooms }
+    let users = Array(Set(dialogs.flatMap(\.named)))
+    let blocks = try await People.blocked(among: users, in: transaction)
+    if blocks.isEmpty { return rooms }
+    var rooms = rooms
+    for dialog in dialogs {
+      let named = Set(dialog.named)
+      let blocked = blocks.filter { named.contains($0.user) && named.contains($0.blocked) }
+      rooms[dialog.id] = Room(
+        id: dialog.id, dialog.properties, rules: dialog.rules, roles: dialog.roles,
+        people: dialog.people, blocked: Set(blocked.map(\.blocked)),
+        accessVersion: dialog.accessVersion)
+    }
+    return rooms
+  }
+
+  /// Returns the dialogs in which both of these people are named, or by rules.
+  static func dialogs(
+    of one: UserID, and other: UserID, in transaction: Transaction
+  ) async throws -> [RoomID] {
+    try await transaction.query(
+      """
+      SELECT r.id FROM rooms r WHERE r.type = 1 AND r.deleted_at IS NULL AND r.id IN (
+          SELECT room_id FROM room_people WHERE user_id = $1 AND state <> 0
+          UNION SELECT room_id FROM room_rules WHERE subject = $1)
+        AND r.id IN (
+          SELECT room_id FROM room_people WHERE user_id = $2 AND state <> 0
+          UNION SELECT room_id FROM room_rules WHERE subject = $2)
+      """, [.id(one), .id(other)]
+    ).map { try $0.room(0) }
   }
 
   /// Locks these rooms until the transaction ends. The locks are on the rows of the heads, for which messages wait

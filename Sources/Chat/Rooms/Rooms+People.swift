@@ -80,6 +80,7 @@ extension Rooms {
         person.roleID = newRole
         return .named(try await self.change(person, in: room, by: caller, transaction))
       }
+      try await People.requireNotBlocked(caller.userID, by: user, in: transaction)
       try self.requirePlace(for: user, in: room)
       let isKnown = try await self.circle.contains(user, of: caller.userID, in: transaction)
       let isAccepted = isKnown && !room.isByInvitation

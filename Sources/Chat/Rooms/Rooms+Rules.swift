@@ -47,6 +47,9 @@ extension Rooms {
           subject: subject, permissions: [], level: old?.level ?? 0,
           isAccepted: old?.isAccepted ?? false)
       }
+      if old == nil, permissions != .banned {
+        try await People.requireNotBlocked(caller.userID, by: person, in: transaction)
+      }
       try await self.requireRoomForRule(for: subject, permissions, old, room, transaction)
       // A rule keeps its answer. A ban needs no consent, and lifting a ban does not answer for its subject.
       let isAccepted =

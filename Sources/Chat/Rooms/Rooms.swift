@@ -410,3 +410,16 @@ package final class Rooms: Sendable {
     return rooms
   }
 }
+
+extension Rooms: SharedDialogs {
+  package func changed(
+    between one: UserID, and other: UserID, in transaction: Transaction
+  ) async throws {
+    let ids = try await RoomStore.dialogs(of: one, and: other, in: transaction)
+    try await RoomStore.lock(ids, in: transaction)
+    for id in ids.sorted() {
+      _ = try await RoomStore.raiseAccessVersion(id, in: transaction)
+    }
+    try await announce(ids, in: transaction)
+  }
+}

@@ -1,4 +1,5 @@
 package import Access
+internal import Accounts
 package import Basics
 package import Events
 
@@ -65,7 +66,7 @@ package enum RuleEngine {
     in room: Room
   ) -> Standing {
     sum(of: user, level: level, isOf: isOf, roleIn: roleIn, in: room)
-      .standing(canWrite: !isReadOnly(room))
+      .standing(canWrite: !isReadOnly(room) && !room.blocked.contains(user))
   }
 
   private static func sum(
@@ -115,7 +116,8 @@ package enum RuleEngine {
   package static func refusalToWrite(_ caller: Caller, in room: Room) -> ErrorCode {
     guard standing(of: caller, in: room).isMember else { return .roomNotFound }
     if let block = room.properties.writeBlock { return block.code }
-    return room.hasLostPeer ? .recipientNotInTeam : .forbidden
+    if room.hasLostPeer { return .recipientNotInTeam }
+    return room.blocked.contains(caller.userID) ? .blocked : .forbidden
   }
 
   /// The total of everything that admits a person.
