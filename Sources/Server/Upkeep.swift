@@ -37,11 +37,14 @@ struct Upkeep: Sendable {
           await loop.sleep(milliseconds: Self.sliceMilliseconds)
         }
       },
-      `repeat`(every: Self.forgetRoomsMilliseconds, "rooms_not_forgotten") { [computing] in
+      `repeat`(
+        every: Self.forgetRoomsMilliseconds, after: Self.forgetRoomsMilliseconds,
+        "rooms_not_forgotten"
+      ) { [computing] in
         // On a thread, because it may take long. If the pool is full, it happens next time.
         _ = computing.submit { _ in features.directory.forgetUnused() }
       },
-      `repeat`(every: 5000, "session_use_not_written") { [ended, activity, health] in
+      `repeat`(every: 5000, after: 5000, "session_use_not_written") { [ended, activity, health] in
         ended.sweep()
         // For the metric, even if nobody requests `/readyz`.
         _ = await health.condition(of: database)
@@ -80,13 +83,15 @@ struct Upkeep: Sendable {
     ]
   }
 
-  /// Runs a job now and again and again, with a pause behind each time. Of failures in a row the first is logged.
+  /// Runs a job again and again, with a pause behind each time, for the first time after `first` milliseconds. Of
+  /// failures in a row the first is logged.
   private func `repeat`(
-    every milliseconds: Int, _ failure: StaticString,
+    every milliseconds: Int, after first: Int = 0, _ failure: StaticString,
     _ job: @escaping @Sendable () async throws -> Void
   ) -> Task<Void, Never> {
     loop.task { [loop, log] in
       var isFailing = false
+      if first > 0 { await loop.sleep(milliseconds: first) }
       while !Task.isCancelled {
         do {
           try await job()

@@ -83,10 +83,10 @@ def test_everything_goes_on(old):
 def test_a_newer_release_is_told(old, tmp_path):
     settings, data, facts, sql = old
     if settings:
-        sql("INSERT INTO schema_migrations VALUES ('chat', 9, 1, 1)")
+        sql("INSERT INTO schema_migrations VALUES ('chat', 999, 1, 1)")
     else:
         with sqlite3.connect(data / "martlet.db") as database:
-            database.execute("INSERT INTO schema_migrations VALUES ('chat', 9, 1, 1)")
+            database.execute("INSERT INTO schema_migrations VALUES ('chat', 999, 1, 1)")
         database.close()
     server = Server(data, **settings)
     result = subprocess.run([BINARY, "serve"], env=server.environment, capture_output=True, text=True, timeout=20)
