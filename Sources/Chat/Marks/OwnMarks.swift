@@ -8,29 +8,25 @@ internal import Synchronization
 /// In the commit of a message that would cost a write for each. Instead the marks follow the log, a moment later and in
 /// bulk: `room_heads.marked_seq` says up to which seq of a room that is done. Readers that must be exact look at the few
 /// entries behind it (`MarkStore`). A crash loses nothing, because the rooms that are behind are found at the start.
+///
+/// Who has written what is known from the events of the log. Only where this node has not seen all entries of a room is
+/// the log read.
 package final class OwnMarks: Sendable {
   private let database: any SQLDatabase
-  /// The rooms in which messages were written on this node that are not taken over yet.
-  private let changed = Mutex<Set<RoomID>>([])
+  private let recent = Mutex(Recent())
 
   /// How often `follow` should be called, in milliseconds.
   package static let everyMilliseconds = 1000
-  /// The most rooms, and of each the most entries, per transaction.
-  private static let roomsPerSlice = 100
-  private static let entriesPerSlice: Int64 = 2000
+  /// What one transaction takes at most. It must not keep the messages waiting that are written meanwhile.
+  private static let runsPerWrite = 50
+  private static let roomsPerWrite = 25
+  /// The most entries of a room that are read from the log in one transaction.
+  private static let entriesPerRead: Int64 = 500
 
   /// Must be made before the first event is published.
   package init(database: any SQLDatabase, events: EventStream) {
     self.database = database
-    events.listen { [weak self] in self?.note($0) }
-  }
-
-  private func note(_ events: [Event]) {
-    var rooms: Set<RoomID> = []
-    for case .entry(let entry, _?) in events where entry.body.isMessage {
-      rooms.insert(entry.roomID)
-    }
-    if !rooms.isEmpty { changed.withLock { $0.formUnion(rooms) } }
+    events.listen { [weak self] events in self?.recent.withLock { $0.take(events) } }
   }
 
   /// Finds the rooms that are behind, because a node ended before it had taken them over.
@@ -40,50 +36,196 @@ package final class OwnMarks: Sendable {
         "SELECT room_id FROM room_heads WHERE marked_seq < message_seq"
       ).map { try $0.room(0) }
     }
-    changed.withLock { $0.formUnion(rooms) }
+    recent.withLock { $0.toRead.formUnion(rooms) }
   }
 
   /// Takes over what was written since the last call. What fails is tried again in the next call.
   package func follow() async throws {
     while true {
-      let rooms = changed.withLock { changed in
-        let slice = changed.prefix(Self.roomsPerSlice)
-        changed.subtract(slice)
-        return slice
+      // Removed before it is read: what is written meanwhile is seen again.
+      let (part, toRead) = recent.withLock {
+        ($0.removeSome(runs: Self.runsPerWrite, rooms: Self.roomsPerWrite), $0.toRead.popFirst())
       }
-      if rooms.isEmpty { return }
+      if part.isEmpty, toRead == nil { return }
       do {
-        let unfinished = try await database.write { transaction in
-          try await Self.follow(rooms.sorted(), in: transaction)
-        }
-        changed.withLock { $0.formUnion(unfinished) }
+        let missed = try await database.write { try await Self.write(part, in: $0) }
+        recent.withLock { $0.toRead.formUnion(missed) }
+        guard let toRead else { continue }
+        let isDone = try await database.write { try await Self.readLog(of: toRead, in: $0) }
+        if !isDone { recent.withLock { _ = $0.toRead.insert(toRead) } }
       } catch {
-        changed.withLock { $0.formUnion(rooms) }
+        recent.withLock {
+          $0.toRead.formUnion(part.keys)
+          if let toRead { $0.toRead.insert(toRead) }
+        }
         throw error
       }
     }
   }
 
-  /// Returns the rooms of which more is left.
-  private static func follow(
-    _ rooms: [RoomID], in transaction: Transaction
+  // MARK: What was written recently
+
+  /// Messages that one person has written in a row.
+  private struct Run: Sendable {
+    let sender: UserID
+    let first: (seq: Int64, ts: Timestamp)
+    var last: (seq: Int64, ts: Timestamp, ordinal: Int64)
+
+    init(_ sender: UserID, _ entry: Entry) {
+      self.sender = sender
+      first = (entry.seq, entry.ts)
+      last = (entry.seq, entry.ts, entry.ordinal)
+    }
+  }
+
+  /// Entries of one room without a gap.
+  private struct Stretch: Sendable {
+    /// The seq before the first one.
+    let from: Int64
+    /// The last seq.
+    var to: Int64
+    var runs: [Run] = []
+
+    init(before entry: Entry) {
+      from = entry.seq - 1
+      to = from
+    }
+
+    /// Returns false if an entry is missing between the last one and this.
+    mutating func take(_ entry: Entry) -> Bool {
+      guard entry.seq == to + 1 else { return entry.seq <= to }
+      to = entry.seq
+      guard entry.body.isMessage, let sender = entry.from else { return true }
+      if let last = runs.indices.last, runs[last].sender == sender {
+        runs[last].last = (entry.seq, entry.ts, entry.ordinal)
+      } else {
+        runs.append(Run(sender, entry))
+      }
+      return true
+    }
+  }
+
+  /// What this node has seen of the log and not taken over.
+  private struct Recent {
+    private var stretches: [RoomID: Stretch] = [:]
+    /// The rooms with messages among their entries.
+    private var withRuns: Set<RoomID> = []
+    private var runCount = 0
+    /// The rooms whose log must be read.
+    var toRead: Set<RoomID> = []
+
+    /// Beyond these bounds the log is read later.
+    private static let maximumRuns = 50_000
+    private static let maximumRooms = 50_000
+
+    mutating func take(_ events: [Event]) {
+      for case .entry(let entry, _) in events { take(entry) }
+    }
+
+    private mutating func take(_ entry: Entry) {
+      let room = entry.roomID
+      // Read later, so there is no need to know it.
+      if toRead.contains(room) { return }
+      let before = stretches[room]?.runs.count ?? 0
+      guard stretches[room, default: Stretch(before: entry)].take(entry) else {
+        drop(room)
+        if entry.body.isMessage || before > 0 { toRead.insert(room) }
+        return
+      }
+      let count = stretches[room]?.runs.count ?? 0
+      if count > 0 { withRuns.insert(room) }
+      runCount += count - before
+      if runCount > Self.maximumRuns {
+        drop(room)
+        toRead.insert(room)
+      } else if stretches.count > Self.maximumRooms, count == 0 {
+        stretches[room] = nil
+      }
+    }
+
+    private mutating func drop(_ room: RoomID) {
+      runCount -= stretches.removeValue(forKey: room)?.runs.count ?? 0
+      withRuns.remove(room)
+    }
+
+    /// Removes stretches with messages, about so many as one transaction takes.
+    mutating func removeSome(runs: Int, rooms: Int) -> [RoomID: Stretch] {
+      var some: [RoomID: Stretch] = [:]
+      var count = 0
+      while count < runs, some.count < rooms, let room = withRuns.first {
+        let stretch = stretches[room]
+        drop(room)
+        some[room] = stretch
+        count += stretch?.runs.count ?? 0
+      }
+      return some
+    }
+  }
+
+  // MARK: Writing
+
+  /// Writes what is known of these rooms. Returns those of which it is not enough.
+  private static func write(
+    _ part: [RoomID: Stretch], in transaction: Transaction
   ) async throws -> [RoomID] {
-    try await RoomStore.lock(rooms, in: transaction)
+    if part.isEmpty { return [] }
+    try await RoomStore.lock(Array(part.keys), in: transaction)
     var statements: [Statement] = []
-    var unfinished: [RoomID] = []
-    for row in try await transaction.query(behindSQL, [.rooms(rooms)]) {
+    var missed: [RoomID] = []
+    for row in try await transaction.query(behindSQL, [.rooms(Array(part.keys))]) {
       let (room, marked, head) = (try row.room(0), try row.integer(1), try row.integer(2))
-      let end = min(head, marked + entriesPerSlice)
-      if end < head { unfinished.append(room) }
-      let range: [SQLValue] = [.room(room), .integer(marked), .integer(end)]
-      statements += [
-        Statement(marksSQL, range), Statement(readsSQL, range), Statement(actsSQL, range),
-        Statement(
-          "UPDATE room_heads SET marked_seq = $2 WHERE room_id = $1", [.room(room), .integer(end)]),
-      ]
+      guard let stretch = part[room], stretch.to > marked else { continue }
+      guard stretch.from <= marked, stretch.to <= head else {
+        missed.append(room)
+        continue
+      }
+      statements += Self.statements(stretch.runs.filter { $0.last.seq > marked }, room, marked)
+      statements.append(advance(room, to: stretch.to))
     }
     _ = try await transaction.pipeline(statements)
-    return unfinished
+    return missed
+  }
+
+  /// The statements that take over runs of a room that is taken over up to `marked`.
+  private static func statements(
+    _ runs: [Run], _ room: RoomID, _ marked: Int64
+  ) -> [Statement] {
+    // Of messages in a row only the first and the last are noted: nobody else's come between them.
+    var statements = runs.flatMap { run -> [Statement] in
+      let last = MarkStore.note(run.sender, in: room, read: run.last.seq, at: run.last.ts)
+      guard run.first.seq > marked, run.first.seq < run.last.seq else { return [last] }
+      return [MarkStore.note(run.sender, in: room, read: run.first.seq, at: run.first.ts), last]
+    }
+    let lastRuns = Dictionary(runs.map { ($0.sender, $0) }) { $1 }
+    // In the order of ids, so that two nodes never deadlock.
+    for (sender, run) in lastRuns.sorted(by: { $0.key.uuid < $1.key.uuid }) {
+      statements += [
+        MarkStore.move(sender, in: room, to: run.last.seq, ordinal: run.last.ordinal),
+        RoomPeopleStore.noteAct(of: sender, in: room),
+      ]
+    }
+    return statements
+  }
+
+  private static func advance(_ room: RoomID, to seq: Int64) -> Statement {
+    Statement(
+      "UPDATE room_heads SET marked_seq = $2 WHERE room_id = $1", [.room(room), .integer(seq)])
+  }
+
+  /// Takes over a part of a room's log that this node has not seen. Returns whether that was all.
+  private static func readLog(of room: RoomID, in transaction: Transaction) async throws -> Bool {
+    try await RoomStore.lock([room], in: transaction)
+    guard let row = try await transaction.query(behindSQL, [.rooms([room])]).first else {
+      return true
+    }
+    let (marked, head) = (try row.integer(1), try row.integer(2))
+    let end = min(head, marked + entriesPerRead)
+    let range: [SQLValue] = [.room(room), .integer(marked), .integer(end)]
+    _ = try await transaction.pipeline([
+      Statement(marksSQL, range), Statement(readsSQL, range), Statement(actsSQL, range),
+      advance(room, to: end),
+    ])
+    return end == head
   }
 
   /// In the order of ids, so that two nodes never deadlock.
