@@ -368,5 +368,10 @@ package enum ChatSchema {
     // Everyone whom somebody knows from a room.
     Migration(
       feature: "chat", number: 9, "CREATE INDEX room_acts_by_room ON room_acts (room_id, user_id)"),
+    // On SQLite a document is found by its place in time (`SearchStore.remove`): each commit wrote a page of this index
+    // for each room with new messages.
+    Migration(
+      feature: "chat", number: 10,
+      SQL(sqlite: "DROP INDEX search_documents_by_place", postgres: "SELECT 1")),
   ]
 }

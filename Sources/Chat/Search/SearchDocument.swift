@@ -9,16 +9,21 @@ struct SearchDocument: Sendable {
   /// The entry that gave the message the text that these words are from.
   let textSeq: Int64
   let ts: Timestamp
-  /// The words of the text, preceded by those for the room and the author.
-  let words: [String]
+  /// The words of the text, preceded by those for the room and the author, in the form that the database's index takes:
+  /// for SQLite's `ascii` tokenizer separated by spaces; for Postgres the text form of a `tsvector`.
+  let words: String
 
-  init(room: RoomID, seq: Int64, textSeq: Int64, ts: Timestamp, from: UserID?, text: String) {
+  init(
+    room: RoomID, seq: Int64, textSeq: Int64, ts: Timestamp, from: UserID?, text: String,
+    isVector: Bool
+  ) {
     self.room = room
     self.seq = seq
     self.textSeq = textSeq
     self.ts = ts
-    words =
+    let words =
       [Self.word(for: room)] + (from.map { [Self.word(for: $0)] } ?? []) + SearchWords.split(text)
+    self.words = isVector ? Self.vector(of: words) : words.joined(separator: " ")
   }
 
   // No text contains these words, because it has no characters of private use among its words.
@@ -30,9 +35,8 @@ struct SearchDocument: Sendable {
     "\u{E001}" + author.description.replacing("-", with: "")
   }
 
-  /// As the databases' indexes take the words. SQLite's `ascii` tokenizer separates them at spaces. For Postgres it is
-  /// the text form of a `tsvector`, which has at most 256 places of a word, below 16,384.
-  var indexed: (sqlite: String, postgres: String) {
+  /// A `tsvector` has at most 256 places of a word, below 16,384.
+  private static func vector(of words: [String]) -> String {
     var places: [String: [Int]] = [:]
     var order: [String] = []
     for (index, word) in words.enumerated() {
@@ -43,11 +47,10 @@ struct SearchDocument: Sendable {
         places[word] = places[word] ?? []
       }
     }
-    let vector = order.map { word in
+    return order.map { word in
       let list = (places[word] ?? []).map(\.description).joined(separator: ",")
       return list.isEmpty ? "'\(word)'" : "'\(word)':\(list)"
-    }
-    return (words.joined(separator: " "), vector.joined(separator: " "))
+    }.joined(separator: " ")
   }
 }
 
@@ -57,11 +60,13 @@ enum SearchPlace {
   /// 2020-01-01.
   private static let epoch: Int64 = 1_577_836_800_000
   static let perMillisecond: Int64 = 4096
+  /// A moment with more documents goes on in the next ones. All documents of a moment are within so many places.
+  static let reach: Int64 = 64 * perMillisecond
 
   /// The first place of a moment.
   static func first(at time: Timestamp) -> Int64 {
     let since = time.milliseconds.subtractingReportingOverflow(epoch)
     guard !since.overflow, since.partialValue > 0 else { return 0 }
-    return min(since.partialValue, Int64.max / perMillisecond - 1) * perMillisecond
+    return min(since.partialValue, Int64.max / perMillisecond - 100) * perMillisecond
   }
 }

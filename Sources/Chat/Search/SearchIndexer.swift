@@ -14,23 +14,26 @@ package final class SearchIndexer: Sendable {
   private let database: any SQLDatabase
   private let directory: RoomDirectory
   private let pool: ThreadPool
-  /// The rooms in which something was written on this node that is not indexed yet.
-  private let changed = Mutex<Set<RoomID>>([])
+  private let waiting = Mutex(Waiting())
 
   /// How often `follow` should be called, in milliseconds.
   package static let everyMilliseconds = 300
   /// How often nodes look for rooms that others left behind, in milliseconds.
   package static let searchMilliseconds = 60_000
 
-  /// What one transaction takes at most. It must not keep the messages waiting that are written meanwhile.
-  private static let entriesPerRead: Int64 = 100
-  private static let documentsPerWrite = 200
+  /// The most entries of one room, and the most rooms, that one transaction takes.
+  private static let entriesPerRoom = 100
+  private static let roomsPerWrite = 50
   private static let bytesPerWrite = 128 * 1024
+  /// The range of documents per transaction. A transaction keeps the messages waiting that are written meanwhile, so
+  /// there are as many as the database took in `writeNanoseconds` the last time.
+  private static let documentsPerWrite = 10...200
+  private static let writeNanoseconds: UInt64 = 1_000_000
   /// If a transaction had to wait for longer than this, the database is busy.
-  private static let busyMilliseconds: Int64 = 3
+  private static let busyNanoseconds: UInt64 = 3_000_000
   /// So many times as long as a transaction takes there is none afterwards, while the database is busy, and while it is not.
-  private static let busyPause: Int64 = 15
-  private static let idlePause: Int64 = 1
+  private static let busyPause: UInt64 = 15
+  private static let idlePause: UInt64 = 1
 
   /// Must be made before the first event is published.
   package init(
@@ -47,7 +50,7 @@ package final class SearchIndexer: Sendable {
     for case .entry(let entry, _?) in events where Self.isRelevant(entry.body) {
       rooms.insert(entry.roomID)
     }
-    if !rooms.isEmpty { changed.withLock { $0.formUnion(rooms) } }
+    if !rooms.isEmpty { waiting.withLock { $0.changed.formUnion(rooms) } }
   }
 
   private static func isRelevant(_ body: EntryBody) -> Bool {
@@ -57,37 +60,72 @@ package final class SearchIndexer: Sendable {
     }
   }
 
+  /// The rooms of which something is not indexed.
+  private struct Waiting {
+    /// Something was written there on this node a moment ago.
+    var changed: Set<RoomID> = []
+    /// More is left than one transaction takes. They take turns, one in each transaction, so that the others need not
+    /// wait for a large log.
+    var behind: [RoomID] = []
+
+    mutating func removeSome(_ count: Int) -> [RoomID] {
+      var rooms: [RoomID] = []
+      if !behind.isEmpty { rooms.append(behind.removeFirst()) }
+      while rooms.count < count, let room = changed.popFirst() {
+        if !rooms.contains(room) { rooms.append(room) }
+      }
+      while rooms.count < count, !behind.isEmpty {
+        let room = behind.removeFirst()
+        if !rooms.contains(room) { rooms.append(room) }
+      }
+      return rooms
+    }
+  }
+
   /// Finds the rooms that are behind: because a node ended before it had indexed them, or because they are older than the
   /// index.
   package func load() async throws {
     let rooms = try await database.read { try await SearchStore.roomsBehind(in: $0) }
-    changed.withLock { $0.formUnion(rooms) }
+    waiting.withLock { waiting in
+      let known = Set(waiting.behind)
+      waiting.behind += rooms.filter { !known.contains($0) }
+    }
   }
 
   /// Indexes what was written since the last call. What fails is tried again in the next call. `pause` waits so many
   /// milliseconds.
   package func follow(pause: (Int) async -> Void) async throws {
-    var waiting = changed.withLock { changed in
-      defer { changed = [] }
-      return changed.sorted()
-    }[...]
-    do {
-      while !waiting.isEmpty {
-        var part = Part()
-        while !part.isFull, let room = waiting.first, part.rooms[room] == nil {
-          let isDone = try await read(room, into: &part)
-          waiting.removeFirst()
-          // What is left of a large log comes after the other rooms, so that they need not wait for it.
-          if !isDone { waiting.append(room) }
+    var size = Self.documentsPerWrite.lowerBound
+    while true {
+      let rooms = waiting.withLock { $0.removeSome(Self.roomsPerWrite) }
+      if rooms.isEmpty { return }
+      do {
+        let found = try await read(rooms, upTo: size)
+        let written = try await write(found.part)
+        waiting.withLock {
+          $0.changed.formUnion(found.unread)
+          $0.behind += found.unfinished
+          // Another node has indexed a part of them.
+          $0.changed.formUnion(written.outdated)
         }
-        let milliseconds = try await write(part)
+        if found.part.documentCount >= size || written.nanoseconds > Self.writeNanoseconds {
+          size = Self.size(after: size, taking: written.nanoseconds)
+        }
+        let factor = written.wasBusy ? Self.busyPause : Self.idlePause
+        let milliseconds = Int(written.nanoseconds * factor / 1_000_000)
         if milliseconds > 0 { await pause(milliseconds) }
+      } catch {
+        waiting.withLock { $0.changed.formUnion(rooms) }
+        throw error
       }
-    } catch {
-      let left = waiting
-      changed.withLock { $0.formUnion(left) }
-      throw error
     }
+  }
+
+  /// Returns how many documents to write next, after so many took this long.
+  private static func size(after size: Int, taking nanoseconds: UInt64) -> Int {
+    let fitting = Double(size) * Double(writeNanoseconds) / Double(max(nanoseconds, 1))
+    let size = Int(min(max(fitting, Double(size) / 2), Double(size) * 2))
+    return min(max(size, documentsPerWrite.lowerBound), documentsPerWrite.upperBound)
   }
 
   // MARK: Reading
@@ -105,14 +143,11 @@ package final class SearchIndexer: Sendable {
     var texts: [Text] = []
     var bytes = 0
     /// Messages whose text was changed or deleted.
-    var changed: [(room: RoomID, seq: Int64)] = []
+    var changed: [(room: RoomID, seq: Int64, ts: Timestamp)] = []
     /// Rooms, each with the seq from which and the one up to which it is indexed by this part.
     var rooms: [RoomID: (from: Int64, to: Int64)] = [:]
 
-    var isFull: Bool {
-      texts.count + changed.count >= SearchIndexer.documentsPerWrite
-        || bytes >= SearchIndexer.bytesPerWrite || rooms.count >= SearchIndexer.documentsPerWrite
-    }
+    var documentCount: Int { texts.count + changed.count }
 
     /// Takes a message, unless it has no text.
     mutating func take(_ row: Row, of room: RoomID) throws {
@@ -125,108 +160,135 @@ package final class SearchIndexer: Sendable {
     }
   }
 
-  /// Reads what is to be indexed next of a room. Returns whether that is all.
-  private func read(_ id: RoomID, into part: inout Part) async throws -> Bool {
-    let found = try await database.read { transaction -> (Part, Bool) in
-      var found = Part()
-      let from = try await SearchStore.indexedSeq(of: id, in: transaction)
-      let head = try await RoomStore.lastSeqs([id], in: transaction)[id] ?? 0
-      guard head > from else { return (found, true) }
-      let room = try await self.directory.read(id, in: transaction)
-      // What cannot be found needs no words: rooms that are deleted or secret.
-      guard let room, room.kind != .secret else {
-        found.rooms[id] = (from, head)
-        return (found, true)
+  /// Reads what is to be indexed next of these rooms, about so many documents. Also returns the rooms for which there was
+  /// no place, and those of which more is left.
+  private func read(
+    _ rooms: [RoomID], upTo size: Int
+  ) async throws -> (part: Part, unread: ArraySlice<RoomID>, unfinished: [RoomID]) {
+    try await database.read { transaction in
+      var part = Part()
+      var unfinished: [RoomID] = []
+      var unread = rooms[...]
+      let heads = try await SearchStore.heads(of: rooms, in: transaction)
+      while part.documentCount < size, part.bytes < Self.bytesPerWrite,
+        let room = unread.popFirst()
+      {
+        guard let head = heads[room], head.last > head.indexed else { continue }
+        let isDone = try await self.read(
+          room, head, limit: max(1, size - part.documentCount), into: &part, in: transaction)
+        if !isDone { unfinished.append(room) }
       }
+      return (part, unread, unfinished)
+    }
+  }
+
+  /// Reads what is to be indexed next of a room. Returns whether that is all.
+  private func read(
+    _ id: RoomID, _ head: SearchStore.Head, limit: Int, into part: inout Part,
+    in transaction: Transaction
+  ) async throws -> Bool {
+    let from = head.indexed
+    let room = try await directory.read(id, in: transaction)
+    // What cannot be found needs no words: rooms that are deleted or secret.
+    guard let room, room.kind != .secret else {
+      part.rooms[id] = (from, head.last)
+      return true
+    }
+    let limit = min(limit, Self.entriesPerRoom)
+    let rows = try await transaction.query(
+      SearchStore.entriesSQL,
+      [.room(id), .integer(from), .integer(head.last), .integer(Int64(limit))])
+    var to = from
+    var targets: Set<Int64> = []
+    for row in rows {
+      to = try row.integer(0)
+      if EntryCoding.Code.isMessage(try row.integer(1)) {
+        try part.take(row, of: id)
+      } else if let target = try row.optional(2, row.integer),
+        EntryCoding.Code.changesText(try row.integer(1))
+      {
+        targets.insert(target)
+      }
+    }
+    // Messages behind `from` are among the rows, in their present state.
+    for target in targets.sorted() where target <= from {
       let rows = try await transaction.query(
         SearchStore.entriesSQL,
-        [.room(id), .integer(from), .integer(head), .integer(Self.entriesPerRead)])
-      var to = from
-      var targets: Set<Int64> = []
-      for row in rows {
-        to = try row.integer(0)
-        if EntryCoding.Code.isMessage(try row.integer(1)) {
-          try found.take(row, of: id)
-        } else if let target = try row.optional(2, row.integer),
-          EntryCoding.Code.changesText(try row.integer(1))
-        {
-          targets.insert(target)
-        }
-      }
-      for target in targets.sorted() {
-        found.changed.append((id, target))
-        // Messages behind `from` are among the rows.
-        guard target <= from else { continue }
-        let rows = try await transaction.query(
-          SearchStore.entriesSQL,
-          [.room(id), .integer(target - 1), .integer(target), .integer(1)])
-        if let row = rows.first { try found.take(row, of: id) }
-      }
-      // A row that is lost is passed over.
-      if rows.count < Int(Self.entriesPerRead) { to = head }
-      found.rooms[id] = (from, to)
-      return (found, to == head)
+        [.room(id), .integer(target - 1), .integer(target), .integer(1)])
+      guard let row = rows.first else { continue }
+      part.changed.append((id, target, try row.time(4)))
+      try part.take(row, of: id)
     }
-    part.texts += found.0.texts
-    part.bytes += found.0.bytes
-    part.changed += found.0.changed
-    part.rooms.merge(found.0.rooms) { $1 }
-    return found.1
+    // A row that is lost is passed over.
+    if rows.count < limit { to = head.last }
+    part.rooms[id] = (from, to)
+    return to == head.last
   }
 
   // MARK: Writing
 
-  /// Returns for how long to pause, in milliseconds.
-  private func write(_ part: Part) async throws -> Int {
-    if part.rooms.isEmpty { return 0 }
+  /// The outcome of a transaction.
+  private struct Written: Sendable {
+    /// The rooms that were not taken over, because another node has indexed a part of them.
+    var outdated: [RoomID] = []
+    /// How long the transaction took.
+    var nanoseconds: UInt64 = 0
+    /// Whether it had to wait.
+    var wasBusy = false
+  }
+
+  private func write(_ part: Part) async throws -> Written {
+    if part.rooms.isEmpty { return Written() }
     // On a thread, because texts may be long.
+    let isVector = database.isShared
     let documents = try await pool.run { _ in
       part.texts.map {
         SearchDocument(
-          room: $0.room, seq: $0.seq, textSeq: $0.textSeq, ts: $0.ts, from: $0.from, text: $0.text)
+          room: $0.room, seq: $0.seq, textSeq: $0.textSeq, ts: $0.ts, from: $0.from, text: $0.text,
+          isVector: isVector)
       }
     }
-    let asked = Monotonic.milliseconds
-    let times = try await database.write(.bulk(bytes: part.bytes * 2)) { transaction in
-      let begun = Monotonic.milliseconds
+    let asked = Monotonic.nanoseconds
+    return try await database.write(.bulk(bytes: part.bytes * 2)) { transaction in
+      let begun = Monotonic.nanoseconds
       // One node at a time, because places are given out.
       try await transaction.exclusively(on: Self.lockNumber)
-      var current: Set<RoomID> = []
-      for (room, range) in part.rooms
-      where try await SearchStore.indexedSeq(of: room, in: transaction) == range.from {
-        current.insert(room)
-      }
+      let heads = try await SearchStore.heads(of: Array(part.rooms.keys), in: transaction)
+      let current = part.rooms.filter { heads[$0.key]?.indexed == $0.value.from }
       try await Self.write(
-        documents.filter { current.contains($0.room) },
-        removing: part.changed.filter { current.contains($0.room) }, in: transaction)
+        documents.filter { current[$0.room] != nil },
+        removing: part.changed.filter { current[$0.room] != nil }, in: transaction)
       _ = try await transaction.pipeline(
-        part.rooms.filter { current.contains($0.key) }.sorted { $0.key < $1.key }.map {
+        current.sorted { $0.key < $1.key }.map {
           SearchStore.setIndexedSeq($0.value.to, of: $0.key)
         })
-      return (begun: begun, ended: Monotonic.milliseconds)
+      return Written(
+        outdated: part.rooms.keys.filter { current[$0] == nil },
+        nanoseconds: Monotonic.nanoseconds - begun, wasBusy: begun - asked > Self.busyNanoseconds)
     }
-    let isBusy = times.begun - asked > Self.busyMilliseconds
-    let pause = isBusy ? Self.busyPause : Self.idlePause
-    return Int((times.ended - times.begun) * pause)
   }
 
   private static let lockNumber: Int64 = 7_237_955_317_803
 
   private static func write(
-    _ documents: [SearchDocument], removing changed: [(room: RoomID, seq: Int64)],
-    in transaction: Transaction
+    _ documents: [SearchDocument],
+    removing changed: [(room: RoomID, seq: Int64, ts: Timestamp)], in transaction: Transaction
   ) async throws {
-    _ = try await transaction.pipeline(changed.map { SearchStore.remove($0.seq, of: $0.room) })
+    _ = try await transaction.pipeline(
+      changed.map { SearchStore.remove($0.seq, of: $0.room, at: $0.ts) })
     // In the order of places: FTS5 writes whatever it has gathered when a lower one comes.
     let sorted = documents.sorted { ($0.ts, $0.room, $0.seq) < ($1.ts, $1.room, $1.seq) }
+    guard let first = sorted.first else { return }
+    let last = try await SearchStore.lastPlace(behind: SearchPlace.first(at: first.ts), transaction)
     var next: Int64 = 0
     var moment: Timestamp?
     var statements: [Statement] = []
     for document in sorted {
       if document.ts != moment {
         moment = document.ts
-        next = try await firstFree(
-          from: max(next, SearchPlace.first(at: document.ts)), in: transaction)
+        next = max(next, SearchPlace.first(at: document.ts))
+        // Mostly everything is newer than what is indexed.
+        if let last, last >= next { next = try await firstFree(from: next, in: transaction) }
       }
       statements.append(SearchStore.add(document, at: next))
       next += 1
@@ -247,8 +309,8 @@ package final class SearchIndexer: Sendable {
     var place = place
     while true {
       let first = place - place % SearchPlace.perMillisecond
-      let result = try await transaction.pipeline([SearchStore.lastPlace(from: first)])
-      let last = try result.first?.rows.first.flatMap { try $0.optional(0, $0.integer) }
+      let last = try await SearchStore.lastPlace(
+        behind: first, before: first + SearchPlace.perMillisecond, transaction)
       place = max(place, (last ?? -1) + 1)
       if place < first + SearchPlace.perMillisecond { return place }
     }

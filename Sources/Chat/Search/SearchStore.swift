@@ -15,11 +15,34 @@ enum SearchStore {
     ).map { try $0.room(0) }
   }
 
-  /// Returns up to which seq a room is indexed; 0 if nothing is.
-  static func indexedSeq(of room: RoomID, in transaction: Transaction) async throws -> Int64 {
-    try await transaction.first(
-      "SELECT indexed_seq FROM search_heads WHERE room_id = $1", [.room(room)])?.integer(0) ?? 0
+  /// Up to which seq a room is indexed, 0 if nothing is, and its last seq.
+  struct Head: Sendable {
+    let indexed: Int64
+    let last: Int64
   }
+
+  static func heads(
+    of rooms: [RoomID], in transaction: Transaction
+  ) async throws -> [RoomID: Head] {
+    var heads: [RoomID: Head] = [:]
+    for row in try await transaction.query(headsSQL, [.rooms(rooms)]) {
+      heads[try row.room(0)] = Head(indexed: try row.integer(1), last: try row.integer(2))
+    }
+    return heads
+  }
+
+  private static let headsSQL = SQL(
+    sqlite: """
+      SELECT h.room_id, coalesce(s.indexed_seq, 0), h.last_seq
+      FROM room_heads h LEFT JOIN search_heads s ON s.room_id = h.room_id
+      WHERE h.room_id IN (SELECT value FROM json_each($1))
+      """,
+    postgres: """
+      SELECT h.room_id, coalesce(s.indexed_seq, 0), h.last_seq
+      FROM room_heads h LEFT JOIN search_heads s ON s.room_id = h.room_id
+      WHERE h.room_id IN (
+        SELECT value::bigint FROM json_array_elements_text($1::json) AS list (value))
+      """)
 
   static func setIndexedSeq(_ seq: Int64, of room: RoomID) -> Statement {
     Statement(
@@ -37,27 +60,43 @@ enum SearchStore {
     WHERE e.room_id = $1 AND e.seq > $2 AND e.seq <= $3 ORDER BY e.seq LIMIT $4
     """
 
-  /// Removes a message from the index. On SQLite a trigger removes the words.
-  static func remove(_ seq: Int64, of room: RoomID) -> Statement {
-    Statement(
-      "DELETE FROM search_documents WHERE room_id = $1 AND seq = $2", [.room(room), .integer(seq)])
+  /// The statement that removes a message of this time from the index. On SQLite a trigger removes the words.
+  static func remove(_ seq: Int64, of room: RoomID, at time: Timestamp) -> Statement {
+    let first = SearchPlace.first(at: time)
+    return Statement(
+      removeSQL,
+      [.room(room), .integer(seq), .integer(first), .integer(first + SearchPlace.reach)])
   }
 
-  /// The highest place between the first and the last one of a moment; null if all are free.
-  static func lastPlace(from first: Int64) -> Statement {
-    Statement(
+  /// On SQLite the message is found by its place, which costs less than an index of rooms and seqs.
+  private static let removeSQL = SQL(
+    sqlite: """
+      DELETE FROM search_documents WHERE id = (
+        SELECT id FROM search_documents
+        WHERE id >= $3 AND id < $4 AND room_id = $1 AND seq = $2 LIMIT 1)
+      """,
+    postgres: """
+      DELETE FROM search_documents WHERE room_id = $1 AND seq = $2
+        AND id >= $3::bigint AND $4::bigint > 0
+      """)
+
+  /// Returns the highest place that is taken from one on, and below another one; nil if all are free.
+  static func lastPlace(
+    behind first: Int64, before end: Int64 = .max, _ transaction: Transaction
+  ) async throws -> Int64? {
+    try await transaction.first(
       "SELECT max(id) FROM search_documents WHERE id >= $1 AND id < $2",
-      [.integer(first), .integer(first + SearchPlace.perMillisecond)])
+      [.integer(first), .integer(end)]
+    ).flatMap { try $0.optional(0, $0.integer) }
   }
 
   /// Adds a document, unless the message has another text by now or was deleted. On SQLite a trigger adds the words.
   static func add(_ document: SearchDocument, at place: Int64) -> Statement {
-    let indexed = document.indexed
-    return Statement(
+    Statement(
       addSQL,
       [
         .integer(place), .room(document.room), .integer(document.seq),
-        .integer(document.textSeq), .text(indexed.sqlite), .text(indexed.postgres),
+        .integer(document.textSeq), .text(document.words),
       ])
   }
 
@@ -66,14 +105,11 @@ enum SearchStore {
       INSERT INTO search_documents (id, room_id, seq, text_seq, words)
         SELECT $1, room_id, seq, $4, $5 FROM entries
         WHERE room_id = $2 AND seq = $3 AND erased_at IS NULL AND coalesce(text_seq, seq) = $4
-          AND $6 IS NOT NULL
-      ON CONFLICT (room_id, seq) DO NOTHING
       """,
     postgres: """
       INSERT INTO search_documents (id, room_id, seq, text_seq, words)
-        SELECT $1, room_id, seq, $4, $6::text::tsvector FROM entries
+        SELECT $1, room_id, seq, $4, $5::text::tsvector FROM entries
         WHERE room_id = $2 AND seq = $3 AND erased_at IS NULL AND coalesce(text_seq, seq) = $4
-          AND $5::text IS NOT NULL
       ON CONFLICT (room_id, seq) DO NOTHING
       """)
 
