@@ -93,6 +93,10 @@ def test_being_added(people):
         assert bob.code("PUT", f"/v1/rooms/{room}/members", entity_UUID=person.id, permissions="rw", level=0) == (403, "blocked")
     # Others may, and nobody needs to be asked to exclude somebody.
     bob.ok("PUT", f"/v1/rooms/{room}/members", entity_UUID=ada.id, permissions="b", level=0)
+    # To lift that is to add her.
+    rule = {"entity_UUID": ada.id, "permissions": "rw", "level": 0}
+    assert bob.code("PUT", f"/v1/rooms/{room}/members", **rule) == (403, "blocked")
+    bob.ok("PUT", f"/v1/rooms/{room}/members", entity_UUID=ada.id, permissions="", level=0)
     bob.ok("PUT", f"/v1/rooms/{room}/people/{cleo.id}", role_id=None)
     mine = ada.ok("POST", "/v1/rooms", 201, name="mine", kind="group")["id"]
     ada.ok("PUT", f"/v1/rooms/{mine}/people/{bob.id}", role_id=None)

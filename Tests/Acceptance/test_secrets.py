@@ -71,6 +71,11 @@ def test_a_secret_room_is_a_room(people):
         assert [(frame["data"], frame.get("status")) for frame in texts] == [("psst!", "edited"), ("what?", None)]
         [edited] = [frame for frame in frames if frame["type"] == "edited"]
         assert edited["data"] == "psst!"
+        # Who came is no secret.
+        event = [frame for frame in frames if frame["type"] == "event"][0]
+        assert event["subject"] == bob.id and "unknown" not in [frame["type"] for frame in frames]
+        [first] = [item for item in ada.ok("GET", f"/v1/rooms/{room}/messages") if item["seq"] == event["seq"]]
+        assert first["type"] == "event" and first["event"] == {"event": event["event"], "subject": bob.id}
     # The same text again is no edit, and a deletion is one.
     assert ada.ok("PATCH", at(room, seq), data="psst!")["updated_seq"] == bob.ok("GET", at(room, seq))["updated_seq"]
     ada.ok("DELETE", at(room, seq), 204)

@@ -48,8 +48,8 @@ enum EntryRows {
     return try zip(rows, texts).map { try entry($0, room, text: $1) }
   }
 
-  /// Returns the texts of rows. In a secret room they are opened; those whose key was destroyed are nil. `contentID` is
-  /// the column with the id of the message that the text belongs to.
+  /// Returns the texts of rows. In a secret room those of messages are opened; those whose key was destroyed are nil.
+  /// `contentID` is the column with the id of the message that the text belongs to.
   static func texts(
     _ rows: [Row], _ room: Room, contentID: Int, in transaction: Transaction
   ) async throws -> [String?] {
@@ -57,7 +57,12 @@ enum EntryRows {
     guard room.kind == .secret else { return stored }
     let ids: [MessageID] = try rows.map { try $0.id(contentID) }
     let keys = try await SecretKeyStore.keys(of: Array(Set(ids)), in: transaction)
-    return zip(ids, stored).map { id, text in text.flatMap { keys[id]?.open($0, of: id) } }
+    return try rows.indices.map { index in
+      // Events say nothing that is secret, and are not sealed.
+      if try rows[index].integer(2) == EntryCoding.Code.event { return stored[index] }
+      let id = ids[index]
+      return stored[index].flatMap { keys[id]?.open($0, of: id) }
+    }
   }
 
   static func entry(_ row: Row, _ room: Room, text: String?) throws -> Entry {

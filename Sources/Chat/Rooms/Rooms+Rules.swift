@@ -47,7 +47,8 @@ extension Rooms {
           subject: subject, permissions: [], level: old?.level ?? 0,
           isAccepted: old?.isAccepted ?? false)
       }
-      if old == nil, permissions != .banned {
+      // Lifting a ban that the caller has made first is adding, too.
+      if !permissions.contains(.banned), old?.permissions.contains(.banned) ?? true {
         try await People.requireNotBlocked(caller.userID, by: person, in: transaction)
       }
       try await self.requireRoomForRule(for: subject, permissions, old, room, transaction)

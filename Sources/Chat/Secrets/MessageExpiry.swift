@@ -47,10 +47,11 @@ package final class MessageExpiry: Sendable {
         try await transaction.exclusively(on: Self.lockNumber)
         let expired = try await SecretKeyStore.expired(
           at: now, limit: Self.messagesPerTransaction, in: transaction)
-        let rooms = try await self.delete(expired.map { ($0.room, $0.seq) }, in: transaction)
-        // Nobody hears of those in rooms that were deleted.
+        try await self.delete(expired.map { ($0.room, $0.seq) }, in: transaction)
+        // Also of those whose deletion nobody hears of, because their room was deleted, or was refused, because a row of
+        // theirs is lost.
         _ = try await transaction.pipeline(
-          expired.filter { rooms[$0.room] == nil }.flatMap {
+          expired.flatMap {
             [
               SecretKeyStore.destroy($0.id),
               Statement("DELETE FROM contents WHERE id = $1", [.id($0.id)]),
@@ -60,11 +61,11 @@ package final class MessageExpiry: Sendable {
     }
   }
 
-  /// Appends the deletions of these messages by the server itself. Returns their rooms that exist.
+  /// Appends the deletions of these messages by the server itself.
   private func delete(
     _ messages: [(room: RoomID, seq: Int64)], in transaction: Transaction
-  ) async throws -> [RoomID: Room] {
-    let rooms = try await directory.read(Array(Set(messages.map(\.room))), in: transaction)
+  ) async throws {
+    let rooms = try await directory.readAgain(Array(Set(messages.map(\.room))), in: transaction)
     let drafts = messages.compactMap { message in
       rooms[message.room].map {
         Draft(
@@ -73,7 +74,6 @@ package final class MessageExpiry: Sendable {
       }
     }
     try await appender.append(drafts, in: transaction)
-    return rooms
   }
 
   // MARK: Days
@@ -110,29 +110,33 @@ package final class MessageExpiry: Sendable {
   /// Deletes some messages of a room that are older than this, and what they have said. Returns whether there may be more.
   private func deleteSome(of room: RoomID, before end: Timestamp) async throws -> Bool {
     let from = retained.withLock { $0[room] } ?? 0
-    let (last, count) = try await database.write(.essential) { transaction -> (Int64, Int) in
-      try await transaction.exclusively(on: Self.lockNumber)
-      let rows = try await transaction.query(
+    // Times never go backwards within a room. So nothing behind the first that is too young is read.
+    let rows = try await database.read { transaction in
+      try await transaction.query(
         """
-        SELECT seq, type, erased_at FROM entries WHERE room_id = $1 AND seq > $2 AND ts < $3
-        ORDER BY seq LIMIT $4
-        """,
-        [.room(room), .integer(from), .time(end), .integer(Int64(Self.messagesPerTransaction))])
-      let seqs = try rows.filter {
-        EntryCoding.Code.isMessage(try $0.integer(1)) && $0.isNull(2)
-      }.map { try $0.integer(0) }
-      _ = try await self.delete(seqs.map { (room, $0) }, in: transaction)
-      // Nothing of them is kept for those who moderate.
-      _ = try await transaction.pipeline(
-        seqs.map {
-          Statement(
-            "DELETE FROM earlier_texts WHERE room_id = $1 AND seq = $2",
-            [.room(room), .integer($0)])
-        })
-      return (try rows.last?.integer(0) ?? from, rows.count)
+        SELECT seq, type, erased_at, ts FROM entries WHERE room_id = $1 AND seq > $2
+        ORDER BY seq LIMIT $3
+        """, [.room(room), .integer(from), .integer(Int64(Self.messagesPerTransaction))])
+    }
+    let old = try rows.prefix { try $0.time(3) < end }
+    guard let last = try old.last?.integer(0) else { return false }
+    let messages = try old.filter { EntryCoding.Code.isMessage(try $0.integer(1)) }
+    if !messages.isEmpty {
+      try await database.write(.essential) { transaction in
+        try await transaction.exclusively(on: Self.lockNumber)
+        try await self.delete(
+          try messages.filter { $0.isNull(2) }.map { (room, try $0.integer(0)) }, in: transaction)
+        // Nothing is kept for those who moderate, also not of what was deleted before.
+        _ = try await transaction.pipeline(
+          try messages.map {
+            Statement(
+              "DELETE FROM earlier_texts WHERE room_id = $1 AND seq = $2",
+              [.room(room), .integer(try $0.integer(0))])
+          })
+      }
     }
     retained.withLock { $0[room] = last }
-    return count == Self.messagesPerTransaction
+    return old.count == Self.messagesPerTransaction
   }
 
   /// Removes some of what was said in messages that were deleted before this. Returns whether there may be more.

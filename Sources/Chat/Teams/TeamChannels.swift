@@ -54,6 +54,7 @@ package struct TeamChannels: TeamRooms {
       for dialog in dialogs { try await restore(user, to: dialog, in: transaction) }
     case .removed(let user), .left(let user):
       for dialog in dialogs { try await remove(user, from: dialog, in: transaction) }
+      try await RoomPeopleStore.forgetAct(of: user, in: channel, transaction)
       try await MarkStore.end([user], in: channel, transaction)
     case .madeAdmin, .unmadeAdmin, .handedOver: break
     }
@@ -130,6 +131,7 @@ package struct TeamChannels: TeamRooms {
   ) async throws {
     let version = try await RoomStore.raiseAccessVersion(dialog, in: transaction)
     try await RoomPeopleStore.remove(user, from: dialog, version: version, transaction)
+    try await RoomPeopleStore.forgetAct(of: user, in: dialog, transaction)
     try await MarkStore.end([user], in: dialog, transaction)
     _ = try await rooms.announce(dialog, in: transaction)
   }
