@@ -32,7 +32,8 @@ package import Database
 /// `room_acts` says which accounts are in a room by their own act: they made it or accepted an invitation to it. Two
 /// accounts with such a room in common know each other (`Circle`).
 ///
-/// `room_marks` says up to which seq a person has read a room, and the ordinal of that place. `room_reads` is how the
+/// `room_marks` says up to which seq a person has read a room, and the ordinal of that place; below 0 if the person may not
+/// read it any more. `room_reads` is how the
 /// marks got there, for the question when somebody first saw a message. Sending a message moves its sender's mark, too:
 /// `room_heads.marked_seq` says up to which seq that is written (`OwnMarks`).
 ///

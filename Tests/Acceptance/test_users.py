@@ -4,6 +4,8 @@ import uuid
 
 import pytest
 
+from martlet import eventually
+
 
 @pytest.fixture(scope="module")
 def people(server):
@@ -63,12 +65,36 @@ def test_who_knows_whom(people, server):
     stan.ok("PUT", f"/v1/rooms/{room}/members", entity_UUID=cleo.id, permissions="rw", level=0)
     assert find(stan, q="cleo") == set()
     cleo.ok("POST", f"/v1/rooms/{room}/messages", 201, data="hello")
-    from martlet import eventually
-
     assert eventually(lambda: find(stan, q="cleo") == {cleo.id})
     assert find(cleo, q="stan") == {stan.id} and find(ada, q="stan") == set()
     server.organization(OWNER=ada, MEMBER=stan)
     assert eventually(lambda: find(ada, q="stan") == {stan.id} == {found["id"] for found in ada.ok("GET", f"/v1/users?ids={stan.id}")})
+
+
+def test_who_left_is_not_known(server):
+    ada, bob = server.account("Ada"), server.account("Bob")
+    team = ada.team(bob)
+    other = bob.ok("POST", "/v1/rooms", 201, name="r", kind="group")["id"]
+    bob.ok("PUT", f"/v1/rooms/{other}/people/{ada.id}", role_id=None)
+    ada.ok("POST", f"/v1/rooms/{team['room_id']}/messages", 201, data="hello")
+    # What somebody wrote just before is taken over a moment later, and makes nobody known any more.
+    bob.ok("POST", f"/v1/rooms/{team['room_id']}/messages", 201, data="hello")
+    bob.ok("POST", f"/v1/rooms/{team['room_id']}/messages", 201, data="psst", to=ada.id)
+    ada.ok("POST", f"/v1/rooms/{other}/messages", 201, data="hello")
+    ada.ok("DELETE", f"/v1/rooms/{other}/people/{ada.id}", 204)
+    ada.ok("DELETE", f"/v1/teams/{team['id']}/members/{bob.id}", 204)
+    # A room in which both write later is taken over behind those.
+    probe = [server.account("Ann"), server.account("Ben")]
+    room = probe[0].ok("POST", "/v1/rooms", 201, name="r", kind="group")["id"]
+    probe[0].ok("PUT", f"/v1/rooms/{room}/members", entity_UUID=probe[1].id, permissions="rw", level=0)
+    for _ in range(2):
+        probe[1].ok("POST", f"/v1/rooms/{room}/messages", 201, data="x")
+        assert eventually(lambda: find(probe[0], q="ben") == {probe[1].id})
+    assert find(ada, q="bob") == set() == find(bob, q="ada")
+    # Whoever comes back and writes is known again.
+    ada.ok("POST", f"/v1/teams/{team['id']}/members", 202, user_id=bob.id)
+    bob.accept_invitations()
+    assert find(ada, q="bob") == {bob.id}
 
 
 def test_page_by_page(server):

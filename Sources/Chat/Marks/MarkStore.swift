@@ -49,12 +49,15 @@ enum MarkStore {
     _ users: [UserID], in room: RoomID, _ transaction: Transaction
   ) async throws {
     _ = try await transaction.pipeline(
-      users.map {
-        Statement(
-          "UPDATE room_marks SET seq = -1, ordinal = 0 WHERE user_id = $1 AND room_id = $2",
-          [.id($0), .room(room)])
-      })
+      users.map { Statement(endSQL, [.id($0), .room(room)]) })
   }
+
+  /// An ended mark is -1 less the head, so that no message from before the end moves it (`moveSQL`).
+  private static let endSQL: SQL = """
+    INSERT INTO room_marks (user_id, room_id, seq, ordinal)
+      SELECT $1, room_id, -1 - last_seq, 0 FROM room_heads WHERE room_id = $2
+    ON CONFLICT (user_id, room_id) DO UPDATE SET seq = excluded.seq, ordinal = 0
+    """
 
   /// Sets the marks of one person where the person has none: to the heads of these rooms, or to the person's own last
   /// message if that has not moved the mark yet.
@@ -197,7 +200,7 @@ enum MarkStore {
   private static let moveSQL: SQL = """
     INSERT INTO room_marks (user_id, room_id, seq, ordinal) VALUES ($1, $2, $3, $4)
     ON CONFLICT (user_id, room_id) DO UPDATE SET seq = excluded.seq, ordinal = excluded.ordinal
-    WHERE room_marks.seq < excluded.seq
+    WHERE room_marks.seq < excluded.seq AND excluded.seq > -1 - room_marks.seq
     """
 
   /// The statement that returns the number of messages up to and including a seq, how many later ones mention the person,

@@ -201,7 +201,7 @@ package final class OwnMarks: Sendable {
     for (sender, run) in lastRuns.sorted(by: { $0.key.uuid < $1.key.uuid }) {
       statements += [
         MarkStore.move(sender, in: room, to: run.last.seq, ordinal: run.last.ordinal),
-        RoomPeopleStore.noteAct(of: sender, in: room),
+        Statement(actSQL, [.id(sender), .room(room)]),
       ]
     }
     return statements
@@ -250,7 +250,7 @@ package final class OwnMarks: Sendable {
         JOIN entries e ON e.room_id = $1 AND e.seq = last.seq
       WHERE true ORDER BY e.sender
     ON CONFLICT (user_id, room_id) DO UPDATE SET seq = excluded.seq, ordinal = excluded.ordinal
-      WHERE room_marks.seq < excluded.seq
+      WHERE room_marks.seq < excluded.seq AND excluded.seq > -1 - room_marks.seq
     """
 
   /// Of messages that one person sends in a row only the first and the last are noted: nobody else's come between them.
@@ -265,10 +265,22 @@ package final class OwnMarks: Sendable {
     ON CONFLICT DO NOTHING
     """
 
+  // Whose mark has ended is out of the room, and what they wrote before makes nobody known any more.
+
   private static let actsSQL: SQL = """
     INSERT INTO room_acts (user_id, room_id)
-      SELECT DISTINCT sender, room_id FROM entries
-      WHERE room_id = $1 AND seq > $2 AND seq <= $3 AND type < 16 ORDER BY sender
+      SELECT DISTINCT e.sender, e.room_id FROM entries e
+      WHERE e.room_id = $1 AND e.seq > $2 AND e.seq <= $3 AND e.type < 16 AND NOT EXISTS (
+        SELECT 1 FROM room_marks m
+        WHERE m.user_id = e.sender AND m.room_id = e.room_id AND m.seq < 0)
+      ORDER BY e.sender
+    ON CONFLICT DO NOTHING
+    """
+
+  /// The same for one person.
+  private static let actSQL: SQL = """
+    INSERT INTO room_acts (user_id, room_id)
+      SELECT user_id, room_id FROM room_marks WHERE user_id = $1 AND room_id = $2 AND seq >= 0
     ON CONFLICT DO NOTHING
     """
 }

@@ -162,12 +162,7 @@ enum RoomPeopleStore {
   static func noteAct(
     of user: UserID, in room: RoomID, _ transaction: Transaction
   ) async throws {
-    _ = try await transaction.pipeline([noteAct(of: user, in: room)])
-  }
-
-  /// The statement that does the same.
-  static func noteAct(of user: UserID, in room: RoomID) -> Statement {
-    Statement(
+    try await transaction.execute(
       """
       INSERT INTO room_acts (user_id, room_id) VALUES ($1, $2) ON CONFLICT DO NOTHING
       """, [.id(user), .room(room)])

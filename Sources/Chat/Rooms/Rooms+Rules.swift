@@ -75,7 +75,9 @@ extension Rooms {
         try await RoomPeopleStore.forgetAct(of: person, in: id, transaction)
       }
       let changed = try await self.bump(id, in: transaction)
-      if old != nil { try await self.endReading(of: person, in: changed, transaction) }
+      if old != nil || permissions.contains(.banned) {
+        try await self.endReading(of: person, in: changed, transaction)
+      }
       if !isAccepted, old?.isAccepted != false {
         transaction.afterCommit { [events = self.events] in
           events.publish([
