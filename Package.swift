@@ -119,7 +119,7 @@ let package = Package(
       ["Access", "Basics", "Crypto", "EventLoop", "Events", "RedisFanout", "TestSupport", "TLS"]),
     testTarget("ServerTests", ["Accounts", "Basics", "Relay", "Server", "Web"]),
     testTarget("EventLoopTests", ["Basics", "EventLoop", "TestSupport"]),
-    testTarget("WordsTests", ["Words"]),
+    testTarget("WordsTests", ["TestSupport", "Words"]),
     testTarget("CryptoTests", ["Basics", "Crypto"]),
     testTarget("TLSTests", ["Basics", "TestSupport", "TLS"]),
     testTarget("WebTests", ["Access", "Basics", "TestSupport", "Web"]),

@@ -61,7 +61,7 @@ struct Features: Sendable {
     roomList = RoomList(database: database, rooms: rooms, history: history, events: events)
     search = Search(database: database, rooms: rooms, history: history, pool: computing)
     indexer = SearchIndexer(
-      database: database, directory: directory, pool: computing, events: events)
+      database: database, pool: computing, events: events)
     expiry = MessageExpiry(
       database: database, directory: directory, appender: appender,
       deletedDays: settings.deletedDays == 0 ? nil : Int64(settings.deletedDays))

@@ -11,6 +11,9 @@ package enum SearchWords {
 
   /// Returns the words of a text, in order.
   package static func split(_ text: String) -> [String] {
+    var text = text
+    // Most texts, and many times as fast.
+    if let words = text.withUTF8(wordsOfASCII) { return words }
     var words: [String] = []
     for run in runs(in: TextFolding.fold(text).unicodeScalars) {
       switch run {
@@ -22,6 +25,28 @@ package enum SearchWords {
         words.append(characters[characters.count - 1])
       case .quote: break
       }
+    }
+    return words
+  }
+
+  /// Returns the words of a text without any other characters than those of ASCII; nil for other texts.
+  private static func wordsOfASCII(_ text: UnsafeBufferPointer<UInt8>) -> [String]? {
+    var words: [String] = []
+    var word: [UInt8] = []
+    for byte in text {
+      switch byte {
+      case 0x30...0x39, 0x61...0x7A: word.append(byte)
+      case 0x41...0x5A: word.append(byte + 0x20)
+      case 0x80...: return nil
+      default:
+        if !word.isEmpty {
+          words.append(String(decoding: word.prefix(maximumWordBytes), as: UTF8.self))
+        }
+        word.removeAll(keepingCapacity: true)
+      }
+    }
+    if !word.isEmpty {
+      words.append(String(decoding: word.prefix(maximumWordBytes), as: UTF8.self))
     }
     return words
   }

@@ -58,7 +58,7 @@ final class ChatWorld: Sendable {
     reader = LogReader(database: database, directory: directory, unknown: unknown)
     history = MessageHistory(database: database, directory: directory, unknown: unknown)
     indexer = SearchIndexer(
-      database: database, directory: directory, pool: Self.pool, events: events)
+      database: database, pool: Self.pool, events: events)
     expiry = MessageExpiry(
       database: database, directory: directory, appender: appender, deletedDays: 30)
     let circle = Circle(includesEveryone: false, rooms: RoomActs())

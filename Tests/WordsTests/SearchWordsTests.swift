@@ -1,3 +1,4 @@
+import TestSupport
 import Testing
 
 @testable import Words
@@ -26,6 +27,17 @@ import Testing
 
   @Test(arguments: texts) func `texts are split into words`(text: String, words: [String]) {
     #expect(SearchWords.split(text) == words)
+  }
+
+  @Test func `texts in ASCII have the same words as beside other characters`() {
+    var random = SeededRandom(seed: 7)
+    for _ in 0..<2000 {
+      let length = Int(random.next() % 60)
+      let text = String(
+        decoding: (0..<length).map { _ in UInt8(truncatingIfNeeded: random.next() & 0x7F) },
+        as: UTF8.self)
+      #expect(SearchWords.split(text) + ["я"] == SearchWords.split(text + " я"))
+    }
   }
 
   @Test func `very long words are cut, at a character`() {

@@ -12,7 +12,6 @@ internal import Synchronization
 /// are added here, when the indexer comes to the entry of the edit.
 package final class SearchIndexer: Sendable {
   private let database: any SQLDatabase
-  private let directory: RoomDirectory
   private let pool: ThreadPool
   private let waiting = Mutex(Waiting())
 
@@ -37,10 +36,9 @@ package final class SearchIndexer: Sendable {
 
   /// Must be made before the first event is published.
   package init(
-    database: any SQLDatabase, directory: RoomDirectory, pool: ThreadPool, events: EventStream
+    database: any SQLDatabase, pool: ThreadPool, events: EventStream
   ) {
     self.database = database
-    self.directory = directory
     self.pool = pool
     events.listen { [weak self] in self?.note($0) }
   }
@@ -67,6 +65,8 @@ package final class SearchIndexer: Sendable {
     /// More is left than one transaction takes. They take turns, one in each transaction, so that the others need not
     /// wait for a large log.
     var behind: [RoomID] = []
+    /// About so many documents are written next.
+    var size = SearchIndexer.documentsPerWrite.lowerBound
 
     mutating func removeSome(_ count: Int) -> [RoomID] {
       var rooms: [RoomID] = []
@@ -95,9 +95,8 @@ package final class SearchIndexer: Sendable {
   /// Indexes what was written since the last call. What fails is tried again in the next call. `pause` waits so many
   /// milliseconds.
   package func follow(pause: (Int) async -> Void) async throws {
-    var size = Self.documentsPerWrite.lowerBound
     while true {
-      let rooms = waiting.withLock { $0.removeSome(Self.roomsPerWrite) }
+      let (rooms, size) = waiting.withLock { ($0.removeSome(Self.roomsPerWrite), $0.size) }
       if rooms.isEmpty { return }
       do {
         let found = try await read(rooms, upTo: size)
@@ -107,9 +106,9 @@ package final class SearchIndexer: Sendable {
           $0.behind += found.unfinished
           // Another node has indexed a part of them.
           $0.changed.formUnion(written.outdated)
-        }
-        if found.part.documentCount >= size || written.nanoseconds > Self.writeNanoseconds {
-          size = Self.size(after: size, taking: written.nanoseconds)
+          if found.part.documentCount >= size || written.nanoseconds > Self.writeNanoseconds {
+            $0.size = Self.size(after: size, taking: written.nanoseconds)
+          }
         }
         let factor = written.wasBusy ? Self.busyPause : Self.idlePause
         let milliseconds = Int(written.nanoseconds * factor / 1_000_000)
@@ -188,9 +187,8 @@ package final class SearchIndexer: Sendable {
     in transaction: Transaction
   ) async throws -> Bool {
     let from = head.indexed
-    let room = try await directory.read(id, in: transaction)
-    // What cannot be found needs no words: rooms that are deleted or secret.
-    guard let room, room.kind != .secret else {
+    // What cannot be found needs no words.
+    guard head.isSearchable else {
       part.rooms[id] = (from, head.last)
       return true
     }

@@ -19,6 +19,8 @@ enum SearchStore {
   struct Head: Sendable {
     let indexed: Int64
     let last: Int64
+    /// False for rooms that are deleted or secret.
+    let isSearchable: Bool
   }
 
   static func heads(
@@ -26,20 +28,25 @@ enum SearchStore {
   ) async throws -> [RoomID: Head] {
     var heads: [RoomID: Head] = [:]
     for row in try await transaction.query(headsSQL, [.rooms(rooms)]) {
-      heads[try row.room(0)] = Head(indexed: try row.integer(1), last: try row.integer(2))
+      heads[try row.room(0)] = Head(
+        indexed: try row.integer(1), last: try row.integer(2), isSearchable: try row.bool(3))
     }
     return heads
   }
 
   private static let headsSQL = SQL(
     sqlite: """
-      SELECT h.room_id, coalesce(s.indexed_seq, 0), h.last_seq
-      FROM room_heads h LEFT JOIN search_heads s ON s.room_id = h.room_id
+      SELECT h.room_id, coalesce(s.indexed_seq, 0), h.last_seq,
+        r.deleted_at IS NULL AND r.type <> 3
+      FROM room_heads h JOIN rooms r ON r.id = h.room_id
+        LEFT JOIN search_heads s ON s.room_id = h.room_id
       WHERE h.room_id IN (SELECT value FROM json_each($1))
       """,
     postgres: """
-      SELECT h.room_id, coalesce(s.indexed_seq, 0), h.last_seq
-      FROM room_heads h LEFT JOIN search_heads s ON s.room_id = h.room_id
+      SELECT h.room_id, coalesce(s.indexed_seq, 0), h.last_seq,
+        CASE WHEN r.deleted_at IS NULL AND r.type <> 3 THEN 1::bigint ELSE 0::bigint END
+      FROM room_heads h JOIN rooms r ON r.id = h.room_id
+        LEFT JOIN search_heads s ON s.room_id = h.room_id
       WHERE h.room_id IN (
         SELECT value::bigint FROM json_array_elements_text($1::json) AS list (value))
       """)
