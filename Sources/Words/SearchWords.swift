@@ -12,7 +12,7 @@ package enum SearchWords {
   /// Returns the words of a text, in order.
   package static func split(_ text: String) -> [String] {
     var text = text
-    // Most texts, and many times as fast.
+    // Most texts need no tables of characters.
     if let words = text.withUTF8(wordsOfASCII) { return words }
     var words: [String] = []
     for run in runs(in: TextFolding.fold(text).unicodeScalars) {

@@ -52,7 +52,7 @@ enum MarkStore {
       users.map { Statement(endSQL, [.id($0), .room(room)]) })
   }
 
-  /// An ended mark is -1 less the head, so that no message from before the end moves it (`moveSQL`).
+  /// An ended mark is below 0 and keeps the head at that time: no message up to that one moves it (`moveSQL`).
   private static let endSQL: SQL = """
     INSERT INTO room_marks (user_id, room_id, seq, ordinal)
       SELECT $1, room_id, -1 - last_seq, 0 FROM room_heads WHERE room_id = $2

@@ -75,17 +75,12 @@ enum SearchStore {
       [.room(room), .integer(seq), .integer(first), .integer(first + SearchPlace.reach)])
   }
 
-  /// On SQLite the message is found by its place, which costs less than an index of rooms and seqs.
-  private static let removeSQL = SQL(
-    sqlite: """
-      DELETE FROM search_documents WHERE id = (
-        SELECT id FROM search_documents
-        WHERE id >= $3 AND id < $4 AND room_id = $1 AND seq = $2 LIMIT 1)
-      """,
-    postgres: """
-      DELETE FROM search_documents WHERE room_id = $1 AND seq = $2
-        AND id >= $3::bigint AND $4::bigint > 0
-      """)
+  /// SQLite finds the message by its place, which costs less than an index of rooms and seqs.
+  private static let removeSQL: SQL = """
+    DELETE FROM search_documents WHERE id = (
+      SELECT id FROM search_documents
+      WHERE id >= $3 AND id < $4 AND room_id = $1 AND seq = $2 LIMIT 1)
+    """
 
   /// Returns the highest place that is taken from one on, and below another one; nil if all are free.
   static func lastPlace(
