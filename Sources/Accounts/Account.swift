@@ -21,6 +21,24 @@ package struct User: Sendable {
   }
 }
 
+/// An account as administrators see it.
+package struct AccountSummary: Sendable {
+  package let user: User
+  package let createdAt: Timestamp
+  /// Nil if the account is not suspended.
+  package let suspendedAt: Timestamp?
+  package let suspensionReason: String?
+  /// When one of its sessions was last used, to the minute; nil if there is none.
+  package let lastSeenAt: Timestamp?
+}
+
+/// Selects one account.
+package enum AccountSelector: Sendable {
+  case id(UserID)
+  /// Ignoring case.
+  case email(String)
+}
+
 /// A session of a user, from log-in to its end.
 package struct Session: Sendable {
   package let id: SessionID

@@ -5,14 +5,16 @@ package import Web
 /// The HTTP routes for signing up, logging in, and the caller's own account.
 package struct AccountRoutes: Sendable {
   private let accounts: AccountService
+  private let erasure: AccountErasure
   private let isPublicURLSecure: Bool
   private let audit: Audit
 
   /// `isPublicURLSecure` tells whether browsers reach the server over https, whatever the last hop uses.
   package init(
-    accounts: AccountService, isPublicURLSecure: Bool, audit: Audit
+    accounts: AccountService, erasure: AccountErasure, isPublicURLSecure: Bool, audit: Audit
   ) {
     self.accounts = accounts
+    self.erasure = erasure
     self.isPublicURLSecure = isPublicURLSecure
     self.audit = audit
   }
@@ -25,6 +27,7 @@ package struct AccountRoutes: Sendable {
     router.on(.post, "/v1/auth/logout-all", policy: .localUser) { try await logOutAll($0) }
     router.on(.get, "/v1/me", policy: .localUser) { try await me($0) }
     router.on(.patch, "/v1/me", policy: .localUser) { try await rename($0) }
+    router.on(.delete, "/v1/me", policy: .localUser, body: .json) { try await erase($0) }
     router.on(.get, "/v1/me/settings", policy: .localUser) { try await settings($0) }
     router.on(.put, "/v1/me/settings", policy: .localUser) { try await setSettings($0) }
     router.on(.get, "/v1/me/sessions", policy: .localUser) { try await sessions($0) }
@@ -182,6 +185,18 @@ package struct AccountRoutes: Sendable {
     let user =
       if let name { try await accounts.rename(id, to: name) } else { try await accounts.user(id) }
     return .data { $0.value(user) }
+  }
+
+  private func erase(_ request: AuthenticatedRequest) async throws -> Response {
+    var fields = Fields(try await request.json())
+    let password = fields.secret("password", 1...256)
+    let messages: MessagesOfErased? = fields.has("messages") ? fields.word("messages") : .keep
+    try fields.finish()
+    let user = request.caller.userID
+    try await accounts.requirePassword(password, of: user, from: request.address)
+    try await erasure.erase(user, messages: messages ?? .keep, by: AuditActor(request))
+    audit.record("erase_account", request, ["user_id": .init(user)])
+    return loggedOut(request)
   }
 
   private func settings(_ request: AuthenticatedRequest) async throws -> Response {

@@ -119,7 +119,7 @@ package final class AccountService: Sendable {
         now.user.id == found.user.id, now.passwordHash == found.passwordHash
       else { throw AppError(.invalidCredentials) }
       // Told only to somebody who knows the password.
-      guard !now.user.isSuspended else { throw AppError(.accountSuspended) }
+      guard !now.user.isSuspended else { throw AppError(.suspended) }
       try await AccountStore.insert(session, of: now.user.id, client, at: .now, in: transaction)
       return now.user
     }
@@ -263,19 +263,29 @@ package final class AccountService: Sendable {
     }
   }
 
-  /// Changes the password and ends all other sessions. Throws `wrong_password`.
-  package func changePassword(
-    of id: UserID, from old: String, to new: String, keeping session: SessionID?,
-    from address: IPAddress
+  /// Throws `wrong_password` unless this is the user's password. Guessing is slowed down like that of a log-in.
+  package func requirePassword(
+    _ password: String, of id: UserID, from address: IPAddress
   ) async throws {
     let isRight = try await delays.guarded(id.description, address) {
       let hash = try await database.read { try await AccountStore.passwordHash(id, in: $0) }
       guard let hash else { throw AppError(.invalidToken) }
       return try await inHashingPool(for: address) {
-        PasswordHash.matches(old, hash: hash)
+        PasswordHash.matches(password, hash: hash)
       }
     }
     guard isRight else { throw AppError(.wrongPassword) }
+  }
+
+  /// Forgets what memory knows about an account that has changed.
+  func forget(_ id: UserID) { recent.forget(id) }
+
+  /// Changes the password and ends all other sessions. Throws `wrong_password`.
+  package func changePassword(
+    of id: UserID, from old: String, to new: String, keeping session: SessionID?,
+    from address: IPAddress
+  ) async throws {
+    try await requirePassword(old, of: id, from: address)
     let newHash = try await self.hash(new, for: address)
     try await database.write(.essential) { transaction in
       try await AccountStore.setPasswordHash(newHash, of: id, in: transaction)

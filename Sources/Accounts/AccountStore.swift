@@ -45,7 +45,7 @@ enum AccountStore {
     try await transaction.first(
       """
       SELECT id, email, name, is_platform_admin, suspended_at, password_hash FROM users
-      WHERE email_key = $1
+      WHERE email_key = $1 AND erased_at IS NULL
       """, [.text(key(email))]
     ).map { (try user($0), try $0.text(5)) }
   }
@@ -58,22 +58,41 @@ enum AccountStore {
       SQL(
         sqlite: """
           SELECT id, email, name, is_platform_admin, suspended_at, password_hash FROM users
-          WHERE email_key = $1
+          WHERE email_key = $1 AND erased_at IS NULL
           """,
         postgres: """
           SELECT id, email, name, is_platform_admin, suspended_at, password_hash FROM users
-          WHERE email_key = $1 FOR NO KEY UPDATE
+          WHERE email_key = $1 AND erased_at IS NULL FOR NO KEY UPDATE
           """), [.text(key(email))]
     ).map { (try user($0), try $0.text(5)) }
   }
 
-  static func hasUsers(in transaction: Transaction) async throws -> Bool {
-    try await transaction.first("SELECT 1 FROM users LIMIT 1") != nil
+  /// The same by the id.
+  static func userForChange(_ id: UserID, in transaction: Transaction) async throws -> User? {
+    try await transaction.first(
+      SQL(
+        sqlite: """
+          SELECT id, email, name, is_platform_admin, suspended_at FROM users
+          WHERE id = $1 AND erased_at IS NULL
+          """,
+        postgres: """
+          SELECT id, email, name, is_platform_admin, suspended_at FROM users
+          WHERE id = $1 AND erased_at IS NULL FOR NO KEY UPDATE
+          """), [.id(id)]
+    ).map(user)
   }
 
+  static func hasUsers(in transaction: Transaction) async throws -> Bool {
+    try await transaction.first("SELECT 1 FROM users WHERE erased_at IS NULL LIMIT 1") != nil
+  }
+
+  /// Nil if there is no such account, or if it was erased.
   static func user(_ id: UserID, in transaction: Transaction) async throws -> User? {
     try await transaction.first(
-      "SELECT id, email, name, is_platform_admin, suspended_at FROM users WHERE id = $1", [.id(id)]
+      """
+      SELECT id, email, name, is_platform_admin, suspended_at FROM users
+      WHERE id = $1 AND erased_at IS NULL
+      """, [.id(id)]
     ).map(user)
   }
 
@@ -86,9 +105,47 @@ enum AccountStore {
       """
       SELECT id, email, name, is_platform_admin, suspended_at, created_at FROM users
       WHERE id > $1 AND (CAST($2 AS BIGINT) = 0 OR is_platform_admin = 1 OR suspended_at IS NOT NULL)
+        AND erased_at IS NULL
       ORDER BY id LIMIT $3
       """, [.id(after), .bool(onlySpecial), .integer(limit)]
     ).map { (try user($0), try $0.time(5)) }
+  }
+
+  /// Reads accounts, the newest first, behind a place in that order.
+  static func summaries(
+    behind place: (time: Timestamp, id: UserID)?, limit: Int, in transaction: Transaction
+  ) async throws -> [AccountSummary] {
+    try await transaction.query(
+      """
+      SELECT id, email, name, is_platform_admin, suspended_at, created_at, suspension_reason,
+        (SELECT max(last_seen_at) FROM sessions WHERE user_id = users.id)
+      FROM users
+      WHERE (created_at < $1 OR (created_at = $1 AND id < $2)) AND erased_at IS NULL
+      ORDER BY created_at DESC, id DESC LIMIT $3
+      """,
+      [
+        .time(place?.time ?? .latest), .id(place?.id ?? UserID(.zero)), .integer(Int64(limit)),
+      ]
+    ).map(summary)
+  }
+
+  static func summary(
+    _ id: UserID, in transaction: Transaction
+  ) async throws -> AccountSummary? {
+    try await transaction.first(
+      """
+      SELECT id, email, name, is_platform_admin, suspended_at, created_at, suspension_reason,
+        (SELECT max(last_seen_at) FROM sessions WHERE user_id = users.id)
+      FROM users WHERE id = $1 AND erased_at IS NULL
+      """, [.id(id)]
+    ).map(summary)
+  }
+
+  private static func summary(_ row: Row) throws -> AccountSummary {
+    AccountSummary(
+      user: try user(row), createdAt: try row.time(5),
+      suspendedAt: try row.optional(4, row.time),
+      suspensionReason: try row.optional(6, row.text), lastSeenAt: try row.optional(7, row.time))
   }
 
   private static func user(_ row: Row) throws -> User {
@@ -113,7 +170,10 @@ enum AccountStore {
         try await transaction.query(accountsSQL, [.ids(ids)])
       } else {
         try await transaction.query(
-          "SELECT id, name, email_key FROM users WHERE id > $1 ORDER BY id LIMIT $2",
+          """
+          SELECT id, name, email_key FROM users WHERE id > $1 AND erased_at IS NULL
+          ORDER BY id LIMIT $2
+          """,
           [.uuid(after?.uuid ?? .zero), .integer(Int64(limit))])
       }
     return try rows.map {
@@ -126,12 +186,13 @@ enum AccountStore {
       WITH RECURSIVE list (i) AS (
         SELECT 0 UNION ALL SELECT i + 1 FROM list WHERE (i + 1) * 16 < length($1))
       SELECT id, name, email_key FROM users
-      WHERE id IN (SELECT substr($1, i * 16 + 1, 16) FROM list) ORDER BY id
+      WHERE id IN (SELECT substr($1, i * 16 + 1, 16) FROM list) AND erased_at IS NULL ORDER BY id
       """,
     postgres: """
       SELECT id, name, email_key FROM users WHERE id IN (
         SELECT substring($1::bytea FROM i * 16 + 1 FOR 16)
-        FROM generate_series(0, length($1::bytea) / 16 - 1) AS i) ORDER BY id
+        FROM generate_series(0, length($1::bytea) / 16 - 1) AS i)
+        AND erased_at IS NULL ORDER BY id
       """)
 
   static func passwordHash(_ id: UserID, in transaction: Transaction) async throws -> String? {
@@ -169,13 +230,37 @@ enum AccountStore {
       "UPDATE users SET is_platform_admin = $2 WHERE id = $1", [.id(id), .bool(isAdmin)])
   }
 
-  /// Nil means not suspended.
+  /// A time of nil means not suspended.
   static func setSuspended(
-    at time: Timestamp?, _ id: UserID, in transaction: Transaction
+    at time: Timestamp?, reason: String?, _ id: UserID, in transaction: Transaction
   ) async throws {
     try await transaction.execute(
-      "UPDATE users SET suspended_at = $2 WHERE id = $1",
-      [.id(id), time.map { .time($0) } ?? .null])
+      "UPDATE users SET suspended_at = $2, suspension_reason = $3 WHERE id = $1",
+      [.id(id), .optional(time) { .time($0) }, .optional(reason) { .text($0) }])
+  }
+
+  /// Removes everything that says who somebody was, and everything that others have noted about the account. The row
+  /// itself remains, because messages refer to it. Returns false if there is no such account any more.
+  static func erase(
+    _ id: UserID, at time: Timestamp, in transaction: Transaction
+  ) async throws -> Bool {
+    // No address is equal to an id, so the address is free again.
+    let count = try await transaction.execute(
+      """
+      UPDATE users SET email = '', email_key = $2, name = 'Deleted user', password_hash = '',
+        is_platform_admin = 0, settings = '{}', suspended_at = NULL, suspension_reason = NULL,
+        erased_at = $3
+      WHERE id = $1 AND erased_at IS NULL
+      """, [.id(id), .text(id.description), .time(time)])
+    guard count == 1 else { return false }
+    _ = try await transaction.pipeline([
+      Statement(
+        "UPDATE sessions SET ip = '', user_agent = '', data = '{}' WHERE user_id = $1", [.id(id)]),
+      Statement("DELETE FROM memberships WHERE user_id = $1", [.id(id)]),
+      Statement("DELETE FROM team_invitations WHERE user_id = $1 OR invited_by = $1", [.id(id)]),
+      Statement("DELETE FROM blocks WHERE user_id = $1 OR blocked_id = $1", [.id(id)]),
+    ])
+    return true
   }
 
   // MARK: Sessions

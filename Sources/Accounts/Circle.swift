@@ -1,3 +1,4 @@
+package import Access
 package import Basics
 package import Database
 
@@ -29,6 +30,7 @@ package struct Circle: Sendable {
     // People of another system have no accounts, so they do not belong to everyone.
     if includesEveryone, try await People.exists(user, in: transaction) {
       known = Set(try await People.names(of: people, in: transaction).keys)
+      known.subtract(try await People.erased(among: people, in: transaction))
     }
     for row in try await transaction.query(Self.sharedSQL, [.id(user), .ids(people)]) {
       known.insert(try row.id(0))
@@ -38,6 +40,13 @@ package struct Circle: Sendable {
     if others.isEmpty { return known }
     return known.union(
       try await rooms.haveRoomInCommon(among: Array(others), with: user, in: transaction))
+  }
+
+  /// Returns those of the people who have been or written in a room that the caller may read now.
+  func haveBeen(
+    _ people: [UserID], readableBy caller: Caller
+  ) async throws -> Set<UserID> {
+    try await rooms.haveBeen(people, inRoomsReadableBy: caller)
   }
 
   /// Returns everyone in the circle of a user. Nil means that all accounts are, and perhaps people of other systems.
@@ -90,6 +99,11 @@ package protocol SharedRooms: Sendable {
   /// Returns those of the people who share a room with a user that both joined by their own act or wrote in.
   func haveRoomInCommon(
     among people: [UserID], with user: UserID, in transaction: Transaction
+  ) async throws -> Set<UserID>
+
+  /// Returns those of the people who have been or written in a room that the caller may read now.
+  func haveBeen(
+    _ people: [UserID], inRoomsReadableBy caller: Caller
   ) async throws -> Set<UserID>
 
   /// Returns all people who share such a room with a user.

@@ -4,7 +4,7 @@ package import Basics
 extension ErrorCode {
   /// All codes of this file.
   package static let accounts: [ErrorCode] = [
-    invalidCredentials, invalidRefreshToken, wrongPassword, accountSuspended, signupClosed,
+    invalidCredentials, invalidRefreshToken, wrongPassword, suspended, signupClosed,
     signupInvited, sessionNotFound, emailTaken, userNotFound, teamNotFound, handOverFirst,
     tooManyRooms, blocked,
   ]
@@ -15,8 +15,7 @@ extension ErrorCode {
     "invalid_refresh_token", 401, "The refresh token is not valid any more.")
   package static let wrongPassword = ErrorCode(
     "wrong_password", 403, "The current password is wrong.")
-  package static let accountSuspended = ErrorCode(
-    "account_suspended", 403, "This account is suspended.")
+  package static let suspended = ErrorCode("suspended", 403, "This account is suspended.")
   package static let signupClosed = ErrorCode("signup_closed", 403, "Sign-up is closed.")
   package static let signupInvited = ErrorCode(
     "signup_by_invitation", 403, "Sign-up is by invitation only.")

@@ -3,7 +3,7 @@ package import Database
 
 /// What other features read about accounts: facts that need no right, because those who ask have checked theirs.
 package enum People {
-  /// Reads the names of those of the ids that belong to accounts.
+  /// Reads the names of those of the ids that belong to accounts, also to erased ones.
   package static func names(
     of users: [UserID], in transaction: Transaction
   ) async throws -> [UserID: String] {
@@ -15,7 +15,33 @@ package enum People {
     return names
   }
 
+  /// Returns those of the ids whose accounts were erased.
+  static func erased(
+    among users: [UserID], in transaction: Transaction
+  ) async throws -> Set<UserID> {
+    if users.isEmpty { return [] }
+    return Set(try await transaction.query(erasedSQL, [.ids(users)]).map { try $0.id(0) })
+  }
+
+  /// Whether this is an account that was erased.
+  package static func isErased(_ user: UserID, in transaction: Transaction) async throws -> Bool {
+    try await !erased(among: [user], in: transaction).isEmpty
+  }
+
   // `$1` is a list of ids (`SQLValue.ids`).
+
+  private static let erasedSQL = SQL(
+    sqlite: """
+      WITH RECURSIVE list (i) AS (
+        SELECT 0 UNION ALL SELECT i + 1 FROM list WHERE (i + 1) * 16 < length($1))
+      SELECT id FROM users
+      WHERE id IN (SELECT substr($1, i * 16 + 1, 16) FROM list) AND erased_at IS NOT NULL
+      """,
+    postgres: """
+      SELECT id FROM users WHERE id IN (
+        SELECT substring($1::bytea FROM i * 16 + 1 FOR 16)
+        FROM generate_series(0, length($1::bytea) / 16 - 1) AS i) AND erased_at IS NOT NULL
+      """)
 
   private static let namesSQL = SQL(
     sqlite: """
@@ -29,7 +55,8 @@ package enum People {
         FROM generate_series(0, length($1::bytea) / 16 - 1) AS i)
       """)
 
-  /// Returns those of the users whose settings say that nobody may know what they have read (`"seen":false`).
+  /// Returns those of the users whose settings say that nobody may know what they have read (`"seen":false`), and those
+  /// whose accounts were erased.
   package static func hidingWhatTheyRead(
     among users: [UserID], in transaction: Transaction
   ) async throws -> Set<UserID> {
@@ -42,14 +69,15 @@ package enum People {
       WITH RECURSIVE list (i) AS (
         SELECT 0 UNION ALL SELECT i + 1 FROM list WHERE (i + 1) * 16 < length($1))
       SELECT id FROM users WHERE id IN (SELECT substr($1, i * 16 + 1, 16) FROM list)
-        AND json_type(settings, '$.seen') = 'false'
+        AND (json_type(settings, '$.seen') = 'false' OR erased_at IS NOT NULL)
       """,
     postgres: """
       SELECT id FROM users WHERE id IN (
         SELECT substring($1::bytea FROM i * 16 + 1 FOR 16)
         FROM generate_series(0, length($1::bytea) / 16 - 1) AS i)
-        AND settings::json -> 'seen' IS NOT NULL AND settings::json ->> 'seen' = 'false'
-        AND json_typeof(settings::json -> 'seen') = 'boolean'
+        AND (erased_at IS NOT NULL
+          OR settings::json -> 'seen' IS NOT NULL AND settings::json ->> 'seen' = 'false'
+            AND json_typeof(settings::json -> 'seen') = 'boolean')
       """)
 
   /// Reads what the database knows about the presence of accounts.

@@ -200,5 +200,34 @@ package enum AccountSchema {
             blocked_id BYTEA NOT NULL REFERENCES users (id), created_at BIGINT NOT NULL,
             PRIMARY KEY (user_id, blocked_id));
           """)),
+    // Why accounts are suspended, erased accounts, and what administrators did. The row of an erased account remains, so
+    // that its id stays known as one of this server (`NameCheck`). `erasures` are the erasures of which something is left
+    // to do (`AccountErasure`).
+    Migration(
+      feature: "accounts", number: 7,
+      SQL(
+        sqlite: """
+          ALTER TABLE users ADD COLUMN suspension_reason TEXT;
+          ALTER TABLE users ADD COLUMN erased_at INTEGER;
+          CREATE INDEX users_by_creation ON users (created_at, id);
+          CREATE TABLE audit (
+            id INTEGER PRIMARY KEY AUTOINCREMENT, actor_id BLOB, action TEXT NOT NULL,
+            target_type TEXT NOT NULL, target_id TEXT NOT NULL, ip TEXT NOT NULL,
+            request_id TEXT NOT NULL, created_at INTEGER NOT NULL) STRICT;
+          CREATE TABLE erasures (
+            user_id BLOB PRIMARY KEY, deletes_messages INTEGER NOT NULL,
+            requested_at INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+          """,
+        postgres: """
+          ALTER TABLE users ADD COLUMN suspension_reason TEXT, ADD COLUMN erased_at BIGINT;
+          CREATE INDEX users_by_creation ON users (created_at, id);
+          CREATE TABLE audit (
+            id BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY, actor_id BYTEA,
+            action TEXT NOT NULL, target_type TEXT NOT NULL, target_id TEXT NOT NULL,
+            ip TEXT NOT NULL, request_id TEXT NOT NULL, created_at BIGINT NOT NULL);
+          CREATE TABLE erasures (
+            user_id BYTEA PRIMARY KEY, deletes_messages BIGINT NOT NULL,
+            requested_at BIGINT NOT NULL);
+          """)),
   ]
 }

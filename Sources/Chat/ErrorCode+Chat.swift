@@ -7,7 +7,7 @@ extension ErrorCode {
     roomNotFound, ruleNotFound, invitationNotFound, attachmentNotFound, tooManyRules,
     roomFull, managedByTeam, roleNotFound, roleInUse, tooManyPeople, tooManyRoles,
     recipientNotInTeam, messageNotFound, messageDeleted, tooManyReactions,
-    clientIDConflict, messageTooLarge, secretRoom,
+    clientIDConflict, messageTooLarge, secretRoom, reportNotFound,
   ]
 
   package static let roomNotFound = ErrorCode("room_not_found", 404, "There is no such room.")
@@ -45,4 +45,6 @@ extension ErrorCode {
     "message_too_large", 413, "The message is too large.")
   package static let secretRoom = ErrorCode(
     "secret_room", 403, "Messages of a secret room stay there.")
+  package static let reportNotFound = ErrorCode(
+    "report_not_found", 404, "There is no such report.")
 }

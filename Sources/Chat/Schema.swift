@@ -33,7 +33,7 @@ package import Database
 /// accounts with such a room in common know each other (`Circle`).
 ///
 /// `room_marks` says up to which seq a person has read a room, and the ordinal of that place; below 0 if the person may not
-/// read it any more. `room_reads` is how the
+/// read it any more, or has none. Everyone who has written in a room has a row (`AuthoredMessages`). `room_reads` is how the
 /// marks got there, for the question when somebody first saw a message. Sending a message moves its sender's mark, too:
 /// `room_heads.marked_seq` says up to which seq that is written (`OwnMarks`).
 ///
@@ -374,5 +374,31 @@ package enum ChatSchema {
     Migration(
       feature: "chat", number: 10,
       SQL(sqlite: "DROP INDEX search_documents_by_place", postgres: "SELECT 1")),
+    // Reports of messages. And a mark for everyone who has written somewhere, from before there were marks.
+    Migration(
+      feature: "chat", number: 11,
+      SQL(
+        sqlite: """
+          INSERT INTO room_marks (user_id, room_id, seq, ordinal)
+            SELECT DISTINCT sender, room_id, -1, 0 FROM entries WHERE type < 16
+            ON CONFLICT DO NOTHING;
+          CREATE TABLE reports (
+            id INTEGER PRIMARY KEY AUTOINCREMENT, room_id INTEGER NOT NULL, seq INTEGER NOT NULL,
+            reporter BLOB NOT NULL, reason TEXT NOT NULL, created_at INTEGER NOT NULL,
+            closed_at INTEGER, closed_by BLOB) STRICT;
+          CREATE UNIQUE INDEX reports_open ON reports (room_id, seq, reporter)
+            WHERE closed_at IS NULL;
+          """,
+        postgres: """
+          INSERT INTO room_marks (user_id, room_id, seq, ordinal)
+            SELECT DISTINCT sender, room_id, -1, 0 FROM entries WHERE type < 16
+            ON CONFLICT DO NOTHING;
+          CREATE TABLE reports (
+            id BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY, room_id BIGINT NOT NULL,
+            seq BIGINT NOT NULL, reporter BYTEA NOT NULL, reason TEXT NOT NULL,
+            created_at BIGINT NOT NULL, closed_at BIGINT, closed_by BYTEA);
+          CREATE UNIQUE INDEX reports_open ON reports (room_id, seq, reporter)
+            WHERE closed_at IS NULL;
+          """)),
   ]
 }

@@ -27,6 +27,11 @@ struct Features: Sendable {
   let presenceReader: PresenceReader
   let people: PeopleDirectory
   let blocks: Blocks
+  let administration: AccountAdministration
+  let auditTrail: AuditTrail
+  let reports: Reports
+  let moderation: Moderation
+  let erasure: AccountErasure
   private let database: any SQLDatabase
 
   init(
@@ -42,7 +47,8 @@ struct Features: Sendable {
     directory = RoomDirectory(database: database)
     let configuration = settings.accounts
     let circle = Circle(
-      includesEveryone: configuration.directory == .everyone, rooms: RoomActs())
+      includesEveryone: configuration.directory == .everyone,
+      rooms: RoomActs(database: database, directory: directory))
     presenceReader = PresenceReader(database: database, circle: circle)
     people = PeopleDirectory(database: database, circle: circle)
     rooms = Rooms(
@@ -54,8 +60,16 @@ struct Features: Sendable {
       database: database, memberships: memberships,
       rooms: TeamChannels(rooms: rooms, appender: appender), circle: circle,
       maximumTeams: configuration.teamsPerPerson)
+    administration = AccountAdministration(
+      database: database, events: events, memberships: memberships)
+    auditTrail = AuditTrail(database: database)
+    erasure = AccountErasure(
+      database: database, events: events, accounts: accounts, memberships: memberships,
+      teams: teams, rooms: RoomErasure(database: database, rooms: rooms))
     let unknown = UnknownEntries(log: log, metrics: metrics)
     history = MessageHistory(database: database, directory: directory, unknown: unknown)
+    reports = Reports(database: database, history: history)
+    moderation = Moderation(database: database, rooms: rooms)
     marks = ReadMarks(database: database, directory: directory, events: events)
     ownMarks = OwnMarks(database: database, events: events)
     roomList = RoomList(database: database, rooms: rooms, history: history, events: events)

@@ -212,7 +212,12 @@ package final class MartletServer: Sendable {
     documentation.add(to: &router)
     OperationsRoutes(health: health, database: database).add(to: &router)
     AccountRoutes(
-      accounts: features.accounts, isPublicURLSecure: settings.isPublicURLSecure, audit: audit
+      accounts: features.accounts, erasure: features.erasure,
+      isPublicURLSecure: settings.isPublicURLSecure, audit: audit
+    ).add(to: &router)
+    AdministrationRoutes(
+      accounts: features.administration, erasure: features.erasure, trail: features.auditTrail,
+      audit: audit
     ).add(to: &router)
     DirectoryRoutes(directory: features.people).add(to: &router)
     BlockRoutes(blocks: features.blocks, audit: audit).add(to: &router)
@@ -224,6 +229,10 @@ package final class MartletServer: Sendable {
     ).add(to: &router)
     MarkRoutes(rooms: features.rooms, list: features.roomList, marks: features.marks)
       .add(to: &router)
+    ModerationRoutes(
+      reports: features.reports, moderation: features.moderation, rooms: features.rooms,
+      audit: audit
+    ).add(to: &router)
     SearchRoutes(search: features.search, rooms: features.rooms).add(to: &router)
     PeopleRoutes(rooms: features.rooms, dialogs: features.dialogs, audit: audit)
       .add(to: &router)

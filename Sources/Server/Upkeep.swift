@@ -74,6 +74,11 @@ struct Upkeep: Sendable {
           await loop.sleep(milliseconds: Self.sliceMilliseconds)
         }
       },
+      `repeat`(every: AccountErasure.everyMilliseconds, "accounts_not_erased") {
+        try await features.erasure.follow {
+          await loop.sleep(milliseconds: Self.sliceMilliseconds)
+        }
+      },
       `repeat`(every: 250, "client_keys_not_merged") { [clientKeys] in
         guard let clientKeys, clientKeys.isMergeDue else { return }
         try await clientKeys.merge {

@@ -1,8 +1,13 @@
 import pytest
 
-from martlet import Server, Stalls, make_certificate
+from martlet import Server, Stalls, make_certificate, tally
 from postgres import Postgres
 from redisserver import Proxy, Redis
+
+
+def pytest_terminal_summary(terminalreporter):
+    for table, count in sorted(tally.items()):
+        terminalreporter.write_line(f"{table}: {count} cells")
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,6 @@
 """Starts the real binary and speaks to it. Shared by all acceptance tests."""
 
+import functools
 import json
 import os
 import re
@@ -12,6 +13,7 @@ import subprocess
 import threading
 import time
 import uuid
+from collections import Counter
 from pathlib import Path
 
 import httpx
@@ -23,6 +25,9 @@ BINARY = os.environ.get("MARTLET_BINARY", str(ROOT / ".build/release/martlet"))
 SECRET = "an-acceptance-test-secret-of-some-length"
 AUDIENCE = "chat.nano-messaging.net"
 ISSUER = "api.nano-messaging.net"
+
+# How much was tried of tables that tests walk completely; printed at the end of a run.
+tally = Counter()
 
 
 def eventually(holds, seconds=30):
@@ -304,6 +309,18 @@ class Server:
     def account(self, name="Ada"):
         return Account(self, name)
 
+    def platform_admin(self, name="Root"):
+        """A new account that the operator has made a platform admin, beside the running server."""
+        admin = Account(self, name)
+        subprocess.run([self.binary, "admin", "grant", admin.email], env=self.environment, check=True, capture_output=True)
+        assert eventually(lambda: admin.http.get("/v1/admin/audit").status_code == 200, seconds=5)
+        return admin
+
+    @functools.cached_property
+    def administrator(self):
+        """A platform admin for tests that need any."""
+        return self.platform_admin()
+
     def execute(self, sql, *values):
         """Runs a statement in the server's database, as an operator would; values are UUIDs as text, or numbers."""
         if url := self.environment.get("MARTLET_DATABASE"):
@@ -348,13 +365,13 @@ class Account:
         self.token = grant["access_token"]
         self.http = server.http(self.token)
 
-    def ok(self, method, path, status=None, **body):
+    def ok(self, method, path, status=None, /, **body):
         """The data of an answer that must be a success."""
         answer = self.http.request(method, path, json=body or None)
         assert answer.status_code == status if status else answer.is_success, (method, path, answer.text)
         return answer.json()["data"] if answer.content else None
 
-    def code(self, method, path, **body):
+    def code(self, method, path, /, **body):
         """The status and code of an answer that must be a failure."""
         answer = self.http.request(method, path, json=body or None)
         assert answer.is_error, (method, path, answer.text)

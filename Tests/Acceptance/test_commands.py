@@ -148,7 +148,7 @@ def test_suspending_ends_sessions_and_keeps_out(anywhere):
     with server.http() as http:
         right, wrong = ({"email": email, "password": password} for password in ("correct horse", "wrong horse"))
         refused = http.post("/v1/auth/login", json=right)
-        assert (refused.status_code, refused.json()["error"]["code"]) == (403, "account_suspended")
+        assert (refused.status_code, refused.json()["error"]["code"]) == (403, "suspended")
         # To who does not know the password it says no more than of others.
         assert http.post("/v1/auth/login", json=wrong).json()["error"]["code"] == "invalid_credentials"
         assert http.post("/v1/auth/signup", json={**right, "name": "n"}).json()["error"]["code"] == "email_taken"

@@ -166,6 +166,42 @@ def room_of_people(ask, http, server):
     return ask("createRole", 201, http, {"name": "reader", "permissions": "r"}, id=room)
 
 
+def administration(ask, server):
+    """The operations of platform admins, and those with which people go."""
+    root, ada, bob = server.platform_admin(), server.account("Ada"), server.account("Bob")
+    team = ada.team(bob)
+    seq = ask("sendMessage", 201, ada.http, {"data": "spam"}, id=team["room_id"])["seq"]
+    other = ask("sendMessage", 201, ada.http, {"data": "more"}, id=team["room_id"])
+    ask("reportMessage", 202, bob.http, {"reason": "it is spam"}, id=team["room_id"], seq=seq)
+    ask("reportMessage", 404, bob.http, {"reason": "it is spam"}, id=team["room_id"], seq=99)
+    [report] = [item["id"] for item in ask("listReports", 200, root.http) if item["room_id"] == team["room_id"]]
+    ask("closeReport", 200, root.http, {"status": "closed"}, id=report)
+    ask("closeReport", 404, root.http, {"status": "closed"}, id=2**40)
+    assert any("closed_by" in item for item in ask("listReports", 200, root.http, status="closed"))
+    ask("setSuspension", 200, root.http, {"is_suspended": True, "reason": "spam"}, id=bob.id)
+    ask("setSuspension", 404, root.http, {"is_suspended": True}, id=str(uuid.uuid4()))
+    ask("listAccounts", 200, root.http, q="bob")
+    ask("setSuspension", 200, root.http, {"is_suspended": False}, id=bob.id)
+    ask("listAllRooms", 200, root.http, limit=200)
+    ask("deleteAnyMessage", 204, root.http, id=other["id"])
+    ask("deleteAnyMessage", 404, root.http, id=str(uuid.uuid4()))
+    ask("deleteAnyRoom", 409, root.http, id=team["room_id"])
+    left = ask("createRoom", 201, ada.http, {"name": "left", "kind": "group"})["id"]
+    ask("setPerson", 200, ada.http, {"role_id": None}, id=left, user_id=bob.id)
+    ask("setManager", 403, root.http, {"user_id": bob.id}, id=left)
+    ask("eraseMe", 409, ada.http, {"password": "correct horse"})
+    ask("eraseAccount", 409, root.http, id=ada.id)
+    ask("deleteTeam", 204, ada.http, id=team["id"])
+    ask("eraseMe", 403, ada.http, {"password": "wrong horse"})
+    ask("eraseMe", 204, ada.http, {"password": "correct horse", "messages": "delete"})
+    ask("setManager", 200, root.http, {"user_id": bob.id}, id=left)
+    ask("deleteAnyRoom", 204, root.http, id=left)
+    ask("eraseAccount", 204, root.http, id=bob.id)
+    ask("eraseAccount", 404, root.http, id=bob.id)
+    ask("listAudit", 200, root.http, limit=200)
+    ask("listAudit", 403, server.account().http)
+
+
 def life_of_messages(ask, http):
     """The operations of messages, with everything that one can have."""
     me = ask("getMe", 200, http)["id"]
@@ -214,7 +250,7 @@ def test_answers_are_what_their_schemas_say(server):
     described = {operation["operationId"]: (method, path, operation) for method, path, operation in operations()}
     asked = set()
 
-    def ask(name, status, http, body=None, **values):
+    def ask(name, status, http, body=None, /, **values):
         method, path, operation = described[name]
         query = {key: values.pop(key) for key in list(values) if "{" + key + "}" not in path}
         answer = http.request(method, path.format(**values), json=body, params=query)
@@ -285,6 +321,7 @@ def test_answers_are_what_their_schemas_say(server):
         ask("changePassword", 403, http, {"current_password": "no", "new_password": "battery staple"})
         ask("changePassword", 204, http, {"current_password": password, "new_password": "battery staple"})
         life_of_messages(ask, http)
+        administration(ask, server)
         role = room_of_people(ask, http, server)
         assert role
         carol = server.account("Carol")

@@ -7,7 +7,7 @@ import uuid
 
 import pytest
 
-from martlet import BINARY, token
+from martlet import BINARY, tally, token
 
 LINES = [
     (parts[0], *parts[1].split(" "), " ".join(parts[2:]))
@@ -22,14 +22,16 @@ FRAMES = [(socket, type, policy) for _, socket, type, policy in [line for line i
 STANDINGS = {
     "stranger": None, "owner of another room": None, "banned": "b", "invited": "waiting", "reader": "r",
     "writer": "w", "admin": "a", "level": "level", "entity": "entity", "creator": "creator",
+    # With accounts here: a stranger who administers the whole server, and somebody who is named with a role.
+    "platform admin": None, "person with a role": "role",
 }
 
 # What each right in a room is answered with: the personas that have it, and the code for members
 # without it. Everyone else may not even know that the room is there.
 RIGHTS = {
-    "r": ({"reader", "level", "entity", "creator"}, 403),
-    "w": ({"writer", "level", "entity", "creator"}, 403),
-    "an accepted rule": ({"reader", "writer", "admin", "level", "entity", "creator"}, None),
+    "r": ({"reader", "level", "entity", "person with a role", "creator"}, 403),
+    "w": ({"writer", "level", "entity", "person with a role", "creator"}, 403),
+    "an accepted rule": ({"reader", "writer", "admin", "level", "entity", "person with a role", "creator"}, None),
     "a or level_admin": ({"admin", "level", "creator"}, 403),
     # Here it is somebody else's.
     "a or level_admin, or it is one's own rule": ({"admin", "level", "creator"}, 403),
@@ -40,8 +42,8 @@ RIGHTS = {
     "w, and it is one's own message": ({"creator"}, 403),
     "a waiting rule": ({"invited"}, 404),
 }
-MEMBERS = {"reader", "writer", "admin", "level", "entity", "creator"}
-NO_ROOM = {"caller", "localUser", "anyone", "caller, room: level to create"}
+MEMBERS = {"reader", "writer", "admin", "level", "entity", "person with a role", "creator"}
+NO_ROOM = {"caller", "localUser", "localUser, platform admin", "anyone", "caller, room: level to create"}
 
 # The rights in a team; who has which is `test_teams.py`.
 TEAM = {"member", "admin", "admin, or it is oneself", "super_admin"}
@@ -59,6 +61,10 @@ BODIES = {
     ("PATCH", "{seq}"): lambda: {"data": "x"},
     ("PUT", "read"): lambda: {"seq": 1},
     ("PUT", "me"): lambda: {"is_muted": True},
+    ("DELETE", "me"): lambda: {"password": "correct horse"},
+    ("POST", "reports"): lambda: {"reason": "spam"},
+    ("PUT", "suspension"): lambda: {"is_suspended": False},
+    ("PUT", "manager"): lambda: {"user_id": str(uuid.uuid4())},
 }
 
 
@@ -69,6 +75,7 @@ class World:
         self.server = server
         self.entity = uuid.uuid4()
         self.people = {name: server.person(self.entity if name in ("entity", "creator") else uuid.uuid4(), level="100") for name in STANDINGS}
+        self.people |= {"platform admin": server.platform_admin(), "person with a role": server.account()}
         self.people["owner of another room"].room()
         self.room = None
 
@@ -87,6 +94,11 @@ class World:
                     assert person.http.put(f"/rooms/{self.room}/invitation", json={"accepted": True}).status_code == 200
             elif standing == "b":
                 assert creator.rule(self.room, person, "b").status_code == 200
+        writer = creator.http.post(f"/rooms/{self.room}/roles", json={"name": "writer", "permissions": "rw"}).json()["data"]["id"]
+        person = self.people["person with a role"]
+        # Later rooms do not ask any more: they know each other by then.
+        assert creator.http.put(f"/rooms/{self.room}/people/{person.id}", json={"role_id": writer}).is_success
+        person.accept_invitations()
         # Somebody who is named, and a role that nobody has. Both without letters, so that every manager may touch them.
         self.named = self.server.account()
         assert creator.http.put(f"/rooms/{self.room}", json={"default_permissions": ""}).status_code == 200
@@ -142,17 +154,24 @@ def test_without_or_with_a_bad_credential(server, world, method, path, policy):
             assert answer.status_code in (200, 422) or answer.json()["error"]["code"].startswith("invalid_")
         else:
             assert answer.status_code == 401, answer.text
+        tally["policy matrix: route x bad credential"] += 1
 
 
-@pytest.mark.parametrize("method, path", [(m, p) for m, p, policy in ROUTES if policy.startswith("localUser")])
-def test_local_users_only(server, method, path):
+@pytest.mark.parametrize("method, path, policy", [route for route in ROUTES if route[2].startswith("localUser")])
+def test_local_users_and_platform_admins_only(server, method, path, policy):
     person = server.person()
     path = re.sub(r"\{\w+\}", str(uuid.uuid4()), path)
     answer = person.http.request(method, path, json=body_for(method, path))
     assert (answer.status_code, answer.json()["error"]["code"]) == (403, "forbidden")
     with server.http(server.sign_up()["access_token"]) as http:
         answer = http.request(method, path, json=body_for(method, path))
-    assert answer.status_code in (200, 201, 204, 404, 422)
+    if "platform admin" not in policy:
+        assert answer.status_code in (200, 201, 204, 404, 422)
+    else:
+        assert (answer.status_code, answer.json()["error"]["code"]) == (403, "forbidden")
+        answer = server.administrator.http.request(method, path, json=body_for(method, path))
+        assert answer.status_code in (200, 204, 404, 422)
+    tally["policy matrix: route x people of here and elsewhere"] += 2 + ("platform admin" in policy)
 
 
 @pytest.mark.parametrize("method, path, policy", [route for route in ROUTES if "{id}" in route[1] and "room:" in route[2]])
@@ -173,6 +192,74 @@ def test_rights_in_a_room(world, method, path, policy):
             assert answer.status_code == status, (persona, answer.text)
             if status == 404 and persona not in MEMBERS:
                 assert answer.json()["error"]["code"] == "room_not_found"
+        tally["policy matrix: route of a room x persona"] += 1
+
+
+# People and the channel of a team of an organization: whether they are in it, and whether they manage it.
+POSITIONS = {
+    "foreign token": (False, False), "stranger": (False, False), "platform admin": (False, False), "OWNER": (False, False),
+    "user": (True, False), "admin": (True, True), "super_admin": (True, True),
+}
+
+
+@pytest.fixture(scope="module")
+def team(server):
+    """Everyone of `POSITIONS`, and a function that makes them a team."""
+    people = {name: server.account(name) for name in POSITIONS} | {"foreign token": server.person(), "platform admin": server.administrator}
+    organization = server.organization(OWNER=people["OWNER"])
+    for name in ("user", "admin", "super_admin"):
+        server.execute(
+            "INSERT INTO memberships (organization_id, user_id, role, created_at) VALUES (?, ?, 'TEAM_MEMBER', 1)",
+            organization, people[name].id,
+        )
+
+    def make():
+        owner = people["OWNER"]
+        made = owner.ok("POST", "/v1/teams", 201, name="t", organization_id=organization)
+        for name in ("user", "admin", "super_admin"):
+            owner.ok("POST", f"/v1/teams/{made['id']}/members", 201, user_id=people[name].id)
+        owner.ok("PUT", f"/v1/teams/{made['id']}/admins/{people['admin'].id}")
+        owner.ok("PUT", f"/v1/teams/{made['id']}/super_admin", user_id=people["super_admin"].id)
+        owner.ok("POST", f"/v1/teams/{made['id']}/leave", 204)
+        return made
+
+    return people, make
+
+
+def channel_outcome(method, policy, persona):
+    """The code of a request about the channel, or about the super_admin's message in it; nil for a success."""
+    is_member, manages = POSITIONS[persona]
+    right = policy.split("room: ")[1]
+    if not is_member:
+        return "room_not_found"
+    if right == "a waiting rule":
+        return "invitation_not_found"
+    if right in ("r", "w", "an accepted rule"):
+        return None
+    if right == "w, and it is one's own message":
+        return None if persona == "super_admin" else "forbidden"
+    if method != "GET" and "message" not in right:
+        return "managed_by_team"
+    return None if manages else "forbidden"
+
+
+@pytest.mark.parametrize("method, path, policy", [route for route in ROUTES if "{id}" in route[1] and "room:" in route[2]])
+def test_rights_in_a_channel(team, method, path, policy):
+    people, make = team
+    made = None
+    for persona in sorted(POSITIONS, key=lambda name: channel_outcome(method, policy, name) is None):
+        code = channel_outcome(method, policy, persona)
+        if made is None or code is None:
+            made = make()
+            seq = people["super_admin"].ok("POST", f"/v1/rooms/{made['room_id']}/messages", 201, data="m")["seq"]
+        values = {"id": made["room_id"], "seq": seq, "emoji": "\N{THUMBS UP SIGN}", "role_id": uuid.uuid4()}
+        whom = {"user_id": people["user"].id, "entity_UUID": people["user"].id}
+        answer = people[persona].http.request(method, path.format(**values, **whom), json=body_for(method, path))
+        if code:
+            assert answer.is_error and answer.json()["error"]["code"] == code, (persona, answer.text)
+        else:
+            assert answer.is_success, (persona, answer.text)
+        tally["policy matrix: route of a channel x position"] += 1
 
 
 def relay_frame(type, world):
@@ -210,7 +297,7 @@ def test_relay_frames(world, type, policy):
             # Everyone may; of people whom one does not know nothing is heard (test_presence.py).
             assert answer == {"type": "presence", "users": []}
         elif status == 200:
-            words = {"subscribe": ["subscribed"], "unsubscribe": ["unsubscribed"], "resume": ["resumed", "text"], **dict.fromkeys(("text", "edit", "delete", "react"), ["ack"])}
+            words = {"subscribe": ["subscribed"], "unsubscribe": ["unsubscribed"], "resume": ["resumed", "text", "event"], **dict.fromkeys(("text", "edit", "delete", "react"), ["ack"])}
             if type in words:
                 assert answer["type"] in words[type], (persona, answer)
             else:
@@ -218,6 +305,7 @@ def test_relay_frames(world, type, policy):
         else:
             code = "forbidden" if status == 403 else "room_not_found"
             assert (answer["type"], answer["code"]) == ("error", code), (persona, answer)
+        tally["policy matrix: frame x persona"] += 1
 
 
 @pytest.mark.parametrize("type, policy", [(t, p) for s, t, p in FRAMES if s == "/chat" and "room:" in p])
@@ -236,6 +324,7 @@ def test_nano_frames(world, type, policy):
                 assert answer["type"] == "message"
             else:
                 assert answer["data"] == "NOTAUTHORIZED"
+            tally["policy matrix: frame x persona"] += 1
 
 
 @pytest.mark.parametrize("type", [t for s, t, p in FRAMES if s == "/chat" and p != "anyone"])

@@ -48,9 +48,9 @@ import Testing
       #expect(try await accounts.setPlatformAdmin(false, email: "ADA@b"))
       #expect(try await list(accounts, all: false) == [])
       #expect(try await list(accounts, all: true) == ["Ada@b"])
-      #expect(try await accounts.suspend(email: "ada@b"))
+      #expect(try await accounts.setSuspended(true, .email("ada@b"), by: .commandLine) != nil)
       #expect(try await list(accounts, all: false) == ["Ada@b suspended"])
-      #expect(try await accounts.restore(email: "ada@b"))
+      #expect(try await accounts.setSuspended(false, .email("ada@b"), by: .commandLine) != nil)
       #expect(try await accounts.setPlatformAdmin(true, email: "ada@b"))
       #expect(try await list(accounts, all: false) == ["Ada@b admin"])
     }
@@ -61,8 +61,8 @@ import Testing
     try await with(kind) { accounts, _, _ in
       let found = [
         try await accounts.setPlatformAdmin(true, email: "no@b"),
-        try await accounts.suspend(email: "no@b"),
-        try await accounts.restore(email: "no@b"),
+        try await accounts.setSuspended(true, .email("no@b"), by: .commandLine) != nil,
+        try await accounts.setSuspended(false, .email("no@b"), by: .commandLine) != nil,
       ]
       #expect(found == [false, false, false])
       let password = try await accounts.resetPassword(email: "no@b")
@@ -99,7 +99,7 @@ import Testing
           try await AccountStore.insert(session, of: user.id, client, at: .now, in: transaction)
         }
       }
-      #expect(try await accounts.suspend(email: "a@b"))
+      #expect(try await accounts.setSuspended(true, .email("a@b"), by: .commandLine) != nil)
       #expect(ended.withLock(\.self) == Set(sessions))
       try await database.read { transaction in
         let first = try await AccountStore.session(sessions[0], in: transaction)

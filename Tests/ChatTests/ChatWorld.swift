@@ -61,7 +61,8 @@ final class ChatWorld: Sendable {
       database: database, pool: Self.pool, events: events)
     expiry = MessageExpiry(
       database: database, directory: directory, appender: appender, deletedDays: 30)
-    let circle = Circle(includesEveryone: false, rooms: RoomActs())
+    let circle = Circle(
+      includesEveryone: false, rooms: RoomActs(database: database, directory: directory))
     rooms = Rooms(
       database: database, events: events, directory: directory, appender: appender,
       circle: circle,

@@ -125,8 +125,9 @@ extension RuleEngineTests {
       name: "who is out has nothing", kind: .dialog, people: [person(bob)], team: crew,
       pair: DialogPair(UserID(ada), UserID(bob)), letters: nil, refusal: "room_not_found"),
     PeopleCase(
-      name: "a dialog without a team goes on alone", kind: .dialog, people: [person(ada)],
-      pair: DialogPair(UserID(ada), UserID(bob)), letters: "rw"),
+      name: "a dialog whose other account was erased is read-only", kind: .dialog,
+      people: [person(ada)], pair: DialogPair(UserID(ada), UserID(bob)), letters: "r",
+      refusal: "forbidden"),
     PeopleCase(
       name: "a dialog of a deleted team is read-only", kind: .dialog,
       people: [person(ada), person(bob)], team: crew, block: .teamDeleted,

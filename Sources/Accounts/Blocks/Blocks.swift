@@ -23,7 +23,7 @@ package struct Blocks: Sendable {
   package func block(_ blocked: UserID, for user: UserID) async throws -> Blocked {
     try await database.write(.essential) { transaction in
       guard blocked != user,
-        let name = try await People.names(of: [blocked], in: transaction)[blocked]
+        let name = try await AccountStore.user(blocked, in: transaction)?.name
       else { throw AppError(.userNotFound) }
       if try await BlockStore.add(blocked, for: user, at: .now, in: transaction) {
         try await self.dialogs.changed(between: user, and: blocked, in: transaction)

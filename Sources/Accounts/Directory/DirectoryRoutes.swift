@@ -15,7 +15,7 @@ package struct DirectoryRoutes: Sendable {
     router.on(.get, "/v1/users", policy: .localUser) { try await list($0) }
     router.on(.get, "/v1/users/{id}", policy: .localUser) { (request, id: UserID) in
       guard
-        let person = try await directory.people([id], for: request.caller.userID).first
+        let person = try await directory.people([id], for: request.caller).first
       else { throw AppError(.userNotFound) }
       return .data { $0.value(person) }
     }
@@ -40,7 +40,7 @@ package struct DirectoryRoutes: Sendable {
     let ids = ids(&fields)
     if fields.has("q") { fields.fault("q", "cannot be given together with ids") }
     try fields.finish()
-    let people = try await directory.people(ids, for: user)
+    let people = try await directory.people(ids, for: request.caller)
     return .list(people, limit: Self.maximumIDs) {
       $0.id.description
     } _: {

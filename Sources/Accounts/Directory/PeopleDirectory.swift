@@ -1,3 +1,4 @@
+package import Access
 package import Basics
 package import Database
 internal import Words
@@ -21,11 +22,17 @@ package struct PeopleDirectory: Sendable {
     package let name: String
   }
 
-  /// Returns those of these people who are in the circle of a user, in the order in which they were asked for.
-  package func people(_ ids: [UserID], for user: UserID) async throws -> [Person] {
-    try await database.read { transaction in
-      let known = try await self.circle.members(among: ids, of: user, in: transaction)
-      let names = try await People.names(of: Array(known), in: transaction)
+  /// Returns those of these people who are in the caller's circle, in the order in which they were asked for; and deleted
+  /// users if the caller can still read something of theirs.
+  package func people(_ ids: [UserID], for caller: Caller) async throws -> [Person] {
+    let (known, erased) = try await database.read { transaction in
+      let known = try await self.circle.members(among: ids, of: caller.userID, in: transaction)
+      let others = ids.filter { !known.contains($0) }
+      return (known, try await People.erased(among: others, in: transaction))
+    }
+    let read = erased.isEmpty ? [] : try await circle.haveBeen(Array(erased), readableBy: caller)
+    return try await database.read { transaction in
+      let names = try await People.names(of: Array(known.union(read)), in: transaction)
       return ids.compactMap { id in names[id].map { Person(id: id, name: $0) } }
     }
   }

@@ -11,6 +11,10 @@ package protocol TeamRooms: Sendable {
     of team: Team, by creator: UserID, in transaction: Transaction
   ) async throws -> RoomID
 
+  /// Locks the channels of these teams, and the dialogs of this user in them. For a transaction that applies changes to
+  /// several teams, because all rooms must be locked at once.
+  func lock(_ teams: [Team], with user: UserID, in transaction: Transaction) async throws
+
   /// Applies a change of the team to its channel and to the dialogs between its members.
   func apply(
     _ change: TeamChange, to team: Team, by actor: UserID, in transaction: Transaction

@@ -252,6 +252,13 @@ enum TeamStore {
     ).map { try $0.id(0) }
   }
 
+  /// The teams that a user is in, by ascending id.
+  static func teams(of user: UserID, in transaction: Transaction) async throws -> [TeamID] {
+    try await transaction.query(
+      "SELECT team_id FROM team_members WHERE user_id = $1 ORDER BY team_id", [.id(user)]
+    ).map { try $0.id(0) }
+  }
+
   /// The ids of all members.
   static func memberIDs(
     of team: TeamID, in transaction: Transaction

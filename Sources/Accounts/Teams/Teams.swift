@@ -361,6 +361,33 @@ package final class Teams: Sendable {
     try await memberships.changed([user], in: transaction)
   }
 
+  /// Removes somebody from all teams, because the account is erased. Throws `hand_over_first`, with the teams as details,
+  /// if it is the super_admin of some; not with `isForced`. The caller must call `MembershipDirectory.changed` afterwards.
+  func leaveAll(
+    _ user: UserID, isForced: Bool, in transaction: Transaction
+  ) async throws {
+    var teams: [Team] = []
+    // In ascending order, so that two transactions never wait for each other.
+    for id in try await TeamStore.teams(of: user, in: transaction) {
+      if let team = try await TeamStore.teamForUpdate(id, in: transaction) { teams.append(team) }
+    }
+    var owned: [Team] = []
+    for team in teams where !isForced {
+      let role = try await TeamStore.role(of: user, in: team.id, transaction)
+      if role == .superAdmin { owned.append(team) }
+    }
+    guard owned.isEmpty else {
+      throw AppError(
+        .handOverFirst,
+        details: owned.map { .init(field: "teams", message: "\($0.id): \($0.name)") })
+    }
+    try await rooms.lock(teams, with: user, in: transaction)
+    for team in teams {
+      try await TeamStore.remove(user, from: team.id, in: transaction)
+      try await rooms.apply(.left(user), to: team, by: user, in: transaction)
+    }
+  }
+
   // MARK: Admins
 
   /// Makes a member an admin, or takes that back. Returns the member as it is afterwards.

@@ -114,6 +114,9 @@ extension UUID {
     return UUID(high: high, low: low)
   }
 
+  /// When a version 7 UUID was made. Of no meaning for other versions.
+  package var timestamp: Timestamp { Timestamp(milliseconds: Int64(high >> 16)) }
+
   /// Whether the version field is 7 (RFC 9562, 4.2).
   package var isVersion7: Bool { high & 0xF000 == 0x7000 }
 

@@ -271,6 +271,22 @@ package struct MessageHistory: Sendable {
     let rooms = try await directory.read(Array(Set(places.map(\.room))), in: transaction).filter {
       RuleEngine.standing(of: caller, in: $0.value).permissions.contains(.read)
     }
+    return try await messages(at: places, of: rooms, for: caller, transaction)
+  }
+
+  /// Reads messages that were reported, in the order of the places, whether the platform admin is in their rooms or not.
+  /// Nil where the room does not exist any more.
+  func reported(
+    _ places: [(room: RoomID, seq: Int64)], to admin: Caller, _ transaction: Transaction
+  ) async throws -> [MessageView?] {
+    let rooms = try await directory.readAgain(Array(Set(places.map(\.room))), in: transaction)
+    return try await messages(at: places, of: rooms, for: admin, transaction)
+  }
+
+  private func messages(
+    at places: [(room: RoomID, seq: Int64)], of rooms: [RoomID: Room], for caller: Caller,
+    _ transaction: Transaction
+  ) async throws -> [MessageView?] {
     let asked = places.compactMap { place in rooms[place.room].map { ($0, place.seq) } }
     let results = try await transaction.pipeline(
       asked.map { Statement(Self.ascendingSQL, Self.values($0, $1 - 1, $1 + 1, 1)) })

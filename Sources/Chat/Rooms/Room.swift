@@ -182,7 +182,7 @@ package final class Room: Sendable {
   /// standing may have changed.
   package func usersChanged(since old: Room) -> Set<UserID>? {
     guard properties == old.properties, rules == old.rules, roles == old.roles,
-      // In a dialog of a team the standing of one depends on the other one.
+      // In a dialog the standing of one depends on the other one.
       kind != .dialog
     else { return nil }
     return people.difference(from: old.people)
@@ -212,10 +212,9 @@ package final class Room: Sendable {
     return pair.other(than: author)
   }
 
-  /// Whether one of the two in a dialog of a team is not in the team any more. The other one can only read.
-  package var hasLostPeer: Bool {
-    properties.team != nil && properties.pair != nil && people.count < 2
-  }
+  /// Whether one of the two in a dialog is gone: out of the team that the dialog belongs to, or because the account was
+  /// erased. The other one can only read.
+  package var hasLostPeer: Bool { properties.pair != nil && people.count < 2 }
 
   /// Everyone who is named in the room, or by one of its rules.
   var named: [UserID] { people.all.map(\.userID) + rules.map { UserID($0.subject) } }

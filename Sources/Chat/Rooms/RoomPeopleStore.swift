@@ -1,4 +1,4 @@
-internal import Access
+package import Access
 internal import Accounts
 package import Basics
 package import Database
@@ -247,7 +247,43 @@ enum RoomPeopleStore {
 
 /// The rooms by which accounts know each other, for `Circle`.
 package struct RoomActs: SharedRooms {
-  package init() {}
+  private let database: any SQLDatabase
+  private let directory: RoomDirectory
+
+  package init(database: any SQLDatabase, directory: RoomDirectory) {
+    self.database = database
+    self.directory = directory
+  }
+
+  /// The most rooms of a deleted user that are compared with those of the caller.
+  private static let maximumRooms: Int64 = 1000
+  private static let roomsPerRead = 50
+
+  package func haveBeen(
+    _ people: [UserID], inRoomsReadableBy caller: Caller
+  ) async throws -> Set<UserID> {
+    var found: Set<UserID> = []
+    for user in people {
+      let isFound = try await database.read { transaction in
+        // Everyone who has written somewhere has a mark there, if only an ended one.
+        let ids = try await transaction.query(
+          "SELECT room_id FROM room_marks WHERE user_id = $1 ORDER BY room_id DESC LIMIT $2",
+          [.id(user), .integer(Self.maximumRooms)]
+        ).map { try $0.room(0) }
+        for start in stride(from: 0, to: ids.count, by: Self.roomsPerRead) {
+          let part = Array(ids[start..<min(start + Self.roomsPerRead, ids.count)])
+          let rooms = try await directory.read(part, in: transaction)
+          let isReadable = rooms.values.contains {
+            RuleEngine.standing(of: caller, in: $0).permissions.contains(.read)
+          }
+          if isReadable { return true }
+        }
+        return false
+      }
+      if isFound { found.insert(user) }
+    }
+    return found
+  }
 
   package func peopleInCommonRooms(
     with user: UserID, in transaction: Transaction

@@ -198,6 +198,14 @@ enum RoomStore {
       ])
   }
 
+  /// Puts somebody in the place of the creator.
+  static func setOwner(
+    _ user: UserID, of id: RoomID, in transaction: Transaction
+  ) async throws {
+    try await transaction.execute(
+      "UPDATE rooms SET owner_user = $2 WHERE id = $1", [.room(id), .id(user)])
+  }
+
   static func markDeleted(
     _ id: RoomID, at time: Timestamp, in transaction: Transaction
   ) async throws {
@@ -299,6 +307,19 @@ enum RoomStore {
   }
 
   // MARK: Finding
+
+  /// Returns rooms in which a person is named, or by a rule, waiting ones too; at most `limit`.
+  static func rooms(
+    naming user: UserID, limit: Int, in transaction: Transaction
+  ) async throws -> [RoomID] {
+    try await transaction.query(
+      """
+      SELECT room_id FROM room_people WHERE user_id = $1 AND state <> 0
+      UNION SELECT room_id FROM room_rules WHERE subject = $1
+      ORDER BY room_id LIMIT $2
+      """, [.id(user), .integer(Int64(limit))]
+    ).map { try $0.room(0) }
+  }
 
   /// Returns the ids above `after`, ascending, of rooms with an accepted rule for the subject.
   static func roomIDs(

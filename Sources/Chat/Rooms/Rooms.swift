@@ -371,11 +371,16 @@ package final class Rooms: Sendable {
     try await database.write(.essential) { transaction in
       _ = try self.require(
         .manage, caller, try await self.directory.readForUpdate(id, in: transaction))
-      try await self.markDeleted(id, in: transaction)
-      // What is left of a large room is destroyed by `MessageExpiry`.
-      _ = try await SecretKeyStore.destroyAll(
-        of: id, limit: MessageExpiry.keysPerTransaction, in: transaction)
+      try await self.destroy(id, in: transaction)
     }
+  }
+
+  /// Deletes a room that the transaction has locked, with what is said there if it is secret.
+  func destroy(_ id: RoomID, in transaction: Transaction) async throws {
+    try await markDeleted(id, in: transaction)
+    // What is left of a large room is destroyed by `MessageExpiry`.
+    _ = try await SecretKeyStore.destroyAll(
+      of: id, limit: MessageExpiry.keysPerTransaction, in: transaction)
   }
 
   /// Deletes a room that the transaction has locked. After the commit, publishes that.

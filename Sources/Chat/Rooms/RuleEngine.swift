@@ -116,9 +116,14 @@ package enum RuleEngine {
   package static func refusalToWrite(_ caller: Caller, in room: Room) -> ErrorCode {
     guard standing(of: caller, in: room).isMember else { return .roomNotFound }
     if let block = room.properties.writeBlock { return block.code }
-    if room.hasLostPeer { return .recipientNotInTeam }
+    if room.hasLostPeer {
+      return room.properties.team == nil ? Self.peerIsErased : .recipientNotInTeam
+    }
     return room.blocked.contains(caller.userID) ? .blocked : .forbidden
   }
+
+  private static let peerIsErased = ErrorCode.forbidden.saying(
+    "The account of the other person was deleted, so nobody can write here.")
 
   /// The total of everything that admits a person.
   private struct Sum {
@@ -230,6 +235,16 @@ package enum RuleEngine {
         && ($0.subject == caller.userID.uuid
           || (room.type == .group && caller.isOf($0.subject)))
     }
+  }
+
+  /// Whether the letter `a` is held by anybody besides the creator: by a person who is named, or by an accepted rule.
+  static func hasAdministrator(_ room: Room) -> Bool {
+    room.rules.contains {
+      $0.isAccepted && $0.permissions.contains(.admin) && !$0.permissions.contains(.banned)
+    }
+      || room.people.all.contains {
+        $0.isAccepted && room.permissions(ofRole: $0.roleID).contains(.admin)
+      }
   }
 
   package static func canManage(_ standing: Standing, _ room: Room) -> Bool {

@@ -10,8 +10,7 @@ internal import Synchronization
 /// entry of the log, and a message is deleted once.
 package final class MessageExpiry: Sendable {
   private let database: any SQLDatabase
-  private let directory: RoomDirectory
-  private let appender: LogAppender
+  private let removal: MessageRemoval
   /// After how many days nothing is left of a deleted message; nil: something is left for good.
   private let deletedDays: Int64?
   /// Up to which seq the messages of rooms with a retention are known to be deleted.
@@ -31,8 +30,7 @@ package final class MessageExpiry: Sendable {
     database: any SQLDatabase, directory: RoomDirectory, appender: LogAppender, deletedDays: Int64?
   ) {
     self.database = database
-    self.directory = directory
-    self.appender = appender
+    removal = MessageRemoval(directory: directory, appender: appender)
     self.deletedDays = deletedDays
   }
 
@@ -47,7 +45,8 @@ package final class MessageExpiry: Sendable {
         try await transaction.exclusively(on: Self.lockNumber)
         let expired = try await SecretKeyStore.expired(
           at: now, limit: Self.messagesPerTransaction, in: transaction)
-        try await self.delete(expired.map { ($0.room, $0.seq) }, in: transaction)
+        try await self.removal.delete(
+          expired.map { ($0.room, $0.seq) }, keepsNothing: true, in: transaction)
         // Also of those whose deletion nobody hears of, because their room was deleted, or was refused, because a row of
         // theirs is lost.
         _ = try await transaction.pipeline(
@@ -59,21 +58,6 @@ package final class MessageExpiry: Sendable {
           })
       }
     }
-  }
-
-  /// Appends the deletions of these messages by the server itself.
-  private func delete(
-    _ messages: [(room: RoomID, seq: Int64)], in transaction: Transaction
-  ) async throws {
-    let rooms = try await directory.readAgain(Array(Set(messages.map(\.room))), in: transaction)
-    let drafts = messages.compactMap { message in
-      rooms[message.room].map {
-        Draft(
-          roomID: $0.id, channelID: $0.entryChannelID, from: nil, body: .deletion(of: message.seq),
-          access: .decided)
-      }
-    }
-    try await appender.append(drafts, in: transaction)
   }
 
   // MARK: Days
@@ -114,25 +98,19 @@ package final class MessageExpiry: Sendable {
     let rows = try await database.read { transaction in
       try await transaction.query(
         """
-        SELECT seq, type, erased_at, ts FROM entries WHERE room_id = $1 AND seq > $2
+        SELECT seq, type, ts FROM entries WHERE room_id = $1 AND seq > $2
         ORDER BY seq LIMIT $3
         """, [.room(room), .integer(from), .integer(Int64(Self.messagesPerTransaction))])
     }
-    let old = try rows.prefix { try $0.time(3) < end }
+    let old = try rows.prefix { try $0.time(2) < end }
     guard let last = try old.last?.integer(0) else { return false }
     let messages = try old.filter { EntryCoding.Code.isMessage(try $0.integer(1)) }
     if !messages.isEmpty {
       try await database.write(.essential) { transaction in
         try await transaction.exclusively(on: Self.lockNumber)
-        try await self.delete(
-          try messages.filter { $0.isNull(2) }.map { (room, try $0.integer(0)) }, in: transaction)
-        // Nothing is kept for those who moderate, also not of what was deleted before.
-        _ = try await transaction.pipeline(
-          try messages.map {
-            Statement(
-              "DELETE FROM earlier_texts WHERE room_id = $1 AND seq = $2",
-              [.room(room), .integer(try $0.integer(0))])
-          })
+        // Also nothing is kept of what was deleted before.
+        try await self.removal.delete(
+          try messages.map { (room, try $0.integer(0)) }, keepsNothing: true, in: transaction)
       }
     }
     retained.withLock { $0[room] = last }

@@ -30,6 +30,16 @@ package struct TeamChannels: TeamRooms {
     return id
   }
 
+  package func lock(
+    _ teams: [Team], with user: UserID, in transaction: Transaction
+  ) async throws {
+    var ids = teams.compactMap(\.channel)
+    for team in teams {
+      ids += try await RoomStore.dialogs(of: team.id, with: user, in: transaction)
+    }
+    try await RoomStore.lock(ids, in: transaction)
+  }
+
   package func apply(
     _ change: TeamChange, to team: Team, by actor: UserID, in transaction: Transaction
   ) async throws {

@@ -46,12 +46,16 @@ struct AccountCommands {
   }
 
   func suspend(email: String) throws -> String {
-    try act(on: email, "suspend") { try await $0.suspend(email: email) }
+    try act(on: email, "suspend") {
+      try await $0.setSuspended(true, .email(email), by: .commandLine) != nil
+    }
     return "\(email) is suspended. Open sessions have ended."
   }
 
   func restore(email: String) throws -> String {
-    try act(on: email, "restore") { try await $0.restore(email: email) }
+    try act(on: email, "restore") {
+      try await $0.setSuspended(false, .email(email), by: .commandLine) != nil
+    }
     return "\(email) may log in again."
   }
 
