@@ -24,7 +24,7 @@ def test_every_route_and_frame_has_a_policy():
     lines = martlet("routes").splitlines()
     assert len(lines) > 40
     for line in lines:
-        assert re.fullmatch(r"(GET|POST|PUT|PATCH|DELETE|WS|FRAME) +\S+( \S+)? +(anyone|caller|localUser)(, (room|team): .+)?", line), line
+        assert re.fullmatch(r"(GET|POST|PUT|PATCH|DELETE|WS|FRAME) +\S+( \S+)? +(anyone|caller|localUser)(, platform admin|, (room|team): .+)?", line), line
 
 
 def test_the_binary_needs_no_swift():
