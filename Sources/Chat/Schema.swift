@@ -40,8 +40,9 @@ package import Database
 /// `room_heads.message_seq` and `message_ts` are those of the last message; 0 if there is none.
 ///
 /// `search_documents` has the words of each message that can be found (`SearchDocument`), under its place in the order of
-/// time (`SearchPlace`). `text_seq` is the entry that gave the message the text that they are from. On SQLite
-/// `search_words` is their index, kept by triggers. `search_heads` says up to which seq a room is indexed.
+/// time (`SearchPlace`). `text_seq` is the entry that gave the message the text that they are from. `search_heads` says up
+/// to which seq a room is indexed. On SQLite these tables are in a file of their own (`SearchIndexFile`), with
+/// `search_words`, the index, which triggers keep.
 ///
 /// In secret rooms `contents` holds sealed texts, and `message_keys` the key of each (`SecretKey`). Such a room's
 /// `room_heads.secrecy` is the number of seconds after which a message is destroyed, or 0; it is null for all other rooms.
@@ -400,5 +401,15 @@ package enum ChatSchema {
           CREATE UNIQUE INDEX reports_open ON reports (room_id, seq, reporter)
             WHERE closed_at IS NULL;
           """)),
+    // On SQLite the search index got a file of its own.
+    Migration(
+      feature: "chat", number: 12,
+      SQL(
+        sqlite: """
+          DROP TABLE search_documents;
+          DROP TABLE search_words;
+          DROP TABLE search_heads;
+          """,
+        postgres: "SELECT 1")),
   ]
 }

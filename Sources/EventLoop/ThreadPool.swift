@@ -1,4 +1,4 @@
-internal import Basics
+package import Basics
 internal import Synchronization
 
 /// A pool of threads for work that blocks, such as reading a database or hashing a password.
@@ -30,13 +30,14 @@ package final class ThreadPool: @unchecked Sendable {
   /// Starts `threads` threads. At most `maximumWaiting` jobs wait for a thread, of which at most `maximumWaitingForOne`
   /// have the same owner. If that is nil, an owner has no bound of its own.
   package init(
-    name: String, threads count: Int, maximumWaiting: Int, maximumWaitingForOne: Int? = nil
+    name: String, threads count: Int, maximumWaiting: Int, maximumWaitingForOne: Int? = nil,
+    priority: PlatformThread.Priority = .normal
   ) {
     self.name = name
     self.maximumWaiting = maximumWaiting
     self.maximumWaitingForOne = maximumWaitingForOne ?? maximumWaiting
     threads = (0..<count).map { number in
-      PlatformThread(name: "\(name)-\(number)") { self.runWorker(as: number) }
+      PlatformThread(name: "\(name)-\(number)", priority: priority) { self.runWorker(as: number) }
     }
   }
 

@@ -35,8 +35,9 @@ struct Features: Sendable {
   private let database: any SQLDatabase
 
   init(
-    settings: Settings, database: any SQLDatabase, events: EventStream, appender: LogAppender,
-    tokens: LocalTokens, hashing: ThreadPool, computing: ThreadPool, metrics: Metrics, log: Log
+    settings: Settings, database: any SQLDatabase, searchIndex: any SQLDatabase,
+    events: EventStream, appender: LogAppender, tokens: LocalTokens, hashing: ThreadPool,
+    computing: ThreadPool, background: ThreadPool, metrics: Metrics, log: Log
   ) {
     self.database = database
     memberships = MembershipDirectory(database: database, events: events)
@@ -69,13 +70,12 @@ struct Features: Sendable {
     let unknown = UnknownEntries(log: log, metrics: metrics)
     history = MessageHistory(database: database, directory: directory, unknown: unknown)
     reports = Reports(database: database, history: history)
-    moderation = Moderation(database: database, rooms: rooms)
+    moderation = Moderation(database: database, index: searchIndex, rooms: rooms)
     marks = ReadMarks(database: database, directory: directory, events: events)
     ownMarks = OwnMarks(database: database, events: events)
     roomList = RoomList(database: database, rooms: rooms, history: history, events: events)
-    search = Search(database: database, rooms: rooms, history: history, pool: computing)
-    indexer = SearchIndexer(
-      database: database, pool: computing, events: events)
+    search = Search(index: searchIndex, rooms: rooms, history: history, pool: computing)
+    indexer = SearchIndexer(index: searchIndex, pool: background, events: events)
     expiry = MessageExpiry(
       database: database, directory: directory, appender: appender,
       deletedDays: settings.deletedDays == 0 ? nil : Int64(settings.deletedDays))

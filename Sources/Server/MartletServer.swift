@@ -22,6 +22,9 @@ package final class MartletServer: Sendable {
   /// For computations that would block a loop: compression, large JSON, cleaning up.
   private let computing = ThreadPool(
     name: "compute", threads: 1, maximumWaiting: 64, maximumWaitingForOne: 16)
+  /// For computations that may be a moment late: the search index.
+  private let background = ThreadPool(
+    name: "background", threads: 1, maximumWaiting: 1000, priority: .background)
   private let openFileLimit: Int
 
   /// How long the same keys are used for tickets of TLS sessions.
@@ -46,6 +49,7 @@ package final class MartletServer: Sendable {
     fileprivate let web: WebServer
     fileprivate let metricsWeb: WebServer?
     fileprivate let database: any SQLDatabase
+    fileprivate let searchIndex: any SQLDatabase
     fileprivate let fanout: any Fanout
     fileprivate let tasks: [Task<Void, Never>]
   }
@@ -75,6 +79,8 @@ package final class MartletServer: Sendable {
       settings, metrics: DatabaseMetrics(metrics), log: log, loops: group.loops)
     let tokens = try await AccountUpkeep.tokens(from: database)
     let epoch = try await Epoch.read(from: database) { Base64URL.encode(SecretBytes.random(9)) }
+    let searchIndex = try await Storage.openSearchIndex(
+      settings, of: database, epoch: epoch, log: log)
     // Every change after this position is found by comparison.
     let known = try await AccountUpkeep.ended(in: database)
     let ended = RevokedSessions()
@@ -92,8 +98,9 @@ package final class MartletServer: Sendable {
     try await clientKeys?.load()
     let appender = LogAppender(events: events, clientKeys: clientKeys)
     let features = Features(
-      settings: settings, database: database, events: events, appender: appender, tokens: tokens,
-      hashing: hashing, computing: computing, metrics: metrics, log: log)
+      settings: settings, database: database, searchIndex: searchIndex, events: events,
+      appender: appender, tokens: tokens, hashing: hashing, computing: computing,
+      background: background, metrics: metrics, log: log)
     let credentials = Credentials(
       database: database, local: tokens, foreign: settings.foreignTokens.map { ForeignTokens($0) },
       ended: ended,
@@ -171,7 +178,7 @@ package final class MartletServer: Sendable {
     let scheme = settings.usesTLS ? "https" : "http"
     return Running(
       url: "\(scheme)://\(address)", web: web, metricsWeb: metricsWeb, database: database,
-      fanout: fanout, tasks: tasks)
+      searchIndex: searchIndex, fanout: fanout, tasks: tasks)
   }
 
   /// Applies events to the caches that are used for every frame and request.
@@ -266,9 +273,9 @@ package final class MartletServer: Sendable {
     else { throw SettingsError("no key could be made") }
     let pool = ThreadPool(name: "none", threads: 0, maximumWaiting: 0)
     let features = Features(
-      settings: settings, database: database, events: events,
+      settings: settings, database: database, searchIndex: database, events: events,
       appender: LogAppender(events: events, clientKeys: nil), tokens: tokens, hashing: pool,
-      computing: pool, metrics: Metrics(), log: .none)
+      computing: pool, background: pool, metrics: Metrics(), log: .none)
     return router(
       settings: settings, health: Health(log: .none), database: database, features: features,
       writer: features.writer(ingest: DescribedIngest(), events: events, node: NodeID(0)),
@@ -383,6 +390,8 @@ package final class MartletServer: Sendable {
     }
     for task in running.tasks { task.cancel() }
     // Closed before the tasks are awaited: those that still wait for the database fail then, and end.
+    // On Postgres it is the same.
+    if !running.database.isShared { await running.searchIndex.close() }
     await running.database.close()
     for task in running.tasks { await task.value }
     // The last commits are still sent to the other nodes.

@@ -10,6 +10,8 @@ enum Storage {
   static let migrations: [Migration] = AccountSchema.migrations + ChatSchema.migrations
 
   private static let fileName = "martlet.db"
+  private static let searchIndexName = "search.db"
+  private static let searchReaders = 2
   private static let lockName = "martlet.lock"
 
   static func databasePath(_ settings: Settings) -> String { "\(settings.data)/\(fileName)" }
@@ -56,5 +58,48 @@ enum Storage {
       readers: settings.readers,
       disk: DiskReserve(path: settings.data, reserve: Int64(settings.diskReserveBytes)),
       metrics: metrics, log: log)
+  }
+
+  // MARK: The search index
+
+  /// Opens the search index of the embedded database. If it cannot be used, or is not of this log, a new one is begun,
+  /// since it is made of the log. On Postgres the index is in the database itself.
+  static func openSearchIndex(
+    _ settings: Settings, of database: any SQLDatabase, epoch: String, log: Log
+  ) async throws -> any SQLDatabase {
+    guard settings.database == nil else { return database }
+    do {
+      if let index = try await searchIndex(settings, ofLog: epoch, log: log) { return index }
+      log.notice("search_index_outdated")
+    } catch {
+      log.warning("search_index_unusable", ["cause": .init("\(error)")])
+    }
+    for part in ["", "-wal", "-shm"] {
+      FileSystem.remove("\(settings.data)/\(searchIndexName)\(part)")
+    }
+    guard let index = try await searchIndex(settings, ofLog: epoch, log: log) else {
+      throw SettingsError("The search index in \(settings.data) cannot be made.")
+    }
+    return index
+  }
+
+  /// Nil if the index is not of this log.
+  private static func searchIndex(
+    _ settings: Settings, ofLog epoch: String, log: Log
+  ) async throws -> SQLiteDatabase? {
+    let index = try SQLiteDatabase(
+      path: "\(settings.data)/\(searchIndexName)", .derived(from: databasePath(settings)),
+      migrations: SearchIndexFile.migrations, readers: searchReaders,
+      disk: DiskReserve(path: settings.data, reserve: Int64(settings.diskReserveBytes)),
+      // The metrics of the database are about commits that somebody waits for.
+      metrics: DatabaseMetrics(Metrics()), log: log)
+    do {
+      if try await SearchIndexFile.belongs(to: epoch, index) { return index }
+    } catch {
+      await index.close()
+      throw error
+    }
+    await index.close()
+    return nil
   }
 }

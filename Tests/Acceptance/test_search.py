@@ -1,11 +1,13 @@
 """The search: which messages are found, in which order, by whom; what edits and deletions leave; what is typed is only words."""
 
+import sqlite3
+import subprocess
 import time
 import uuid
 
 import pytest
 
-from martlet import eventually
+from martlet import Account, eventually
 
 BEGIN, END = "\x02", "\x03"
 
@@ -248,8 +250,60 @@ def test_found_after_a_crash(fresh):
     assert eventually(lambda: len(find(Again(server, ada), key)) == 30)
 
 
+def refused_index(server, how):
+    """Ends the server, and leaves an index that it cannot use."""
+    files = [server.data / f"search.db{part}" for part in ("", "-wal", "-shm")]
+    if how == "from another log":
+        other = server.data.parent / "copy.db"
+        subprocess.run([server.binary, "backup", str(other)], env=server.environment, check=True, capture_output=True)
+    server.stop() if how != "killed" else server.kill()
+    if how == "none":
+        for file in files:
+            file.unlink(missing_ok=True)
+    elif how == "no database":
+        files[0].write_bytes(b"not a database" * 1000)
+        for file in files[1:]:
+            file.unlink(missing_ok=True)
+    elif how == "from another log":
+        for part in ("", "-wal", "-shm"):
+            (server.data / f"martlet.db{part}").unlink(missing_ok=True)
+        other.rename(server.data / "martlet.db")
+    elif how == "ahead of the log":
+        with sqlite3.connect(files[0]) as index:
+            index.execute("UPDATE search_heads SET indexed_seq = indexed_seq + 1000")
+    elif how == "of a newer release":
+        with sqlite3.connect(files[0]) as index:
+            index.execute("INSERT INTO schema_migrations VALUES ('search', 99, 1, 1)")
+
+
+@pytest.mark.parametrize("how", ["killed", "none", "no database", "from another log", "ahead of the log", "of a newer release"])
+def test_the_index_is_made_again(fresh, how):
+    """The index is made of the log. Whatever becomes of its file, everything is found."""
+    server = fresh()
+    ada = server.account()
+    room, key = group(ada), word()
+    for number in range(20):
+        say(ada, room, f"{key} {number} " + "more words " * 200)
+    soon(ada, f"{key} 7", [f"{key} 7 " + "more words " * 200])
+    if how in ("from another log", "ahead of the log"):
+        # What was said before the index of the other log was made has other words by now.
+        ada.ok("PATCH", f"/v1/rooms/{room}/messages/2", data=f"{key} other")
+        soon(ada, f"{key} other", [f"{key} other"])
+    refused_index(server, how)
+    server.start()
+    again = Again(server, ada)
+    assert eventually(lambda: len(find(again, key)) == 20)
+    again.ok("PATCH", f"/v1/rooms/{room}/messages/3", data=f"{key} third")
+    soon(again, f"{key} third", [f"{key} third"])
+    assert (server.data / "search.db").stat().st_mode & 0o777 == 0o600
+    told = "search_index_unusable" in server.log_text() or "search_index_outdated" in server.log_text()
+    assert told == (how not in ("killed", "none")), server.log_text()[-2000:]
+
+
 class Again:
     """The same person at a server that was started again."""
 
     def __init__(self, server, person):
         self.http = server.http(person.token)
+
+    ok = Account.ok

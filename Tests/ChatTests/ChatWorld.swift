@@ -14,6 +14,8 @@ final class ChatWorld: Sendable {
   static let migrations = AccountSchema.migrations + ChatSchema.migrations
 
   let database: any SQLDatabase
+  /// The database with the search index.
+  let index: any SQLDatabase
   let clientKeys: ClientKeyIndex?
   let appender: LogAppender
   let rooms: Rooms
@@ -44,8 +46,13 @@ final class ChatWorld: Sendable {
     func noteUse(of caller: Caller) {}
   }
 
-  init(_ database: any SQLDatabase, attachments: [any Attachments] = []) {
+  /// Without `index` nothing may be indexed on SQLite.
+  init(
+    _ database: any SQLDatabase, index: (any SQLDatabase)? = nil,
+    attachments: [any Attachments] = []
+  ) {
     self.database = database
+    self.index = index ?? database
     let events = EventStream(fanout: InProcessFanout())
     let unknown = UnknownEntries(log: .none, metrics: Metrics())
     freshness = Freshness(isShared: database.isShared)
@@ -57,8 +64,7 @@ final class ChatWorld: Sendable {
     let directory = RoomDirectory(database: database)
     reader = LogReader(database: database, directory: directory, unknown: unknown)
     history = MessageHistory(database: database, directory: directory, unknown: unknown)
-    indexer = SearchIndexer(
-      database: database, pool: Self.pool, events: events)
+    indexer = SearchIndexer(index: self.index, pool: Self.pool, events: events)
     expiry = MessageExpiry(
       database: database, directory: directory, appender: appender, deletedDays: 30)
     let circle = Circle(

@@ -13,8 +13,10 @@ import Testing
     _ kind: DatabaseKind, in room: RoomKind = .group,
     _ body: (ChatWorld, Room) async throws -> Void
   ) async throws {
-    try await TestDatabase.with(kind, ChatWorld.migrations) {
-      let world = ChatWorld($0)
+    try await TestDatabase.with(
+      kind, ChatWorld.migrations, derived: SearchIndexFile.migrations
+    ) {
+      let world = ChatWorld($0, index: $1)
       try await body(world, try await world.room(room))
     }
   }
@@ -278,7 +280,7 @@ import Testing
   /// Compares what the search finds with the fold of the log.
   private func compareIndex(_ entries: [Entry], _ world: ChatWorld, _ room: Room) async throws {
     try await index(world)
-    let indexed = try await world.database.read { transaction in
+    let indexed = try await world.index.read { transaction in
       try await transaction.query("SELECT seq, text_seq FROM search_documents", []).map {
         "\(try $0.integer(0)) \(try $0.integer(1))"
       }

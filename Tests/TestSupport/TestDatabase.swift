@@ -47,9 +47,39 @@ package struct TestDatabase: Sendable {
     }
   }
 
+  /// Opens what is derived from the database: with SQLite a file beside it; with Postgres it is the same database. Close
+  /// what this returns, but for Postgres.
+  package func openDerived(
+    _ migrations: [Migration], from database: any SQLDatabase
+  ) throws -> any SQLDatabase {
+    switch kind {
+    case .sqlite:
+      try SQLiteDatabase(
+        path: place + ".derived", .derived(from: place), migrations: migrations, readers: 2,
+        disk: DiskReserve(path: "/tmp", reserve: 0),
+        metrics: DatabaseMetrics(Metrics()), log: .none)
+    case .postgres: database
+    }
+  }
+
   /// Makes SQLite's file something that is no database.
   package func spoil() throws {
     try Data(repeating: 7, count: 9000).write(to: URL(fileURLWithPath: place))
+  }
+
+  /// The same with what is derived from the database.
+  package static func with<Result>(
+    _ kind: DatabaseKind, _ migrations: [Migration], derived: [Migration],
+    _ body: (_ database: any SQLDatabase, _ derived: any SQLDatabase) async throws -> Result
+  ) async throws -> Result {
+    let files = try TestDatabase(kind)
+    let database = try files.open(migrations)
+    let other = try files.openDerived(derived, from: database)
+    let outcome: Swift.Result<Result, any Error>
+    do { outcome = .success(try await body(database, other)) } catch { outcome = .failure(error) }
+    if kind == .sqlite { await other.close() }
+    await database.close()
+    return try outcome.get()
   }
 
   package static func with<Result>(

@@ -10,9 +10,17 @@ package final class PlatformThread: @unchecked Sendable {
   // Unchecked: the handle is written once, before the object is shared.
   private let handle: pthread_t
 
+  package enum Priority: Sendable {
+    case normal
+    /// For work that nobody waits for: while others want the processor, it gets about a tenth of it.
+    case background
+  }
+
   /// Starts a thread. Traps if that fails, because the server cannot run on such a machine.
-  package init(name: String, _ body: @escaping @Sendable () -> Void) {
-    let box = Unmanaged.passRetained(Box(name: name, body: body))
+  package init(
+    name: String, priority: Priority = .normal, _ body: @escaping @Sendable () -> Void
+  ) {
+    let box = Unmanaged.passRetained(Box(name: name, priority: priority, body: body))
     #if canImport(Glibc)
       var thread = pthread_t()
     #else
@@ -42,10 +50,14 @@ package final class PlatformThread: @unchecked Sendable {
 
   private final class Box {
     let name: String
+    let priority: Priority
     let body: @Sendable () -> Void
 
-    init(name: String, body: @escaping @Sendable () -> Void) {
+    private static let backgroundNiceness: Int32 = 10
+
+    init(name: String, priority: Priority, body: @escaping @Sendable () -> Void) {
       self.name = name
+      self.priority = priority
       self.body = body
     }
 
@@ -59,8 +71,13 @@ package final class PlatformThread: @unchecked Sendable {
           _ = write(descriptor, bytes, bytes.count)
           close(descriptor)
         }
+        // On Linux 0 is the calling thread, not its process. If it fails, the thread works all the same.
+        if priority == .background {
+          _ = setpriority(__priority_which_t(PRIO_PROCESS.rawValue), 0, Self.backgroundNiceness)
+        }
       #else
         pthread_setname_np(name)
+        if priority == .background { pthread_set_qos_class_self_np(QOS_CLASS_BACKGROUND, 0) }
       #endif
       body()
     }

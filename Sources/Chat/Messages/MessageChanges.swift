@@ -254,7 +254,6 @@ struct MessageChanges {
     var statements = [
       key.map { SecretKeyStore.replace(target.id, with: $0) } ?? keepText(of: target, at: place),
       Statement(Self.replaceTextSQL, [.id(target.id), .text(stored)]),
-      SearchStore.remove(place.seq, of: place.room, at: target.ts),
     ]
     if key != nil {
       statements.append(
@@ -294,7 +293,6 @@ struct MessageChanges {
       Statement(
         "UPDATE earlier_texts SET deleted_at = $3 WHERE room_id = $1 AND seq = $2",
         values + [.time(entry.ts)]),
-      SearchStore.remove(place.seq, of: place.room, at: target.ts),
     ]
     if target.isSecret {
       statements.append(

@@ -4,7 +4,8 @@ internal import Database
 /// Finds a message by its id alone. Nothing else needs that, so SQLite has no index of all ids, which every message would
 /// pay for: it is looked for where it most likely is, and then everywhere.
 struct MessageFinder: Sendable {
-  let database: any SQLDatabase
+  /// The database with the search index, in which the log can be read, too.
+  let index: any SQLDatabase
 
   /// An id is made shortly before its entry is written.
   private static let nearbyMilliseconds: Int64 = 10_000
@@ -15,8 +16,8 @@ struct MessageFinder: Sendable {
 
   /// Nil if there is no such message.
   func place(of id: MessageID) async throws -> (room: RoomID, seq: Int64)? {
-    if let place = try await database.read({ try await Self.indexed(id, in: $0) }) { return place }
-    if database.isShared { return nil }
+    if let place = try await index.read({ try await Self.indexed(id, in: $0) }) { return place }
+    if index.isShared { return nil }
     return try await search(for: id)
   }
 
@@ -52,7 +53,7 @@ struct MessageFinder: Sendable {
   /// Passes over all rooms that may have it, in stretches.
   private func search(for id: MessageID) async throws -> (room: RoomID, seq: Int64)? {
     let since = id.uuid.timestamp.adding(milliseconds: -Self.skewMilliseconds)
-    let rooms = try await database.read { transaction in
+    let rooms = try await index.read { transaction in
       try await transaction.query(
         "SELECT room_id, last_seq FROM room_heads WHERE last_ts >= $1 ORDER BY last_ts",
         [.time(since)]
@@ -63,7 +64,7 @@ struct MessageFinder: Sendable {
       // Backwards: what is deleted is mostly recent.
       while end > 0 {
         let (from, to) = (max(0, end - Self.entriesPerStretch), end)
-        let row = try await database.read { transaction in
+        let row = try await index.read { transaction in
           try await transaction.first(
             """
             SELECT seq FROM entries

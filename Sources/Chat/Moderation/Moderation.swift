@@ -7,11 +7,14 @@ package import Database
 /// nothing of what is said.
 package struct Moderation: Sendable {
   private let database: any SQLDatabase
+  private let index: any SQLDatabase
   private let rooms: Rooms
   private let removal: MessageRemoval
 
-  package init(database: any SQLDatabase, rooms: Rooms) {
+  /// - `index`: the database with the search index, in which the log can be read, too.
+  package init(database: any SQLDatabase, index: any SQLDatabase, rooms: Rooms) {
     self.database = database
+    self.index = index
     self.rooms = rooms
     removal = MessageRemoval(directory: rooms.directory, appender: rooms.appender)
   }
@@ -67,7 +70,7 @@ package struct Moderation: Sendable {
 
   /// Deletes a message for everyone; nothing happens if it is deleted already. Throws `message_not_found`.
   package func deleteMessage(_ id: MessageID, by actor: AuditActor) async throws {
-    guard let place = try await MessageFinder(database: database).place(of: id) else {
+    guard let place = try await MessageFinder(index: index).place(of: id) else {
       throw AppError(.messageNotFound)
     }
     try await database.write(.essential) { transaction in

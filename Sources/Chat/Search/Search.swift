@@ -7,7 +7,7 @@ package import Words
 
 /// Finds messages by their words.
 package struct Search: Sendable {
-  private let database: any SQLDatabase
+  private let index: any SQLDatabase
   private let rooms: Rooms
   private let history: MessageHistory
   private let pool: ThreadPool
@@ -19,10 +19,12 @@ package struct Search: Sendable {
   /// The bytes of texts at which the reading of a page stops.
   private static let pageBytes = 256 * 1024
 
+  /// - `index`: the database with the index, in which the log can be read, too.
+  /// - `pool`: looks for the words in texts.
   package init(
-    database: any SQLDatabase, rooms: Rooms, history: MessageHistory, pool: ThreadPool
+    index: any SQLDatabase, rooms: Rooms, history: MessageHistory, pool: ThreadPool
   ) {
-    self.database = database
+    self.index = index
     self.rooms = rooms
     self.history = history
     self.pool = pool
@@ -63,7 +65,7 @@ package struct Search: Sendable {
       selection.pattern, rooms: areFew ? readable : [], author: selection.author)
     let first = selection.since.map { SearchPlace.first(at: $0) } ?? 0
     let end = selection.until.map { SearchPlace.first(at: $0) } ?? .max
-    let (found, hasMore) = try await database.read { transaction in
+    let (found, hasMore) = try await index.read { transaction in
       let hits = try await SearchStore.hits(
         expression, in: areFew ? nil : readable, first: first,
         behind: min(end, selection.behind ?? .max), limit: selection.limit + 1, transaction)
@@ -85,7 +87,7 @@ package struct Search: Sendable {
   /// The rooms to search. What is said in secret rooms cannot be found.
   private func readableRooms(of caller: Caller, _ room: RoomID?) async throws -> [RoomID] {
     if let room {
-      let found = try await database.read { try await self.rooms.directory.read(room, in: $0) }
+      let found = try await index.read { try await self.rooms.directory.read(room, in: $0) }
       let (known, _) = try rooms.require(.read, caller, found)
       return known.kind == .secret ? [] : [room]
     }

@@ -6,12 +6,12 @@ internal import Synchronization
 
 /// Keeps the search index behind the log.
 ///
-/// In the commit of a message that would cost more than everything else in it. Instead the index follows the log, a moment later:
-/// `search_heads` says up to which seq of a room that is done. A crash loses nothing, because the rooms that are behind
-/// are found at the start. An edit or deletion removes the old words in its own commit (`MessageChanges`); the new ones
-/// are added here, when the indexer comes to the entry of the edit.
+/// In the commit of a message that would cost more than everything else in it. Instead the index follows the log, a
+/// moment later: `search_heads` says up to which seq of a room that is done. A crash loses nothing, because the rooms
+/// that are behind are found at the start. Until an edit or deletion is indexed the search leaves the old words out by itself,
+/// since it compares each hit with the log.
 package final class SearchIndexer: Sendable {
-  private let database: any SQLDatabase
+  private let index: any SQLDatabase
   private let pool: ThreadPool
   private let waiting = Mutex(Waiting())
 
@@ -20,25 +20,26 @@ package final class SearchIndexer: Sendable {
   /// How often nodes look for rooms that others left behind, in milliseconds.
   package static let searchMilliseconds = 60_000
 
-  /// The most entries of one room, and the most rooms, that one transaction takes.
-  private static let entriesPerRoom = 100
-  private static let roomsPerWrite = 50
-  private static let bytesPerWrite = 128 * 1024
-  /// The range of documents per transaction. A transaction keeps the messages waiting that are written meanwhile, so
-  /// there are as many as the database took in `writeNanoseconds` the last time.
-  private static let documentsPerWrite = 10...200
-  private static let writeNanoseconds: UInt64 = 1_000_000
-  /// If a transaction had to wait for longer than this, the database is busy.
-  private static let busyNanoseconds: UInt64 = 3_000_000
-  /// So many times as long as a transaction takes there is none afterwards, while the database is busy, and while it is not.
-  private static let busyPause: UInt64 = 15
+  /// About the most documents, and the most rooms and bytes, that one transaction takes.
+  private static let documentsPerWrite = 400
+  private static let roomsPerWrite = 100
+  private static let bytesPerWrite = 256 * 1024
+  /// The most entries of one room per transaction, so that a large log leaves place for the others.
+  private static let entriesPerRoom = 200
+  /// So many times as long as a part took nothing is indexed afterwards, while others want the processors, and while they
+  /// do not.
+  private static let busyPause: UInt64 = 7
   private static let idlePause: UInt64 = 1
+  private static let longestPauseMilliseconds = 500
+  /// If splitting texts into words takes so much longer than the processor was used for it, others want it.
+  private static let busyNanoseconds: UInt64 = 500_000
 
   /// Must be made before the first event is published.
-  package init(
-    database: any SQLDatabase, pool: ThreadPool, events: EventStream
-  ) {
-    self.database = database
+  ///
+  /// - `index`: the database with the index, in which the log can be read, too.
+  /// - `pool`: splits texts into words.
+  package init(index: any SQLDatabase, pool: ThreadPool, events: EventStream) {
+    self.index = index
     self.pool = pool
     events.listen { [weak self] in self?.note($0) }
   }
@@ -65,8 +66,6 @@ package final class SearchIndexer: Sendable {
     /// More is left than one transaction takes. They take turns, one in each transaction, so that the others need not
     /// wait for a large log.
     var behind: [RoomID] = []
-    /// About so many documents are written next.
-    var size = SearchIndexer.documentsPerWrite.lowerBound
 
     mutating func removeSome(_ count: Int) -> [RoomID] {
       var rooms: [RoomID] = []
@@ -85,7 +84,7 @@ package final class SearchIndexer: Sendable {
   /// Finds the rooms that are behind: because a node ended before it had indexed them, or because they are older than the
   /// index.
   package func load() async throws {
-    let rooms = try await database.read { try await SearchStore.roomsBehind(in: $0) }
+    let rooms = try await index.read { try await SearchStore.roomsBehind(in: $0) }
     waiting.withLock { waiting in
       let known = Set(waiting.behind)
       waiting.behind += rooms.filter { !known.contains($0) }
@@ -96,35 +95,26 @@ package final class SearchIndexer: Sendable {
   /// milliseconds.
   package func follow(pause: (Int) async -> Void) async throws {
     while true {
-      let (rooms, size) = waiting.withLock { ($0.removeSome(Self.roomsPerWrite), $0.size) }
+      let rooms = waiting.withLock { $0.removeSome(Self.roomsPerWrite) }
       if rooms.isEmpty { return }
       do {
-        let found = try await read(rooms, upTo: size)
+        let found = try await read(rooms)
+        let begun = Monotonic.nanoseconds
         let written = try await write(found.part)
         waiting.withLock {
           $0.changed.formUnion(found.unread)
           $0.behind += found.unfinished
           // Another node has indexed a part of them.
           $0.changed.formUnion(written.outdated)
-          if found.part.documentCount >= size || written.nanoseconds > Self.writeNanoseconds {
-            $0.size = Self.size(after: size, taking: written.nanoseconds)
-          }
         }
         let factor = written.wasBusy ? Self.busyPause : Self.idlePause
-        let milliseconds = Int(written.nanoseconds * factor / 1_000_000)
-        if milliseconds > 0 { await pause(milliseconds) }
+        let milliseconds = Int((Monotonic.nanoseconds - begun) * factor / 1_000_000)
+        if milliseconds > 0 { await pause(min(milliseconds, Self.longestPauseMilliseconds)) }
       } catch {
         waiting.withLock { $0.changed.formUnion(rooms) }
         throw error
       }
     }
-  }
-
-  /// Returns how many documents to write next, after so many took this long.
-  private static func size(after size: Int, taking nanoseconds: UInt64) -> Int {
-    let fitting = Double(size) * Double(writeNanoseconds) / Double(max(nanoseconds, 1))
-    let size = Int(min(max(fitting, Double(size) / 2), Double(size) * 2))
-    return min(max(size, documentsPerWrite.lowerBound), documentsPerWrite.upperBound)
   }
 
   // MARK: Reading
@@ -159,22 +149,22 @@ package final class SearchIndexer: Sendable {
     }
   }
 
-  /// Reads what is to be indexed next of these rooms, about so many documents. Also returns the rooms for which there was
-  /// no place, and those of which more is left.
+  /// Reads what is to be indexed next of these rooms. Also returns the rooms for which there was no place, and those of
+  /// which more is left.
   private func read(
-    _ rooms: [RoomID], upTo size: Int
+    _ rooms: [RoomID]
   ) async throws -> (part: Part, unread: ArraySlice<RoomID>, unfinished: [RoomID]) {
-    try await database.read { transaction in
+    try await index.read { transaction in
       var part = Part()
       var unfinished: [RoomID] = []
       var unread = rooms[...]
       let heads = try await SearchStore.heads(of: rooms, in: transaction)
-      while part.documentCount < size, part.bytes < Self.bytesPerWrite,
+      while part.documentCount < Self.documentsPerWrite, part.bytes < Self.bytesPerWrite,
         let room = unread.popFirst()
       {
         guard let head = heads[room], head.last > head.indexed else { continue }
         let isDone = try await self.read(
-          room, head, limit: max(1, size - part.documentCount), into: &part, in: transaction)
+          room, head, into: &part, in: transaction)
         if !isDone { unfinished.append(room) }
       }
       return (part, unread, unfinished)
@@ -183,8 +173,7 @@ package final class SearchIndexer: Sendable {
 
   /// Reads what is to be indexed next of a room. Returns whether that is all.
   private func read(
-    _ id: RoomID, _ head: SearchStore.Head, limit: Int, into part: inout Part,
-    in transaction: Transaction
+    _ id: RoomID, _ head: SearchStore.Head, into part: inout Part, in transaction: Transaction
   ) async throws -> Bool {
     let from = head.indexed
     // What cannot be found needs no words.
@@ -192,10 +181,9 @@ package final class SearchIndexer: Sendable {
       part.rooms[id] = (from, head.last)
       return true
     }
-    let limit = min(limit, Self.entriesPerRoom)
     let rows = try await transaction.query(
       SearchStore.entriesSQL,
-      [.room(id), .integer(from), .integer(head.last), .integer(Int64(limit))])
+      [.room(id), .integer(from), .integer(head.last), .integer(Int64(Self.entriesPerRoom))])
     var to = from
     var targets: Set<Int64> = []
     for row in rows {
@@ -218,41 +206,42 @@ package final class SearchIndexer: Sendable {
       try part.take(row, of: id)
     }
     // A row that is lost is passed over.
-    if rows.count < limit { to = head.last }
+    if rows.count < Self.entriesPerRoom { to = head.last }
     part.rooms[id] = (from, to)
     return to == head.last
   }
 
   // MARK: Writing
 
-  /// The outcome of a transaction.
+  /// The outcome of writing a part.
   private struct Written: Sendable {
     /// The rooms that were not taken over, because another node has indexed a part of them.
     var outdated: [RoomID] = []
-    /// How long the transaction took.
-    var nanoseconds: UInt64 = 0
-    /// Whether it had to wait.
+    /// Whether the processors were wanted by others.
     var wasBusy = false
   }
 
   private func write(_ part: Part) async throws -> Written {
     if part.rooms.isEmpty { return Written() }
+    let isVector = index.isShared
+    let asked = Monotonic.nanoseconds
     // On a thread, because texts may be long.
-    let isVector = database.isShared
-    let documents = try await pool.run { _ in
-      part.texts.map {
+    let (documents, wasBusy) = try await pool.run { _ in
+      let used = ThreadClock.nanoseconds
+      let documents = part.texts.map {
         SearchDocument(
           room: $0.room, seq: $0.seq, textSeq: $0.textSeq, ts: $0.ts, from: $0.from, text: $0.text,
           isVector: isVector)
       }
+      let spent = ThreadClock.nanoseconds - used
+      return (documents, Monotonic.nanoseconds - asked > spent + spent / 4 + Self.busyNanoseconds)
     }
-    let asked = Monotonic.nanoseconds
-    return try await database.write(.bulk(bytes: part.bytes * 2)) { transaction in
-      let begun = Monotonic.nanoseconds
+    return try await index.write(.bulk(bytes: part.bytes * 2)) { transaction in
       // One node at a time, because places are given out.
       try await transaction.exclusively(on: Self.lockNumber)
-      let heads = try await SearchStore.heads(of: Array(part.rooms.keys), in: transaction)
-      let current = part.rooms.filter { heads[$0.key]?.indexed == $0.value.from }
+      let indexed = try await SearchStore.indexedSeqs(
+        of: Array(part.rooms.keys), in: transaction)
+      let current = part.rooms.filter { indexed[$0.key] ?? 0 == $0.value.from }
       try await Self.write(
         documents.filter { current[$0.room] != nil },
         removing: part.changed.filter { current[$0.room] != nil }, in: transaction)
@@ -261,8 +250,7 @@ package final class SearchIndexer: Sendable {
           SearchStore.setIndexedSeq($0.value.to, of: $0.key)
         })
       return Written(
-        outdated: part.rooms.keys.filter { current[$0] == nil },
-        nanoseconds: Monotonic.nanoseconds - begun, wasBusy: begun - asked > Self.busyNanoseconds)
+        outdated: part.rooms.keys.filter { current[$0] == nil }, wasBusy: wasBusy)
     }
   }
 

@@ -51,6 +51,28 @@ enum SearchStore {
         SELECT value::bigint FROM json_array_elements_text($1::json) AS list (value))
       """)
 
+  /// Up to which seq rooms are indexed; those of which nothing is are left out.
+  static func indexedSeqs(
+    of rooms: [RoomID], in transaction: Transaction
+  ) async throws -> [RoomID: Int64] {
+    var seqs: [RoomID: Int64] = [:]
+    for row in try await transaction.query(indexedSQL, [.rooms(rooms)]) {
+      seqs[try row.room(0)] = try row.integer(1)
+    }
+    return seqs
+  }
+
+  private static let indexedSQL = SQL(
+    sqlite: """
+      SELECT room_id, indexed_seq FROM search_heads
+      WHERE room_id IN (SELECT value FROM json_each($1))
+      """,
+    postgres: """
+      SELECT room_id, indexed_seq FROM search_heads
+      WHERE room_id IN (
+        SELECT value::bigint FROM json_array_elements_text($1::json) AS list (value))
+      """)
+
   static func setIndexedSeq(_ seq: Int64, of room: RoomID) -> Statement {
     Statement(
       """
@@ -92,7 +114,7 @@ enum SearchStore {
     ).flatMap { try $0.optional(0, $0.integer) }
   }
 
-  /// Adds a document, unless the message has another text by now or was deleted. On SQLite a trigger adds the words.
+  /// Adds a document. On SQLite a trigger adds the words.
   static func add(_ document: SearchDocument, at place: Int64) -> Statement {
     Statement(
       addSQL,
@@ -105,13 +127,11 @@ enum SearchStore {
   private static let addSQL = SQL(
     sqlite: """
       INSERT INTO search_documents (id, room_id, seq, text_seq, words)
-        SELECT $1, room_id, seq, $4, $5 FROM entries
-        WHERE room_id = $2 AND seq = $3 AND erased_at IS NULL AND coalesce(text_seq, seq) = $4
+        VALUES ($1, $2, $3, $4, $5)
       """,
     postgres: """
       INSERT INTO search_documents (id, room_id, seq, text_seq, words)
-        SELECT $1, room_id, seq, $4, $5::text::tsvector FROM entries
-        WHERE room_id = $2 AND seq = $3 AND erased_at IS NULL AND coalesce(text_seq, seq) = $4
+        VALUES ($1, $2, $3, $4, $5::text::tsvector)
       ON CONFLICT (room_id, seq) DO NOTHING
       """)
 
@@ -145,7 +165,7 @@ enum SearchStore {
   private static let planSQL = SQL(
     sqlite: "SELECT 1", postgres: "SET LOCAL plan_cache_mode = force_custom_plan")
 
-  // An edit takes the old words out. For the moment in which two nodes write at once, the versions are compared.
+  // The log goes ahead of the index. So it is compared whether the words are those of the text as it is.
 
   private static let hitsSQL = SQL(
     sqlite: """

@@ -67,12 +67,12 @@ final class SQLiteCheckpointer: @unchecked Sendable {
   private static let pauseMilliseconds: ClosedRange<Int64> = 50...1000
 
   /// Opens a connection of its own. Throws `DatabaseError`.
-  init(path: String, metrics: DatabaseMetrics, log: Log) throws {
+  init(path: String, priority: PlatformThread.Priority, metrics: DatabaseMetrics, log: Log) throws {
     connection = try SQLiteConnection(path: path, isReadOnly: false)
     try connection.script("PRAGMA synchronous = FULL")
     self.metrics = metrics
     self.log = log
-    thread = PlatformThread(name: "checkpointer") { self.run() }
+    thread = PlatformThread(name: "checkpointer", priority: priority) { self.run() }
   }
 
   /// The number of bytes that remain to be copied. The database file grows by at most as many.

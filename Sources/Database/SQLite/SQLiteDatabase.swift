@@ -6,6 +6,16 @@ internal import EventLoop
 ///
 /// https://www.sqlite.org/wal.html
 package final class SQLiteDatabase: SQLDatabase {
+  /// What a file is for.
+  package enum Use: Sendable {
+    /// The data itself: whatever was answered is on disk.
+    case original
+    /// Data that is made of those in another file, and can be made again. Reading transactions also see the tables of that
+    /// file, unless one of this file has the same name. A power failure may take back the last commits; it never
+    /// takes one back and leaves a later one. What is written here waits for the processor behind everything else.
+    case derived(from: String)
+  }
+
   private let writer: SQLiteWriter
   private let checkpointer: SQLiteCheckpointer
   private let admission = WriteAdmission()
@@ -18,9 +28,14 @@ package final class SQLiteDatabase: SQLDatabase {
     // Unchecked: slot N is used by thread N of the pool only.
     let slots: [(SQLiteConnection, BlockingExecutor)]
 
-    init(path: String, count: Int) throws {
+    init(path: String, _ use: Use, count: Int) throws {
       slots = try (0..<count).map { _ in
         let connection = try SQLiteConnection(path: path, isReadOnly: true)
+        if case .derived(let original) = use {
+          // For reading only, like the connection: https://www.sqlite.org/lang_attach.html
+          _ = try connection.runNow(
+            Statement("ATTACH DATABASE $1 AS original", [.text(original)]))
+        }
         return (connection, BlockingExecutor())
       }
     }
@@ -31,16 +46,28 @@ package final class SQLiteDatabase: SQLDatabase {
   /// Opens or creates the file, migrates the schema (or, by `schema`, only checks it) and starts the threads. Throws
   /// `DatabaseError`, `MigrationError` or `SystemError`, all of which name the file.
   package init(
-    path: String, migrations: [Migration], schema: SchemaPolicy = .bringUpToDate,
-    readers readerCount: Int, disk: DiskReserve, metrics: DatabaseMetrics, log: Log
+    path: String, _ use: Use = .original, migrations: [Migration],
+    schema: SchemaPolicy = .bringUpToDate, readers readerCount: Int, disk: DiskReserve,
+    metrics: DatabaseMetrics, log: Log
   ) throws {
+    let priority: PlatformThread.Priority
     do {
       let connection = try Self.open(path, migrations, schema)
-      WriteAheadLogFile.install(on: connection, syncSeconds: metrics.syncSeconds)
-      readConnections = try ReadConnections(path: path, count: readerCount)
-      checkpointer = try SQLiteCheckpointer(path: path, metrics: metrics, log: log)
+      switch use {
+      case .original:
+        priority = .normal
+        WriteAheadLogFile.install(on: connection, syncSeconds: metrics.syncSeconds)
+      case .derived:
+        priority = .background
+        // Synced by checkpoints only: https://www.sqlite.org/pragma.html#pragma_synchronous
+        try connection.script("PRAGMA synchronous = NORMAL")
+      }
+      readConnections = try ReadConnections(path: path, use, count: readerCount)
+      checkpointer = try SQLiteCheckpointer(
+        path: path, priority: priority, metrics: metrics, log: log)
       writer = SQLiteWriter(
-        connection: connection, checkpointer: checkpointer, disk: disk, metrics: metrics, log: log)
+        connection: connection, checkpointer: checkpointer, disk: disk, priority: priority,
+        metrics: metrics, log: log)
     } catch let failure as DatabaseError {
       throw DatabaseError(
         kind: failure.kind, message: "The database \(path) cannot be used: \(failure.message)")

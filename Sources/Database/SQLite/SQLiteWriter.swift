@@ -47,7 +47,7 @@ final class SQLiteWriter: @unchecked Sendable {
 
   init(
     connection: SQLiteConnection, checkpointer: SQLiteCheckpointer, disk: DiskReserve,
-    metrics: DatabaseMetrics, log: Log
+    priority: PlatformThread.Priority, metrics: DatabaseMetrics, log: Log
   ) {
     self.connection = connection
     self.checkpointer = checkpointer
@@ -64,7 +64,9 @@ final class SQLiteWriter: @unchecked Sendable {
         writer.checkpointer.logGrew(toPages: Int(pages))
         return SQLITE_OK
       }, Unmanaged.passUnretained(self).toOpaque())
-    thread = PlatformThread(name: "sqlite-writer") { self.run() }
+    thread = PlatformThread(
+      name: priority == .normal ? "sqlite-writer" : "derived-writer", priority: priority
+    ) { self.run() }
   }
 
   // MARK: From any thread
