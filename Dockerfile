@@ -11,7 +11,7 @@ RUN swift build -c release --product martlet
 FROM debian:bookworm-slim
 RUN apt-get update -q \
  && apt-get install -y -q --no-install-recommends \
-      ca-certificates libbrotli1 libhiredis0.14 libpq5 libsodium23 libsqlite3-0 libssl3 libutf8proc2 libuv1 zlib1g \
+      ca-certificates libarchive13 libbrotli1 libhiredis0.14 libpq5 libsodium23 libsqlite3-0 libssl3 libutf8proc2 libuv1 zlib1g \
  && rm -rf /var/lib/apt/lists/* \
  && adduser --system --group --no-create-home --home /var/lib/martlet martlet \
  && install -d -m 0700 -o martlet -g martlet /var/lib/martlet

@@ -56,6 +56,7 @@ let package = Package(
     systemLibrary("CPostgres", pkgConfig: "libpq", apt: "libpq-dev", brew: "libpq"),
     systemLibrary("CSodium", pkgConfig: "libsodium", apt: "libsodium-dev", brew: "libsodium"),
     systemLibrary("COpenSSL", pkgConfig: "openssl", apt: "libssl-dev", brew: "openssl"),
+    systemLibrary("CArchive", pkgConfig: "libarchive", apt: "libarchive-dev", brew: "libarchive"),
     systemLibrary("CHiredis", apt: "libhiredis-dev", brew: "hiredis"),
     systemLibrary("CBrotli", pkgConfig: "libbrotlienc", apt: "libbrotli-dev", brew: "brotli"),
     .systemLibrary(name: "CAllocator", path: "Sources/C/CAllocator"),
@@ -67,12 +68,15 @@ let package = Package(
     target("EventLoop", ["Basics", "CLibUV"]),
     target("Crypto", ["Basics", "CSodium"]),
     target("Words", ["CUTF8Proc"]),
+    target("Archive", ["Basics", "CArchive"]),
     target("Access", ["Basics"]),
     target("Web", ["Access", "Basics", "EventLoop", "TLS", "CBrotli", "CZlib"]),
     target("Database", ["Basics", "EventLoop", "CSQLite", "CPostgres"]),
     target(
       "Accounts",
-      ["Access", "Basics", "Crypto", "Database", "EventLoop", "Events", "Web", "Words"]),
+      [
+        "Access", "Archive", "Basics", "Crypto", "Database", "EventLoop", "Events", "Web", "Words",
+      ]),
     target("Events", ["Access", "Basics"]),
     target("TLS", ["Basics", "COpenSSL"]),
     target(

@@ -6,15 +6,18 @@ package import Web
 package struct AccountRoutes: Sendable {
   private let accounts: AccountService
   private let erasure: AccountErasure
+  private let export: AccountExport
   private let isPublicURLSecure: Bool
   private let audit: Audit
 
   /// `isPublicURLSecure` tells whether browsers reach the server over https, whatever the last hop uses.
   package init(
-    accounts: AccountService, erasure: AccountErasure, isPublicURLSecure: Bool, audit: Audit
+    accounts: AccountService, erasure: AccountErasure, export: AccountExport,
+    isPublicURLSecure: Bool, audit: Audit
   ) {
     self.accounts = accounts
     self.erasure = erasure
+    self.export = export
     self.isPublicURLSecure = isPublicURLSecure
     self.audit = audit
   }
@@ -28,6 +31,11 @@ package struct AccountRoutes: Sendable {
     router.on(.get, "/v1/me", policy: .localUser) { try await me($0) }
     router.on(.patch, "/v1/me", policy: .localUser) { try await rename($0) }
     router.on(.delete, "/v1/me", policy: .localUser, body: .json) { try await erase($0) }
+    router.on(.get, "/v1/me/export", policy: .localUser) { request in
+      let response = try export.response(for: request.caller)
+      audit.record("export_account", request)
+      return response
+    }
     router.on(.get, "/v1/me/settings", policy: .localUser) { try await settings($0) }
     router.on(.put, "/v1/me/settings", policy: .localUser) { try await setSettings($0) }
     router.on(.get, "/v1/me/sessions", policy: .localUser) { try await sessions($0) }

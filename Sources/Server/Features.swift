@@ -1,3 +1,4 @@
+internal import Access
 internal import Accounts
 internal import Basics
 internal import Chat
@@ -82,6 +83,16 @@ struct Features: Sendable {
     references = MessageReferences(
       database: database, directory: directory, memberships: memberships)
     reader = LogReader(database: database, directory: directory, unknown: unknown)
+  }
+
+  /// What people get of everything that is kept about them.
+  func export(authenticator: any Authenticator, pool: ThreadPool) -> AccountExport {
+    AccountExport(
+      authenticator: authenticator, pool: pool,
+      parts: [
+        AccountExportPart(database: database),
+        ChatExportPart(database: database, rooms: rooms, history: history),
+      ])
   }
 
   /// The way of requests to the log. Must be made before the first event is published.

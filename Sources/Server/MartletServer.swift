@@ -22,7 +22,7 @@ package final class MartletServer: Sendable {
   /// For computations that would block a loop: compression, large JSON, cleaning up.
   private let computing = ThreadPool(
     name: "compute", threads: 1, maximumWaiting: 64, maximumWaitingForOne: 16)
-  /// For computations that may be a moment late: the search index.
+  /// For computations that may be a moment late: the search index, exports.
   private let background = ThreadPool(
     name: "background", threads: 1, maximumWaiting: 1000, priority: .background)
   private let openFileLimit: Int
@@ -144,6 +144,7 @@ package final class MartletServer: Sendable {
       settings: settings, health: health, database: database, features: features,
       writer: features.writer(ingest: messageLog, events: events, node: node),
       relayLoops: relayLoops, audit: Audit(log),
+      export: features.export(authenticator: credentials, pool: background),
       admission: SocketAdmission(capacity: web.maximumWebSockets), assets: try assets(),
       documentation: try await documentation)
 
@@ -211,7 +212,7 @@ package final class MartletServer: Sendable {
   private static func router(
     settings: Settings, health: Health, database: any SQLDatabase, features: Features,
     writer: MessageWriter, relayLoops: [LoopBound<RelayLoop>], audit: Audit,
-    admission: SocketAdmission,
+    export: AccountExport, admission: SocketAdmission,
     assets: StaticFiles, documentation: DocumentationRoutes
   ) -> Router {
     var router = Router()
@@ -219,7 +220,7 @@ package final class MartletServer: Sendable {
     documentation.add(to: &router)
     OperationsRoutes(health: health, database: database).add(to: &router)
     AccountRoutes(
-      accounts: features.accounts, erasure: features.erasure,
+      accounts: features.accounts, erasure: features.erasure, export: export,
       isPublicURLSecure: settings.isPublicURLSecure, audit: audit
     ).add(to: &router)
     AdministrationRoutes(
@@ -280,6 +281,7 @@ package final class MartletServer: Sendable {
       settings: settings, health: Health(log: .none), database: database, features: features,
       writer: features.writer(ingest: DescribedIngest(), events: events, node: NodeID(0)),
       relayLoops: [], audit: Audit(.none),
+      export: features.export(authenticator: DescribedAuthenticator(), pool: pool),
       admission: SocketAdmission(capacity: 1), assets: .none,
       documentation: .described
     ).routes
@@ -420,6 +422,16 @@ private struct DescribedDatabase: SQLDatabase {
   func condition() async -> DatabaseCondition { .unavailable }
   var isShared: Bool { false }
   func close() async {}
+}
+
+/// Stands in for the check of credentials while routes are only described.
+private struct DescribedAuthenticator: Authenticator {
+  func authenticate(_ credential: Credential) async throws -> Caller {
+    throw AppError(.unavailable)
+  }
+  func check(_ caller: Caller) throws(AppError) {}
+  func hasEnded(_ session: SessionID) -> Bool { false }
+  func noteUse(of caller: Caller) {}
 }
 
 /// Stands in for the way to the log while routes are only described.

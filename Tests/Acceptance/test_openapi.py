@@ -287,6 +287,7 @@ def test_answers_are_what_their_schemas_say(server):
         ask("getMe", 200, http)
         ask("updateMe", 200, http, {"name": "Ada L."})
         ask("getSettings", 200, http)
+        ask("exportMe", 200, http)
         ask("replaceSettings", 200, http, {"theme": "dark", "more": {"deep": [1, None]}})
         sessions = ask("listSessions", 200, http, limit=1)
         assert len(sessions) == 1

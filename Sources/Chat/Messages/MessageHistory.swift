@@ -283,6 +283,18 @@ package struct MessageHistory: Sendable {
     return try await messages(at: places, of: rooms, for: admin, transaction)
   }
 
+  /// Reads messages for the person who wrote them, who may have left the rooms. What was said in secret rooms only whoever
+  /// may read it there gets.
+  func authored(
+    _ places: [(room: RoomID, seq: Int64)], by caller: Caller, _ transaction: Transaction
+  ) async throws -> [MessageView] {
+    let rooms = try await directory.read(Array(Set(places.map(\.room))), in: transaction).filter {
+      $0.value.kind != .secret
+        || RuleEngine.standing(of: caller, in: $0.value).permissions.contains(.read)
+    }
+    return try await messages(at: places, of: rooms, for: caller, transaction).compactMap(\.self)
+  }
+
   private func messages(
     at places: [(room: RoomID, seq: Int64)], of rooms: [RoomID: Room], for caller: Caller,
     _ transaction: Transaction
