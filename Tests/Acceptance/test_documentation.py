@@ -2,6 +2,7 @@
 
 import importlib.machinery
 import importlib.util
+import json
 import os
 import re
 import subprocess
@@ -51,7 +52,10 @@ def test_readme_walk_works_as_written(fresh, tmp_path, python):
     )
     assert result.returncode == 0 and result.stderr == "", result.stderr
     assert '"type":"ack"' in result.stdout and result.stdout.count("db is back") >= 3
-    assert '"data":"confirmed"' in result.stdout
+    assert re.search(r'"type":"text".*"data":"confirmed".*"reply_to":', result.stdout)
+    # The history shows the correction, once.
+    history = json.loads(result.stdout.splitlines()[-1])["data"]
+    assert [message["data"] for message in history if message["type"] == "text"] == ["confirmed", "db is back, all of it"]
     assert list(folder.iterdir()) == [], "it leaves nothing behind"
 
 
