@@ -11,6 +11,9 @@ internal import Synchronization
 ///
 /// Who has written what is known from the events of the log. Only where this node has not seen all entries of a room is
 /// the log read.
+///
+/// Of what somebody wrote in a room between two calls of `follow` only the first and the last message are noted as reads.
+/// So of a message between these it is known to the second when its reader, who was writing, has read it.
 package final class OwnMarks: Sendable {
   private let database: any SQLDatabase
   private let recent = Mutex(Recent())
@@ -18,7 +21,7 @@ package final class OwnMarks: Sendable {
   /// How often `follow` should be called, in milliseconds.
   package static let everyMilliseconds = 1000
   /// What one transaction takes at most. It must not keep the messages waiting that are written meanwhile.
-  private static let runsPerWrite = 50
+  private static let sendersPerWrite = 50
   private static let roomsPerWrite = 25
   /// The most entries of a room that are read from the log in one transaction.
   private static let entriesPerRead: Int64 = 500
@@ -44,7 +47,10 @@ package final class OwnMarks: Sendable {
     while true {
       // Removed before it is read: what is written meanwhile is seen again.
       let (part, toRead) = recent.withLock {
-        ($0.removeSome(runs: Self.runsPerWrite, rooms: Self.roomsPerWrite), $0.toRead.popFirst())
+        (
+          $0.removeSome(senders: Self.sendersPerWrite, rooms: Self.roomsPerWrite),
+          $0.toRead.popFirst()
+        )
       }
       if part.isEmpty, toRead == nil { return }
       do {
@@ -65,14 +71,12 @@ package final class OwnMarks: Sendable {
 
   // MARK: What was written recently
 
-  /// Messages that one person has written in a row.
-  private struct Run: Sendable {
-    let sender: UserID
+  /// The first and the last message of one person among others.
+  private struct Span: Sendable {
     let first: (seq: Int64, ts: Timestamp)
     var last: (seq: Int64, ts: Timestamp, ordinal: Int64)
 
-    init(_ sender: UserID, _ entry: Entry) {
-      self.sender = sender
+    init(_ entry: Entry) {
       first = (entry.seq, entry.ts)
       last = (entry.seq, entry.ts, entry.ordinal)
     }
@@ -84,7 +88,7 @@ package final class OwnMarks: Sendable {
     let from: Int64
     /// The last seq.
     var to: Int64
-    var runs: [Run] = []
+    var senders: [UserID: Span] = [:]
 
     init(before entry: Entry) {
       from = entry.seq - 1
@@ -96,11 +100,7 @@ package final class OwnMarks: Sendable {
       guard entry.seq == to + 1 else { return entry.seq <= to }
       to = entry.seq
       guard entry.body.isMessage, let sender = entry.from else { return true }
-      if let last = runs.indices.last, runs[last].sender == sender {
-        runs[last].last = (entry.seq, entry.ts, entry.ordinal)
-      } else {
-        runs.append(Run(sender, entry))
-      }
+      senders[sender, default: Span(entry)].last = (entry.seq, entry.ts, entry.ordinal)
       return true
     }
   }
@@ -109,13 +109,13 @@ package final class OwnMarks: Sendable {
   private struct Recent {
     private var stretches: [RoomID: Stretch] = [:]
     /// The rooms with messages among their entries.
-    private var withRuns: Set<RoomID> = []
-    private var runCount = 0
+    private var withSenders: Set<RoomID> = []
+    private var senderCount = 0
     /// The rooms whose log must be read.
     var toRead: Set<RoomID> = []
 
     /// Beyond these bounds the log is read later.
-    private static let maximumRuns = 50_000
+    private static let maximumSenders = 50_000
     private static let maximumRooms = 50_000
 
     mutating func take(_ events: [Event]) {
@@ -126,16 +126,16 @@ package final class OwnMarks: Sendable {
       let room = entry.roomID
       // Read later, so there is no need to know it.
       if toRead.contains(room) { return }
-      let before = stretches[room]?.runs.count ?? 0
+      let before = stretches[room]?.senders.count ?? 0
       guard stretches[room, default: Stretch(before: entry)].take(entry) else {
         drop(room)
         if entry.body.isMessage || before > 0 { toRead.insert(room) }
         return
       }
-      let count = stretches[room]?.runs.count ?? 0
-      if count > 0 { withRuns.insert(room) }
-      runCount += count - before
-      if runCount > Self.maximumRuns {
+      let count = stretches[room]?.senders.count ?? 0
+      if count > 0, before == 0 { withSenders.insert(room) }
+      senderCount += count - before
+      if senderCount > Self.maximumSenders {
         drop(room)
         toRead.insert(room)
       } else if stretches.count > Self.maximumRooms, count == 0 {
@@ -144,19 +144,19 @@ package final class OwnMarks: Sendable {
     }
 
     private mutating func drop(_ room: RoomID) {
-      runCount -= stretches.removeValue(forKey: room)?.runs.count ?? 0
-      withRuns.remove(room)
+      senderCount -= stretches.removeValue(forKey: room)?.senders.count ?? 0
+      withSenders.remove(room)
     }
 
     /// Removes stretches with messages, about so many as one transaction takes.
-    mutating func removeSome(runs: Int, rooms: Int) -> [RoomID: Stretch] {
+    mutating func removeSome(senders: Int, rooms: Int) -> [RoomID: Stretch] {
       var some: [RoomID: Stretch] = [:]
       var count = 0
-      while count < runs, some.count < rooms, let room = withRuns.first {
+      while count < senders, some.count < rooms, let room = withSenders.first {
         let stretch = stretches[room]
         drop(room)
         some[room] = stretch
-        count += stretch?.runs.count ?? 0
+        count += stretch?.senders.count ?? 0
       }
       return some
     }
@@ -179,28 +179,28 @@ package final class OwnMarks: Sendable {
         missed.append(room)
         continue
       }
-      statements += Self.statements(stretch.runs.filter { $0.last.seq > marked }, room, marked)
+      statements += Self.statements(
+        stretch.senders.filter { $0.value.last.seq > marked }, room, marked)
       statements.append(advance(room, to: stretch.to))
     }
     _ = try await transaction.pipeline(statements)
     return missed
   }
 
-  /// The statements that take over runs of a room that is taken over up to `marked`.
+  /// The statements that take over what people have written in a room that is taken over up to `marked`.
   private static func statements(
-    _ runs: [Run], _ room: RoomID, _ marked: Int64
+    _ senders: [UserID: Span], _ room: RoomID, _ marked: Int64
   ) -> [Statement] {
-    // Of messages in a row only the first and the last are noted: nobody else's come between them.
-    var statements = runs.flatMap { run -> [Statement] in
-      let last = MarkStore.note(run.sender, in: room, read: run.last.seq, at: run.last.ts)
-      guard run.first.seq > marked, run.first.seq < run.last.seq else { return [last] }
-      return [MarkStore.note(run.sender, in: room, read: run.first.seq, at: run.first.ts), last]
-    }
-    let lastRuns = Dictionary(runs.map { ($0.sender, $0) }) { $1 }
+    var statements: [Statement] = []
     // In the order of ids, so that two nodes never deadlock.
-    for (sender, run) in lastRuns.sorted(by: { $0.key.uuid < $1.key.uuid }) {
+    for (sender, span) in senders.sorted(by: { $0.key.uuid < $1.key.uuid }) {
+      if span.first.seq > marked, span.first.seq < span.last.seq {
+        statements.append(
+          MarkStore.note(sender, in: room, read: span.first.seq, at: span.first.ts))
+      }
       statements += [
-        MarkStore.move(sender, in: room, to: run.last.seq, ordinal: run.last.ordinal),
+        MarkStore.note(sender, in: room, read: span.last.seq, at: span.last.ts),
+        MarkStore.move(sender, in: room, to: span.last.seq, ordinal: span.last.ordinal),
         Statement(actSQL, [.id(sender), .room(room)]),
       ]
     }
