@@ -27,6 +27,8 @@ enum Bench {
     let inFlight = number("--in-flight", 1)
     let hearsRooms = options["--hears"] != nil
     let rate = options["--rate"].flatMap { Double($0) }
+    let typing = options["--typing"].flatMap { Double($0) } ?? 0
+    let change = options["--change"].flatMap { Scenario.Change(rawValue: $0) }
     let hold = number("--hold", 0)
     let entries = number("--entries", 900)
     let path = options["--path"] ?? "/v1/me"
@@ -55,7 +57,12 @@ enum Bench {
       case "rooms":
         scenario.rooms(
           rooms, members: max(1, connections / rooms), inFlight: inFlight, ratePerSecond: rate,
-          report)
+          typingPerSecond: typing, report)
+      case "changes":
+        guard let change else {
+          fail("--change is edit or react")
+        }
+        scenario.changes(change, subscribers: connections, inFlight: inFlight, report)
       case "ingest":
         scenario.rooms(rooms, members: 1, inFlight: inFlight, ratePerSecond: rate, report)
       case "idle":

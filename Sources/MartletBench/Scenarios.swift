@@ -38,7 +38,7 @@ extension Outcome {
 }
 
 /// Composes the bytes of a frame's JSON text.
-private struct Payload {
+struct Payload {
   var bytes: [UInt8] = []
 
   init() { bytes.reserveCapacity(512) }
@@ -69,7 +69,7 @@ final class Scenario {
   private var clients: [BenchClient] = []
 
   /// The text of all messages.
-  private let content: [UInt8]
+  let content: [UInt8]
   let usage: ServerUsage
 
   init(
@@ -266,6 +266,11 @@ final class Scenario {
     guard text.count > 50, text[9] == UInt8(ascii: "t"), text[10] == UInt8(ascii: "e") else {
       return nil
     }
+    return number(afterSeqIn: text)
+  }
+
+  /// The number after the first `"seq":` of an entry's frame.
+  static func number(afterSeqIn text: UnsafeRawBufferPointer) -> Int? {
     var index = 40
     while index + 6 < text.count,
       text[index] != UInt8(ascii: "q") || text[index + 1] != UInt8(ascii: "\"")
@@ -346,14 +351,33 @@ final class Scenario {
 
   // MARK: rooms, ingest
 
-  /// Many rooms whose members all write in turn, with this many messages in flight per room.
+  /// Many rooms whose members all write in turn, with this many messages in flight per room. Beside that, members say so
+  /// many times a second that they are typing.
   func rooms(
     _ count: Int, members perRoom: Int, inFlight: Int, ratePerSecond: Double?,
-    _ done: @escaping (Outcome) -> Void
+    typingPerSecond: Double = 0, _ done: @escaping (Outcome) -> Void
   ) {
     makeRooms(count) { [self] rooms in
       openMembers(rooms, perRoom: perRoom) { [self] members in
+        if typingPerSecond > 0 { type(members, perSecond: typingPerSecond) }
         runRooms(members, perRoom, inFlight, ratePerSecond, done)
+      }
+    }
+  }
+
+  private func type(_ members: [Member], perSecond rate: Double) {
+    let start = Monotonic.nanoseconds
+    var sent = 0
+    loop.schedule(every: 1) {
+      let due = Int(Double(Monotonic.nanoseconds - start) / 1e9 * rate)
+      while sent < due {
+        let member = members[sent % members.count]
+        var payload = Payload()
+        payload.text(#"{"type":"typing","channel_id":""#)
+        payload.number(member.room)
+        payload.text(#""}"#)
+        member.client.send(BenchClient.textFrame(payload.bytes))
+        sent += 1
       }
     }
   }

@@ -3,6 +3,7 @@
 * pages: 50 messages of a room of 1,000,000, at its start, middle and end.
 * search: a word with 10,000 hits among 1,000,000 messages, in 100 readable rooms; and how fast they are indexed.
 * rooms: the list of 5,000 rooms, with unread messages in each.
+* people: a room of 10,000 people beside one of two: somebody comes, somebody leaves, a message.
 
 On SQLite, and on Postgres where it makes a difference. Times are medians of requests over one connection, in ms, with
 the slowest of twenty in brackets.
@@ -61,6 +62,7 @@ class Loader:
     def __init__(self, server):
         self.url = server.environment.get("MARTLET_DATABASE")
         self.path = server.data / "martlet.db"
+        self.index = server.data / "search.db"
 
     def copy(self, table, columns, rows):
         if not self.url:
@@ -90,10 +92,11 @@ class Loader:
                 database.execute(statement)
         database.close()
 
-    def scalar(self, sql):
+    def scalar(self, sql, path=None):
+        """A number; on SQLite of another file if that is said."""
         if self.url:
             return int(subprocess.run([binaries() / "psql", "-qtA", self.url, "-c", sql], check=True, capture_output=True, text=True).stdout)
-        with sqlite3.connect(self.path, timeout=30) as database:
+        with sqlite3.connect(path or self.path, timeout=30) as database:
             value = database.execute(sql).fetchone()[0]
         database.close()
         return value
@@ -152,12 +155,12 @@ def search(directory, name, **settings):
     server.stop()
     fill(server, ada, rooms, MESSAGES)
     loader = Loader(server)
-    size = lambda: sum(f.stat().st_size for f in server.data.glob("martlet.db*")) if not loader.url else loader.scalar("SELECT pg_database_size(current_database())")  # noqa: E731
+    size = lambda: sum(f.stat().st_size for f in server.data.glob("*.db*")) if not loader.url else loader.scalar("SELECT pg_database_size(current_database())")  # noqa: E731
     before = size()
     server.start()
     ada.http = server.http(ada.token)
     begin = time.monotonic()
-    while (done := loader.scalar("SELECT coalesce(sum(indexed_seq), 0) FROM search_heads")) < MESSAGES:
+    while (done := loader.scalar("SELECT coalesce(sum(indexed_seq), 0) FROM search_heads", loader.index)) < MESSAGES:
         time.sleep(1)
         assert time.monotonic() - begin < 1200, done
     took = time.monotonic() - begin
@@ -230,7 +233,48 @@ def rooms(directory, name, **settings):
     server.stop()
 
 
-ROWS = {"pages": pages, "search": search, "rooms": rooms}
+def people(directory, name, **settings):
+    """Adding and removing takes turns, so that the number stays."""
+    server = start(directory, MARTLET_DIRECTORY="everyone", **settings)
+    ada, bob, cleo = (server.account() for _ in range(3))
+    large, small = make_rooms(ada, 2)
+    ada.ok("PUT", f"/v1/rooms/{small}/members", entity_UUID=bob.id, permissions="rw", level=0)
+    server.stop()
+    loader, count = Loader(server), 9998
+    random.seed(2)
+    ids = [random.randbytes(16) for _ in range(count)]
+    loader.copy(
+        "users", ("id", "email", "email_key", "name", "password_hash", "is_platform_admin", "settings", "created_at"),
+        ((id, f"{n}@example.org", f"{n}@example.org", f"Person {n}", "none", 0, "{}", 1_700_000_000_000) for n, id in enumerate(ids)),
+    )
+    loader.copy("room_people", ("room_id", "user_id", "state", "version", "joined_at"), ((large, id, 1, 1, 1_700_000_000_000) for id in ids))
+    server.start()
+    ada.http = server.http(ada.token)
+    assert ada.ok("GET", f"/v1/rooms/{large}")["people_count"] == count
+
+    def times(room, method, path, body=None, undo=None):
+        taken = []
+        for number in range(60):
+            begin = time.perf_counter()
+            answer = ada.http.request(method, f"/v1/rooms/{room}{path}", json=body)
+            taken.append((time.perf_counter() - begin) * 1000)
+            assert answer.is_success, answer.text
+            if undo:
+                assert ada.http.request(undo, f"/v1/rooms/{room}{path}", json={} if undo == "PUT" else None).is_success
+        taken.sort()
+        return f"{statistics.median(taken):.1f} ({taken[57]:.1f})"
+
+    for title, room in (("10,000 people", large), ("one rule", small)):
+        someone = f"/people/{cleo.id}"
+        joining = times(room, "PUT", someone, {}, "DELETE")
+        ada.ok("PUT", f"/v1/rooms/{room}{someone}", role_id=None)
+        leaving = times(room, "DELETE", someone, None, "PUT")
+        print(f"people, {name}, a room with {title}: comes {joining}, leaves {leaving}, "
+              f"message {times(room, 'POST', '/messages', {'data': 'x' * 100})}", flush=True)
+    server.stop()
+
+
+ROWS = {"pages": pages, "search": search, "rooms": rooms, "people": people}
 
 
 def main(wanted):
