@@ -94,14 +94,19 @@ package struct AdministrationRoutes: Sendable {
 }
 
 extension JSONWriter {
+  /// What administrators and the person see of an account.
+  mutating func members(of account: AccountSummary) {
+    member("id", account.user.id)
+    member("email", account.user.email)
+    member("name", account.user.name)
+    member("platform_admin", account.user.isPlatformAdmin)
+    member("created_at", account.createdAt)
+    if let seen = account.lastSeenAt { member("last_seen_at", seen) }
+  }
+
   fileprivate mutating func value(_ account: AccountSummary) {
     object {
-      $0.member("id", account.user.id)
-      $0.member("email", account.user.email)
-      $0.member("name", account.user.name)
-      $0.member("platform_admin", account.user.isPlatformAdmin)
-      $0.member("created_at", account.createdAt)
-      if let seen = account.lastSeenAt { $0.member("last_seen_at", seen) }
+      $0.members(of: account)
       $0.member("is_suspended", account.suspendedAt != nil)
       if let time = account.suspendedAt { $0.member("suspended_at", time) }
       if let reason = account.suspensionReason { $0.member("suspension_reason", reason) }

@@ -7,7 +7,7 @@ package import Web
 
 /// Hands a person everything that this server keeps about them and that they have made, as a zip.
 ///
-/// It is made while it is sent: nothing of it is stored, and no more of it is in memory than a few messages. If the
+/// It is made while it is sent: nothing of it is stored, and only the part that is being written is in memory. If the
 /// session ends meanwhile, because the account is suspended or erased, so does the export.
 package final class AccountExport: Sendable {
   private let authenticator: any Authenticator

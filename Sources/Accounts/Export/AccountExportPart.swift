@@ -53,14 +53,8 @@ package struct AccountExportPart: ExportPart {
 
 extension JSONWriter {
   fileprivate mutating func value(_ content: AccountExportPart.Content) {
-    let account = content.account
     object {
-      $0.member("id", account.user.id)
-      $0.member("email", account.user.email)
-      $0.member("name", account.user.name)
-      $0.member("platform_admin", account.user.isPlatformAdmin)
-      $0.member("created_at", account.createdAt)
-      if let seen = account.lastSeenAt { $0.member("last_seen_at", seen) }
+      $0.members(of: content.account)
       $0.member("settings", content.settings)
       $0.key("sessions")
       $0.array(of: content.sessions) { writer, session in

@@ -12,7 +12,8 @@ package final class PlatformThread: @unchecked Sendable {
 
   package enum Priority: Sendable {
     case normal
-    /// For work that nobody waits for: while others want the processor, it gets about a tenth of it.
+    /// For work that nobody waits for. By Linux's weights (nice 10) it gets about a tenth of a processor that one other thread
+    /// wants, too.
     case background
   }
 
